@@ -1,0 +1,197 @@
+//! The layout of what the kernel side hands to the user side. All integers are in the machine's byte order;
+//! a recording says which that is.
+
+/// The most segments that a record's way can have; what comes later is added to one last segment of
+/// stage `other` and the record is marked [`FLAG_WAY_FULL`].
+pub const WAY_MAX: usize = 160;
+
+/// How a packet's way ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Outcome {
+    /// Freed without being dropped: delivered when it was last in the socket, transport or ip layer,
+    /// otherwise sent out of the machine's sight. See `Stage::layer` of the last segment.
+    Freed = 0,
+    /// Handed to its reader, or consumed by the transport protocol.
+    Delivered = 1,
+    /// Dropped: `skb:kfree_skb` gave the reason and the location.
+    Dropped = 2,
+    /// Became part of another packet (GRO, or a TCP receive queue's coalescing).
+    Merged = 3,
+    /// Was cut into segments or fragments, which have records of their own.
+    Split = 4,
+}
+
+impl Outcome {
+    /// The outcome of a stored number, if it is one.
+    pub const fn from_u8(value: u8) -> Option<Outcome> {
+        Some(match value {
+            0 => Outcome::Freed,
+            1 => Outcome::Delivered,
+            2 => Outcome::Dropped,
+            3 => Outcome::Merged,
+            4 => Outcome::Split,
+            _ => return None,
+        })
+    }
+}
+
+/// The beginning of the way was not seen: the packet was already under way, or its sender is not one
+/// that the stage map knows.
+pub const FLAG_UNKNOWN_START: u8 = 1;
+/// The way had more than [`WAY_MAX`] segments.
+pub const FLAG_WAY_FULL: u8 = 2;
+/// The packet is a segment or a fragment of the packet `parent`.
+pub const FLAG_CHILD: u8 = 4;
+/// The packet entered through a device whose other side is not on this machine.
+pub const FLAG_FROM_DEVICE: u8 = 8;
+
+/// The innermost packet's addresses, as the wire has them. IPv4 addresses are in the first 4 bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[repr(C)]
+pub struct Flow {
+    pub source: [u8; 16],
+    pub destination: [u8; 16],
+    /// In host byte order; 0 for protocols without ports. For ICMP the echo identifier in both.
+    pub source_port: u16,
+    pub destination_port: u16,
+    /// The IP protocol number.
+    pub protocol: u8,
+    /// 4 or 6; 0 when the headers could not be read.
+    pub version: u8,
+    /// IPv4 identification, 0 for IPv6.
+    pub ip_id: u16,
+    /// TCP sequence number, 0 for other protocols.
+    pub sequence: u32,
+}
+
+/// What stands before the way in a record: `way_len` words follow, each a [`Segment`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct RecordHeader {
+    /// Unique within a recording.
+    pub id: u64,
+    /// The `id` of the packet that this one is a part of, or 0.
+    pub parent: u64,
+    /// The way's beginning, in ns of CLOCK_MONOTONIC (`bpf_ktime_get_ns`).
+    pub start_ns: u64,
+    /// The way's end. The segments' times add up to `end_ns - start_ns` exactly.
+    pub end_ns: u64,
+    /// Where the packet was dropped, as an address in the kernel; 0 if it was not.
+    pub drop_location: u64,
+    pub flow: Flow,
+    /// Length of the innermost IP packet in bytes, its IP header included.
+    pub bytes: u32,
+    /// `enum skb_drop_reason` of the running kernel; 0 if not dropped or the kernel has no reasons.
+    pub drop_reason: u32,
+    /// How many packets on the wire this one stands for (`gso_segs`), at least 1.
+    pub segments: u16,
+    /// How many words of way follow.
+    pub way_len: u16,
+    /// [`Outcome`].
+    pub outcome: u8,
+    /// `FLAG_*`.
+    pub flags: u8,
+    /// The CPU on which the way ended.
+    pub cpu: u16,
+}
+
+/// Bytes of a [`RecordHeader`].
+pub const HEADER_BYTES: usize = core::mem::size_of::<RecordHeader>();
+
+/// One step of a packet's way, packed in a word: `ns` in bits 0..32, the hop in 32..48, the level in
+/// 48..52, the flags in 52..56, the stage in 56..64.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(transparent)]
+pub struct Segment(pub u64);
+
+/// Everything of a segment but its time.
+pub const KEY_MASK: u64 = 0xffff_ffff_0000_0000;
+/// The segment's time was spent waiting although its stage is work: behind other packets of its batch,
+/// or interrupted.
+pub const SEGMENT_WAIT: u64 = 1 << 52;
+/// The segment's number counts units of 2^32 ns, not ns.
+pub const SEGMENT_HIGH: u64 = 1 << 53;
+/// No probe stands at this segment's beginning: it is the part of a stage after an interruption.
+pub const SEGMENT_RESUMED: u64 = 1 << 54;
+
+impl Segment {
+    /// The key part of a segment.
+    pub const fn key(stage: u8, level: u8, hop: u16) -> u64 {
+        (stage as u64) << 56 | ((level & 15) as u64) << 48 | (hop as u64) << 32
+    }
+    /// Index into [`STAGES`](crate::stage_map::STAGES).
+    pub const fn stage(self) -> u8 {
+        (self.0 >> 56) as u8
+    }
+    pub const fn level(self) -> u8 {
+        (self.0 >> 48) as u8 & 15
+    }
+    /// Which [`Hop`] the packet was at; 0 where that is not known.
+    pub const fn hop(self) -> u16 {
+        (self.0 >> 32) as u16
+    }
+    /// The segment's time in ns.
+    pub const fn ns(self) -> u64 {
+        let number = self.0 & !KEY_MASK;
+        if self.0 & SEGMENT_HIGH != 0 { number << 32 } else { number }
+    }
+    pub const fn is_wait(self) -> bool {
+        self.0 & SEGMENT_WAIT != 0
+    }
+    pub const fn is_resumed(self) -> bool {
+        self.0 & SEGMENT_RESUMED != 0
+    }
+    pub const fn is_high(self) -> bool {
+        self.0 & SEGMENT_HIGH != 0
+    }
+}
+
+/// A network namespace and a device in it, as the kernel side saw them first. Names outlive what they
+/// name.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Hop {
+    /// Inode number of the network namespace (`/proc/PID/ns/net`).
+    pub netns: u32,
+    /// 0 for "in the namespace, at no device yet".
+    pub ifindex: u32,
+    /// NUL-padded device name.
+    pub device: [u8; 16],
+    /// NUL-padded link kind (`veth`, `bridge`, `vxlan`...), empty for a NIC.
+    pub kind: [u8; 16],
+}
+
+/// The most hops of one recording; packets at later ones are recorded at hop 0 and counted.
+pub const HOPS_MAX: usize = 4096;
+
+/// What the kernel side counts, per CPU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Counter {
+    /// Packets whose way began to be followed.
+    Started = 0,
+    /// Packets of which a record was made, lost ones included.
+    Finished = 1,
+    /// Records that found the ring buffer full.
+    LostRecords = 2,
+    /// Packets that found no free place in the state table.
+    StateFull = 3,
+    /// Exits that did not match the stage that was open.
+    UnmatchedExits = 4,
+    /// Packets that were taken up in the middle of their way.
+    UnknownStart = 5,
+    /// Packets whose end was not seen: their state was reused or aged.
+    LostEnd = 6,
+    /// Packets that did not pass the filter.
+    Filtered = 7,
+    /// Hops beyond [`HOPS_MAX`].
+    HopsFull = 8,
+    /// Times that a probe found a packet it follows (the base of the cost per packet).
+    Hits = 9,
+    /// Bytes of records.
+    RecordBytes = 10,
+}
+
+/// How many [`Counter`]s there are.
+pub const COUNTERS: usize = 11;

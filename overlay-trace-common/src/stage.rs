@@ -1,0 +1,192 @@
+//! The stage map: the one table from which everything derives.
+//!
+//! A [`Stage`] is a row: a place in the kernel where a packet spends time. A packet is in exactly one
+//! stage at any moment: it enters a stage when one of the stage's points fires, and it leaves it when
+//! the next stage's point fires. That is what makes every nanosecond have one owner, and it is why most
+//! stages need no exit probe: the next entry is the end. A row asks for the exit ([`Point::exit`]) only where what
+//! follows would otherwise be charged to it wrongly.
+//!
+//! A [`Point`] is one place where the stage is entered; its probes are alternatives, the first that the
+//! running kernel offers is attached.
+
+use crate::record::Outcome;
+
+/// The part of the network stack that a stage belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum Layer {
+    Socket,
+    Transport,
+    Ip,
+    Route,
+    Conntrack,
+    Nat,
+    Iptables,
+    Nftables,
+    Bridge,
+    Veth,
+    Vxlan,
+    Ipip,
+    Gre,
+    Geneve,
+    Ipvlan,
+    Macvlan,
+    Tc,
+    Qdisc,
+    Backlog,
+    GroCells,
+    Gro,
+    Gso,
+    Checksum,
+    Fragment,
+    Neighbour,
+    Driver,
+    Other,
+}
+
+impl Layer {
+    /// The layer's name in every output.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Layer::Socket => "socket",
+            Layer::Transport => "transport",
+            Layer::Ip => "ip",
+            Layer::Route => "route",
+            Layer::Conntrack => "conntrack",
+            Layer::Nat => "nat",
+            Layer::Iptables => "iptables",
+            Layer::Nftables => "nftables",
+            Layer::Bridge => "bridge",
+            Layer::Veth => "veth",
+            Layer::Vxlan => "vxlan",
+            Layer::Ipip => "ipip",
+            Layer::Gre => "gre",
+            Layer::Geneve => "geneve",
+            Layer::Ipvlan => "ipvlan",
+            Layer::Macvlan => "macvlan",
+            Layer::Tc => "tc",
+            Layer::Qdisc => "qdisc",
+            Layer::Backlog => "backlog",
+            Layer::GroCells => "gro-cells",
+            Layer::Gro => "gro",
+            Layer::Gso => "gso",
+            Layer::Checksum => "checksum",
+            Layer::Fragment => "fragment",
+            Layer::Neighbour => "neighbour",
+            Layer::Driver => "driver",
+            Layer::Other => "other",
+        }
+    }
+}
+
+/// Whether a stage's time is work of the CPU on this packet or waiting in a queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Kind {
+    Work,
+    Wait,
+}
+
+impl Kind {
+    pub const fn name(self) -> &'static str {
+        match self {
+            Kind::Work => "work",
+            Kind::Wait => "wait",
+        }
+    }
+}
+
+/// What can be probed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// The entry of a kernel function, by fentry where the kernel and its BTF allow it, else by kprobe.
+    Function(&'static str),
+    /// A kernel tracepoint, by tp_btf.
+    Tracepoint(&'static str),
+    /// The tracepoint `net_dev_start_xmit`, when the device's link kind (`rtnl_link_ops.kind`) is this;
+    /// the empty name stands for a device without a link kind: a NIC, real or virtual.
+    Transmit(&'static str),
+}
+
+/// One alternative of a point.
+#[derive(Clone, Copy, Debug)]
+pub struct Probe {
+    pub target: Target,
+    /// Which argument (from 0) is the packet or, for [`Action::Note`], the socket. Where the kernel has BTF
+    /// of the function, the position of the argument of that type is read from it instead.
+    pub argument: u8,
+}
+
+/// What happens when a point fires.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Action {
+    /// A packet that is known enters the stage; an unknown one is ignored.
+    Enter = 0,
+    /// As `Enter`; a packet that is not known yet is born here, its beginning seen.
+    Birth = 1,
+    /// As `Enter`; a packet that is not known yet is taken up here, its beginning not seen by a sending
+    /// socket: it came from a device, or the capture began while it was on its way.
+    Adopt = 2,
+    /// No packet exists yet: remembers the time for the packet that this task will send from this
+    /// socket. The time from here to the next note or to the birth belongs to this stage.
+    Note = 3,
+    /// The packet's way is over: how, says [`Stage::outcome`].
+    End = 4,
+    /// `net_dev_start_xmit`: enters the stage of the device's link kind.
+    Transmit = 5,
+}
+
+/// A place where a stage is entered: alternatives, the best first.
+#[derive(Clone, Copy, Debug)]
+pub struct Point {
+    pub action: Action,
+    /// The packet's device may have changed: read it anew.
+    pub hop: bool,
+    /// The function's exit is probed too: the packet is then back in the stage that it came from (or a
+    /// note is dropped).
+    pub exit: bool,
+    pub probes: &'static [Probe],
+}
+
+/// How a stage changes the number of encapsulation headers around the innermost packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LevelChange {
+    Keep,
+    /// Encapsulation: one more, from the entry of this stage on.
+    Up,
+    /// Decapsulation: one less, from the entry of this stage on.
+    Down,
+}
+
+/// The probe sets, as bits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sets(pub u8);
+
+impl Sets {
+    pub const FULL: Sets = Sets(1);
+    pub const LIGHT: Sets = Sets(2);
+    pub const DEVICE: Sets = Sets(4);
+    pub const NOT_DEVICE: Sets = Sets(3);
+    pub const ALL: Sets = Sets(7);
+
+    pub const fn contains(self, other: Sets) -> bool {
+        self.0 & other.0 == other.0
+    }
+}
+
+/// A row of the stage map.
+#[derive(Clone, Copy, Debug)]
+pub struct Stage {
+    /// The stage's name in every output; unique.
+    pub name: &'static str,
+    pub layer: Layer,
+    pub kind: Kind,
+    pub level: LevelChange,
+    pub sets: Sets,
+    pub points: &'static [Point],
+    /// For rows whose points end a packet's way ([`Action::End`]): how it ended. Such a row has no time
+    /// of its own.
+    pub outcome: Option<Outcome>,
+    /// One sentence for people.
+    pub about: &'static str,
+}

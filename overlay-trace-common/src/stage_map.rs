@@ -1,0 +1,523 @@
+//! The stage map itself.
+//!
+//! The order of the rows is the stages' numbers within a recording; a recording carries the map that it
+//! was made with, so rows may be added anywhere.
+
+use crate::record::Outcome;
+use crate::stage::{
+    Action, Kind, Layer, LevelChange, Point, Probe, Sets, Stage,
+    Target::{Function, Tracepoint, Transmit},
+};
+
+/// A kernel function whose argument number `argument` is the packet.
+const fn f(name: &'static str, argument: u8) -> Probe {
+    Probe { target: Function(name), argument }
+}
+
+/// A tracepoint whose argument number `argument` is the packet.
+const fn t(name: &'static str, argument: u8) -> Probe {
+    Probe { target: Tracepoint(name), argument }
+}
+
+const fn point(action: Action, probes: &'static [Probe]) -> Point {
+    Point { action, hop: false, exit: false, probes }
+}
+const fn enter(probes: &'static [Probe]) -> Point {
+    point(Action::Enter, probes)
+}
+const fn birth(probes: &'static [Probe]) -> Point {
+    point(Action::Birth, probes)
+}
+const fn note(probes: &'static [Probe]) -> Point {
+    point(Action::Note, probes)
+}
+const fn end(probes: &'static [Probe]) -> Point {
+    point(Action::End, probes)
+}
+/// Enters the stage and reads the packet's device anew.
+const fn hop(probes: &'static [Probe]) -> Point {
+    Point { hop: true, ..enter(probes) }
+}
+/// As [`hop`], and takes up packets that are not known yet.
+const fn adopt(probes: &'static [Probe]) -> Point {
+    Point { hop: true, ..point(Action::Adopt, probes) }
+}
+const fn with_exit(point: Point) -> Point {
+    Point { exit: true, ..point }
+}
+
+const fn work(
+    name: &'static str,
+    layer: Layer,
+    sets: Sets,
+    points: &'static [Point],
+    about: &'static str,
+) -> Stage {
+    Stage { name, layer, kind: Kind::Work, level: LevelChange::Keep, sets, points, outcome: None, about }
+}
+const fn wait(
+    name: &'static str,
+    layer: Layer,
+    sets: Sets,
+    points: &'static [Point],
+    about: &'static str,
+) -> Stage {
+    Stage { kind: Kind::Wait, ..work(name, layer, sets, points, about) }
+}
+const fn up(stage: Stage) -> Stage {
+    Stage { level: LevelChange::Up, ..stage }
+}
+const fn down(stage: Stage) -> Stage {
+    Stage { level: LevelChange::Down, ..stage }
+}
+const fn ends(
+    name: &'static str,
+    outcome: Outcome,
+    sets: Sets,
+    points: &'static [Point],
+    about: &'static str,
+) -> Stage {
+    Stage { outcome: Some(outcome), ..work(name, Layer::Other, sets, points, about) }
+}
+
+macro_rules! transmit {
+    ($name:literal, $layer:ident, $kind:literal, $about:literal) => {
+        work(
+            $name,
+            Layer::$layer,
+            Sets::ALL,
+            &[Point {
+                hop: true,
+                ..point(Action::Transmit, &[Probe { target: Transmit($kind), argument: 0 }])
+            }],
+            $about,
+        )
+    };
+}
+
+const FULL: Sets = Sets::FULL;
+const ALL: Sets = Sets::ALL;
+const DEVICE: Sets = Sets::DEVICE;
+const NOT_DEVICE: Sets = Sets::NOT_DEVICE;
+
+/// The number of the stage that owns what no other stage claims.
+pub const OTHER: u8 = 0;
+/// The number of the stage of a sending socket, of which [`Action::Note`] knows.
+pub const SOCKET_SEND: u8 = 1;
+/// The number of the stage of TCP's transmission, of which [`Action::Note`] knows.
+pub const TCP_SEND: u8 = 2;
+
+/// The stage map.
+pub static STAGES: &[Stage] = &[
+    work("other", Layer::Other, ALL, &[], "Time that no stage claims."),
+    // --- the sending socket and transport
+    work(
+        "socket-send",
+        Layer::Socket,
+        FULL,
+        &[
+            note(&[f("udp_sendmsg", 0)]),
+            note(&[f("udpv6_sendmsg", 0)]),
+            with_exit(note(&[f("tcp_sendmsg_locked", 0)])),
+            note(&[f("raw_sendmsg", 0)]),
+            note(&[f("ping_v4_sendmsg", 0)]),
+            note(&[f("rawv6_sendmsg", 0)]),
+        ],
+        "The send call until the packet is handed to its transport: route look-up, memory, copying from the application.",
+    ),
+    work(
+        "tcp-send",
+        Layer::Transport,
+        NOT_DEVICE,
+        &[note(&[f("__tcp_transmit_skb", 0)])],
+        "TCP clones the segment out of its retransmission queue and writes the header.",
+    ),
+    work(
+        "udp-send",
+        Layer::Transport,
+        NOT_DEVICE,
+        &[birth(&[f("udp_send_skb", 0)]), birth(&[f("udp_v6_send_skb", 0)])],
+        "UDP writes its header and checksum.",
+    ),
+    // --- ip, on the way out
+    work(
+        "ip-send",
+        Layer::Ip,
+        NOT_DEVICE,
+        &[birth(&[f("__ip_queue_xmit", 1)]), birth(&[f("inet6_csk_xmit", 1)])],
+        "IP takes a TCP segment: route check and IP header.",
+    ),
+    work(
+        "ip-local-out",
+        Layer::Ip,
+        FULL,
+        &[birth(&[f("__ip_local_out", 2)]), birth(&[f("__ip6_local_out", 2), f("ip6_local_out", 2)])],
+        "IP's local output, up to the netfilter hooks of OUTPUT.",
+    ),
+    work(
+        "ip-output",
+        Layer::Ip,
+        FULL,
+        &[enter(&[f("ip_output", 2)]), enter(&[f("ip6_output", 2)]), enter(&[f("ip_mc_output", 2)])],
+        "IP output, up to the netfilter hooks of POSTROUTING.",
+    ),
+    work(
+        "ip-finish-output",
+        Layer::Ip,
+        FULL,
+        &[enter(&[f("ip_finish_output", 2)]), enter(&[f("ip6_finish_output", 2)])],
+        "IP output after POSTROUTING: MTU check, neighbour look-up, link-layer header.",
+    ),
+    // --- ip, on the way in
+    work(
+        "ip-rcv",
+        Layer::Ip,
+        FULL,
+        &[enter(&[f("ip_rcv_core", 0), f("ip_rcv", 0)]), enter(&[f("ip6_rcv_core", 0), f("ipv6_rcv", 0)])],
+        "IP input: header checks, up to the netfilter hooks of PREROUTING.",
+    ),
+    work(
+        "ip-rcv-finish",
+        Layer::Ip,
+        FULL,
+        &[enter(&[f("ip_rcv_finish", 2)]), enter(&[f("ip6_rcv_finish", 2)])],
+        "IP input after PREROUTING: early socket look-up.",
+    ),
+    work(
+        "route-input",
+        Layer::Route,
+        FULL,
+        &[enter(&[f("ip_route_input_noref", 0)]), enter(&[f("ip6_route_input", 0)])],
+        "The routing decision for a received packet.",
+    ),
+    work(
+        "ip-forward",
+        Layer::Ip,
+        FULL,
+        &[enter(&[f("ip_forward", 0)]), enter(&[f("ip6_forward", 0)])],
+        "Forwarding: TTL, MTU, up to the netfilter hooks of FORWARD.",
+    ),
+    work(
+        "ip-forward-finish",
+        Layer::Ip,
+        FULL,
+        &[enter(&[f("ip_forward_finish", 2)]), enter(&[f("ip6_forward_finish", 2)])],
+        "Forwarding after the netfilter hooks of FORWARD.",
+    ),
+    work(
+        "ip-local-deliver",
+        Layer::Ip,
+        FULL,
+        &[enter(&[f("ip_local_deliver", 0)]), enter(&[f("ip6_input", 0)])],
+        "Local delivery, up to the netfilter hooks of INPUT.",
+    ),
+    work(
+        "ip-local-deliver-finish",
+        Layer::Ip,
+        FULL,
+        &[enter(&[f("ip_local_deliver_finish", 2)]), enter(&[f("ip6_input_finish", 2)])],
+        "Local delivery after INPUT: the choice of the transport protocol.",
+    ),
+    work(
+        "fragment",
+        Layer::Fragment,
+        NOT_DEVICE,
+        &[enter(&[f("ip_do_fragment", 2)]), enter(&[f("ip6_fragment", 2)])],
+        "Cutting a packet into fragments.",
+    ),
+    wait(
+        "reassembly-wait",
+        Layer::Fragment,
+        NOT_DEVICE,
+        &[enter(&[f("ip_defrag", 1)]), enter(&[f("ipv6_frag_rcv", 0)])],
+        "A fragment waits for the others of its packet.",
+    ),
+    work(
+        "neighbour",
+        Layer::Neighbour,
+        FULL,
+        &[enter(&[f("neigh_resolve_output", 1)])],
+        "The link-layer address is not cached with the route: neighbour look-up.",
+    ),
+    wait(
+        "neighbour-wait",
+        Layer::Neighbour,
+        NOT_DEVICE,
+        &[enter(&[f("__neigh_event_send", 1)])],
+        "The packet waits until ARP or neighbour discovery has found the link-layer address.",
+    ),
+    // --- netfilter
+    work(
+        "conntrack-in",
+        Layer::Conntrack,
+        FULL,
+        &[enter(&[f("nf_conntrack_in", 0)])],
+        "Connection tracking looks the packet's connection up or creates it.",
+    ),
+    work(
+        "conntrack-confirm",
+        Layer::Conntrack,
+        FULL,
+        &[enter(&[f("nf_confirm", 1), f("ipv4_confirm", 1)])],
+        "Connection tracking at the packet's way out: helpers, insertion of a new connection.",
+    ),
+    work("nat", Layer::Nat, FULL, &[enter(&[f("nf_nat_inet_fn", 1)])], "Address translation."),
+    work(
+        "iptables",
+        Layer::Iptables,
+        FULL,
+        &[enter(&[f("ipt_do_table", 1)]), enter(&[f("ip6t_do_table", 1)])],
+        "A table of iptables: the chains of one hook.",
+    ),
+    work(
+        "nftables",
+        Layer::Nftables,
+        FULL,
+        &[
+            enter(&[f("nft_do_chain_ipv4", 1)]),
+            enter(&[f("nft_do_chain_ipv6", 1)]),
+            enter(&[f("nft_do_chain_inet", 1)]),
+            enter(&[f("nft_do_chain_bridge", 1)]),
+        ],
+        "A base chain of nftables (iptables-nft included).",
+    ),
+    // --- the bridge
+    work(
+        "bridge-netfilter",
+        Layer::Bridge,
+        FULL,
+        &[
+            enter(&[f("br_nf_pre_routing", 1)]),
+            enter(&[f("br_nf_forward", 1), f("br_nf_forward_ip", 1)]),
+            enter(&[f("br_nf_post_routing", 1)]),
+        ],
+        "br_netfilter prepares a bridged packet for the IP hooks.",
+    ),
+    work(
+        "bridge-rx",
+        Layer::Bridge,
+        FULL,
+        &[enter(&[f("br_handle_frame_finish", 2)])],
+        "The bridge learns the sender and looks the destination up.",
+    ),
+    work(
+        "bridge-forward",
+        Layer::Bridge,
+        FULL,
+        &[enter(&[f("br_forward_finish", 2)]), enter(&[f("br_dev_queue_push_xmit", 2)])],
+        "The bridge hands the packet to the port it leaves by.",
+    ),
+    work(
+        "bridge-up",
+        Layer::Bridge,
+        FULL,
+        &[enter(&[f("br_pass_frame_up", 0)])],
+        "The bridge hands the packet to its own node.",
+    ),
+    // --- devices, on the way out
+    work(
+        "dev-queue-xmit",
+        Layer::Qdisc,
+        ALL,
+        &[adopt(&[f("__dev_queue_xmit", 0), t("net_dev_queue", 0)])],
+        "Hands the packet to a device: egress tc, choice of the queue, qdisc without waiting.",
+    ),
+    wait(
+        "qdisc-wait",
+        Layer::Qdisc,
+        ALL,
+        &[enter(&[t("qdisc_enqueue", 2)])],
+        "The packet lies in the device's qdisc.",
+    ),
+    work(
+        "qdisc-run",
+        Layer::Qdisc,
+        ALL,
+        &[enter(&[t("qdisc_dequeue", 3)])],
+        "The packet was taken out of the qdisc: validation, driver lock.",
+    ),
+    work(
+        "tc-classify",
+        Layer::Tc,
+        FULL,
+        &[with_exit(enter(&[f("tcf_classify", 0)]))],
+        "Classifiers and actions of tc (clsact, and the filters of a qdisc).",
+    ),
+    work(
+        "gso-segment",
+        Layer::Gso,
+        NOT_DEVICE,
+        &[with_exit(enter(&[f("__skb_gso_segment", 0)]))],
+        "Segmentation in software.",
+    ),
+    work(
+        "checksum",
+        Layer::Checksum,
+        FULL,
+        &[with_exit(enter(&[f("skb_checksum_help", 0)]))],
+        "Checksumming in software, because the device cannot.",
+    ),
+    transmit!(
+        "driver-xmit",
+        Driver,
+        "",
+        "The driver of a NIC, real or virtual, until it gives the packet back."
+    ),
+    transmit!("veth-xmit", Veth, "veth", "veth hands the packet to its other end."),
+    transmit!("bridge-xmit", Bridge, "bridge", "The bridge device: the node sends through its bridge."),
+    up(transmit!("vxlan-encap", Vxlan, "vxlan", "VXLAN: forwarding table, route, outer headers.")),
+    up(transmit!("ipip-encap", Ipip, "ipip", "IPIP: route, outer header.")),
+    up(transmit!("gre-encap", Gre, "gre", "GRE over IP: route, outer headers.")),
+    up(transmit!("gretap-encap", Gre, "gretap", "GRE with Ethernet inside: route, outer headers.")),
+    up(transmit!("geneve-encap", Geneve, "geneve", "Geneve: route, outer headers.")),
+    transmit!("ipvlan-xmit", Ipvlan, "ipvlan", "ipvlan chooses the way out."),
+    transmit!("macvlan-xmit", Macvlan, "macvlan", "macvlan chooses the way out."),
+    // --- devices, on the way in
+    wait(
+        "backlog-wait",
+        Layer::Backlog,
+        ALL,
+        &[hop(&[f("enqueue_to_backlog", 0), t("netif_rx", 0)])],
+        "The packet waits in a CPU's backlog for its softirq.",
+    ),
+    work(
+        "gro",
+        Layer::Gro,
+        ALL,
+        &[adopt(&[f("napi_gro_receive", 1), f("gro_receive_skb", 1), t("napi_gro_receive_entry", 0)])],
+        "GRO: merging with other packets of the same flow, waiting for them included.",
+    ),
+    work(
+        "receive",
+        Layer::Backlog,
+        ALL,
+        &[adopt(&[t("netif_receive_skb", 0)])],
+        "The softirq takes the packet from its device: taps, ingress tc, the choice of protocol or bridge.",
+    ),
+    work(
+        "vxlan-decap",
+        Layer::Vxlan,
+        NOT_DEVICE,
+        &[enter(&[f("vxlan_rcv", 1)])],
+        "VXLAN: outer headers taken off.",
+    ),
+    work(
+        "ipip-decap",
+        Layer::Ipip,
+        NOT_DEVICE,
+        &[enter(&[f("ipip_rcv", 0), f("tunnel4_rcv", 0)])],
+        "IPIP: outer header taken off.",
+    ),
+    work("gre-decap", Layer::Gre, NOT_DEVICE, &[enter(&[f("gre_rcv", 0)])], "GRE: outer headers taken off."),
+    work(
+        "geneve-decap",
+        Layer::Geneve,
+        NOT_DEVICE,
+        &[enter(&[f("geneve_udp_encap_recv", 1)])],
+        "Geneve: outer headers taken off.",
+    ),
+    down(wait(
+        "gro-cells-wait",
+        Layer::GroCells,
+        NOT_DEVICE,
+        &[hop(&[f("gro_cells_receive", 1)])],
+        "The decapsulated packet waits in the tunnel device's queue for its softirq.",
+    )),
+    // --- the receiving transport and socket
+    work(
+        "udp-rcv",
+        Layer::Transport,
+        FULL,
+        &[enter(&[f("udp_rcv", 0)]), enter(&[f("udpv6_rcv", 0)])],
+        "UDP input: socket look-up, checksum.",
+    ),
+    work(
+        "tcp-rcv",
+        Layer::Transport,
+        ALL,
+        &[enter(&[f("tcp_v4_rcv", 0), t("tcp_probe", 1)]), enter(&[f("tcp_v6_rcv", 0)])],
+        "TCP input: socket look-up, acknowledgement, what to send next.",
+    ),
+    wait(
+        "tcp-backlog-wait",
+        Layer::Transport,
+        NOT_DEVICE,
+        &[enter(&[f("tcp_add_backlog", 1)])],
+        "The socket is in use by its application: the segment waits until that is done.",
+    ),
+    work(
+        "tcp-do-rcv",
+        Layer::Transport,
+        FULL,
+        &[enter(&[f("tcp_v4_do_rcv", 1)]), enter(&[f("tcp_v6_do_rcv", 1)])],
+        "TCP processes the segment.",
+    ),
+    wait(
+        "tcp-reorder-wait",
+        Layer::Transport,
+        NOT_DEVICE,
+        &[enter(&[f("tcp_data_queue_ofo", 1)])],
+        "The segment came before its predecessors and waits for them.",
+    ),
+    work(
+        "icmp-rcv",
+        Layer::Transport,
+        NOT_DEVICE,
+        &[enter(&[f("icmp_rcv", 0)]), enter(&[f("icmpv6_rcv", 0)])],
+        "ICMP input.",
+    ),
+    wait(
+        "socket-wait",
+        Layer::Socket,
+        NOT_DEVICE,
+        &[
+            enter(&[f("__udp_enqueue_schedule_skb", 1)]),
+            enter(&[f("tcp_queue_rcv", 1)]),
+            enter(&[f("__sock_queue_rcv_skb", 1)]),
+        ],
+        "The packet lies in the socket until the application reads it.",
+    ),
+    work(
+        "socket-receive",
+        Layer::Socket,
+        ALL,
+        &[enter(&[t("skb_copy_datagram_iovec", 0)])],
+        "Copying to the application.",
+    ),
+    // --- ends
+    ends(
+        "end-read",
+        Outcome::Delivered,
+        NOT_DEVICE,
+        &[
+            end(&[f("skb_consume_udp", 1)]),
+            end(&[f("skb_attempt_defer_free", 0)]),
+            end(&[f("kfree_skb_partial", 0)]),
+        ],
+        "The application has the data, or TCP has joined it to what it already holds.",
+    ),
+    ends(
+        "end-freed",
+        Outcome::Freed,
+        NOT_DEVICE,
+        &[end(&[f("__kfree_skb", 0)]), end(&[f("napi_consume_skb", 0)])],
+        "The packet was freed.",
+    ),
+    ends("end-consumed", Outcome::Freed, DEVICE, &[end(&[t("consume_skb", 0)])], "The packet was consumed."),
+    ends(
+        "end-merged",
+        Outcome::Merged,
+        NOT_DEVICE,
+        &[end(&[f("skb_gro_receive", 1)])],
+        "GRO made the packet a part of another one.",
+    ),
+    ends("end-dropped", Outcome::Dropped, ALL, &[end(&[t("kfree_skb", 0)])], "The packet was dropped."),
+];
+
+/// The stages of a device's way out by its link kind: number of the stage, link kind.
+pub fn transmit_stages() -> impl Iterator<Item = (u8, &'static str)> {
+    STAGES.iter().enumerate().filter_map(|(number, stage)| match stage.points {
+        [Point { probes: [Probe { target: Transmit(kind), .. }], .. }] => Some((number as u8, *kind)),
+        _ => None,
+    })
+}

@@ -1,0 +1,19 @@
+//! Finds the kernel programs that `cargo xtask build-ebpf` has built, to be embedded in the binary.
+
+use std::{env, path::PathBuf};
+
+fn main() {
+    println!("cargo::rerun-if-env-changed=OVERLAY_TRACE_EBPF");
+    let object = env::var_os("OVERLAY_TRACE_EBPF")
+        .map(PathBuf::from)
+        .unwrap_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../target/ebpf/overlay-trace.o"));
+    println!("cargo::rerun-if-changed={}", object.display());
+    if !object.is_file() {
+        println!(
+            "cargo::error=the kernel programs are not built yet ({} is missing): run `cargo xtask build-ebpf` first",
+            object.display()
+        );
+        return;
+    }
+    println!("cargo::rustc-env=OVERLAY_TRACE_EBPF_OBJECT={}", object.display());
+}

@@ -1,0 +1,53 @@
+//! The command line: one variant per command, each of them a file of [`cmd`](crate::cmd).
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+use crate::cmd;
+
+/// Measures, packet by packet, where the time goes in a container network.
+#[derive(Parser)]
+#[command(name = "overlay-trace", version, max_term_width = 100)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Say what this kernel allows, which stages can be seen, and what is missing
+    Doctor(cmd::doctor::Doctor),
+    /// Watch packets and write a recording
+    Record(cmd::record::Record),
+    /// Show where a recording's packets spent their time
+    Report(cmd::report::Report),
+    /// Show what the second recording adds to the first, stage by stage
+    Diff(cmd::diff::Diff),
+    /// Build the dataplanes of well-known container networks on this machine
+    Lab(cmd::lab::Lab),
+    /// Drive or answer test traffic
+    Traffic(cmd::traffic::Traffic),
+    /// Print the stage map
+    Stages(cmd::stages::Stages),
+}
+
+impl Cli {
+    /// Runs the chosen command.
+    ///
+    /// # Errors
+    ///
+    /// One sentence that says what is wrong and what to do.
+    pub fn run(self) -> Result<ExitCode> {
+        match self.command {
+            Command::Doctor(command) => command.run(),
+            Command::Record(command) => command.run(),
+            Command::Report(command) => command.run(),
+            Command::Diff(command) => command.run(),
+            Command::Lab(command) => command.run(),
+            Command::Traffic(command) => command.run(),
+            Command::Stages(command) => command.run(),
+        }
+    }
+}

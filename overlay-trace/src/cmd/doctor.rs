@@ -1,0 +1,12 @@
+use std::process::ExitCode;
+
+use anyhow::Result;
+
+#[derive(clap::Args)]
+pub struct Doctor {}
+
+impl Doctor {
+    pub fn run(self) -> Result<ExitCode> {
+        anyhow::bail!("not built yet")
+    }
+}

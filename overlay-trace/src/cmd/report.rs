@@ -1,0 +1,12 @@
+use std::process::ExitCode;
+
+use anyhow::Result;
+
+#[derive(clap::Args)]
+pub struct Report {}
+
+impl Report {
+    pub fn run(self) -> Result<ExitCode> {
+        anyhow::bail!("not built yet")
+    }
+}

@@ -1,0 +1,15 @@
+//! overlay-trace: measures, packet by packet, where the time goes in a container network.
+//!
+//! `record` ([`probe`], [`sys`]) writes a recording ([`trace`]); everything after that is pure:
+//! [`analysis`] turns records into numbers, [`report`] shows them. [`lab`] builds the dataplanes of
+//! well-known container networks and [`traffic`] drives them.
+
+pub mod analysis;
+pub mod cli;
+pub mod cmd;
+pub mod lab;
+pub mod probe;
+pub mod report;
+pub mod sys;
+pub mod trace;
+pub mod traffic;

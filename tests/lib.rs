@@ -1,0 +1,1 @@
+//! Lab fixtures and golden files.
