@@ -1,1 +1,5 @@
-//! (to be written)
+//! The running system: its kernel, its namespaces, the `bpf` system call.
+
+pub mod bpf;
+pub mod kernel;
+pub mod privilege;
