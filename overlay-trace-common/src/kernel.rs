@@ -23,6 +23,7 @@ pub struct Offsets {
     pub link_ops_kind: u32,
     pub sock_net: u32,
     pub net_inum: u32,
+    pub sock_protocol: u32,
 }
 
 /// A link kind and the stage that a transmission through such a device enters.

@@ -34,8 +34,10 @@ pub const ROW_INDIRECT: u64 = 1 << 32;
 pub const ROW_CALIBRATE: u64 = 1 << 33;
 /// A packet found at this point is always a new one: what was known under its address is out of date.
 pub const ROW_FIRST: u64 = 1 << 34;
-/// Only TCP packets end here.
-pub const ROW_TCP_ONLY: u64 = 1 << 35;
+/// Only TCP segments without data end here.
+pub const ROW_EMPTY_ONLY: u64 = 1 << 35;
+/// The argument is a socket; the packet is the one that the CPU is busy with.
+pub const ROW_CURRENT: u64 = 1 << 36;
 
 impl Row {
     pub const fn new(stage: u8, action: u8, outcome: u8, flags: u64) -> Row {

@@ -20,7 +20,7 @@ const fn t(name: &'static str, argument: u8) -> Probe {
 }
 
 const fn point(action: Action, probes: &'static [Probe]) -> Point {
-    Point { action, hop: false, exit: false, first: false, headers: Headers::No, split: false, probes }
+    Point { action, hop: false, exit: false, first: false, headers: Headers::No, split: false, empty_only: false, current: false, probes }
 }
 const fn enter(probes: &'static [Probe]) -> Point {
     point(Action::Enter, probes)
@@ -445,8 +445,8 @@ pub static STAGES: &[Stage] = &[
     work(
         "tcp-rcv",
         Layer::Transport,
-        ALL,
-        &[enter(&[f("tcp_v4_rcv", 0), t("tcp_probe", 1)]), enter(&[f("tcp_v6_rcv", 0)])],
+        FULL,
+        &[enter(&[f("tcp_v4_rcv", 0)]), enter(&[f("tcp_v6_rcv", 0)])],
         "TCP input: socket look-up, acknowledgement, what to send next.",
     ),
     wait(
@@ -491,7 +491,7 @@ pub static STAGES: &[Stage] = &[
     work(
         "socket-receive",
         Layer::Socket,
-        ALL,
+        NOT_DEVICE,
         &[enter(&[t("skb_copy_datagram_iovec", 0)])],
         "Copying to the application.",
     ),
@@ -521,6 +521,27 @@ pub static STAGES: &[Stage] = &[
         NOT_DEVICE,
         &[end(&[f("__kfree_skb", 0)]), end(&[f("napi_consume_skb", 0)])],
         "The packet was freed.",
+    ),
+    ends(
+        "end-copied",
+        Outcome::Delivered,
+        DEVICE,
+        &[end(&[t("skb_copy_datagram_iovec", 0)])],
+        "The application reads the packet.",
+    ),
+    ends(
+        "end-queued",
+        Outcome::Delivered,
+        DEVICE,
+        &[Point { current: true, ..end(&[t("sk_data_ready", 0)]) }],
+        "The packet lies in a socket that is not TCP's.",
+    ),
+    ends(
+        "end-acknowledged",
+        Outcome::Delivered,
+        DEVICE,
+        &[Point { empty_only: true, ..end(&[t("tcp_probe", 1)]) }],
+        "TCP has taken up a segment without data.",
     ),
     ends("end-consumed", Outcome::Freed, DEVICE, &[end(&[t("consume_skb", 0)])], "The packet was consumed."),
     ends(

@@ -11,7 +11,6 @@ use overlay_trace_common::stage_map::OTHER;
 use crate::{
     maps::{BUSY, Busy, RECORDS, STATES, State, TAGS, count},
     read::opaque,
-    state::Found,
 };
 
 /// Do not wake the reader for each record: it looks by itself, several times a second.
@@ -34,7 +33,7 @@ pub fn close(state: &mut State, busy: &Busy, cpu: u32, now: u64) {
     let mut from = state.last_ns;
     if state.interrupted_ns != 0 {
         let first = state.interrupted_ns;
-        let last = if state.cpu == cpu && busy.last_ns > first { busy.last_ns } else { first };
+        let last = if state.cpu as u32 == cpu && busy.last_ns > first { busy.last_ns } else { first };
         push(state, state.current, first - from);
         push(state, state.current | SEGMENT_WAIT, last - first);
         state.current |= SEGMENT_RESUMED;
@@ -57,27 +56,28 @@ pub fn push(state: &mut State, key: u64, ns: u64) {
 
 #[inline(always)]
 fn put(state: &mut State, word: u64, ns: u64) {
-    let length = state.record.header.way_len as usize;
-    if length < WAY_MAX {
-        state.record.way[length] = word;
-        state.record.header.way_len = length as u16 + 1;
+    // Opaque, so that the register that is checked is the one that is used.
+    let length = opaque(state.record.header.way_len as u64);
+    if length < WAY_MAX as u64 {
+        unsafe { (&raw mut state.record.way as *mut u64).add(length as usize).write(word) };
+        state.record.header.way_len = (length + 1) as u16;
     } else {
         state.record.header.flags |= FLAG_WAY_FULL;
         state.overflow_ns += ns;
     }
 }
 
-/// Notes that this CPU is now busy with the packet `found`, and that another one with which it was busy
+/// Notes that this CPU is now busy with a packet, and that another one with which it was busy
 /// is interrupted by it.
 #[inline(always)]
-pub fn take_cpu(busy: &mut Busy, cpu: u32, skb: u64, found: &Found, now: u64) {
+pub fn take_cpu(busy: &mut Busy, cpu: u32, skb: u64, state: &State, now: u64) {
     let skb = opaque(skb);
     if busy.skb != skb {
         if busy.skb != 0 {
             interrupt(busy, cpu, now);
         }
         busy.skb = skb;
-        busy.state = found.number;
+        busy.state = state.number;
     }
     busy.last_ns = now;
 }
@@ -102,7 +102,7 @@ fn interrupt(busy: &Busy, cpu: u32, now: u64) {
     let tag = unsafe { (&raw const (*tags)[number as usize % WAYS]).read_volatile() };
     let state = unsafe { &mut *state };
     // A sender that has been moved to another CPU is not interrupted by what happens on this one.
-    if tag == busy.skb && state.cpu == cpu && state.interrupted_ns == 0 {
+    if tag == busy.skb && state.cpu as u32 == cpu && state.interrupted_ns == 0 {
         state.interrupted_ns = now;
     }
 }
@@ -117,7 +117,7 @@ pub fn send(state: &mut State) {
         state.record.way[WAY_MAX + 1] = key | low;
         state.record.header.way_len = WAY_MAX as u16 + 2;
     }
-    let length = state.record.header.way_len as u64;
+    let length = opaque(state.record.header.way_len as u64);
     if length > WAY_MAX as u64 + 2 {
         return;
     }

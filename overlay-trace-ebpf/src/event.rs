@@ -1,6 +1,6 @@
 //! What happens when a probe fires.
 
-use aya_ebpf::helpers::generated::{bpf_get_current_task, bpf_ktime_get_ns};
+use aya_ebpf::helpers::generated::bpf_get_current_task;
 use overlay_trace_common::{
     record::{
         Counter, FLAG_CHILD, FLAG_FROM_DEVICE, FLAG_UNKNOWN_START, Outcome, SEGMENT_RESUMED,
@@ -14,9 +14,9 @@ use crate::{
     account::{busy, close, push, release_cpu, send, take_cpu},
     hop,
     identify::{identify, passes},
-    maps::{NOTES, SEND_NOTES, SendNote, State, count, setting},
-    read::{Access, copied as copied_word, low_half, opaque},
-    state::{Found, claim, find},
+    maps::{Busy, NOTES, SEND_NOTES, SendNote, State, count, setting},
+    read::{Access, copied as copied_word, low_half, now, opaque},
+    state::{claim, find, leave as leave_place},
 };
 
 const IPPROTO_TCP: u8 = 6;
@@ -24,11 +24,6 @@ const IPPROTO_TCP: u8 = 6;
 const PLACE_MASK: u64 = 0x000f_ffff_0000_0000;
 const HOP_MASK: u64 = 0x0000_ffff_0000_0000;
 const LEVEL_ONE: u64 = 1 << 48;
-
-#[inline(always)]
-fn now() -> u64 {
-    unsafe { bpf_ktime_get_ns() }
-}
 
 #[inline(always)]
 const fn stage_bits(stage: u8) -> u64 {
@@ -41,11 +36,27 @@ pub fn enter<A: Access>(skb: u64, row: Row) {
     if skb == 0 {
         return;
     }
-    let Some(found) = known_or_born::<A>(skb, row) else { return };
     let Some((busy, cpu)) = busy() else { return };
-    let state = found.get();
+    let mut is_new = false;
+    let state = match find(skb) {
+        Some(state) => state,
+        None => {
+            is_new = true;
+            let born = if begins_ways(row) { claim(skb) } else { None };
+            let Some(state) = born else { return };
+            state
+        }
+    };
     let now = now();
-    close(state, busy, cpu, now);
+    if row.has(ROW_FIRST) && !is_new {
+        count(Counter::LostEnd, 1);
+        is_new = true;
+    }
+    if is_new {
+        begin::<A>(skb, row, state, busy, cpu, now);
+    } else {
+        close(state, busy, cpu, now);
+    }
     if row.has(ROW_EXIT) {
         state.before = state.current;
     }
@@ -59,7 +70,7 @@ pub fn enter<A: Access>(skb: u64, row: Row) {
         if device != 0 {
             if let Some(entry) = hop::of_device::<A>(device) {
                 place = place & !HOP_MASK | (entry.hop as u64) << 32;
-                state.matched |= entry.matched as u16;
+                state.matched |= entry.matched as u8;
                 if row.action() == Action::Transmit as u8 {
                     stage = entry.transmit_stage;
                     place += (entry.up as u64) * LEVEL_ONE;
@@ -68,15 +79,15 @@ pub fn enter<A: Access>(skb: u64, row: Row) {
         }
     }
     state.current = stage_bits(stage) | place;
-    state.cpu = cpu;
+    state.cpu = cpu as u16;
     if row.has(ROW_WAIT) {
         release_cpu(busy, cpu, skb, now);
     } else {
-        take_cpu(busy, cpu, skb, &found, now);
+        take_cpu(busy, cpu, skb, state, now);
     }
     count(Counter::Hits, 1);
     if row.has(ROW_IDENTIFY) && state.identified == 0 {
-        filter(skb, row, &found);
+        filter(skb, row, state);
     }
 }
 
@@ -84,48 +95,28 @@ const LEVEL_MASK: u64 = 0xf << 48;
 
 /// Reads the packet's addresses and gives it up if the filter does not let it pass.
 #[inline(always)]
-fn filter(skb: u64, row: Row, found: &Found) {
-    let state = found.get();
+fn filter(skb: u64, row: Row, state: &mut State) {
     let is_ip = identify(opaque(skb), row.has(ROW_INGRESS), state);
     if !is_ip || !passes(&state.record.header.flow) {
-        found.leave();
+        leave_place(state);
         count(Counter::Filtered, 1);
     } else if state.record.header.flags & FLAG_UNKNOWN_START != 0 {
         count(Counter::UnknownStart, 1);
     }
 }
 
-/// The packet's state; where packets are born, a new one.
+/// Whether an unknown packet is followed from here on.
 #[inline(always)]
-fn known_or_born<A: Access>(skb: u64, row: Row) -> Option<Found> {
-    let found = find(skb);
-    if row.action() == Action::Enter as u8 || row.action() == Action::Transmit as u8 {
-        return found;
-    }
-    match found {
-        Some(found) => {
-            if row.has(ROW_FIRST) {
-                count(Counter::LostEnd, 1);
-                begin::<A>(skb, row, &found);
-            }
-            Some(found)
-        }
-        None => {
-            let found = claim(skb, now())?;
-            begin::<A>(skb, row, &found);
-            Some(found)
-        }
-    }
+fn begins_ways(row: Row) -> bool {
+    row.action() == Action::Birth as u8 || row.action() == Action::Adopt as u8
 }
 
 /// Begins a way.
 #[inline(always)]
-fn begin<A: Access>(skb: u64, row: Row, found: &Found) {
-    let now = now();
-    let state = found.get();
-    reset(state, now);
+fn begin<A: Access>(skb: u64, row: Row, state: &mut State, busy: &mut Busy, cpu: u32, now: u64) {
+    reset(state, busy, cpu, now);
     if row.action() == Action::Adopt as u8 {
-        adopted(row, state);
+        state.record.header.flags = if row.has(ROW_INGRESS) { FLAG_FROM_DEVICE } else { FLAG_UNKNOWN_START };
     } else {
         let sock = A::word(skb, setting!(offsets.skb_sk));
         born::<A>(sock, state, now);
@@ -134,27 +125,20 @@ fn begin<A: Access>(skb: u64, row: Row, found: &Found) {
 }
 
 #[inline(always)]
-fn reset(state: &mut State, now: u64) {
+fn reset(state: &mut State, busy: &mut Busy, cpu: u32, now: u64) {
     state.last_ns = now;
     state.interrupted_ns = 0;
     state.current = stage_bits(OTHER);
     state.overflow_ns = 0;
     state.identified = 0;
     state.matched = 0;
+    state.empty = 0;
     state.record.header = unsafe { core::mem::zeroed() };
     state.record.header.start_ns = now;
     state.record.header.segments = 1;
-    if let Some((busy, cpu)) = busy() {
-        busy.births += 1;
-        state.cpu = cpu;
-        state.record.header.id = (cpu as u64) << 40 | busy.births as u64;
-    }
-}
-
-/// The packet came from a device, or its beginning was missed.
-#[inline(always)]
-fn adopted(row: Row, state: &mut State) {
-    state.record.header.flags = if row.has(ROW_INGRESS) { FLAG_FROM_DEVICE } else { FLAG_UNKNOWN_START };
+    busy.births += 1;
+    state.cpu = cpu as u16;
+    state.record.header.id = (cpu as u64) << 40 | busy.births as u64;
 }
 
 /// The packet was made by a socket of this machine: what was noted of the send call is its beginning.
@@ -167,7 +151,7 @@ fn born<A: Access>(sock: u64, state: &mut State, now: u64) {
     if net != 0 {
         if let Some(entry) = hop::of_net(net) {
             state.current |= (entry.hop as u64) << 32;
-            state.matched |= entry.matched as u16;
+            state.matched |= entry.matched as u8;
         }
     }
     let Some(note) = send_note(sock) else { return };
@@ -235,9 +219,8 @@ pub fn leave(skb: u64, row: Row, returned: u64) {
     if skb == 0 {
         return;
     }
-    let Some(found) = find(skb) else { return };
+    let Some(state) = find(skb) else { return };
     let Some((busy, cpu)) = busy() else { return };
-    let state = found.get();
     if (state.current >> 56) as u8 != row.stage() {
         count(Counter::UnmatchedExits, 1);
         return;
@@ -245,10 +228,10 @@ pub fn leave(skb: u64, row: Row, returned: u64) {
     let now = now();
     close(state, busy, cpu, now);
     state.current = state.before & !SEGMENT_RESUMED;
-    state.cpu = cpu;
-    take_cpu(busy, cpu, skb, &found, now);
+    state.cpu = cpu as u16;
+    take_cpu(busy, cpu, skb, state, now);
     if row.has(ROW_CHILDREN) {
-        split(state, returned, now);
+        split(state, returned, busy, cpu, now);
     }
 }
 
@@ -257,14 +240,14 @@ const SEGMENTS_MAX: usize = 64;
 
 /// Begins the ways of the segments that the packet was cut into; each has it as its parent.
 #[inline(always)]
-fn split(parent: &mut State, first: u64, now: u64) {
+fn split(parent: &mut State, first: u64, busy: &mut Busy, cpu: u32, now: u64) {
     if !is_packet(first) {
         return;
     }
     let mut segment = first;
     let mut number = 0;
     while number < SEGMENTS_MAX && segment != 0 {
-        child(parent, segment, now);
+        child(parent, segment, busy, cpu, now);
         segment = copied_word(segment, setting!(offsets.skb_next));
         number += 1;
     }
@@ -279,10 +262,9 @@ fn is_packet(returned: u64) -> bool {
 
 /// Begins the way of a packet that was made of another one, where that one is.
 #[inline(always)]
-fn child(parent: &State, skb: u64, now: u64) {
-    let Some(found) = claim(skb, now) else { return };
-    let state = found.get();
-    reset(state, now);
+fn child(parent: &State, skb: u64, busy: &mut Busy, cpu: u32, now: u64) {
+    let Some(state) = claim(skb) else { return };
+    reset(state, busy, cpu, now);
     state.current = parent.current & !SEGMENT_RESUMED;
     state.identified = parent.identified;
     state.matched = parent.matched;
@@ -300,8 +282,21 @@ pub fn copied(skb: u64, copy: u64) {
     if skb == 0 || !is_packet(copy) {
         return;
     }
-    if let Some(found) = find(skb) {
-        child(found.get(), copy, now());
+    let Some(parent) = find(skb) else { return };
+    let Some((busy, cpu)) = busy() else { return };
+    child(parent, copy, busy, cpu, now());
+}
+
+/// A socket has got something: if it is of the protocol of the packet that this CPU is busy with, it got
+/// that packet.
+#[inline(always)]
+pub fn queued<A: Access>(sock: u64, row: Row) {
+    let Some((busy, _)) = busy() else { return };
+    let skb = busy.skb;
+    let Some(state) = find(skb) else { return };
+    let protocol = A::half(sock, setting!(offsets.sock_protocol)) as u16;
+    if protocol == state.record.header.flow.protocol as u16 && protocol != IPPROTO_TCP as u16 {
+        end(skb, row, 0, 0);
     }
 }
 
@@ -311,10 +306,9 @@ pub fn end(skb: u64, row: Row, location: u64, reason: u32) {
     if skb == 0 {
         return;
     }
-    let Some(found) = find(skb) else { return };
+    let Some(state) = find(skb) else { return };
     let Some((busy, cpu)) = busy() else { return };
-    let state = found.get();
-    if row.has(ROW_TCP_ONLY) && state.record.header.flow.protocol != IPPROTO_TCP {
+    if row.has(ROW_EMPTY_ONLY) && state.empty == 0 {
         return;
     }
     let now = now();
@@ -333,7 +327,7 @@ pub fn end(skb: u64, row: Row, location: u64, reason: u32) {
         }
         send(state);
     }
-    found.leave();
+    leave_place(state);
     count(Counter::Hits, 1);
 }
 
@@ -341,23 +335,18 @@ pub fn end(skb: u64, row: Row, location: u64, reason: u32) {
 #[inline(always)]
 pub fn calibrate(row: Row) {
     const INVENTED: u64 = 64;
-    let found = match find(INVENTED) {
-        Some(found) => found,
-        None => match claim(INVENTED, now()) {
-            Some(found) => {
-                reset(found.get(), now());
-                found
-            }
-            None => return,
-        },
-    };
     let Some((busy, cpu)) = busy() else { return };
-    let state = found.get();
+    let Some(state) = (match find(INVENTED) {
+        Some(state) => Some(state),
+        None => claim(INVENTED),
+    }) else {
+        return;
+    };
     let now = now();
     state.record.header.way_len = 0;
     close(state, busy, cpu, now);
     state.current = stage_bits(row.stage());
-    state.cpu = cpu;
-    take_cpu(busy, cpu, INVENTED, &found, now);
+    state.cpu = cpu as u16;
+    take_cpu(busy, cpu, INVENTED, state, now);
     count(Counter::Hits, 1);
 }

@@ -104,7 +104,16 @@ fn fill(bytes: &Head, length: u32, state: &mut State) -> bool {
     if header.segments > 1 || header.bytes <= 40 {
         header.bytes = length;
     }
+    state.empty = is_empty(&header.flow, header.bytes, bytes) as u8;
     true
+}
+
+/// Whether it is a TCP segment without data.
+#[inline(always)]
+fn is_empty(flow: &Flow, length: u32, bytes: &Head) -> bool {
+    let ip = if flow.version == 4 { 20 } else { 40 };
+    let tcp = (bytes[ip as usize + 12] >> 4) as u32 * 4;
+    flow.protocol == IPPROTO_TCP && length <= ip + tcp
 }
 
 #[inline(always)]

@@ -42,7 +42,11 @@ macro_rules! typed_programs {
             } else if row.action() == Action::Note as u8 {
                 event::note(packet, row);
             } else if row.action() == Action::End as u8 {
-                event::end(packet, row, 0, 0);
+                if row.has(ROW_CURRENT) {
+                    event::queued::<Copied>(packet, row);
+                } else {
+                    event::end(packet, row, 0, 0);
+                }
             } else if row.has(ROW_INDIRECT) {
                 event::enter::<Copied>(read::copied(packet, 0), row);
             } else {
@@ -56,7 +60,9 @@ macro_rules! typed_programs {
         pub extern "C" fn $exit(context: *const u64) -> i32 {
             let packet = unsafe { context.add($argument).read_volatile() };
             let row = row();
-            if row.action() == Action::Note as u8 {
+            if row.has(ROW_CALIBRATE) {
+                event::calibrate(row);
+            } else if row.action() == Action::Note as u8 {
                 event::forget(packet);
             } else {
                 let mut returned = 0u64;

@@ -48,11 +48,16 @@ pub struct State {
     pub before: u64,
     /// Time that found no place in the way.
     pub overflow_ns: u64,
+    /// The state's own number in its table.
+    pub number: u32,
     /// The CPU of the last probe.
-    pub cpu: u32,
-    pub identified: u16,
+    pub cpu: u16,
+    pub identified: u8,
     /// The packet has been where the filter asks for.
-    pub matched: u16,
+    pub matched: u8,
+    /// It is a TCP segment without data.
+    pub empty: u8,
+    pub _pad: [u8; 7],
     pub record: Record,
 }
 

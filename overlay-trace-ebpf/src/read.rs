@@ -2,7 +2,7 @@
 
 use core::ffi::c_void;
 
-use aya_ebpf::helpers::generated::bpf_probe_read_kernel;
+use aya_ebpf::helpers::generated::{bpf_ktime_get_ns, bpf_probe_read_kernel};
 
 /// How a program may read kernel memory: programs with typed arguments (fentry, tp_btf) load directly,
 /// which costs one instruction; kprobes go through a helper.
@@ -50,6 +50,12 @@ pub fn copied<T: Copy>(base: u64, offset: u32) -> T {
 #[inline(always)]
 pub fn copy(target: *mut c_void, bytes: u32, source: u64) -> bool {
     unsafe { bpf_probe_read_kernel(target, bytes, source as *const c_void) == 0 }
+}
+
+/// The records' clock, in ns.
+#[inline(always)]
+pub fn now() -> u64 {
+    unsafe { bpf_ktime_get_ns() }
 }
 
 /// A copy of a number that the compiler does not know to be the same: a typed pointer of which the

@@ -8,33 +8,11 @@ use overlay_trace_common::{kernel::WAYS, record::Counter};
 use crate::{
     atomic::replace_zero,
     maps::{STATES, State, TAGS, count, setting},
-    read::{low_half, opaque},
+    read::{low_half, now, opaque},
 };
 
 /// After this time without a probe a state is given up when its place is needed.
 const STALE_NS: u64 = 20_000_000_000;
-
-/// A packet's state and where it is.
-#[derive(Clone, Copy)]
-pub struct Found {
-    pub state: *mut State,
-    /// Number of the state in its table.
-    pub number: u32,
-    tag: *mut u64,
-}
-
-impl Found {
-    #[inline(always)]
-    pub fn get(&self) -> &'static mut State {
-        unsafe { &mut *self.state }
-    }
-
-    /// Gives the place free.
-    #[inline(always)]
-    pub fn leave(&self) {
-        unsafe { self.tag.write_volatile(0) }
-    }
-}
 
 #[inline(always)]
 fn bucket_of(skb: u64) -> u32 {
@@ -43,22 +21,20 @@ fn bucket_of(skb: u64) -> u32 {
 }
 
 #[inline(always)]
-fn place(bucket: u32, way: usize, tags: *mut [u64; WAYS]) -> Option<Found> {
-    let number = bucket * WAYS as u32 + way as u32;
-    let state = STATES.get_ptr_mut(number)?;
-    Some(Found { state, number, tag: unsafe { &raw mut (*tags)[way] } })
+fn state_at(bucket: u32, way: usize) -> Option<&'static mut State> {
+    STATES.get_ptr_mut(bucket * WAYS as u32 + way as u32).map(|state| unsafe { &mut *state })
 }
 
 /// The state of a packet that is known.
 #[inline(always)]
-pub fn find(skb: u64) -> Option<Found> {
+pub fn find(skb: u64) -> Option<&'static mut State> {
     let key = opaque(skb);
     let bucket = bucket_of(key);
-    let tags = TAGS.get_ptr_mut(bucket)?;
+    let tags = TAGS.get_ptr(bucket)?;
     let mut way = 0;
     while way < WAYS {
         if unsafe { (&raw const (*tags)[way]).read_volatile() } == key {
-            return place(bucket, way, tags);
+            return state_at(bucket, way);
         }
         way += 1;
     }
@@ -67,32 +43,44 @@ pub fn find(skb: u64) -> Option<Found> {
 
 /// A free place for a packet that is not known.
 #[inline(always)]
-pub fn claim(skb: u64, now: u64) -> Option<Found> {
+pub fn claim(skb: u64) -> Option<&'static mut State> {
     let key = opaque(skb);
     let bucket = bucket_of(key);
     let tags = TAGS.get_ptr_mut(bucket)?;
     let mut way = 0;
     while way < WAYS {
         if replace_zero(unsafe { &raw mut (*tags)[way] }, key) {
-            return place(bucket, way, tags);
+            let state = state_at(bucket, way)?;
+            state.number = bucket * WAYS as u32 + way as u32;
+            return Some(state);
         }
         way += 1;
     }
-    claim_stale(key, bucket, tags, now)
+    claim_stale(key, bucket, tags)
 }
 
+/// The place of a packet of which nothing has been seen for long.
 #[inline(always)]
-fn claim_stale(key: u64, bucket: u32, tags: *mut [u64; WAYS], now: u64) -> Option<Found> {
+fn claim_stale(key: u64, bucket: u32, tags: *mut [u64; WAYS]) -> Option<&'static mut State> {
+    let now = now();
     let mut way = 0;
     while way < WAYS {
-        let found = place(bucket, way, tags)?;
-        if now.wrapping_sub(found.get().last_ns) as i64 > STALE_NS as i64 {
-            unsafe { found.tag.write_volatile(key) };
+        let state = state_at(bucket, way)?;
+        if now.wrapping_sub(state.last_ns) as i64 > STALE_NS as i64 {
+            unsafe { (&raw mut (*tags)[way]).write_volatile(key) };
             count(Counter::LostEnd, 1);
-            return Some(found);
+            return Some(state);
         }
         way += 1;
     }
     count(Counter::StateFull, 1);
     None
+}
+
+/// Gives a packet's place free.
+#[inline(always)]
+pub fn leave(state: &State) {
+    if let Some(tags) = TAGS.get_ptr_mut(state.number / WAYS as u32) {
+        unsafe { (&raw mut (*tags)[state.number as usize % WAYS]).write_volatile(0) };
+    }
 }

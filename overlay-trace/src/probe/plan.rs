@@ -125,7 +125,11 @@ impl Plan {
             let mut found = Vec::new();
             for probe in point.probes {
                 match alternatives(kernel, self.set, number, index, stage, point, probe, kprobes_only) {
-                    Ok(attachments) => found.extend(attachments),
+                    Ok(attachments) => {
+                        // The rows of link kinds share one program.
+                        seen |= matches!(probe.target, Target::Transmit(_));
+                        found.extend(attachments);
+                    }
                     Err(reason) => missing.push(reason),
                 }
             }
@@ -248,6 +252,8 @@ fn row(number: u8, stage: &Stage, point: &Point, set: ProbeSet) -> Row {
         | flag(stage.level == LevelChange::Down, ROW_DOWN)
         | flag(point.exit, ROW_EXIT)
         | flag(point.first, ROW_FIRST)
+        | flag(point.empty_only, ROW_EMPTY_ONLY)
+        | flag(point.current, ROW_CURRENT)
         | flag(point.headers != Headers::No, ROW_IDENTIFY)
         | flag(point.headers == Headers::In, ROW_INGRESS)
         | flag(point.split || point.action == Action::Copy, ROW_CHILDREN);

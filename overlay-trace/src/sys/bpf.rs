@@ -50,7 +50,7 @@ pub fn load(name: &str, license: &str, instructions: &[bpf_insn], kind: Kind) ->
     match load_with_log(name, license, instructions, kind, &mut []) {
         Ok(fd) => Ok(fd),
         Err(first) => {
-            let mut log = vec![0u8; 1 << 20];
+            let mut log = vec![0u8; 16 << 20];
             match load_with_log(name, license, instructions, kind, &mut log) {
                 Ok(fd) => Ok(fd),
                 Err(_) => {
@@ -124,6 +124,7 @@ pub fn attach_kprobe(program: BorrowedFd, function: &str) -> io::Result<OwnedFd>
     const PMU: &str = "/sys/bus/event_source/devices/kprobe/type";
     const PERF_EVENT_IOC_SET_BPF: u64 = 0x4004_2408;
     const PERF_EVENT_IOC_ENABLE: u64 = 0x2400;
+    const PERF_FLAG_FD_CLOEXEC: i64 = 8;
     let pmu: u32 = std::fs::read_to_string(PMU)?
         .trim()
         .parse()
@@ -143,7 +144,7 @@ pub fn attach_kprobe(program: BorrowedFd, function: &str) -> io::Result<OwnedFd>
             -1,
             0,
             -1,
-            libc::PERF_FLAG_FD_CLOEXEC,
+            PERF_FLAG_FD_CLOEXEC,
         );
         if fd < 0 {
             return Err(io::Error::last_os_error());

@@ -116,8 +116,6 @@ impl Kernel {
     /// If a field is missing.
     pub fn offsets(&self) -> Result<Offsets> {
         let of = |name: &str, path: &str| self.offset(name, path);
-        let head = of("sk_buff", "head")?;
-        let _ = head;
         Ok(Offsets {
             skb_dev: of("sk_buff", "dev")?,
             skb_sk: of("sk_buff", "sk")?,
@@ -137,6 +135,7 @@ impl Kernel {
             link_ops_kind: of("rtnl_link_ops", "kind")?,
             sock_net: of("sock_common", "skc_net")?,
             net_inum: of("net", "ns.inum")?,
+            sock_protocol: of("sock", "sk_protocol")?,
         })
     }
 

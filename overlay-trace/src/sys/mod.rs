@@ -2,4 +2,5 @@
 
 pub mod bpf;
 pub mod kernel;
+pub mod netns;
 pub mod privilege;
