@@ -66,7 +66,6 @@ pub struct Session {
     set: ProbeSet,
     set_reason: Option<String>,
     unseen: usize,
-    options: SessionOptions,
     attached: Vec<Attached>,
     progress: Arc<Mutex<Summary>>,
     stop: Arc<AtomicBool>,
@@ -89,6 +88,8 @@ impl Session {
         let mut loader = Loader::new(&kernel, &options.filter, options.sizes)?;
         let (set, set_reason, entry) = choose_set(&kernel, &loader, &options)?;
         let cost = calibrate::measure(&kernel, &loader, entry);
+        let counts = loader.maps.map("COUNTS").context("the map COUNTS is missing")?;
+        let before = sum_counts(&PerCpuArray::<&MapData, _>::try_from(counts)?);
         let mut plan = Plan::new(&kernel, set, options.kprobes_only);
         let attached = loader.attach_plan(&kernel, &mut plan);
         if attached.is_empty() {
@@ -102,14 +103,13 @@ impl Session {
             set,
             set_reason,
             unseen: plan.unseen.len(),
-            options,
             attached,
             progress: Arc::default(),
             stop: Arc::default(),
             reader: None,
             traffic: Vec::new(),
         };
-        let reader = Reader::new(&mut loader, writer, session.progress.clone())?;
+        let reader = Reader::new(&mut loader, writer, before, session.progress.clone())?;
         let stop = session.stop.clone();
         session.reader = Some(thread::Builder::new().name("reader".into()).spawn(move || reader.run(&stop))?);
         Ok(session)
@@ -245,8 +245,8 @@ struct Reader {
     hop_count: Array<MapData, u64>,
     hops: Array<MapData, RawHop>,
     hops_known: u32,
-    /// The sum of all CPUs' counts when the recording began: calibration has counted too.
-    base: [u64; COUNTERS],
+    /// The sum of all CPUs' counts before the recording: calibration has counted hits.
+    before: [u64; COUNTERS],
     drop_locations: BTreeSet<u64>,
     probe_misses: Option<u64>,
     begin: Instant,
@@ -255,7 +255,12 @@ struct Reader {
 }
 
 impl Reader {
-    fn new(loader: &mut Loader, writer: Writer, progress: Arc<Mutex<Summary>>) -> Result<Reader> {
+    fn new(
+        loader: &mut Loader,
+        writer: Writer,
+        before: [u64; COUNTERS],
+        progress: Arc<Mutex<Summary>>,
+    ) -> Result<Reader> {
         let mut take = |name: &str| loader.maps.take_map(name).with_context(|| format!("the map {name} is missing"));
         let mut reader = Reader {
             records: RingBuf::try_from(take("RECORDS")?)?,
@@ -263,14 +268,15 @@ impl Reader {
             hop_count: Array::try_from(take("HOP_COUNT")?)?,
             hops: Array::try_from(take("HOPS")?)?,
             hops_known: 0,
-            base: [0; COUNTERS],
+            before,
             drop_locations: BTreeSet::new(),
             probe_misses: None,
             begin: Instant::now(),
             writer,
             progress,
         };
-        reader.base[overlay_trace_common::record::Counter::Hits as usize] = 0;
+        // Hops were given out from the first attached probe on.
+        reader.name_hops()?;
         Ok(reader)
     }
 
@@ -334,13 +340,8 @@ impl Reader {
     }
 
     fn counters(&self) -> Counters {
-        let mut sums = [0u64; COUNTERS];
-        if let Ok(values) = self.counts.get(&0, 0) {
-            for cpu in values.iter() {
-                sums.iter_mut().zip(cpu).for_each(|(sum, value)| *sum += value);
-            }
-        }
-        sums.iter_mut().zip(self.base).for_each(|(sum, base)| *sum -= base.min(*sum));
+        let mut sums = sum_counts(&self.counts);
+        sums.iter_mut().zip(self.before).for_each(|(sum, before)| *sum -= before.min(*sum));
         Counters { probe_misses: self.probe_misses, ..Counters::from_kernel(&sums) }
     }
 
@@ -360,6 +361,17 @@ impl Reader {
         self.writer.finish(&last)?;
         Ok(summary)
     }
+}
+
+/// The sums of all CPUs' counts.
+fn sum_counts<T: std::borrow::Borrow<MapData>>(counts: &PerCpuArray<T, [u64; COUNTERS]>) -> [u64; COUNTERS] {
+    let mut sums = [0u64; COUNTERS];
+    if let Ok(values) = counts.get(&0, 0) {
+        for cpu in values.iter() {
+            sums.iter_mut().zip(cpu).for_each(|(sum, value)| *sum += value);
+        }
+    }
+    sums
 }
 
 fn name_of(hop: &Hop, namespaces: &HashMap<u32, String>) -> HopName {
