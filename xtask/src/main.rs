@@ -3,6 +3,7 @@
 mod build_ebpf;
 mod host;
 mod packages;
+mod vm;
 
 use std::process::ExitCode;
 
@@ -21,12 +22,15 @@ struct Cli {
 enum Command {
     /// Build the kernel programs that the overlay-trace binary embeds
     BuildEbpf,
+    /// Run a command, or a shell, under another kernel in a virtual machine
+    Vm(vm::Vm),
 }
 
 impl Cli {
     fn run(self) -> Result<ExitCode> {
         match self.command {
             Command::BuildEbpf => build_ebpf::build().map(|_| ExitCode::SUCCESS),
+            Command::Vm(vm) => vm.run(),
         }
     }
 }

@@ -31,6 +31,29 @@ pub const EBPF_COMPILER: &[Package] = &[
     ),
 ];
 
+/// What fetches and unpacks a kernel.
+pub const KERNEL_DOWNLOAD: &[Package] = &[
+    package("apt-get", "apt", "downloads kernels"),
+    package("dpkg-deb", "dpkg", "unpacks kernels"),
+    package("/usr/share/keyrings/debian-archive-keyring.gpg", "debian-archive-keyring", "verifies kernels"),
+    package("depmod", "kmod", "indexes a kernel's modules"),
+];
+
+/// What boots a virtual machine, and what its guest runs with: it sees this machine's programs.
+pub const VIRTUAL_MACHINE: &[Package] = &[
+    package("qemu-system-x86_64", "qemu-system-x86", "boots virtual machines"),
+    package("busybox", "busybox-static", "is the virtual machines' first program"),
+    package("cpio", "cpio", "packs their first file system"),
+    package("xz", "xz-utils", "unpacks their modules"),
+    package("setpriv", "util-linux", "ends them together with their parent"),
+    package("modprobe", "kmod", "loads modules in them"),
+    package("ip", "iproute2", "sets up their network devices"),
+    package("tc", "iproute2", "sets up their queues"),
+    package("iptables-legacy", "iptables", "sets up their firewall"),
+    package("nft", "nftables", "sets up their firewall"),
+    package("ethtool", "ethtool", "sets up their devices' offloads"),
+];
+
 impl Package {
     fn is_there(&self) -> bool {
         if self.provides.starts_with('/') {
@@ -71,8 +94,17 @@ pub fn require(wanted: &[Package]) -> Result<()> {
     Ok(())
 }
 
+/// Reads the package lists of this machine's sources.
+///
+/// # Errors
+///
+/// They cannot be read.
+pub fn update() -> Result<()> {
+    host::output(apt_get().arg("update")).map(drop)
+}
+
 fn install(names: &[&str]) -> Result<()> {
-    host::output(apt_get().arg("update"))?;
+    update()?;
     host::output(apt_get().args(["install", "--yes", "--no-install-recommends"]).args(names)).map(drop)
 }
 
