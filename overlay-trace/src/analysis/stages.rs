@@ -48,7 +48,7 @@ impl Stages {
         let (mut names, mut facts) = (Vec::new(), Vec::new());
         for stage in 0..=255 {
             let unknown =
-                StageRow { name: format!("stage {stage}"), layer: "other".into(), ..StageRow::default() };
+                StageRow { name: format!("stage-{stage}"), layer: "other".into(), ..StageRow::default() };
             let row = header.stages.get(stage).unwrap_or(&unknown);
             facts.push(Facts {
                 cost: cost(header, row.probe),
