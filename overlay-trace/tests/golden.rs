@@ -13,7 +13,7 @@ use overlay_trace::{
 use tempfile::TempDir;
 
 fn open(dir: &TempDir, encapsulated: bool, finish: bool) -> Recording {
-    let path = dir.path().join("a.otr");
+    let path = dir.path().join(if encapsulated { "vxlan.otr" } else { "host-gw.otr" });
     support::write(&path, encapsulated, finish);
     Recording::open(&path).unwrap()
 }

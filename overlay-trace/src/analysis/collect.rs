@@ -222,6 +222,7 @@ impl Collector {
             .map(|(key, sums)| sums.row(key, total))
             .collect();
         Analysis {
+            file: String::new(),
             header: self.header,
             names: names.clone(),
             last: Checkpoint::default(),

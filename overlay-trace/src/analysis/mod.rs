@@ -27,6 +27,8 @@ use crate::trace::{Checkpoint, Header, Names, Recording};
 
 /// What a recording's packets did, and where their time went.
 pub struct Analysis {
+    /// Name of the recording's file, without its folder.
+    pub file: String,
     pub header: Header,
     pub names: Names,
     /// Counters and duration of the recording.
@@ -101,6 +103,7 @@ impl Analysis {
         let mut collector = Collector::new(&recording.header, &recording.hops, by);
         recording.for_each_record(|record| collector.add(&record))?;
         let mut analysis = collector.finish(&recording.names);
+        analysis.file = recording.path().file_name().unwrap_or_default().to_string_lossy().into();
         analysis.last = recording.last.clone();
         analysis.complete = recording.complete;
         analysis.traffic = recording.traffic.clone();

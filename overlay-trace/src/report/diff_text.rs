@@ -9,7 +9,16 @@ use crate::analysis::{Analysis, Diff, DiffRow};
 
 /// The difference as text: the whole way, then by level, by layer, and every stage.
 pub(super) fn report(diff: &Diff) -> String {
-    let mut out = format!("FIRST\n{}\nSECOND\n{}\n", heading(&diff.first), heading(&diff.second));
+    let mut out = String::new();
+    for (place, analysis) in [("FIRST", &diff.first), ("SECOND", &diff.second)] {
+        out += &format!(
+            "{place}: {}
+{}
+",
+            analysis.file,
+            heading(analysis)
+        );
+    }
     out += &verdict(diff);
     for part in [groups(diff, "level", &level), groups(diff, "layer", &layer), stages(diff)] {
         out.push('\n');

@@ -41,12 +41,15 @@ pub(super) fn report(analysis: &Analysis) -> Result<Vec<u8>> {
         if analysis.complete { "" } else { " | the recording ended abruptly" },
         percent(analysis.other_share())
     ));
-    let legend = [
-        (layer("iptables"), "work: the CPU is busy with the packet (one colour per layer)"),
-        (WAIT, "wait: in a queue, or behind others"),
-        (OTHER, "claimed by no stage"),
-        (PLACE, "where"),
-        (overlay(1), "in an overlay"),
+    let legend: [(&[Color], &str); 5] = [
+        (
+            &["conntrack", "ip", "bridge", "iptables"].map(layer),
+            "work: the CPU is busy with the packet (colour: layer)",
+        ),
+        (&[WAIT], "wait: in a queue, or behind others"),
+        (&[OTHER], "claimed by no stage"),
+        (&[PLACE], "where"),
+        (&[overlay(1), overlay(2)], "inside an overlay"),
     ];
     let reading = "Width is time, left to right is the packets' path. From the bottom: node, network namespace and \
                    direction, level (encapsulation headers around the packet), device, layer, stage.";
@@ -70,17 +73,20 @@ pub(super) fn diff(diff: &Diff) -> Result<Vec<u8>> {
     );
     let side = |analysis: &Analysis| {
         format!(
-            "{}, kernel {}, {} packets",
+            "{} (node {}, kernel {}, {} packets, {} records lost)",
+            analysis.file,
             analysis.header.node,
             analysis.header.kernel,
-            count(analysis.packets())
+            count(analysis.packets()),
+            count(analysis.last.counters.lost_records)
         )
     };
     options.subtitle = Some(format!("first: {} | second: {}", side(&diff.first), side(&diff.second)));
-    let legend = [
-        (Color { r: 255, g: 110, b: 110 }, "slower in the second"),
-        (Color { r: 250, g: 250, b: 250 }, "the same"),
-        (Color { r: 110, g: 110, b: 255 }, "faster in the second"),
+    let colour = |r, g, b| Color { r, g, b };
+    let legend: [(&[Color], &str); 3] = [
+        (&[colour(255, 200, 200), colour(255, 130, 130), colour(255, 60, 60)], "slower in the second"),
+        (&[colour(250, 250, 250)], "the same"),
+        (&[colour(200, 200, 255), colour(130, 130, 255), colour(60, 60, 255)], "faster in the second"),
     ];
     let reading = "Width is the time per packet in the second recording. From the bottom: direction, level \
                    (encapsulation headers around the packet), layer, stage. What only the first has is in the table.";
@@ -93,37 +99,46 @@ fn options() -> Options<'static> {
     options.name_type = "Stage:".into();
     options.bgcolors = Some(BackgroundColor::Grey);
     options.frame_height = 18;
+    options.font_size = 11;
     options.font_type = "sans-serif".into();
-    options.font_width = 0.55;
+    options.font_width = 0.52;
     options.text_truncate_direction = TextTruncateDirection::Right;
-    // The lines are in the order of the packets' path.
-    options.no_sort = true;
+    // The only order besides the alphabet that inferno has: of the lines, from the last one to the first.
+    options.flame_chart = true;
     options
 }
 
-fn draw(mut options: Options<'_>, folded: &str, legend: &[(Color, &str)], reading: &str) -> Result<Vec<u8>> {
+fn draw(
+    mut options: Options<'_>,
+    folded: &str,
+    legend: &[(&[Color], &str)],
+    reading: &str,
+) -> Result<Vec<u8>> {
     let mut svg = Vec::new();
-    flamegraph::from_lines(&mut options, folded.lines(), &mut svg).context("cannot draw the flame graph")?;
+    flamegraph::from_lines(&mut options, folded.lines().rev(), &mut svg)
+        .context("cannot draw the flame graph")?;
     let svg = String::from_utf8(svg).context("cannot draw the flame graph")?;
     Ok(with_legend(&svg, legend, reading).into_bytes())
 }
 
 /// Makes the picture higher and puts the legend there.
-fn with_legend(svg: &str, legend: &[(Color, &str)], reading: &str) -> String {
+fn with_legend(svg: &str, legend: &[(&[Color], &str)], reading: &str) -> String {
     let Some(height) = attribute(svg, "height").and_then(|height| height.parse::<usize>().ok()) else {
         return svg.into();
     };
     let higher = height + LEGEND_HEIGHT;
     let mut items = String::new();
     let mut x = 10;
-    for (Color { r, g, b }, text) in legend {
-        let (box_y, text_y) = (height + 2, height + 12);
-        items += &format!(
-            "<rect x=\"{x}\" y=\"{box_y}\" width=\"12\" height=\"12\" fill=\"rgb({r},{g},{b})\" stroke=\"#888\"/>\
-             <text x=\"{}\" y=\"{text_y}\">{text}</text>",
-            x + 17
-        );
-        x += 40 + text.len() * 6;
+    for (colours, text) in legend {
+        for Color { r, g, b } in *colours {
+            let y = height + 2;
+            items += &format!(
+                "<rect x=\"{x}\" y=\"{y}\" width=\"12\" height=\"12\" fill=\"rgb({r},{g},{b})\" stroke=\"#888\"/>"
+            );
+            x += 13;
+        }
+        items += &format!("<text x=\"{}\" y=\"{}\">{text}</text>", x + 4, height + 12);
+        x += 24 + text.len() * 6;
     }
     items += &format!("<text x=\"10\" y=\"{}\">{reading}</text>", height + 32);
     svg.replacen(&format!("height=\"{height}\""), &format!("height=\"{higher}\""), 2)

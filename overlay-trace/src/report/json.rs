@@ -1,5 +1,7 @@
 //! The JSON report. Its schema is stable: keys are added, never changed.
 
+use std::collections::BTreeMap;
+
 use anyhow::Result;
 use serde::{Serialize, Serializer};
 
@@ -22,6 +24,7 @@ struct Report<'a> {
     other_share: f64,
     probe_cost_ns: &'a ProbeCost,
     complete: bool,
+    probe_kinds: BTreeMap<&'a str, &'static str>,
     drops: Vec<Drop<'a>>,
     traffic: &'a [serde_json::Value],
 }
@@ -40,13 +43,12 @@ pub(super) struct Capture<'a> {
     start_wall_ns: u64,
     probe_hits: u64,
     filtered: u64,
-    probe_kinds: Vec<(&'a str, &'static str)>,
+    unseen_reasons: BTreeMap<&'a str, &'a str>,
 }
 
 impl<'a> Capture<'a> {
     pub(super) fn of(analysis: &'a Analysis) -> Capture<'a> {
         let header = &analysis.header;
-        let probe = |stage: &'a StageRow| Some((stage.name.as_str(), stage.probe?.name()));
         Capture {
             kernel: &header.kernel,
             probe_set: &header.probe_set,
@@ -60,7 +62,11 @@ impl<'a> Capture<'a> {
             start_wall_ns: header.start_wall_ns,
             probe_hits: analysis.last.counters.hits,
             filtered: analysis.last.counters.filtered,
-            probe_kinds: header.stages.iter().filter_map(probe).collect(),
+            unseen_reasons: header
+                .unseen_stages
+                .iter()
+                .map(|unseen| (unseen.stage.as_str(), unseen.reason.as_str()))
+                .collect(),
         }
     }
 }
@@ -193,7 +199,8 @@ impl Serialize for Dist {
 }
 
 /// The report as one object.
-pub(super) fn report(analysis: &Analysis) -> Result<Vec<u8>> {
+pub(super) fn report<'a>(analysis: &'a Analysis) -> Result<Vec<u8>> {
+    let probe = |stage: &'a StageRow| Some((stage.name.as_str(), stage.probe?.name()));
     pretty(&Report {
         schema: SCHEMA,
         capture: Capture::of(analysis),
@@ -204,6 +211,7 @@ pub(super) fn report(analysis: &Analysis) -> Result<Vec<u8>> {
         other_share: analysis.other_share(),
         probe_cost_ns: &analysis.header.probe_cost_ns,
         complete: analysis.complete,
+        probe_kinds: analysis.header.stages.iter().filter_map(probe).collect(),
         drops: analysis.drops.iter().map(Drop::from).collect(),
         traffic: &analysis.traffic,
     })

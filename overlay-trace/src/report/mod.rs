@@ -10,6 +10,7 @@ mod json;
 mod palette;
 mod table;
 mod text;
+mod traffic;
 mod units;
 
 use anyhow::Result;

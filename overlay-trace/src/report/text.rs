@@ -5,7 +5,8 @@ use std::fmt::Write;
 use super::{
     Sort,
     table::lines,
-    units::{bit_rate, count, percent, time},
+    traffic,
+    units::{count, percent, time},
 };
 use crate::analysis::{Analysis, By, Dist, Key, Row};
 
@@ -25,7 +26,7 @@ pub(super) fn report(analysis: &Analysis, sort: Sort) -> String {
     out.push('\n');
     out += &stages(analysis, sort);
     out += &drops(analysis);
-    out += &traffic(analysis);
+    out += &traffic::table(&analysis.traffic);
     out
 }
 
@@ -42,16 +43,19 @@ pub(super) fn heading(analysis: &Analysis) -> String {
     );
     let _ = writeln!(out, "packets   {}", packets(analysis));
     let _ = writeln!(out, "losses    {}", losses(analysis));
+    let lost = analysis.last.counters.lost_records;
+    if lost > 0 {
+        let part = percent(lost as f64 / analysis.finished() as f64);
+        let _ = writeln!(
+            out,
+            "          {part} of the finished packets have no record: the rest is what is shown."
+        );
+    }
     if !analysis.complete {
         out += "          The recording ended abruptly: the numbers are those up to its last second.\n";
     }
-    if !header.unseen_stages.is_empty() {
-        let unseen: Vec<String> = header
-            .unseen_stages
-            .iter()
-            .map(|unseen| format!("{} ({})", unseen.stage, unseen.reason))
-            .collect();
-        let _ = writeln!(out, "unseen    {}", unseen.join(", "));
+    for (number, line) in unseen(analysis).iter().enumerate() {
+        let _ = writeln!(out, "{:<10}{line}", if number == 0 { "unseen" } else { "" });
     }
     let _ = writeln!(out, "probes    {}", probe_costs(analysis));
     out
@@ -106,6 +110,18 @@ pub(super) fn losses(analysis: &Analysis) -> String {
             .map(|(number, what)| format!("{} {what}", count(*number))),
     );
     parts.join(", ")
+}
+
+/// The stages that could not be watched, one line per reason.
+fn unseen(analysis: &Analysis) -> Vec<String> {
+    let mut reasons: Vec<(&str, Vec<&str>)> = Vec::new();
+    for unseen in &analysis.header.unseen_stages {
+        match reasons.iter_mut().find(|(reason, _)| *reason == unseen.reason) {
+            Some((_, stages)) => stages.push(&unseen.stage),
+            None => reasons.push((&unseen.reason, vec![&unseen.stage])),
+        }
+    }
+    reasons.iter().map(|(reason, stages)| format!("{}: {reason}", stages.join(", "))).collect()
 }
 
 fn probe_costs(analysis: &Analysis) -> String {
@@ -278,39 +294,4 @@ fn drops(analysis: &Analysis) -> String {
         })
         .collect();
     format!("\n{}\n", lines(&["dropped", "reason", "location", "stage", "where"], &rows, 5).join("\n"))
-}
-
-/// The results of traffic that ran meanwhile, as far as they have the usual fields.
-fn traffic(analysis: &Analysis) -> String {
-    if analysis.traffic.is_empty() {
-        return String::new();
-    }
-    let heading = [
-        "traffic", "sent", "received", "lost", "rate", "mean", "p50", "p99", "p99.9", "p99.99", "p99.999",
-        "max", "jitter",
-    ];
-    let rows: Vec<Vec<String>> = analysis.traffic.iter().map(traffic_row).collect();
-    format!("\n{}\n", lines(&heading, &rows, 1).join("\n"))
-}
-
-fn traffic_row(result: &serde_json::Value) -> Vec<String> {
-    let word = |name: &str| result.get(name).and_then(|value| value.as_str()).unwrap_or_default().to_string();
-    let number = |name: &str| match result.get(name).and_then(|value| value.as_u64()) {
-        Some(number) => count(number),
-        None => "-".into(),
-    };
-    let ns = |value: Option<&serde_json::Value>| value.and_then(|v| v.as_f64()).map_or("-".into(), time);
-    let received = if result.get("answered").is_some_and(|v| !v.is_null()) { "answered" } else { "received" };
-    let rate = result.get("throughput_bits_per_s").and_then(|value| value.as_f64());
-    let mut row = vec![
-        format!("{} {} {} to {}", word("protocol"), word("kind"), word("from"), word("to")),
-        number("sent"),
-        number(received),
-        number("lost"),
-        rate.map_or("-".into(), bit_rate),
-    ];
-    let latency = |name: &str| ns(result.get("latency").and_then(|latency| latency.get(name)));
-    row.extend(["mean", "p50", "p99", "p999", "p9999", "p99999", "max"].map(latency));
-    row.push(ns(result.get("jitter_ns")));
-    row
 }
