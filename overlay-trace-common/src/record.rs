@@ -187,7 +187,7 @@ pub enum Counter {
     Filtered = 7,
     /// Hops beyond [`HOPS_MAX`].
     HopsFull = 8,
-    /// Times that a probe found a packet it follows (the base of the cost per packet).
+    /// Segments of all finished ways: how often probes found a packet that they follow.
     Hits = 9,
     /// Bytes of records.
     RecordBytes = 10,

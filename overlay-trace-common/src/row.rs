@@ -38,6 +38,10 @@ pub const ROW_FIRST: u64 = 1 << 34;
 pub const ROW_EMPTY_ONLY: u64 = 1 << 35;
 /// The argument is a socket; the packet is the one that the CPU is busy with.
 pub const ROW_CURRENT: u64 = 1 << 36;
+/// The packet is what the function returns.
+pub const ROW_RETURNED: u64 = 1 << 37;
+/// An unknown packet is followed from here on, whatever the action.
+pub const ROW_BEGINS: u64 = 1 << 38;
 
 impl Row {
     pub const fn new(stage: u8, action: u8, outcome: u8, flags: u64) -> Row {

@@ -167,6 +167,8 @@ pub struct Point {
     pub empty_only: bool,
     /// The argument is a socket, the packet the one that the CPU is busy with.
     pub current: bool,
+    /// The packet is what the function returns, so only its exit is probed.
+    pub returned: bool,
     pub probes: &'static [Probe],
 }
 
@@ -189,6 +191,7 @@ impl Sets {
     pub const LIGHT: Sets = Sets(2);
     pub const DEVICE: Sets = Sets(4);
     pub const NOT_DEVICE: Sets = Sets(3);
+    pub const NOT_LIGHT: Sets = Sets(5);
     pub const ALL: Sets = Sets(7);
 
     pub const fn contains(self, other: Sets) -> bool {

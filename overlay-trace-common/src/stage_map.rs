@@ -20,7 +20,7 @@ const fn t(name: &'static str, argument: u8) -> Probe {
 }
 
 const fn point(action: Action, probes: &'static [Probe]) -> Point {
-    Point { action, hop: false, exit: false, first: false, headers: Headers::No, split: false, empty_only: false, current: false, probes }
+    Point { action, hop: false, exit: false, first: false, headers: Headers::No, split: false, empty_only: false, current: false, returned: false, probes }
 }
 const fn enter(probes: &'static [Probe]) -> Point {
     point(Action::Enter, probes)
@@ -99,6 +99,7 @@ macro_rules! transmit {
             Sets::ALL,
             &[Point {
                 hop: true,
+                headers: Headers::Out,
                 ..point(Action::Transmit, &[Probe { target: Transmit($kind), argument: 0 }])
             }],
             $about,
@@ -110,6 +111,7 @@ const FULL: Sets = Sets::FULL;
 const ALL: Sets = Sets::ALL;
 const DEVICE: Sets = Sets::DEVICE;
 const NOT_DEVICE: Sets = Sets::NOT_DEVICE;
+const NOT_LIGHT: Sets = Sets::NOT_LIGHT;
 
 /// The number of the stage that owns what no other stage claims.
 pub const OTHER: u8 = 0;
@@ -207,13 +209,6 @@ pub static STAGES: &[Stage] = &[
         FULL,
         &[enter(&[f("ip_forward", 0)]), enter(&[f("ip6_forward", 0)])],
         "Forwarding: TTL, MTU, up to the netfilter hooks of FORWARD.",
-    ),
-    work(
-        "ip-forward-finish",
-        Layer::Ip,
-        FULL,
-        &[enter(&[f("ip_forward_finish", 2)]), enter(&[f("ip6_forward_finish", 2)])],
-        "Forwarding after the netfilter hooks of FORWARD.",
     ),
     work(
         "ip-local-deliver",
@@ -315,21 +310,14 @@ pub static STAGES: &[Stage] = &[
         "bridge-forward",
         Layer::Bridge,
         FULL,
-        &[enter(&[f("br_forward_finish", 2)]), enter(&[f("br_dev_queue_push_xmit", 2)])],
+        &[enter(&[f("br_dev_queue_push_xmit", 2)])],
         "The bridge hands the packet to the port it leaves by.",
-    ),
-    work(
-        "bridge-up",
-        Layer::Bridge,
-        FULL,
-        &[enter(&[f("br_pass_frame_up", 0)])],
-        "The bridge hands the packet to its own node.",
     ),
     // --- devices, on the way out
     work(
         "dev-queue-xmit",
         Layer::Qdisc,
-        ALL,
+        NOT_LIGHT,
         &[adopt(Headers::Out, &[f("__dev_queue_xmit", 0), t("net_dev_queue", 0)])],
         "Hands the packet to a device: egress tc, choice of the queue, qdisc without waiting.",
     ),
@@ -394,7 +382,7 @@ pub static STAGES: &[Stage] = &[
     work(
         "gro",
         Layer::Gro,
-        ALL,
+        NOT_LIGHT,
         &[adopt(Headers::In, &[f("napi_gro_receive", 1), f("gro_receive_skb", 1), t("napi_gro_receive_entry", 0)])],
         "GRO: merging with other packets of the same flow, waiting for them included.",
     ),
@@ -463,13 +451,6 @@ pub static STAGES: &[Stage] = &[
         &[enter(&[f("tcp_v4_do_rcv", 1)]), enter(&[f("tcp_v6_do_rcv", 1)])],
         "TCP processes the segment.",
     ),
-    wait(
-        "tcp-reorder-wait",
-        Layer::Transport,
-        NOT_DEVICE,
-        &[enter(&[f("tcp_data_queue_ofo", 1)])],
-        "The segment came before its predecessors and waits for them.",
-    ),
     work(
         "icmp-rcv",
         Layer::Transport,
@@ -492,8 +473,11 @@ pub static STAGES: &[Stage] = &[
         "socket-receive",
         Layer::Socket,
         NOT_DEVICE,
-        &[enter(&[t("skb_copy_datagram_iovec", 0)])],
-        "Copying to the application.",
+        &[
+            enter(&[t("skb_copy_datagram_iovec", 0)]),
+            Point { returned: true, ..enter(&[f("__skb_recv_udp", 0)]) },
+        ],
+        "Taking the packet from the socket and copying it to the application.",
     ),
     // --- copies
     work(

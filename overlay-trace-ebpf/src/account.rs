@@ -1,7 +1,6 @@
 //! Accounting: every nanosecond between two probes of a packet goes to one segment of its way.
 
 use aya_ebpf::helpers::generated::{bpf_get_smp_processor_id, bpf_ringbuf_output};
-use overlay_trace_common::kernel::WAYS;
 use overlay_trace_common::record::{
     Counter, FLAG_WAY_FULL, HEADER_BYTES, KEY_MASK, SEGMENT_HIGH, SEGMENT_RESUMED, SEGMENT_WAIT, Segment,
     WAY_MAX,
@@ -9,7 +8,7 @@ use overlay_trace_common::record::{
 use overlay_trace_common::stage_map::OTHER;
 
 use crate::{
-    maps::{BUSY, Busy, RECORDS, STATES, State, TAGS, count},
+    maps::{BUSY, Busy, RECORDS, STATES, State, count},
     read::opaque,
 };
 
@@ -34,11 +33,13 @@ pub fn close(state: &mut State, busy: &Busy, cpu: u32, now: u64) {
     if state.interrupted_ns != 0 {
         let first = state.interrupted_ns;
         let last = if state.cpu as u32 == cpu && busy.last_ns > first { busy.last_ns } else { first };
-        push(state, state.current, first - from);
-        push(state, state.current | SEGMENT_WAIT, last - first);
-        state.current |= SEGMENT_RESUMED;
         state.interrupted_ns = 0;
-        from = last;
+        if last > first {
+            push(state, state.current, first - from);
+            push(state, state.current | SEGMENT_WAIT, last - first);
+            state.current |= SEGMENT_RESUMED;
+            from = last;
+        }
     }
     push(state, state.current, now - from);
     state.last_ns = now;
@@ -97,12 +98,10 @@ pub fn release_cpu(busy: &mut Busy, cpu: u32, skb: u64, now: u64) {
 #[inline(always)]
 fn interrupt(busy: &Busy, cpu: u32, now: u64) {
     let number = busy.state;
-    let Some(tags) = TAGS.get_ptr(number / WAYS as u32) else { return };
     let Some(state) = STATES.get_ptr_mut(number) else { return };
-    let tag = unsafe { (&raw const (*tags)[number as usize % WAYS]).read_volatile() };
     let state = unsafe { &mut *state };
     // A sender that has been moved to another CPU is not interrupted by what happens on this one.
-    if tag == busy.skb && state.cpu as u32 == cpu && state.interrupted_ns == 0 {
+    if state.skb == busy.skb && state.cpu as u32 == cpu && state.interrupted_ns == 0 {
         state.interrupted_ns = now;
     }
 }
@@ -131,6 +130,7 @@ pub fn send(state: &mut State) {
         )
     };
     count(Counter::Finished, 1);
+    count(Counter::Hits, length);
     if sent == 0 {
         count(Counter::RecordBytes, bytes);
     } else {

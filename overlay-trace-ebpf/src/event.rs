@@ -15,8 +15,8 @@ use crate::{
     hop,
     identify::{identify, passes},
     maps::{Busy, NOTES, SEND_NOTES, SendNote, State, count, setting},
-    read::{Access, copied as copied_word, low_half, now, opaque},
-    state::{claim, find, leave as leave_place},
+    read::{Access, Copied, copied as copied_word, low_half, now, opaque},
+    state::{claim, find, find_near, leave as leave_place},
 };
 
 const IPPROTO_TCP: u8 = 6;
@@ -38,7 +38,7 @@ pub fn enter<A: Access>(skb: u64, row: Row) {
     }
     let Some((busy, cpu)) = busy() else { return };
     let mut is_new = false;
-    let state = match find(skb) {
+    let state = match find_near(skb, busy) {
         Some(state) => state,
         None => {
             is_new = true;
@@ -85,7 +85,6 @@ pub fn enter<A: Access>(skb: u64, row: Row) {
     } else {
         take_cpu(busy, cpu, skb, state, now);
     }
-    count(Counter::Hits, 1);
     if row.has(ROW_IDENTIFY) && state.identified == 0 {
         filter(skb, row, state);
     }
@@ -108,7 +107,7 @@ fn filter(skb: u64, row: Row, state: &mut State) {
 /// Whether an unknown packet is followed from here on.
 #[inline(always)]
 fn begins_ways(row: Row) -> bool {
-    row.action() == Action::Birth as u8 || row.action() == Action::Adopt as u8
+    row.action() == Action::Birth as u8 || row.action() == Action::Adopt as u8 || row.has(ROW_BEGINS)
 }
 
 /// Begins a way.
@@ -219,8 +218,8 @@ pub fn leave(skb: u64, row: Row, returned: u64) {
     if skb == 0 {
         return;
     }
-    let Some(state) = find(skb) else { return };
     let Some((busy, cpu)) = busy() else { return };
+    let Some(state) = find_near(skb, busy) else { return };
     if (state.current >> 56) as u8 != row.stage() {
         count(Counter::UnmatchedExits, 1);
         return;
@@ -276,6 +275,14 @@ fn child(parent: &State, skb: u64, busy: &mut Busy, cpu: u32, now: u64) {
     count(Counter::Started, 1);
 }
 
+/// A function has returned a packet: it enters the stage.
+#[inline(always)]
+pub fn returned(skb: u64, row: Row) {
+    if is_packet(skb) {
+        enter::<Copied>(skb, row);
+    }
+}
+
 /// A function has returned a copy of the packet.
 #[inline(always)]
 pub fn copied(skb: u64, copy: u64) {
@@ -306,8 +313,8 @@ pub fn end(skb: u64, row: Row, location: u64, reason: u32) {
     if skb == 0 {
         return;
     }
-    let Some(state) = find(skb) else { return };
     let Some((busy, cpu)) = busy() else { return };
+    let Some(state) = find_near(skb, busy) else { return };
     if row.has(ROW_EMPTY_ONLY) && state.empty == 0 {
         return;
     }
@@ -328,7 +335,6 @@ pub fn end(skb: u64, row: Row, location: u64, reason: u32) {
         send(state);
     }
     leave_place(state);
-    count(Counter::Hits, 1);
 }
 
 /// The way of an invented packet, for measuring what a probe costs.
@@ -336,7 +342,7 @@ pub fn end(skb: u64, row: Row, location: u64, reason: u32) {
 pub fn calibrate(row: Row) {
     const INVENTED: u64 = 64;
     let Some((busy, cpu)) = busy() else { return };
-    let Some(state) = (match find(INVENTED) {
+    let Some(state) = (match find_near(INVENTED, busy) {
         Some(state) => Some(state),
         None => claim(INVENTED),
     }) else {
@@ -348,5 +354,4 @@ pub fn calibrate(row: Row) {
     state.current = stage_bits(row.stage());
     state.cpu = cpu as u16;
     take_cpu(busy, cpu, INVENTED, state, now);
-    count(Counter::Hits, 1);
 }

@@ -66,10 +66,12 @@ macro_rules! typed_programs {
                 event::forget(packet);
             } else {
                 let mut returned = 0u64;
-                if row.has(ROW_CHILDREN) {
+                if row.has(ROW_CHILDREN | ROW_RETURNED) {
                     unsafe { bpf_get_func_ret(context as *mut _, &raw mut returned) };
                 }
-                if row.action() == Action::Copy as u8 {
+                if row.has(ROW_RETURNED) {
+                    event::returned(returned, row);
+                } else if row.action() == Action::Copy as u8 {
                     event::copied(packet, returned);
                 } else {
                     event::leave(packet, row, returned);

@@ -38,6 +38,8 @@ pub struct Record {
 /// The one authoritative copy of what is known of a packet, found by the address of its `sk_buff`.
 #[repr(C)]
 pub struct State {
+    /// Address of the packet's `sk_buff`, 0 when the place is free.
+    pub skb: u64,
     /// When the last probe saw the packet; its time up to here has an owner.
     pub last_ns: u64,
     /// When another packet's probe fired on the CPU that was busy with this one; 0 if none has.

@@ -7,7 +7,7 @@ use overlay_trace_common::{kernel::WAYS, record::Counter};
 
 use crate::{
     atomic::replace_zero,
-    maps::{STATES, State, TAGS, count, setting},
+    maps::{Busy, STATES, State, TAGS, count, setting},
     read::{low_half, now, opaque},
 };
 
@@ -23,6 +23,19 @@ fn bucket_of(skb: u64) -> u32 {
 #[inline(always)]
 fn state_at(bucket: u32, way: usize) -> Option<&'static mut State> {
     STATES.get_ptr_mut(bucket * WAYS as u32 + way as u32).map(|state| unsafe { &mut *state })
+}
+
+/// The state of a packet that is known. Most often it is the one that the CPU is busy with.
+#[inline(always)]
+pub fn find_near(skb: u64, busy: &Busy) -> Option<&'static mut State> {
+    let key = opaque(skb);
+    if busy.skb == key {
+        let state = STATES.get_ptr_mut(busy.state).map(|state| unsafe { &mut *state })?;
+        if state.skb == key {
+            return Some(state);
+        }
+    }
+    find(skb)
 }
 
 /// The state of a packet that is known.
@@ -52,6 +65,7 @@ pub fn claim(skb: u64) -> Option<&'static mut State> {
         if replace_zero(unsafe { &raw mut (*tags)[way] }, key) {
             let state = state_at(bucket, way)?;
             state.number = bucket * WAYS as u32 + way as u32;
+            state.skb = key;
             return Some(state);
         }
         way += 1;
@@ -68,6 +82,7 @@ fn claim_stale(key: u64, bucket: u32, tags: *mut [u64; WAYS]) -> Option<&'static
         let state = state_at(bucket, way)?;
         if now.wrapping_sub(state.last_ns) as i64 > STALE_NS as i64 {
             unsafe { (&raw mut (*tags)[way]).write_volatile(key) };
+            state.skb = key;
             count(Counter::LostEnd, 1);
             return Some(state);
         }
@@ -79,7 +94,8 @@ fn claim_stale(key: u64, bucket: u32, tags: *mut [u64; WAYS]) -> Option<&'static
 
 /// Gives a packet's place free.
 #[inline(always)]
-pub fn leave(state: &State) {
+pub fn leave(state: &mut State) {
+    state.skb = 0;
     if let Some(tags) = TAGS.get_ptr_mut(state.number / WAYS as u32) {
         unsafe { (&raw mut (*tags)[state.number as usize % WAYS]).write_volatile(0) };
     }

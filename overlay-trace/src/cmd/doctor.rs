@@ -20,11 +20,11 @@ pub struct Doctor {}
 /// Modules whose functions the stage map has, and what for: a stage of a module that is not loaded
 /// cannot be seen.
 const MODULES: [(&str, &str); 8] = [
-    ("nf_conntrack", "conntrack"),
+    ("nf_conntrack", "conntrack-in"),
     ("nf_nat", "nat"),
     ("ip_tables", "iptables"),
     ("nf_tables", "nftables"),
-    ("bridge", "bridge"),
+    ("bridge", "bridge-rx"),
     ("br_netfilter", "bridge-netfilter"),
     ("vxlan", "vxlan-decap"),
     ("ipip", "ipip-decap"),

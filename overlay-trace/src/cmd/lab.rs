@@ -6,7 +6,9 @@ use anyhow::{Context, Result, ensure};
 use clap::{Args, Subcommand};
 use comfy_table::{Table, presets};
 
+use crate::cmd::record::{Probes, announce, conclude};
 use crate::lab::{self, Knobs, Running, System};
+use crate::probe::{Session, SessionOptions};
 use crate::traffic::{self, Kind, Protocol, Size, Spec, Stop, TrafficReport, parse_duration, parse_plan};
 
 /// Build the dataplanes of well-known container networks on this machine.
@@ -64,9 +66,12 @@ struct Run {
     /// Write a recording of the traffic to this file
     #[arg(long, value_name = "FILE")]
     record: Option<PathBuf>,
-    /// The recording's probe set: auto, full, light or device
-    #[arg(long, value_name = "SET", requires = "record")]
-    probes: Option<String>,
+    /// Overwrite the recording if it exists
+    #[arg(long, requires = "record")]
+    force: bool,
+    /// The recording's probe set
+    #[arg(long, value_enum, default_value = "auto", value_name = "SET", requires = "record")]
+    probes: Probes,
     /// Leave the lab standing; `lab down NAME` removes it
     #[arg(long)]
     keep: bool,
@@ -168,20 +173,42 @@ impl Run {
         for note in running.notes() {
             eprintln!("note: {note}");
         }
-        let code = if self.command.is_empty() {
+        let session = self.start_recording()?;
+        let (code, reports) = if self.command.is_empty() {
             eprintln!("{} -> {}", running.client()?.netns.name(), running.target()?);
-            self.print(&lab::drive(&running, &plan, &stop)?)?;
-            ExitCode::SUCCESS
+            let reports = lab::drive(&running, &plan, &stop);
+            (ExitCode::SUCCESS, reports)
         } else {
             let status = lab::command(&running, &self.command, &stop)?;
-            ExitCode::from(status.code().unwrap_or(1) as u8)
+            (ExitCode::from(status.code().unwrap_or(1) as u8), Ok(Vec::new()))
         };
+        // What was recorded is kept, also when the traffic failed.
+        if let Some(session) = session {
+            self.stop_recording(session, reports.as_deref().unwrap_or_default())?;
+        }
+        self.print(&reports?)?;
         if self.keep {
             let names: Vec<_> = running.namespaces().iter().map(|netns| netns.name()).collect();
             println!("kept: {}; `overlay-trace lab down {}` removes them", names.join(" "), lab.name);
         }
         running.down()?;
         Ok(code)
+    }
+
+    fn start_recording(&self) -> Result<Option<Session>> {
+        let Some(output) = self.record.clone() else { return Ok(None) };
+        let options =
+            SessionOptions { set: self.probes.set(), output, force: self.force, ..SessionOptions::default() };
+        let session = Session::start(options)?;
+        announce(&session);
+        Ok(Some(session))
+    }
+
+    fn stop_recording(&self, mut session: Session, reports: &[TrafficReport]) -> Result<()> {
+        session.traffic(reports.iter().map(serde_json::to_value).collect::<Result<Vec<_>, _>>()?);
+        let summary = session.stop()?;
+        conclude(&summary, self.record.as_deref().unwrap_or("".as_ref()));
+        Ok(())
     }
 
     fn plan(&self) -> Result<Vec<Spec>> {

@@ -119,7 +119,7 @@ impl Record {
         }
         clear_line();
         let summary = session.stop()?;
-        report(&summary, &self.output);
+        conclude(&summary, &self.output);
         Ok(exit_code(status))
     }
 
@@ -157,7 +157,8 @@ fn exit_code(status: Option<ExitStatus>) -> ExitCode {
     }
 }
 
-fn announce(session: &Session) {
+/// Says which probe set is used, and why, and what it cannot see.
+pub fn announce(session: &Session) {
     let (set, reason) = session.set();
     let (probes, unseen) = session.coverage();
     let unseen = match unseen {
@@ -192,7 +193,8 @@ fn clear_line() {
     }
 }
 
-fn report(summary: &Summary, output: &std::path::Path) {
+/// Says what was recorded and what was lost.
+pub fn conclude(summary: &Summary, output: &std::path::Path) {
     let counters = &summary.counters;
     eprintln!(
         "{} packets in {:.1} s, {} bytes in {}; lost: {} records, {} for a full table, {} ends unseen, {} probes missed",

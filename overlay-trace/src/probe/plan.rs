@@ -197,6 +197,7 @@ fn alternatives(
             let wants_sock = matches!(point.action, Action::Note);
             let argument = typed
                 .as_ref()
+                .filter(|_| !point.returned)
                 .and_then(|typed| if wants_sock { typed.sock } else { typed.skb })
                 .unwrap_or(probe.argument);
             if argument >= POSITIONS {
@@ -206,15 +207,20 @@ fn alternatives(
             let row = if indirect { Row(row.0 | ROW_INDIRECT) } else { row };
             let mut found = Vec::new();
             if let (Some(typed), false) = (&typed, kprobes_only) {
-                let kind = if point.action == Action::Copy { ProbeKind::Fexit } else { ProbeKind::Fentry };
+                let kind = if at_exit(point) { ProbeKind::Fexit } else { ProbeKind::Fentry };
                 found.push(attachment(kind, name, Some(typed), argument, row));
             }
-            if point.action != Action::Copy {
+            if !at_exit(point) {
                 found.push(attachment(ProbeKind::Kprobe, name, None, argument, row));
             }
             Ok(found)
         }
     }
+}
+
+/// Whether only the function's exit is probed.
+fn at_exit(point: &Point) -> bool {
+    point.action == Action::Copy || point.returned
 }
 
 impl Attachment {
@@ -244,8 +250,8 @@ fn program(kind: ProbeKind, argument: u8, row: Row) -> String {
 /// Packs what the kernel side must know of a point.
 fn row(number: u8, stage: &Stage, point: &Point, set: ProbeSet) -> Row {
     let flag = |wanted: bool, flag: u64| if wanted { flag } else { 0 };
-    // Without probes on sockets a packet's way properly begins at its first device.
-    let begins = set == ProbeSet::Device && point.action == Action::Adopt && point.headers == Headers::Out;
+    // Without probes on all the places where sockets send, a packet's way properly begins at its first device.
+    let begins = set != ProbeSet::Full && point.action == Action::Adopt && point.headers == Headers::Out;
     let action = if begins { Action::Birth } else { point.action };
     let flags = flag(point.hop, ROW_HOP)
         | flag(stage.kind == Kind::Wait, ROW_WAIT)
@@ -254,6 +260,9 @@ fn row(number: u8, stage: &Stage, point: &Point, set: ProbeSet) -> Row {
         | flag(point.first, ROW_FIRST)
         | flag(point.empty_only, ROW_EMPTY_ONLY)
         | flag(point.current, ROW_CURRENT)
+        | flag(point.returned, ROW_RETURNED)
+        // What the light set has not seen before begins at its first device.
+        | flag(set == ProbeSet::Light && point.action == Action::Transmit, ROW_BEGINS)
         | flag(point.headers != Headers::No, ROW_IDENTIFY)
         | flag(point.headers == Headers::In, ROW_INGRESS)
         | flag(point.split || point.action == Action::Copy, ROW_CHILDREN);
