@@ -8,6 +8,7 @@ use std::{
     env,
     ffi::OsString,
     fs,
+    io::{self, IsTerminal},
     os::unix::process::ExitStatusExt,
     path::PathBuf,
     process::{ExitCode, ExitStatus},
@@ -96,6 +97,9 @@ pub fn run(options: &VmOptions, command: &[OsString]) -> Result<Finished> {
     if env::consts::ARCH != "x86_64" {
         bail!("the virtual machines need an x86-64 machine: they run its own programs");
     }
+    if command.is_empty() && !io::stdin().is_terminal() {
+        bail!("a shell needs a terminal: name a command after `--`");
+    }
     packages::require(packages::VIRTUAL_MACHINE)?;
     let mut options = options.clone();
     if let Some(share) = &mut options.share {
@@ -162,8 +166,10 @@ mod tests {
 
     #[test]
     fn a_command_keeps_its_words() -> Result<()> {
-        let script = command_script(&["sh".into(), "-c".into(), "echo 'a b' $HOME".into()])?;
-        assert_eq!(script.lines().last(), Some("exec sh -c \"echo 'a b' \\$HOME\""));
+        let words = ["sh", "-c", "echo 'a b' \"$HOME\"; exit 3", ""];
+        let script = command_script(&words.map(OsString::from))?;
+        let line = script.lines().last().and_then(|line| line.strip_prefix("exec ")).unwrap_or_default();
+        assert_eq!(shlex::split(line).context("the shell cannot read it")?, words);
         Ok(())
     }
 }

@@ -183,19 +183,23 @@ impl Boot<'_> {
         self.control.join("console.log")
     }
 
-    /// The last lines of the guest's console, for an error message.
+    /// What the guest's console says about its end, for an error message.
     fn console(&self) -> String {
         let text = fs::read(self.console_log()).unwrap_or_default();
-        let text = String::from_utf8_lossy(&text);
-        let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
-        match lines.as_slice() {
+        match decisive_lines(&String::from_utf8_lossy(&text)).as_slice() {
             [] => "; it left nothing on its console".to_owned(),
-            lines => {
-                let last = &lines[lines.len().saturating_sub(CONSOLE_LINES)..];
-                format!("; the last lines of its console:\n    {}", last.join("\n    "))
-            }
+            lines => format!("; its console says:\n    {}", lines.join("\n    ")),
         }
     }
+}
+
+/// The lines from the kernel's first complaint on, or the last ones if it made none.
+fn decisive_lines(text: &str) -> Vec<&str> {
+    let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
+    let complains = |line: &&str| ["BUG:", "Oops", "Kernel panic"].iter().any(|word| line.contains(word));
+    let last = lines.len().saturating_sub(CONSOLE_LINES);
+    let start = lines.iter().position(complains).unwrap_or(last).min(last);
+    lines[start..].iter().take(2 * CONSOLE_LINES).copied().collect()
 }
 
 fn share(tag: &str, folder: &Path, read_only: bool) -> [String; 2] {
@@ -239,4 +243,24 @@ fn catch_signals() {
             ));
         }
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_is_shown_from_its_first_line() {
+        let trace = "frame\n".repeat(40);
+        let text =
+            format!("booting\n\nBUG: unable to handle page fault\n{trace}Kernel panic - not syncing\n");
+        assert_eq!(decisive_lines(&text).first(), Some(&"BUG: unable to handle page fault"));
+    }
+
+    #[test]
+    fn without_a_panic_the_last_lines_are_shown() {
+        let text: String = (0..100).map(|number| format!("line {number}\n")).collect();
+        let lines = decisive_lines(&text);
+        assert_eq!((lines.len(), lines.last()), (CONSOLE_LINES, Some(&"line 99")));
+    }
 }
