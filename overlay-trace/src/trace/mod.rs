@@ -1,1 +1,19 @@
-//! (to be written)
+//! The recording file (`.otr`): what `record` writes and everything else reads.
+//!
+//! A recording describes itself: it carries the stage map that it was made with, the names of devices,
+//! namespaces, drop reasons and kernel addresses, and what was lost. It can be read on any machine of
+//! the same byte order, without privileges, and in constant memory.
+//!
+//! It is a sequence of chunks, each complete in itself ([`format`]), so that what a killed recorder or a
+//! full disk leaves behind can still be used.
+
+pub mod format;
+mod header;
+mod reader;
+mod records;
+mod writer;
+
+pub use header::{Checkpoint, Counters, Header, HopName, Names, ProbeCost, ProbeKind, StageRow, UnseenStage};
+pub use reader::Recording;
+pub use records::{RecordView, encode_record};
+pub use writer::Writer;

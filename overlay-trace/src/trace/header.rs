@@ -1,0 +1,230 @@
+//! What a recording says about itself, as JSON.
+
+use std::collections::BTreeMap;
+
+use overlay_trace_common::{
+    record::{COUNTERS, Counter, Outcome},
+    stage::{Kind, LevelChange, Stage},
+    stage_map::STAGES,
+};
+use serde::{Deserialize, Serialize};
+
+/// Where and how a recording was made.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Header {
+    /// Version of overlay-trace.
+    pub overlay_trace: String,
+    /// Kernel release (`uname -r`).
+    pub kernel: String,
+    /// Architecture, as Rust names it (`x86_64`).
+    pub arch: String,
+    /// `little` or `big`: the byte order of the records.
+    pub byte_order: String,
+    /// Host name of the node.
+    pub node: String,
+    /// `full`, `light` or `device`.
+    pub probe_set: String,
+    /// Wall clock at the beginning, in ns since 1970.
+    pub start_wall_ns: u64,
+    /// CLOCK_MONOTONIC at the same moment, in ns: the records' clock.
+    pub start_monotonic_ns: u64,
+    /// The stage map that the records' stage numbers mean.
+    pub stages: Vec<StageRow>,
+    /// Stages of the probe set that could not be seen, and why.
+    pub unseen_stages: Vec<UnseenStage>,
+    pub probe_cost_ns: ProbeCost,
+    /// The filter in words; empty for none.
+    pub filter: String,
+    /// The command line of the recording.
+    pub command: String,
+}
+
+impl Header {
+    /// The header of a recording that begins now on this machine's architecture with this program's stage map.
+    /// Kernel, node, clocks, probe set and probe kinds are the recorder's to fill in.
+    pub fn new() -> Header {
+        Header {
+            overlay_trace: env!("CARGO_PKG_VERSION").into(),
+            arch: std::env::consts::ARCH.into(),
+            byte_order: byte_order().into(),
+            stages: STAGES.iter().map(StageRow::from).collect(),
+            ..Header::default()
+        }
+    }
+}
+
+/// The byte order of the machine that this runs on.
+pub(super) fn byte_order() -> &'static str {
+    if cfg!(target_endian = "big") { "big" } else { "little" }
+}
+
+/// A row of the stage map, as far as a reader needs it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct StageRow {
+    pub name: String,
+    pub layer: String,
+    /// `work` or `wait`.
+    pub kind: String,
+    /// `keep`, `up` (encapsulation) or `down` (decapsulation).
+    pub level: String,
+    /// For stages that end a way: `freed`, `delivered`, `dropped`, `merged`, `split`.
+    pub outcome: Option<String>,
+    /// One sentence for people.
+    pub about: String,
+    /// With what the stage was watched; `None` if it was not.
+    pub probe: Option<ProbeKind>,
+    /// Whether the stage's exit was watched too.
+    pub exit: bool,
+}
+
+impl From<&Stage> for StageRow {
+    fn from(stage: &Stage) -> StageRow {
+        StageRow {
+            name: stage.name.into(),
+            layer: stage.layer.name().into(),
+            kind: match stage.kind {
+                Kind::Work => "work".into(),
+                Kind::Wait => "wait".into(),
+            },
+            level: match stage.level {
+                LevelChange::Keep => "keep".into(),
+                LevelChange::Up => "up".into(),
+                LevelChange::Down => "down".into(),
+            },
+            outcome: stage.outcome.map(|outcome| outcome_name(outcome).into()),
+            about: stage.about.into(),
+            probe: None,
+            exit: stage.points.iter().any(|point| point.exit),
+        }
+    }
+}
+
+fn outcome_name(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::Freed => "freed",
+        Outcome::Delivered => "delivered",
+        Outcome::Dropped => "dropped",
+        Outcome::Merged => "merged",
+        Outcome::Split => "split",
+    }
+}
+
+/// With what a stage was watched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ProbeKind {
+    Fentry,
+    Kprobe,
+    /// A BTF-typed raw tracepoint.
+    TpBtf,
+    Tracepoint,
+    Tc,
+}
+
+impl ProbeKind {
+    /// The kind's name in every output.
+    pub fn name(self) -> &'static str {
+        match self {
+            ProbeKind::Fentry => "fentry",
+            ProbeKind::Kprobe => "kprobe",
+            ProbeKind::TpBtf => "tp_btf",
+            ProbeKind::Tracepoint => "tracepoint",
+            ProbeKind::Tc => "tc",
+        }
+    }
+}
+
+/// A stage that could not be watched.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UnseenStage {
+    pub stage: String,
+    pub reason: String,
+}
+
+/// What one hit of a probe costs on the machine that recorded, in ns; `None` where not measured.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ProbeCost {
+    /// A function's entry (fentry or kprobe, whichever was used).
+    pub entry: Option<f64>,
+    /// A function's exit.
+    pub exit: Option<f64>,
+    pub tracepoint: Option<f64>,
+    pub tc: Option<f64>,
+}
+
+/// The names of a [`Hop`](overlay_trace_common::record::Hop).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct HopName {
+    /// Inode number of the network namespace.
+    pub netns_inode: u32,
+    /// The namespace's name, or some other way to tell it to people (`pid:1234`); may be empty.
+    pub netns: String,
+    pub ifindex: u32,
+    /// Empty for "in the namespace, at no device yet".
+    pub device: String,
+    /// Link kind (`veth`, `bridge`, `vxlan`...); empty for a NIC.
+    pub kind: String,
+}
+
+/// What the recorder counted. See [`Counter`]; `probe_misses` comes from the kernel's own statistics.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Counters {
+    pub started: u64,
+    pub finished: u64,
+    pub lost_records: u64,
+    pub state_full: u64,
+    pub unmatched_exits: u64,
+    pub unknown_start: u64,
+    pub lost_end: u64,
+    pub filtered: u64,
+    pub hops_full: u64,
+    pub hits: u64,
+    pub record_bytes: u64,
+    /// Times that the kernel skipped a probe; `None` where the kernel does not tell.
+    pub probe_misses: Option<u64>,
+}
+
+impl Counters {
+    /// The counters of the kernel side, summed over the CPUs, in the order of [`Counter`].
+    pub fn from_kernel(values: &[u64; COUNTERS]) -> Counters {
+        let of = |counter: Counter| values[counter as usize];
+        Counters {
+            started: of(Counter::Started),
+            finished: of(Counter::Finished),
+            lost_records: of(Counter::LostRecords),
+            state_full: of(Counter::StateFull),
+            unmatched_exits: of(Counter::UnmatchedExits),
+            unknown_start: of(Counter::UnknownStart),
+            lost_end: of(Counter::LostEnd),
+            filtered: of(Counter::Filtered),
+            hops_full: of(Counter::HopsFull),
+            hits: of(Counter::Hits),
+            record_bytes: of(Counter::RecordBytes),
+            probe_misses: None,
+        }
+    }
+}
+
+/// How far a recording had come.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Checkpoint {
+    /// Since the beginning of the recording, in ns.
+    pub duration_ns: u64,
+    pub counters: Counters,
+}
+
+/// Names of numbers that the kernel gives.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Names {
+    /// `enum skb_drop_reason` of the kernel that recorded.
+    pub drop_reasons: BTreeMap<u32, String>,
+    /// Kernel addresses (of drop locations) to `function+offset`.
+    pub symbols: BTreeMap<u64, String>,
+}

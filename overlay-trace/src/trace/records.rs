@@ -1,0 +1,58 @@
+//! Records as they lie in a recording: a borrowed view for readers, and an encoder.
+
+use overlay_trace_common::record::{HEADER_BYTES, RecordHeader, Segment};
+
+/// Words of a record's header.
+const HEADER_WORDS: usize = HEADER_BYTES / 8;
+const _: () = assert!(HEADER_BYTES.is_multiple_of(8));
+
+/// One finished packet.
+#[derive(Clone, Copy, Debug)]
+pub struct RecordView<'a> {
+    pub header: RecordHeader,
+    /// The packet's way, in order.
+    pub way: &'a [Segment],
+}
+
+/// Takes the first record off a chunk of records; `None` if the words are not a whole record.
+pub(super) fn split_record(words: &[u64]) -> Option<(RecordView<'_>, &[u64])> {
+    let (header, rest) = words.split_at_checked(HEADER_WORDS)?;
+    // SAFETY: `header` is HEADER_BYTES long and aligned to 8, the alignment of RecordHeader, which has
+    // only integers in it: every bit pattern is one.
+    let header = unsafe { header.as_ptr().cast::<RecordHeader>().read() };
+    let (way, rest) = rest.split_at_checked(usize::from(header.way_len))?;
+    // SAFETY: Segment is a transparent wrapper of u64.
+    let way = unsafe { std::slice::from_raw_parts(way.as_ptr().cast::<Segment>(), way.len()) };
+    Some((RecordView { header, way }, rest))
+}
+
+/// The bytes of words, to be filled from a file.
+pub(super) fn bytes_of(words: &mut [u64]) -> &mut [u8] {
+    // SAFETY: any 8 bytes are a u64 and the other way round, and u8 has no alignment.
+    unsafe { std::slice::from_raw_parts_mut(words.as_mut_ptr().cast(), words.len() * 8) }
+}
+
+/// Appends a record to `out`, in this machine's byte order; `header.way_len` is set to the way's length.
+pub fn encode_record(header: &RecordHeader, way: &[Segment], out: &mut Vec<u8>) {
+    let h = RecordHeader { way_len: way.len() as u16, ..*header };
+    for number in [h.id, h.parent, h.start_ns, h.end_ns, h.drop_location] {
+        out.extend(number.to_ne_bytes());
+    }
+    out.extend(h.flow.source);
+    out.extend(h.flow.destination);
+    out.extend(h.flow.source_port.to_ne_bytes());
+    out.extend(h.flow.destination_port.to_ne_bytes());
+    out.extend([h.flow.protocol, h.flow.version]);
+    out.extend(h.flow.ip_id.to_ne_bytes());
+    out.extend(h.flow.sequence.to_ne_bytes());
+    out.extend(h.bytes.to_ne_bytes());
+    out.extend(h.drop_reason.to_ne_bytes());
+    out.extend(h.segments.to_ne_bytes());
+    out.extend(h.way_len.to_ne_bytes());
+    out.extend([h.outcome, h.flags]);
+    out.extend(h.cpu.to_ne_bytes());
+    out.extend([0; 4]);
+    for segment in way {
+        out.extend(segment.0.to_ne_bytes());
+    }
+}

@@ -1,0 +1,177 @@
+//! Writing a recording.
+
+use std::{
+    fs::{File, OpenOptions},
+    io::{ErrorKind, Write},
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, Result, anyhow, bail};
+use serde::Serialize;
+
+use super::{
+    Checkpoint, Header, HopName, Names,
+    format::{Chunk, FRAME_BYTES, MAGIC, PREAMBLE_BYTES, VERSION, checksum},
+};
+
+/// Records are gathered into chunks of about this many bytes.
+const RECORDS_BYTES: usize = 256 << 10;
+
+/// Writes a recording. Whatever happens to the process, every chunk that it wrote can be read.
+pub struct Writer {
+    file: File,
+    path: PathBuf,
+    records: Vec<u8>,
+    /// Bytes of the file that are whole chunks.
+    written: u64,
+    failed: bool,
+}
+
+impl Writer {
+    /// Creates the file and writes the header.
+    ///
+    /// # Errors
+    ///
+    /// The file exists and `force` is false, or it cannot be created or written.
+    pub fn create(path: impl AsRef<Path>, force: bool, header: &Header) -> Result<Writer> {
+        let path = path.as_ref();
+        let mut options = OpenOptions::new();
+        options.write(true);
+        if force {
+            options.create(true).truncate(true)
+        } else {
+            options.create_new(true)
+        };
+        let file = options.open(path).map_err(|error| match error.kind() {
+            ErrorKind::AlreadyExists => {
+                anyhow!(
+                    "{} exists already: choose another name, or overwrite it with --force",
+                    path.display()
+                )
+            }
+            _ => anyhow!("cannot create the recording {}: {error}", path.display()),
+        })?;
+        let records = Vec::with_capacity(2 * RECORDS_BYTES);
+        let mut writer = Writer { file, path: path.into(), records, written: 0, failed: false };
+        writer.append(&[MAGIC.as_slice(), &VERSION.to_le_bytes()].concat())?;
+        writer.json(Chunk::Header, header)?;
+        Ok(writer)
+    }
+
+    /// Adds one or more whole records, as the kernel side made them.
+    ///
+    /// # Errors
+    ///
+    /// As for [`checkpoint`](Writer::checkpoint).
+    pub fn records(&mut self, records: &[u8]) -> Result<()> {
+        self.records.extend_from_slice(records);
+        if self.records.len() >= RECORDS_BYTES { self.flush() } else { Ok(()) }
+    }
+
+    /// Names hops. A later name of a hop replaces the earlier one.
+    ///
+    /// # Errors
+    ///
+    /// As for [`checkpoint`](Writer::checkpoint).
+    pub fn hops(&mut self, hops: &[(u16, HopName)]) -> Result<()> {
+        self.json(Chunk::Hops, hops)
+    }
+
+    /// Writes the records so far, then the counters so far: what a reader uses when no
+    /// [`finish`](Writer::finish) follows. To be called about every second.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be written (a full disk). What was written before stays and can be read.
+    pub fn checkpoint(&mut self, checkpoint: &Checkpoint) -> Result<()> {
+        self.json(Chunk::Checkpoint, checkpoint)
+    }
+
+    /// Adds results of traffic that ran meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// As for [`checkpoint`](Writer::checkpoint).
+    pub fn traffic(&mut self, results: &[serde_json::Value]) -> Result<()> {
+        self.json(Chunk::Traffic, results)
+    }
+
+    /// Adds names of drop reasons and kernel addresses; they join those that were added before.
+    ///
+    /// # Errors
+    ///
+    /// As for [`checkpoint`](Writer::checkpoint).
+    pub fn names(&mut self, names: &Names) -> Result<()> {
+        self.json(Chunk::Names, names)
+    }
+
+    /// Writes the final counters and closes the recording.
+    ///
+    /// # Errors
+    ///
+    /// As for [`checkpoint`](Writer::checkpoint).
+    pub fn finish(mut self, last: &Checkpoint) -> Result<()> {
+        self.json(Chunk::Footer, last)
+    }
+
+    /// Bytes of the file so far.
+    pub fn bytes(&self) -> u64 {
+        self.written
+    }
+
+    fn json<T: Serialize + ?Sized>(&mut self, kind: Chunk, value: &T) -> Result<()> {
+        self.flush()?;
+        let payload =
+            serde_json::to_vec(value).with_context(|| format!("cannot encode the {}", kind.name()))?;
+        self.chunk(kind, &payload)
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        if self.records.is_empty() {
+            return Ok(());
+        }
+        let mut records = std::mem::take(&mut self.records);
+        let result = self.chunk(Chunk::Records, &records);
+        records.clear();
+        self.records = records;
+        result
+    }
+
+    fn chunk(&mut self, kind: Chunk, payload: &[u8]) -> Result<()> {
+        let mut bytes = Vec::with_capacity(payload.len() + FRAME_BYTES as usize);
+        bytes.extend((kind as u32).to_le_bytes());
+        bytes.extend((payload.len() as u32).to_le_bytes());
+        bytes.extend(payload);
+        bytes.extend(checksum(kind as u32, payload).to_le_bytes());
+        self.append(&bytes)
+    }
+
+    /// Appends bytes as a whole, or takes back what was written of them.
+    fn append(&mut self, bytes: &[u8]) -> Result<()> {
+        if self.failed {
+            bail!("the recording {} could not be written any more", self.path.display());
+        }
+        if let Err(error) = self.file.write_all(bytes) {
+            self.failed = true;
+            // Not possible on everything that can be written to; a reader copes with a torn chunk too.
+            let _ = self.file.set_len(self.written);
+            let kept = if self.written > PREAMBLE_BYTES {
+                ": what was recorded before is kept and can be reported"
+            } else {
+                ""
+            };
+            bail!("cannot write to the recording {} ({error}){kept}", self.path.display());
+        }
+        self.written += bytes.len() as u64;
+        Ok(())
+    }
+}
+
+impl Drop for Writer {
+    /// A recorder that gives up for some other reason keeps what it has.
+    fn drop(&mut self) {
+        if !self.failed {
+            let _ = self.flush();
+        }
+    }
+}
