@@ -23,6 +23,8 @@ use crate::{host, packages};
 
 /// The time that a command gets if nothing else was said, in seconds.
 const DEFAULT_TIMEOUT: u64 = 900;
+const DEFAULT_PROCESSORS: u32 = 2;
+const DEFAULT_MEMORY: &str = "3G";
 
 /// The virtual machine that a command is to run in.
 #[derive(Args, Clone)]
@@ -33,10 +35,10 @@ pub struct VmOptions {
     #[arg(long)]
     pub icount: bool,
     /// Number of processors
-    #[arg(long, default_value_t = 2, conflicts_with = "icount")]
+    #[arg(long, default_value_t = DEFAULT_PROCESSORS, conflicts_with = "icount")]
     pub cpus: u32,
     /// Memory, with a unit of qemu's
-    #[arg(long, default_value = "3G")]
+    #[arg(long, default_value = DEFAULT_MEMORY)]
     pub memory: String,
     /// Seconds after which the machine is stopped [default: 900; none for a shell]
     #[arg(long)]
@@ -47,6 +49,18 @@ pub struct VmOptions {
 }
 
 impl VmOptions {
+    /// A kernel, and the defaults.
+    pub fn new(kernel: &str) -> Self {
+        Self {
+            kernel: kernel.to_owned(),
+            icount: false,
+            cpus: DEFAULT_PROCESSORS,
+            memory: DEFAULT_MEMORY.to_owned(),
+            timeout: None,
+            share: None,
+        }
+    }
+
     fn processors(&self) -> u32 {
         if self.icount { 1 } else { self.cpus }
     }
@@ -123,7 +137,6 @@ pub fn run(options: &VmOptions, command: &[OsString]) -> Result<Finished> {
         let boot = Boot { options: &options, image: &image, initramfs: &initramfs, control, interactive };
         match boot.run(accelerator)? {
             End::Finished { status, output } => {
-                let output = String::from_utf8_lossy(&output).into_owned();
                 return Ok(Finished { status: ExitStatus::from_raw(status << 8), output });
             }
             End::Hangs => {

@@ -1,15 +1,14 @@
 //! A run of qemu: its command line, its output, its end.
 
 use std::{
-    fs,
-    io::{self, Read, Write},
+    fs, io,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::{
         Once,
         atomic::{AtomicBool, Ordering},
     },
-    thread::{self, JoinHandle},
+    thread,
     time::{Duration, Instant},
 };
 
@@ -73,7 +72,7 @@ pub struct Boot<'a> {
 /// How a guest ended.
 pub enum End {
     /// The command ended with this status; this is what it wrote to its standard output.
-    Finished { status: i32, output: Vec<u8> },
+    Finished { status: i32, output: String },
     /// Under KVM, it did not start.
     Hangs,
 }
@@ -87,11 +86,11 @@ impl Boot<'_> {
     pub fn run(&self, accelerator: Accelerator) -> Result<End> {
         catch_signals();
         let mut child = self.command(accelerator).spawn().context("cannot start qemu-system-x86_64")?;
-        let output = child.stdout.take().map(|pipe| copy(pipe, io::stdout(), true));
-        let errors = child.stderr.take().map(|pipe| copy(pipe, io::stderr(), false));
+        let output = child.stdout.take().map(|pipe| host::pass_on(pipe, io::stdout()));
+        let errors = child.stderr.take().map(|pipe| host::pass_on(pipe, io::stderr()));
         let hangs = self.wait(&mut child, accelerator);
-        let output = output.map(join).unwrap_or_default();
-        errors.map(join);
+        let output = output.map(host::passed_on).unwrap_or_default();
+        errors.map(host::passed_on);
         if hangs? {
             return Ok(End::Hangs);
         }
@@ -208,29 +207,6 @@ fn share(tag: &str, folder: &Path, read_only: bool) -> [String; 2] {
     let path = folder.display().to_string().replace(',', ",,");
     let rest = "security_model=none,multidevs=remap";
     ["-virtfs".to_owned(), format!("local,path={path},mount_tag={tag},readonly={access},{rest}")]
-}
-
-/// Passes on what a pipe brings as it comes; gives all of it in the end if it is to be kept.
-fn copy(
-    mut pipe: impl Read + Send + 'static,
-    mut to: impl Write + Send + 'static,
-    keep: bool,
-) -> JoinHandle<Vec<u8>> {
-    thread::spawn(move || {
-        let (mut kept, mut part) = (Vec::new(), [0; 8192]);
-        while let Ok(length @ 1..) = pipe.read(&mut part) {
-            // Nobody may be reading any more; the guest's command goes on all the same.
-            let _ = to.write_all(&part[..length]).and_then(|()| to.flush());
-            if keep {
-                kept.extend_from_slice(&part[..length]);
-            }
-        }
-        kept
-    })
-}
-
-fn join(thread: JoinHandle<Vec<u8>>) -> Vec<u8> {
-    thread.join().unwrap_or_default()
 }
 
 /// Makes Ctrl-C and polite kills end the guest and remove its folder, instead of this process alone.
