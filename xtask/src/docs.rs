@@ -56,11 +56,8 @@ fn write() -> Result<()> {
 fn texts() -> Result<(String, String)> {
     let readme = host::workspace().join("README.md");
     let old = fs::read_to_string(&readme).with_context(|| format!("cannot read {}", readme.display()))?;
-    let table = host::output(
-        host::command("cargo")
-            .args(["run", "--quiet", "--package", "overlay-trace", "--", "stages", "--format", "markdown"])
-            .current_dir(host::workspace()),
-    )?;
+    let program = host::build_binaries()?.join("overlay-trace");
+    let table = host::output(host::command(program).args(["stages", "--format", "markdown"]))?;
     let new = insert(&old, &table)?;
     Ok((old, new))
 }

@@ -71,6 +71,19 @@ pub fn command(program: impl AsRef<OsStr>) -> Command {
     command
 }
 
+/// Builds the workspace's programs for development; gives their folder. The kernel programs must be built.
+///
+/// # Errors
+///
+/// They do not compile.
+pub fn build_binaries() -> Result<PathBuf> {
+    let mut cargo = command("cargo");
+    cargo.args(["build", "--quiet", "--workspace", "--exclude", "xtask", "--bins"]).current_dir(workspace());
+    run(&mut cargo)?;
+    let target = env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace().join("target"), PathBuf::from);
+    Ok(target.join("debug"))
+}
+
 /// The command as a person would type it.
 pub fn shown(command: &Command) -> String {
     let words = std::iter::once(command.get_program()).chain(command.get_args());

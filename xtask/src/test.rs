@@ -1,6 +1,6 @@
 //! `cargo xtask test`: everything that must hold before a change goes in.
 
-use std::{env, ffi::OsString, path::PathBuf, process::Command};
+use std::{ffi::OsString, path::PathBuf, process::Command};
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
@@ -57,9 +57,6 @@ impl Test {
         } else {
             self.kernel.iter().map(String::as_str).collect()
         };
-        if !sum.step("build of the matrix", || build_matrix().map(|()| Tally::PASSED)) {
-            return;
-        }
         for kernel in kernels {
             sum.step(&format!("kernel matrix, {kernel}"), || {
                 if kernel == OWN_KERNEL { own_kernel() } else { virtual_machine(kernel) }
@@ -97,27 +94,18 @@ fn licences() -> Result<Tally> {
     Ok(Tally::PASSED)
 }
 
-fn build_matrix() -> Result<()> {
-    host::run(cargo().args([
-        "build",
-        "--package",
-        "overlay-trace",
-        "--package",
-        "overlay-trace-tests",
-        "--bins",
-    ]))
-}
-
 /// The program that tests under one kernel.
-fn matrix_program() -> PathBuf {
-    let target =
-        env::var_os("CARGO_TARGET_DIR").map_or_else(|| host::workspace().join("target"), PathBuf::from);
-    target.join("debug/matrix")
+fn matrix_program() -> Result<PathBuf> {
+    let program = host::build_binaries()?.join("matrix");
+    if !program.is_file() {
+        bail!("the package overlay-trace-tests has no program `matrix`");
+    }
+    Ok(program)
 }
 
 fn virtual_machine(kernel: &str) -> Result<Tally> {
     let options = VmOptions { timeout: Some(MATRIX_TIMEOUT), ..VmOptions::new(kernel) };
-    let command = [matrix_program().into_os_string(), OsString::from("--set"), OsString::from("full,light")];
+    let command = [matrix_program()?.into_os_string(), OsString::from("--set"), OsString::from("full,light")];
     let finished = vm::run(&options, &command)?;
     of_matrix(&finished.output, finished.status.success())
 }
@@ -126,8 +114,9 @@ fn own_kernel() -> Result<Tally> {
     if !host::is_root() {
         bail!("the tests under the machine's own kernel need root: run `cargo xtask test` as root");
     }
-    let (status, output) =
-        host::watch(Command::new(matrix_program()).args(["--set", "device"]).current_dir(host::workspace()))?;
+    let (status, output) = host::watch(
+        Command::new(matrix_program()?).args(["--set", "device"]).current_dir(host::workspace()),
+    )?;
     of_matrix(&output, status.success())
 }
 
