@@ -3,10 +3,12 @@
 use std::{
     env,
     ffi::OsStr,
-    fs, io,
+    fs,
+    io::{self, Read, Write},
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::{Command, ExitStatus, Stdio},
+    thread::{self, JoinHandle},
 };
 
 use anyhow::{Context, Result, bail};
@@ -54,22 +56,32 @@ pub fn find_program(name: &str) -> Option<PathBuf> {
         .find(|candidate| candidate.is_file())
 }
 
-/// A command without the variables by which `cargo run` would choose its child's tool chain for it.
+/// A command without the variables that `cargo run` sets for this program alone, and by which a build in
+/// the child would take itself for this one.
 pub fn command(program: impl AsRef<OsStr>) -> Command {
+    const PREFIXES: [&str; 4] = ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_", "CARGO_CRATE_"];
+    const NAMES: [&str; 4] = ["CARGO", "CARGO_PRIMARY_PACKAGE", "LD_LIBRARY_PATH", "RUST_RECURSION_COUNT"];
     let mut command = Command::new(program);
     for (name, _) in env::vars_os() {
         let text = name.to_string_lossy();
-        if text.starts_with("CARGO") && text != "CARGO_HOME" && text != "CARGO_TARGET_DIR"
-            || text.starts_with("RUSTUP_TOOLCHAIN")
-            || matches!(
-                &*text,
-                "RUSTC" | "RUSTDOC" | "RUSTFLAGS" | "RUST_RECURSION_COUNT" | "LD_LIBRARY_PATH"
-            )
-        {
+        if NAMES.contains(&&*text) || PREFIXES.iter().any(|prefix| text.starts_with(prefix)) {
             command.env_remove(name);
         }
     }
     command
+}
+
+/// Builds the workspace's programs for development; gives their folder. The kernel programs must be built.
+///
+/// # Errors
+///
+/// They do not compile.
+pub fn build_binaries() -> Result<PathBuf> {
+    let mut cargo = command("cargo");
+    cargo.args(["build", "--quiet", "--workspace", "--exclude", "xtask", "--bins"]).current_dir(workspace());
+    run(&mut cargo)?;
+    let target = env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace().join("target"), PathBuf::from);
+    Ok(target.join("debug"))
 }
 
 /// The command as a person would type it.
@@ -108,6 +120,42 @@ pub fn output(command: &mut Command) -> Result<String> {
     Ok(String::from_utf8_lossy(&output.stdout).trim_end().to_owned())
 }
 
+/// Runs a command with this process's own error output, passes on its standard output as it comes, and
+/// also gives it in the end.
+///
+/// # Errors
+///
+/// It cannot be started.
+pub fn watch(command: &mut Command) -> Result<(ExitStatus, String)> {
+    let mut start = || -> io::Result<(ExitStatus, String)> {
+        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
+        let output = child.stdout.take().map(|pipe| pass_on(pipe, io::stdout()));
+        Ok((child.wait()?, output.map(passed_on).unwrap_or_default()))
+    };
+    start().with_context(|| format!("cannot run `{}`", shown(command)))
+}
+
+/// Passes on what a pipe brings as it comes, until it ends.
+pub fn pass_on(
+    mut pipe: impl Read + Send + 'static,
+    mut to: impl Write + Send + 'static,
+) -> JoinHandle<Vec<u8>> {
+    thread::spawn(move || {
+        let (mut kept, mut part) = (Vec::new(), [0; 8192]);
+        while let Ok(length @ 1..) = pipe.read(&mut part) {
+            // Nobody may be reading any more; the command goes on all the same.
+            let _ = to.write_all(&part[..length]).and_then(|()| to.flush());
+            kept.extend_from_slice(&part[..length]);
+        }
+        kept
+    })
+}
+
+/// All that [`pass_on`] has passed on.
+pub fn passed_on(thread: JoinHandle<Vec<u8>>) -> String {
+    String::from_utf8_lossy(&thread.join().unwrap_or_default()).into_owned()
+}
+
 /// Copies a file unless the target has the same content already, so that nothing that depends on the
 /// target is built again without need. True when it was written.
 ///
@@ -137,7 +185,7 @@ pub fn write_if_changed(target: &Path, content: &[u8]) -> Result<bool> {
         fs::create_dir_all(folder)?;
         let readable = fs::Permissions::from_mode(0o644);
         let mut file = tempfile::Builder::new().permissions(readable).tempfile_in(folder)?;
-        io::Write::write_all(&mut file, content)?;
+        file.write_all(content)?;
         file.persist(target)?;
         Ok(())
     };

@@ -1,8 +1,11 @@
 //! The project's own commands: `cargo xtask COMMAND`.
 
 mod build_ebpf;
+mod docs;
 mod host;
 mod packages;
+mod tally;
+mod test;
 mod vm;
 
 use std::process::ExitCode;
@@ -22,6 +25,10 @@ struct Cli {
 enum Command {
     /// Build the kernel programs that the overlay-trace binary embeds
     BuildEbpf,
+    /// Put the generated stage table into README.md
+    Docs(docs::Docs),
+    /// Test everything: format, lints, unit and golden tests, and the matrix of kernels
+    Test(test::Test),
     /// Run a command, or a shell, under another kernel in a virtual machine
     Vm(vm::Vm),
 }
@@ -30,6 +37,8 @@ impl Cli {
     fn run(self) -> Result<ExitCode> {
         match self.command {
             Command::BuildEbpf => build_ebpf::build().map(|_| ExitCode::SUCCESS),
+            Command::Docs(docs) => docs.run().map(|()| ExitCode::SUCCESS),
+            Command::Test(test) => Ok(if test.run() { ExitCode::SUCCESS } else { ExitCode::FAILURE }),
             Command::Vm(vm) => vm.run(),
         }
     }

@@ -94,11 +94,10 @@ fn download(row: &Row, work: &Path, unpacked: &Path) -> Result<()> {
         .find(|name| name.starts_with(&format!("linux-image-{}.", row.name)))
         .with_context(|| format!("{} has no kernel {} any more", row.suite, row.name))?;
     let release = image.trim_start_matches("linux-image-").to_owned();
-    // Later kernels are split up: the image package only depends on the two that hold the files.
-    let parts = [format!("linux-modules-{release}"), format!("linux-binary-{release}")];
-    let depends = client.dependencies(&image)?;
-    let wanted: Vec<String> =
-        parts.into_iter().filter(|part| depends.contains(part)).chain([image.clone()]).collect();
+    // Later kernels are split up: the image package depends on those that hold the files.
+    let mut wanted = client.dependencies(&image)?;
+    wanted.retain(|name| name.starts_with("linux-") && name.ends_with(&format!("-{release}")));
+    wanted.push(image);
     host::progress(&format!("downloading {} (once)", wanted.join(", ")));
     host::output(client.command("apt-get").arg("download").args(&wanted).current_dir(work))?;
     for archive in fs::read_dir(work)?.flatten().map(|entry| entry.path()) {

@@ -8,6 +8,7 @@ use std::{
     env,
     ffi::OsString,
     fs,
+    io::{self, IsTerminal},
     os::unix::process::ExitStatusExt,
     path::PathBuf,
     process::{ExitCode, ExitStatus},
@@ -22,6 +23,8 @@ use crate::{host, packages};
 
 /// The time that a command gets if nothing else was said, in seconds.
 const DEFAULT_TIMEOUT: u64 = 900;
+const DEFAULT_PROCESSORS: u32 = 2;
+const DEFAULT_MEMORY: &str = "3G";
 
 /// The virtual machine that a command is to run in.
 #[derive(Args, Clone)]
@@ -32,10 +35,10 @@ pub struct VmOptions {
     #[arg(long)]
     pub icount: bool,
     /// Number of processors
-    #[arg(long, default_value_t = 2, conflicts_with = "icount")]
+    #[arg(long, default_value_t = DEFAULT_PROCESSORS, conflicts_with = "icount")]
     pub cpus: u32,
     /// Memory, with a unit of qemu's
-    #[arg(long, default_value = "3G")]
+    #[arg(long, default_value = DEFAULT_MEMORY)]
     pub memory: String,
     /// Seconds after which the machine is stopped [default: 900; none for a shell]
     #[arg(long)]
@@ -46,6 +49,18 @@ pub struct VmOptions {
 }
 
 impl VmOptions {
+    /// A kernel, and the defaults.
+    pub fn new(kernel: &str) -> Self {
+        Self {
+            kernel: kernel.to_owned(),
+            icount: false,
+            cpus: DEFAULT_PROCESSORS,
+            memory: DEFAULT_MEMORY.to_owned(),
+            timeout: None,
+            share: None,
+        }
+    }
+
     fn processors(&self) -> u32 {
         if self.icount { 1 } else { self.cpus }
     }
@@ -96,6 +111,9 @@ pub fn run(options: &VmOptions, command: &[OsString]) -> Result<Finished> {
     if env::consts::ARCH != "x86_64" {
         bail!("the virtual machines need an x86-64 machine: they run its own programs");
     }
+    if command.is_empty() && !io::stdin().is_terminal() {
+        bail!("a shell needs a terminal: name a command after `--`");
+    }
     packages::require(packages::VIRTUAL_MACHINE)?;
     let mut options = options.clone();
     if let Some(share) = &mut options.share {
@@ -119,7 +137,6 @@ pub fn run(options: &VmOptions, command: &[OsString]) -> Result<Finished> {
         let boot = Boot { options: &options, image: &image, initramfs: &initramfs, control, interactive };
         match boot.run(accelerator)? {
             End::Finished { status, output } => {
-                let output = String::from_utf8_lossy(&output).into_owned();
                 return Ok(Finished { status: ExitStatus::from_raw(status << 8), output });
             }
             End::Hangs => {
@@ -162,8 +179,10 @@ mod tests {
 
     #[test]
     fn a_command_keeps_its_words() -> Result<()> {
-        let script = command_script(&["sh".into(), "-c".into(), "echo 'a b' $HOME".into()])?;
-        assert_eq!(script.lines().last(), Some("exec sh -c \"echo 'a b' \\$HOME\""));
+        let words = ["sh", "-c", "echo 'a b' \"$HOME\"; exit 3", ""];
+        let script = command_script(&words.map(OsString::from))?;
+        let line = script.lines().last().and_then(|line| line.strip_prefix("exec ")).unwrap_or_default();
+        assert_eq!(shlex::split(line).context("the shell cannot read it")?, words);
         Ok(())
     }
 }

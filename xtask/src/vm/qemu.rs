@@ -1,15 +1,14 @@
 //! A run of qemu: its command line, its output, its end.
 
 use std::{
-    fs,
-    io::{self, Read, Write},
+    fs, io,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::{
         Once,
         atomic::{AtomicBool, Ordering},
     },
-    thread::{self, JoinHandle},
+    thread,
     time::{Duration, Instant},
 };
 
@@ -73,7 +72,7 @@ pub struct Boot<'a> {
 /// How a guest ended.
 pub enum End {
     /// The command ended with this status; this is what it wrote to its standard output.
-    Finished { status: i32, output: Vec<u8> },
+    Finished { status: i32, output: String },
     /// Under KVM, it did not start.
     Hangs,
 }
@@ -87,11 +86,11 @@ impl Boot<'_> {
     pub fn run(&self, accelerator: Accelerator) -> Result<End> {
         catch_signals();
         let mut child = self.command(accelerator).spawn().context("cannot start qemu-system-x86_64")?;
-        let output = child.stdout.take().map(|pipe| copy(pipe, io::stdout(), true));
-        let errors = child.stderr.take().map(|pipe| copy(pipe, io::stderr(), false));
+        let output = child.stdout.take().map(|pipe| host::pass_on(pipe, io::stdout()));
+        let errors = child.stderr.take().map(|pipe| host::pass_on(pipe, io::stderr()));
         let hangs = self.wait(&mut child, accelerator);
-        let output = output.map(join).unwrap_or_default();
-        errors.map(join);
+        let output = output.map(host::passed_on).unwrap_or_default();
+        errors.map(host::passed_on);
         if hangs? {
             return Ok(End::Hangs);
         }
@@ -183,19 +182,23 @@ impl Boot<'_> {
         self.control.join("console.log")
     }
 
-    /// The last lines of the guest's console, for an error message.
+    /// What the guest's console says about its end, for an error message.
     fn console(&self) -> String {
         let text = fs::read(self.console_log()).unwrap_or_default();
-        let text = String::from_utf8_lossy(&text);
-        let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
-        match lines.as_slice() {
+        match decisive_lines(&String::from_utf8_lossy(&text)).as_slice() {
             [] => "; it left nothing on its console".to_owned(),
-            lines => {
-                let last = &lines[lines.len().saturating_sub(CONSOLE_LINES)..];
-                format!("; the last lines of its console:\n    {}", last.join("\n    "))
-            }
+            lines => format!("; its console says:\n    {}", lines.join("\n    ")),
         }
     }
+}
+
+/// The lines from the kernel's first complaint on, or the last ones if it made none.
+fn decisive_lines(text: &str) -> Vec<&str> {
+    let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
+    let complains = |line: &&str| ["BUG:", "Oops", "Kernel panic"].iter().any(|word| line.contains(word));
+    let last = lines.len().saturating_sub(CONSOLE_LINES);
+    let start = lines.iter().position(complains).unwrap_or(last).min(last);
+    lines[start..].iter().take(2 * CONSOLE_LINES).copied().collect()
 }
 
 fn share(tag: &str, folder: &Path, read_only: bool) -> [String; 2] {
@@ -204,29 +207,6 @@ fn share(tag: &str, folder: &Path, read_only: bool) -> [String; 2] {
     let path = folder.display().to_string().replace(',', ",,");
     let rest = "security_model=none,multidevs=remap";
     ["-virtfs".to_owned(), format!("local,path={path},mount_tag={tag},readonly={access},{rest}")]
-}
-
-/// Passes on what a pipe brings as it comes; gives all of it in the end if it is to be kept.
-fn copy(
-    mut pipe: impl Read + Send + 'static,
-    mut to: impl Write + Send + 'static,
-    keep: bool,
-) -> JoinHandle<Vec<u8>> {
-    thread::spawn(move || {
-        let (mut kept, mut part) = (Vec::new(), [0; 8192]);
-        while let Ok(length @ 1..) = pipe.read(&mut part) {
-            // Nobody may be reading any more; the guest's command goes on all the same.
-            let _ = to.write_all(&part[..length]).and_then(|()| to.flush());
-            if keep {
-                kept.extend_from_slice(&part[..length]);
-            }
-        }
-        kept
-    })
-}
-
-fn join(thread: JoinHandle<Vec<u8>>) -> Vec<u8> {
-    thread.join().unwrap_or_default()
 }
 
 /// Makes Ctrl-C and polite kills end the guest and remove its folder, instead of this process alone.
@@ -239,4 +219,24 @@ fn catch_signals() {
             ));
         }
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_is_shown_from_its_first_line() {
+        let trace = "frame\n".repeat(40);
+        let text =
+            format!("booting\n\nBUG: unable to handle page fault\n{trace}Kernel panic - not syncing\n");
+        assert_eq!(decisive_lines(&text).first(), Some(&"BUG: unable to handle page fault"));
+    }
+
+    #[test]
+    fn without_a_panic_the_last_lines_are_shown() {
+        let text: String = (0..100).map(|number| format!("line {number}\n")).collect();
+        let lines = decisive_lines(&text);
+        assert_eq!((lines.len(), lines.last()), (CONSOLE_LINES, Some(&"line 99")));
+    }
 }

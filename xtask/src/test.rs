@@ -1,0 +1,149 @@
+//! `cargo xtask test`: everything that must hold before a change goes in.
+
+use std::{ffi::OsString, path::PathBuf, process::Command};
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+
+use crate::{
+    build_ebpf, docs, host,
+    tally::{self, Tally},
+    vm::{self, VmOptions},
+};
+
+/// The kernels of the matrix.
+const KERNELS: &[&str] = &["6.1", "6.12"];
+/// The name by which the machine's own kernel is chosen.
+const OWN_KERNEL: &str = "own";
+/// Seconds that a kernel's tests may take.
+const MATRIX_TIMEOUT: u64 = 2400;
+
+/// `cargo xtask test`
+#[derive(Args)]
+pub struct Test {
+    /// Leave out the kernel matrix
+    #[arg(long, conflicts_with = "kernel")]
+    quick: bool,
+    /// Test under these kernels only: a version, or `own` for the machine's [default: 6.1, 6.12, own]
+    #[arg(long)]
+    kernel: Vec<String>,
+}
+
+impl Test {
+    /// Runs every step, also after one has failed, and prints the sum; true if nothing failed.
+    pub fn run(&self) -> bool {
+        let mut sum = Tally::default();
+        sum.step("format", || format().map(|()| Tally::PASSED));
+        let built = sum.step("kernel programs", || build_ebpf::build().map(|_| Tally::PASSED));
+        if built {
+            sum.step("lints", || lints().map(|()| Tally::PASSED));
+            sum.step("unit and golden tests", unit_tests);
+            sum.step("generated documents", || docs::check().map(|()| Tally::PASSED));
+            sum.step("licences", licences);
+            self.matrix(&mut sum);
+        }
+        host::progress("done");
+        println!("{sum}");
+        sum.is_good()
+    }
+
+    fn matrix(&self, sum: &mut Tally) {
+        if self.quick {
+            sum.step("kernel matrix", || Ok(Tally::skipped("--quick")));
+            return;
+        }
+        let kernels: Vec<&str> = if self.kernel.is_empty() {
+            KERNELS.iter().copied().chain([OWN_KERNEL]).collect()
+        } else {
+            self.kernel.iter().map(String::as_str).collect()
+        };
+        for kernel in kernels {
+            sum.step(&format!("kernel matrix, {kernel}"), || {
+                if kernel == OWN_KERNEL { own_kernel() } else { virtual_machine(kernel) }
+            });
+        }
+    }
+}
+
+fn cargo() -> Command {
+    let mut cargo = host::command("cargo");
+    cargo.current_dir(host::workspace());
+    cargo
+}
+
+fn format() -> Result<()> {
+    host::run(cargo().args(["fmt", "--all", "--check"]))?;
+    host::run(cargo().args(["fmt", "--check"]).current_dir(host::workspace().join("overlay-trace-ebpf")))
+}
+
+fn lints() -> Result<()> {
+    host::run(cargo().args(["clippy", "--quiet", "--workspace", "--all-targets", "--", "-D", "warnings"]))
+}
+
+fn unit_tests() -> Result<Tally> {
+    let (status, output) = host::watch(cargo().args(["test", "--workspace", "--no-fail-fast"]))?;
+    Ok(tally::of_cargo(&output).checked(status.success()))
+}
+
+/// The licences of everything that is linked, against deny.toml.
+fn licences() -> Result<Tally> {
+    if host::find_program("cargo-deny").is_none() {
+        return Ok(Tally::skipped("cargo-deny is not installed"));
+    }
+    host::run(cargo().args(["deny", "--workspace", "check", "bans", "licenses", "sources"]))?;
+    Ok(Tally::PASSED)
+}
+
+/// The program that tests under one kernel.
+fn matrix_program() -> Result<PathBuf> {
+    let program = host::build_binaries()?.join("matrix");
+    if !program.is_file() {
+        bail!("the package overlay-trace-tests has no program `matrix`");
+    }
+    Ok(program)
+}
+
+fn virtual_machine(kernel: &str) -> Result<Tally> {
+    let options = VmOptions { timeout: Some(MATRIX_TIMEOUT), ..VmOptions::new(kernel) };
+    let command = [matrix_program()?.into_os_string(), OsString::from("--set"), OsString::from("full,light")];
+    let finished = vm::run(&options, &command)?;
+    of_matrix(&finished.output, finished.status.success())
+}
+
+fn own_kernel() -> Result<Tally> {
+    if !host::is_root() {
+        bail!("the tests under the machine's own kernel need root: run `cargo xtask test` as root");
+    }
+    let (status, output) = host::watch(
+        Command::new(matrix_program()?).args(["--set", "device"]).current_dir(host::workspace()),
+    )?;
+    of_matrix(&output, status.success())
+}
+
+/// A kernel under which nothing was tested has not passed.
+fn of_matrix(output: &str, success: bool) -> Result<Tally> {
+    let tally = tally::last_line(output).context("the matrix ended without its last line, `N passed, …`")?;
+    if tally.passed == 0 && tally.failed == 0 {
+        bail!("nothing was tested under this kernel ({tally})");
+    }
+    Ok(tally.checked(success))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kernel_under_which_all_was_skipped_has_not_passed() {
+        assert!(of_matrix("6.1  vxlan  skipped (no module)\n0 passed, 0 failed, 1 skipped\n", true).is_err());
+        assert!(of_matrix("", true).is_err());
+    }
+
+    #[test]
+    fn a_failure_that_the_matrix_did_not_count_is_counted() -> Result<()> {
+        assert!(of_matrix("3 passed, 0 failed, 0 skipped\n", true)?.is_good());
+        assert!(!of_matrix("3 passed, 0 failed, 0 skipped\n", false)?.is_good());
+        assert!(!of_matrix("3 passed, 1 failed, 0 skipped\n", true)?.is_good());
+        Ok(())
+    }
+}
