@@ -157,7 +157,8 @@ fn exit_code(status: Option<ExitStatus>) -> ExitCode {
     }
 }
 
-fn announce(session: &Session) {
+/// Says on the standard error what the recording can see.
+pub fn announce(session: &Session) {
     let (set, reason) = session.set();
     let (probes, unseen) = session.coverage();
     let unseen = match unseen {
@@ -192,7 +193,8 @@ fn clear_line() {
     }
 }
 
-fn report(summary: &Summary, output: &std::path::Path) {
+/// Says on the standard error what was recorded.
+pub fn report(summary: &Summary, output: &std::path::Path) {
     let counters = &summary.counters;
     eprintln!(
         "{} packets in {:.1} s, {} bytes in {}; lost: {} records, {} for a full table, {} ends unseen, {} probes missed",

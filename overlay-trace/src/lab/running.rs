@@ -24,7 +24,7 @@ pub struct Running {
     lab: &'static Lab,
     knobs: Knobs,
     namespaces: Vec<Netns>,
-    notes: Vec<String>,
+    notes: Vec<&'static str>,
     _lock: Flock<File>,
 }
 
@@ -40,7 +40,7 @@ impl Running {
         system.check(lab, &knobs)?;
         let lock = lock(lab)?;
         delete(Netns::with_prefix(&prefix(lab)))?;
-        let notes = system.notes.clone();
+        let notes = system.notes(lab);
         let mut running = Running { lab, knobs, namespaces: Vec::new(), notes, _lock: lock };
         if let Err(error) = running.build(&system, stop) {
             running.knobs.keep = false;
@@ -57,7 +57,7 @@ impl Running {
         for action in script(self.lab, &self.knobs, system) {
             stop.check()?;
             self.carry_out(&action, system).map_err(|error| {
-                anyhow!("The lab {} could not be built, in {}: {error:#}.", self.lab.name, action.namespace)
+                anyhow!("the lab {} could not be built, in {}: {error:#}", self.lab.name, action.namespace)
             })?;
         }
         let both = self.lab.server.v6.is_some() && system.ipv6;
@@ -95,8 +95,8 @@ impl Running {
         &self.knobs
     }
 
-    /// What is not as the real system would have it, in sentences.
-    pub fn notes(&self) -> &[String] {
+    /// What is not as the real system would have it, a sentence each.
+    pub fn notes(&self) -> &[&'static str] {
         &self.notes
     }
 
@@ -115,7 +115,7 @@ impl Running {
         self.namespaces
             .iter()
             .find(|netns| netns.name() == name)
-            .with_context(|| format!("The lab {} has no namespace {short}.", self.lab.name))
+            .with_context(|| format!("the lab {} has no namespace {short}", self.lab.name))
     }
 
     /// Where traffic comes from.
@@ -154,7 +154,7 @@ impl Running {
     fn end(&self, place: &Place, v6: bool) -> Result<End> {
         let address = place
             .address(v6)
-            .with_context(|| format!("The lab {} has no address of that family.", self.lab.name))?;
+            .with_context(|| format!("the lab {} has no address of that family", self.lab.name))?;
         Ok(End { netns: self.netns(place.namespace)?.clone(), address })
     }
 
@@ -201,21 +201,21 @@ fn delete(namespaces: impl IntoIterator<Item = Netns>) -> Result<()> {
         .filter_map(|netns| netns.delete().err())
         .map(|error| format!("{error:#}"))
         .collect();
-    if failures.is_empty() { Ok(()) } else { bail!("Not everything was removed: {}.", failures.join("; ")) }
+    if failures.is_empty() { Ok(()) } else { bail!("not everything was removed: {}", failures.join("; ")) }
 }
 
 /// Holds the lab's name, so that two runs do not remove each other's namespaces. The kernel lets go of it when
 /// the process ends, however it ends.
 fn lock(lab: &Lab) -> Result<Flock<File>> {
     let directory = "/run/overlay-trace";
-    fs::create_dir_all(directory).with_context(|| format!("Cannot create {directory}: run as root."))?;
+    fs::create_dir_all(directory).with_context(|| format!("cannot create {directory}: run as root"))?;
     let path = format!("{directory}/lab-{}.lock", lab.name);
     let file = OpenOptions::new()
         .write(true)
         .create(true)
         .truncate(false)
         .open(&path)
-        .with_context(|| format!("Cannot open {path}."))?;
+        .with_context(|| format!("cannot open {path}"))?;
     Flock::lock(file, FlockArg::LockExclusiveNonblock)
-        .map_err(|_| anyhow!("The lab {} is in use by another run: wait for it, or stop it.", lab.name))
+        .map_err(|_| anyhow!("the lab {} is in use by another run: wait for it, or stop it", lab.name))
 }

@@ -94,8 +94,8 @@ fn open(spec: &Spec, to: SocketAddr) -> Result<Box<dyn Channel>> {
 /// A UDP socket connected to the server.
 pub fn udp_socket(to: SocketAddr) -> Result<UdpSocket> {
     let any = if to.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
-    let socket = UdpSocket::bind(any).context("Cannot open a UDP socket.")?;
-    socket.connect(to).with_context(|| format!("There is no way to {to} from here."))?;
+    let socket = UdpSocket::bind(any).context("cannot open a UDP socket")?;
+    socket.connect(to).with_context(|| format!("there is no way to {to} from here"))?;
     socket.set_read_timeout(Some(LOOK))?;
     widen(&socket);
     Ok(socket)
@@ -142,7 +142,7 @@ fn send(
         Ok(())
     })?;
     match last_failure {
-        Some(error) if failures == sent.count => Err(error).context("No datagram could be sent."),
+        Some(error) if failures == sent.count => Err(error).context("no datagram could be sent"),
         _ => Ok(sent),
     }
 }

@@ -75,7 +75,7 @@ pub fn run(spec: &Spec, to: SocketAddr, stop: &Stop) -> Result<TrafficReport> {
     })?;
     wire::send_line(control.get_mut(), &End { sent: sent.count })?;
     let arrived: Arrived =
-        wire::receive_line(&mut control).context("The server did not say what it received.")?;
+        wire::receive_line(&mut control).context("the server did not say what it received")?;
     report.sent = sent.count;
     report.received = arrived.packets;
     report.lost = sent.count.saturating_sub(arrived.packets);

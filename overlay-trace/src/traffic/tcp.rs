@@ -107,7 +107,7 @@ fn send(spec: &Spec, streams: &[TcpStream], schedule: &Schedule, stop: &Stop) ->
     let request = vec![b'q'; spec.size.request as usize];
     pace::send_all(schedule, stop, |number, _due| {
         let mut stream = &streams[(number % streams.len() as u64) as usize];
-        stream.write_all(&request).context("The connection broke, or the server read nothing for 5 seconds.")
+        stream.write_all(&request).context("the connection broke, or the server read nothing for 5 seconds")
     })
 }
 
