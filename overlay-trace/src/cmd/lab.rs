@@ -174,8 +174,10 @@ impl Run {
             eprintln!("note: {note}");
         }
         let session = self.start_recording()?;
-        let (code, reports) = self.load(&running, &plan, &stop)?;
-        self.stop_recording(session, &reports)?;
+        let outcome = self.load(&running, &plan, &stop);
+        // What was recorded until a failure or an interruption is kept.
+        self.stop_recording(session, outcome.as_ref().map_or(&[], |(_, reports)| reports))?;
+        let (code, _) = outcome?;
         if self.keep {
             let names: Vec<_> = running.namespaces().iter().map(|netns| netns.name()).collect();
             println!("kept: {}; `overlay-trace lab down {}` removes them", names.join(" "), lab.name);

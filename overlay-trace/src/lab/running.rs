@@ -1,10 +1,10 @@
 //! A lab that stands.
 
-use std::fs::{self, File, OpenOptions};
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixListener};
 
 use anyhow::{Context, Result, anyhow, bail};
-use nix::fcntl::{Flock, FlockArg};
 
 use super::expand::{Action, prefix, script};
 use super::system::System;
@@ -25,7 +25,7 @@ pub struct Running {
     knobs: Knobs,
     namespaces: Vec<Netns>,
     notes: Vec<&'static str>,
-    _lock: Flock<File>,
+    _lock: UnixListener,
 }
 
 impl Running {
@@ -142,13 +142,13 @@ impl Running {
     /// # Errors
     ///
     /// When there is no address of the family.
-    pub fn target(&self) -> Result<SocketAddr> {
+    pub fn target(&self) -> Result<std::net::SocketAddr> {
         let address = match (self.knobs.service, self.knobs.ipv6) {
             (false, _) => self.server()?.address,
             (true, false) => super::definitions::SERVICE[0].parse()?,
             (true, true) => super::definitions::SERVICE[1].parse()?,
         };
-        Ok(SocketAddr::new(address, traffic::PORT))
+        Ok(std::net::SocketAddr::new(address, traffic::PORT))
     }
 
     fn end(&self, place: &Place, v6: bool) -> Result<End> {
@@ -204,18 +204,10 @@ fn delete(namespaces: impl IntoIterator<Item = Netns>) -> Result<()> {
     if failures.is_empty() { Ok(()) } else { bail!("not everything was removed: {}", failures.join("; ")) }
 }
 
-/// Holds the lab's name, so that two runs do not remove each other's namespaces. The kernel lets go of it when
-/// the process ends, however it ends.
-fn lock(lab: &Lab) -> Result<Flock<File>> {
-    let directory = "/run/overlay-trace";
-    fs::create_dir_all(directory).with_context(|| format!("cannot create {directory}: run as root"))?;
-    let path = format!("{directory}/lab-{}.lock", lab.name);
-    let file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .open(&path)
-        .with_context(|| format!("cannot open {path}"))?;
-    Flock::lock(file, FlockArg::LockExclusiveNonblock)
+/// Holds the lab's name, so that two runs do not remove each other's namespaces: a socket of that name that
+/// nobody connects to. The kernel lets go of it when the process ends, however it ends.
+fn lock(lab: &Lab) -> Result<UnixListener> {
+    let name = SocketAddr::from_abstract_name(format!("overlay-trace-lab-{}", lab.name))?;
+    UnixListener::bind_addr(&name)
         .map_err(|_| anyhow!("the lab {} is in use by another run: wait for it, or stop it", lab.name))
 }

@@ -115,7 +115,8 @@ impl System {
             return Ok(known.clone());
         }
         let (iptables, ipv6) = (self.iptables, self.ipv6);
-        let lack = Netns::scratch(|| match need {
+        let lack = Netns::scratch(|| {
+            match need {
             Need::Link(kind) => has_link(kind).err().map(|error| {
                 format!(
                     "this kernel has no devices of the kind {kind}, or its module is not installed ({error:#})"
@@ -133,6 +134,7 @@ impl System {
             Need::Netem => (!has_qdisc("netem")).then(|| {
                 "this kernel has no netem for the delay, or its module is not installed".to_string()
             }),
+        }
         })?;
         self.lacks.borrow_mut().insert(need, lack.clone());
         Ok(lack)

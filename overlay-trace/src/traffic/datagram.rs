@@ -11,7 +11,7 @@ use socket2::SockRef;
 use super::icmp::Icmp;
 use super::pace::{self, Schedule};
 use super::tally::Tally;
-use super::tcp::{LEAD_NS, LOOK, Lane, Progress};
+use super::tcp::{LOOK, Lane, Progress};
 use super::wire::{self, HEADER, Header, Hello, MAX_DATAGRAM};
 use super::{Kind, Protocol, Spec, Stop, TrafficReport, clock};
 
@@ -48,7 +48,7 @@ pub fn run(spec: &Spec, to: SocketAddr, stop: &Stop) -> Result<TrafficReport> {
     let _announced = announce(spec, to, session)?;
     let channels: Vec<Box<dyn Channel>> =
         (0..spec.connections).map(|_| open(spec, to)).collect::<Result<_>>()?;
-    let schedule = Schedule { start_ns: clock::now_ns() + LEAD_NS, rate: spec.rate, total: spec.total() };
+    let schedule = Schedule::of(spec);
     let report = TrafficReport::begin(
         spec,
         channels[0].local_address()?.to_string(),
