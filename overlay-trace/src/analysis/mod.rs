@@ -1,1 +1,159 @@
-//! (to be written)
+//! From records to numbers: pure, in constant memory, testable without a kernel.
+//!
+//! For each packet its way is summed per [`Key`]; each key keeps the distribution of these sums, so a
+//! count is a number of packets, not of visits. The keys' sums add up to the end-to-end sum exactly.
+
+mod collect;
+mod diff;
+mod direction;
+mod dist;
+mod key;
+mod order;
+mod parents;
+mod places;
+mod stages;
+
+use std::collections::BTreeMap;
+
+use anyhow::Result;
+
+pub use collect::Collector;
+pub use diff::{Diff, DiffRow, Side};
+pub use direction::Direction;
+pub use dist::Dist;
+pub use key::{By, Key};
+
+use crate::trace::{Checkpoint, Header, Names, Recording};
+
+/// What a recording's packets did, and where their time went.
+pub struct Analysis {
+    /// Name of the recording's file, without its folder.
+    pub file: String,
+    pub header: Header,
+    pub names: Names,
+    /// Counters and duration of the recording.
+    pub last: Checkpoint,
+    /// Whether the recorder finished; if not, the recording ended abruptly.
+    pub complete: bool,
+    /// Results of traffic that ran during the recording.
+    pub traffic: Vec<serde_json::Value>,
+    pub by: By,
+    /// How the ways ended, of the records that were read.
+    pub outcomes: Outcomes,
+    /// Records whose segments did not add up to their time. The missing part is in `other`, so that the
+    /// totals hold; there should be none.
+    pub inconsistent: u64,
+    /// Ways with more segments than a record holds: the rest is in `other`.
+    pub cut_ways: u64,
+    /// The time from the beginning to the end of each way, in ns.
+    pub end_to_end: Dist,
+    /// Where the time went, in the order of the packets' path.
+    pub rows: Vec<Row>,
+    pub drops: Vec<Drop>,
+}
+
+/// How many ways ended how.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Outcomes {
+    pub delivered: u64,
+    pub dropped: u64,
+    /// Left the sight of the capture: sent out of the machine, or handed to what is not traced.
+    pub forwarded: u64,
+    /// Became a part of another packet (GRO, TCP coalescing).
+    pub merged: u64,
+    /// Was cut into segments or fragments.
+    pub split: u64,
+}
+
+/// The packets' time at one key.
+#[derive(Clone, Debug)]
+pub struct Row {
+    pub key: Key,
+    /// How many packets on the wire the packets stand for.
+    pub segments: u64,
+    pub bytes: u64,
+    /// The part of the end-to-end sum that is this row's, 0 to 1.
+    pub share: f64,
+    /// ns per packet that was here, as recorded.
+    pub raw: Dist,
+    /// The same with the probes' cost taken off; `None` when that cost was not measured.
+    pub net: Option<Dist>,
+}
+
+/// Packets that were dropped at one place for one reason.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Drop {
+    pub packets: u64,
+    pub bytes: u64,
+    /// The kernel's name of the reason, or its number; empty for "none given".
+    pub reason: String,
+    /// `function+offset`, or an address; empty for "none given".
+    pub location: String,
+    /// The stage that the packet was in.
+    pub key: Key,
+}
+
+impl Analysis {
+    /// Reads a recording to its end.
+    ///
+    /// # Errors
+    ///
+    /// One sentence: the recording cannot be read or is damaged.
+    pub fn of(recording: &Recording, by: By) -> Result<Analysis> {
+        let mut collector = Collector::new(&recording.header, &recording.hops, by);
+        recording.for_each_record(|record| collector.add(&record))?;
+        let mut analysis = collector.finish(&recording.names);
+        analysis.file = recording.path().file_name().unwrap_or_default().to_string_lossy().into();
+        analysis.last = recording.last.clone();
+        analysis.complete = recording.complete;
+        analysis.traffic = recording.traffic.clone();
+        Ok(analysis)
+    }
+
+    /// Packets whose record was read.
+    pub fn packets(&self) -> u64 {
+        self.end_to_end.count()
+    }
+
+    /// Packets whose way ended: what the kernel side counted, lost records included.
+    pub fn finished(&self) -> u64 {
+        self.last.counters.finished.max(self.packets())
+    }
+
+    /// Packets whose way began.
+    pub fn started(&self) -> u64 {
+        self.last.counters.started.max(self.finished())
+    }
+
+    /// Packets that were still on their way at the end, or whose end was not seen.
+    pub fn unfinished(&self) -> u64 {
+        self.started() - self.finished()
+    }
+
+    /// The part of the end-to-end sum that no stage claims, 0 to 1.
+    pub fn other_share(&self) -> f64 {
+        self.rows.iter().filter(|row| row.key.layer.as_deref() == Some("other")).map(|row| row.share).sum()
+    }
+
+    /// The parts of the end-to-end sum by what `name` says of a row, in order of first appearance.
+    pub fn shares(&self, name: impl Fn(&Key) -> String) -> Vec<(String, f64)> {
+        let mut index = BTreeMap::new();
+        let mut shares: Vec<(String, f64)> = Vec::new();
+        for row in &self.rows {
+            let name = name(&row.key);
+            let at = *index.entry(name.clone()).or_insert_with(|| {
+                shares.push((name, 0.0));
+                shares.len() - 1
+            });
+            shares[at].1 += row.share;
+        }
+        shares
+    }
+
+    /// The whole end-to-end time with the probes' cost taken off, per packet, in ns; `None` when that
+    /// cost was not measured.
+    pub fn net_mean(&self) -> Option<f64> {
+        let sums = self.rows.iter().map(|row| row.net.as_ref().map(Dist::sum)).sum::<Option<u128>>()?;
+        (self.packets() > 0).then(|| sums as f64 / self.packets() as f64)
+    }
+}

@@ -1,12 +1,38 @@
-use std::process::ExitCode;
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use anyhow::Result;
 
+use super::output;
+use crate::{
+    analysis::{Analysis, By, Diff as Difference},
+    report::{self, DiffFormat},
+    trace::Recording,
+};
+
 #[derive(clap::Args)]
-pub struct Diff {}
+pub struct Diff {
+    /// The recording to compare with
+    first: PathBuf,
+    /// The recording whose additions are shown
+    second: PathBuf,
+    /// How to show them
+    #[arg(long, short, value_enum, default_value_t)]
+    format: DiffFormat,
+    /// Write to this file instead of the standard output
+    #[arg(long, short, value_name = "FILE")]
+    output: Option<PathBuf>,
+}
 
 impl Diff {
     pub fn run(self) -> Result<ExitCode> {
-        anyhow::bail!("not built yet")
+        let difference = Difference::new(analyse(&self.first)?, analyse(&self.second)?);
+        output::write(&report::diff(&difference, self.format)?, self.output.as_deref())
     }
+}
+
+fn analyse(path: &Path) -> Result<Analysis> {
+    Analysis::of(&Recording::open(path)?, By::Anywhere)
 }

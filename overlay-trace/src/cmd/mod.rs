@@ -3,6 +3,7 @@
 pub mod diff;
 pub mod doctor;
 pub mod lab;
+mod output;
 pub mod record;
 pub mod report;
 pub mod stages;

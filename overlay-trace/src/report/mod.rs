@@ -1,1 +1,91 @@
-//! (to be written)
+//! How numbers are shown: one file per format.
+
+mod csv;
+mod diff_json;
+mod diff_text;
+mod flame;
+mod folded;
+mod frames;
+mod json;
+mod palette;
+mod table;
+mod text;
+mod traffic;
+mod units;
+
+use anyhow::Result;
+use clap::ValueEnum;
+
+use crate::analysis::{Analysis, Diff};
+
+/// A report's format.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// A table for people
+    #[default]
+    Text,
+    /// One object for programs; its schema is stable
+    Json,
+    /// Folded stacks, in ns, for tools that draw flame graphs
+    Folded,
+    /// A flame graph
+    Svg,
+    /// One line per row, for spreadsheets
+    Csv,
+}
+
+/// The order of a report's rows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Sort {
+    /// Along the packets' path
+    #[default]
+    Path,
+    /// The largest share first
+    Share,
+}
+
+/// Renders an analysis.
+///
+/// # Errors
+///
+/// A flame graph of a recording without packets, or something that cannot be encoded.
+pub fn report(analysis: &mut Analysis, format: Format, sort: Sort) -> Result<Vec<u8>> {
+    if sort == Sort::Share {
+        analysis.rows.sort_by_key(|row| std::cmp::Reverse(row.raw.sum()));
+    }
+    match format {
+        Format::Text => Ok(text::report(analysis, sort).into_bytes()),
+        Format::Json => json::report(analysis),
+        Format::Folded => Ok(folded::report(analysis).into_bytes()),
+        Format::Svg => flame::report(analysis),
+        Format::Csv => csv::report(analysis),
+    }
+}
+
+/// A difference's format.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum DiffFormat {
+    /// A table for people
+    #[default]
+    Text,
+    /// One object for programs
+    Json,
+    /// Folded stacks with two numbers, in ns per packet
+    Folded,
+    /// A flame graph of the second recording: red where it is slower, blue where it is faster
+    Svg,
+}
+
+/// Renders a difference.
+///
+/// # Errors
+///
+/// As for [`report`].
+pub fn diff(diff: &Diff, format: DiffFormat) -> Result<Vec<u8>> {
+    match format {
+        DiffFormat::Text => Ok(diff_text::report(diff).into_bytes()),
+        DiffFormat::Json => diff_json::report(diff),
+        DiffFormat::Folded => Ok(folded::diff(diff).into_bytes()),
+        DiffFormat::Svg => flame::diff(diff),
+    }
+}

@@ -1,0 +1,79 @@
+//! What a second recording adds to a first one, per packet, stage by stage.
+
+use super::{Analysis, Dist, Key};
+
+/// One recording's part of a row.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Side {
+    /// Packets that were there.
+    pub packets: u64,
+    /// Their time in ns, exact.
+    pub sum: u128,
+    /// The sum in ns, spread over all packets of the recording: a side's values of all rows add up to
+    /// its mean end-to-end time.
+    pub per_packet: f64,
+    /// 99th percentile of the packets that were there, in ns.
+    pub p99: u64,
+}
+
+impl Side {
+    fn new(dist: &Dist, packets: u64) -> Side {
+        let per_packet = dist.sum() as f64 / packets.max(1) as f64;
+        Side { packets: dist.count(), sum: dist.sum(), per_packet, p99: dist.quantile(0.99) }
+    }
+}
+
+/// A stage in two recordings.
+#[derive(Clone, Debug)]
+pub struct DiffRow {
+    /// Without namespace and device, which have other names elsewhere.
+    pub key: Key,
+    pub first: Side,
+    pub second: Side,
+}
+
+impl DiffRow {
+    /// What the second recording adds, in ns per packet.
+    pub fn delta(&self) -> f64 {
+        self.second.per_packet - self.first.per_packet
+    }
+}
+
+/// The difference of two recordings.
+pub struct Diff {
+    pub first: Analysis,
+    pub second: Analysis,
+    /// In the order of the packets' path in the second recording; what only the first one has stands
+    /// behind what it follows there.
+    pub rows: Vec<DiffRow>,
+}
+
+impl Diff {
+    /// Matches the rows of two analyses by [`By::Anywhere`](super::By::Anywhere).
+    pub fn new(first: Analysis, second: Analysis) -> Diff {
+        let mut rows: Vec<DiffRow> = Vec::new();
+        merge(&mut rows, &second, |row| &mut row.second);
+        merge(&mut rows, &first, |row| &mut row.first);
+        Diff { first, second, rows }
+    }
+
+    /// The whole way: what all rows add up to.
+    pub fn total(&self) -> DiffRow {
+        let side = |analysis: &Analysis| Side::new(&analysis.end_to_end, analysis.packets());
+        DiffRow { key: Key::default(), first: side(&self.first), second: side(&self.second) }
+    }
+}
+
+/// Adds the rows of `analysis`, on the side that `side` chooses.
+fn merge(rows: &mut Vec<DiffRow>, analysis: &Analysis, side: impl Fn(&mut DiffRow) -> &mut Side) {
+    let mut next = 0;
+    for row in &analysis.rows {
+        let at = rows.iter().position(|known| known.key == row.key).unwrap_or_else(|| {
+            let key = row.key.clone();
+            rows.insert(next, DiffRow { key, first: Side::default(), second: Side::default() });
+            next
+        });
+        next = at + 1;
+        *side(&mut rows[at]) = Side::new(&row.raw, analysis.packets());
+    }
+}

@@ -1,0 +1,137 @@
+//! What the analysis needs to know of each stage number, from the recording's own stage map.
+
+use std::collections::BTreeSet;
+
+use overlay_trace_common::record::Segment;
+
+use super::key::number;
+use crate::trace::{Header, ProbeKind, StageRow};
+
+/// Costs are added in parts of 1/1024 ns.
+pub(super) const COST_PARTS_SHIFT: u32 = 10;
+
+/// What a stage number means.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Facts {
+    pub layer: u8,
+    pub wait: bool,
+    /// A packet arrives here from a device.
+    pub arrives: bool,
+    /// A packet is handed to a device here.
+    pub transmits: bool,
+    /// A packet that is here is on its way out of the namespace.
+    pub leaves: bool,
+    /// A packet that is freed here without a drop has been delivered: 1 always, 2 if it was not about to
+    /// leave.
+    pub delivers: u8,
+    pub exit: bool,
+    /// Cost of the probe at the stage's entry, in 1/1024 ns.
+    pub cost: u64,
+}
+
+/// The stage map of a recording, by stage number. Numbers that it does not have are stages of layer
+/// `other` named after the number.
+pub(super) struct Stages {
+    pub names: Vec<String>,
+    pub layers: Vec<String>,
+    facts: Vec<Facts>,
+    exit_cost: u64,
+    /// The number of the stage `other`.
+    pub other: u8,
+    /// Whether the cost of every kind of probe that was used has been measured.
+    pub costs_known: bool,
+}
+
+impl Stages {
+    pub fn new(header: &Header) -> Stages {
+        let (mut layers, mut seen) = (Vec::new(), BTreeSet::new());
+        let (mut names, mut facts) = (Vec::new(), Vec::new());
+        for stage in 0..=255 {
+            let unknown =
+                StageRow { name: format!("stage-{stage}"), layer: "other".into(), ..StageRow::default() };
+            let row = header.stages.get(stage).unwrap_or(&unknown);
+            facts.push(Facts {
+                cost: cost(header, row.probe),
+                ..facts_of(row, number(&mut layers, &mut seen, &row.layer))
+            });
+            names.push(row.name.clone());
+        }
+        let other =
+            header.stages.iter().position(|row| row.layer == "other" && row.outcome.is_none()).unwrap_or(255);
+        Stages {
+            names,
+            layers,
+            facts,
+            exit_cost: fixed(header.probe_cost_ns.exit),
+            other: other as u8,
+            costs_known: costs_known(header),
+        }
+    }
+
+    pub fn of(&self, stage: u8) -> &Facts {
+        &self.facts[usize::from(stage)]
+    }
+
+    /// What the probe at the beginning of segment `at` cost, in 1/1024 ns.
+    pub fn probe_cost(&self, way: &[Segment], at: usize) -> u64 {
+        let segment = way[at];
+        if segment.is_high() {
+            return 0;
+        }
+        if at >= 2 {
+            let (before, between) = (way[at - 2].stage(), way[at - 1].stage());
+            if before == segment.stage() && between != before && self.of(between).exit {
+                return self.exit_cost;
+            }
+        }
+        if segment.is_resumed() { 0 } else { self.of(segment.stage()).cost }
+    }
+}
+
+fn facts_of(row: &StageRow, layer: u8) -> Facts {
+    let name = row.name.as_str();
+    let transmits = name.ends_with("-xmit") || name.ends_with("-encap");
+    Facts {
+        layer,
+        wait: row.kind == "wait",
+        arrives: matches!(row.layer.as_str(), "backlog" | "gro" | "gro-cells"),
+        transmits,
+        leaves: transmits
+            || row.layer == "qdisc"
+            || name.starts_with("ip-forward")
+            || name == "bridge-forward",
+        delivers: match row.layer.as_str() {
+            "socket" | "transport" => 1,
+            "ip" => 2,
+            _ => 0,
+        },
+        exit: row.exit,
+        cost: 0,
+    }
+}
+
+fn cost(header: &Header, probe: Option<ProbeKind>) -> u64 {
+    let costs = &header.probe_cost_ns;
+    fixed(match probe {
+        None => None,
+        Some(ProbeKind::Fentry | ProbeKind::Kprobe) => costs.entry,
+        Some(ProbeKind::TpBtf | ProbeKind::Tracepoint) => costs.tracepoint,
+        Some(ProbeKind::Tc) => costs.tc,
+    })
+}
+
+fn costs_known(header: &Header) -> bool {
+    let costs = &header.probe_cost_ns;
+    let mut probes =
+        header.stages.iter().filter_map(|row| row.probe.map(|probe| (probe, row.exit))).peekable();
+    probes.peek().is_some()
+        && probes.all(|(probe, exit)| match probe {
+            ProbeKind::Fentry | ProbeKind::Kprobe => costs.entry.is_some() && (!exit || costs.exit.is_some()),
+            ProbeKind::TpBtf | ProbeKind::Tracepoint => costs.tracepoint.is_some(),
+            ProbeKind::Tc => costs.tc.is_some(),
+        })
+}
+
+fn fixed(ns: Option<f64>) -> u64 {
+    (ns.unwrap_or(0.0).max(0.0) * f64::from(1 << COST_PARTS_SHIFT)).round() as u64
+}

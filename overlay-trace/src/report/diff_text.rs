@@ -1,0 +1,115 @@
+//! A difference for people.
+
+use super::{
+    table::lines,
+    text::heading,
+    units::{count, percent, signed_time, time},
+};
+use crate::analysis::{Analysis, Diff, DiffRow};
+
+/// The difference as text: the whole way, then by level, by layer, and every stage.
+pub(super) fn report(diff: &Diff) -> String {
+    let mut out = String::new();
+    for (place, analysis) in [("FIRST", &diff.first), ("SECOND", &diff.second)] {
+        out += &format!(
+            "{place}: {}
+{}
+",
+            analysis.file,
+            heading(analysis)
+        );
+    }
+    out += &verdict(diff);
+    for part in [groups(diff, "level", &level), groups(diff, "layer", &layer), stages(diff)] {
+        out.push('\n');
+        out += &part;
+    }
+    out
+}
+
+/// The difference in one sentence.
+fn verdict(diff: &Diff) -> String {
+    let total = diff.total();
+    let ratio = total.second.per_packet / total.first.per_packet.max(1.0);
+    let packets = |analysis: &Analysis| count(analysis.packets());
+    format!(
+        "The second takes {} per packet: {} against {} ({ratio:.2} times; {} and {} packets).\n",
+        signed_time(total.delta()),
+        time(total.second.per_packet),
+        time(total.first.per_packet),
+        packets(&diff.second),
+        packets(&diff.first)
+    )
+}
+
+fn level(row: &DiffRow) -> String {
+    format!("level {}", row.key.level.unwrap_or(0))
+}
+
+fn layer(row: &DiffRow) -> String {
+    row.key.layer.clone().unwrap_or_default()
+}
+
+/// Sums of rows by what `name` says of them, the largest addition first.
+fn groups(diff: &Diff, heading: &str, name: &dyn Fn(&DiffRow) -> String) -> String {
+    let mut sums: Vec<(String, f64, f64)> = Vec::new();
+    for row in &diff.rows {
+        let name = name(row);
+        let at = sums.iter().position(|sum| sum.0 == name).unwrap_or_else(|| {
+            sums.push((name, 0.0, 0.0));
+            sums.len() - 1
+        });
+        sums[at].1 += row.first.per_packet;
+        sums[at].2 += row.second.per_packet;
+    }
+    sums.sort_by(|a, b| (b.2 - b.1).total_cmp(&(a.2 - a.1)));
+    let total = diff.total();
+    sums.push(("all".into(), total.first.per_packet, total.second.per_packet));
+    let rows: Vec<Vec<String>> = sums
+        .iter()
+        .map(|(name, first, second)| {
+            vec![name.clone(), or_dash(*first), or_dash(*second), signed_time(second - first)]
+        })
+        .collect();
+    lines(&[heading, "first", "second", "added"], &rows, 1).join("\n") + "\n"
+}
+
+fn stages(diff: &Diff) -> String {
+    let added = diff.total().delta();
+    let row = |row: &DiffRow| {
+        let key = &row.key;
+        vec![
+            key.stage.clone().unwrap_or_default(),
+            key.layer.clone().unwrap_or_default(),
+            key.kind.into(),
+            key.level.unwrap_or(0).to_string(),
+            key.direction.map(|direction| direction.name()).unwrap_or_default().into(),
+            or_dash(row.first.per_packet),
+            or_dash(row.second.per_packet),
+            signed_time(row.delta()),
+            if added.abs() < 0.5 { "-".into() } else { percent(row.delta() / added) },
+            if row.first.packets == 0 { "-".into() } else { time(row.first.p99 as f64) },
+            if row.second.packets == 0 { "-".into() } else { time(row.second.p99 as f64) },
+        ]
+    };
+    let rows: Vec<Vec<String>> = diff.rows.iter().map(row).collect();
+    let heading = [
+        "stage",
+        "layer",
+        "kind",
+        "level",
+        "direction",
+        "first",
+        "second",
+        "added",
+        "of all",
+        "first p99",
+        "second p99",
+    ];
+    lines(&heading, &rows, 5).join("\n") + "\n"
+}
+
+/// A time; a dash where there is none.
+fn or_dash(ns: f64) -> String {
+    if ns == 0.0 { "-".into() } else { time(ns) }
+}

@@ -1,0 +1,153 @@
+//! Flame graphs, drawn by inferno, with a legend below.
+
+use anyhow::{Context, Result, ensure};
+use inferno::flamegraph::{
+    self, Options, TextTruncateDirection,
+    color::{BackgroundColor, Color},
+};
+
+use super::{
+    folded,
+    palette::{OTHER, PLACE, WAIT, layer, overlay, palette},
+    text::losses,
+    units::{count, percent, signed_time, time},
+};
+use crate::analysis::{Analysis, Diff};
+
+/// Pixels of the legend below the graph.
+const LEGEND_HEIGHT: usize = 44;
+
+/// The flame graph of an analysis.
+pub(super) fn report(analysis: &Analysis) -> Result<Vec<u8>> {
+    ensure!(
+        analysis.end_to_end.sum() > 0,
+        "no packet finished its way during the recording: there is nothing to draw"
+    );
+    let header = &analysis.header;
+    let mut colours = palette(analysis);
+    let mut options = options();
+    options.palette_map = Some(&mut colours);
+    options.title = format!(
+        "Where {} packets spent their time: {} each (node {}, kernel {}, probe set {})",
+        count(analysis.packets()),
+        time(analysis.end_to_end.mean()),
+        header.node,
+        header.kernel,
+        header.probe_set
+    );
+    options.subtitle = Some(format!(
+        "lost: {}{} | no stage claims {}",
+        losses(analysis),
+        if analysis.complete { "" } else { " | the recording ended abruptly" },
+        percent(analysis.other_share())
+    ));
+    let legend: [(&[Color], &str); 5] = [
+        (
+            &["conntrack", "ip", "bridge", "iptables"].map(layer),
+            "work: the CPU is busy with the packet (colour: layer)",
+        ),
+        (&[WAIT], "wait: in a queue, or behind others"),
+        (&[OTHER], "claimed by no stage"),
+        (&[PLACE], "where"),
+        (&[overlay(1), overlay(2)], "inside an overlay"),
+    ];
+    let reading = "Width is time, left to right is the packets' path. From the bottom: node, network namespace and \
+                   direction, level (encapsulation headers around the packet), device, layer, stage.";
+    draw(options, &folded::report(analysis), &legend, reading)
+}
+
+/// The flame graph of the second recording of a difference.
+pub(super) fn diff(diff: &Diff) -> Result<Vec<u8>> {
+    ensure!(
+        diff.second.end_to_end.sum() > 0,
+        "no packet finished its way during the second recording: there is nothing to draw"
+    );
+    let total = diff.total();
+    let mut options = options();
+    options.count_name = "ns per packet".into();
+    options.title = format!(
+        "{} per packet: {} in the first recording, {} in the second",
+        signed_time(total.delta()),
+        time(total.first.per_packet),
+        time(total.second.per_packet)
+    );
+    let side = |analysis: &Analysis| {
+        format!(
+            "{} (node {}, kernel {}, {} packets, {} records lost)",
+            analysis.file,
+            analysis.header.node,
+            analysis.header.kernel,
+            count(analysis.packets()),
+            count(analysis.last.counters.lost_records)
+        )
+    };
+    options.subtitle = Some(format!("first: {} | second: {}", side(&diff.first), side(&diff.second)));
+    let colour = |r, g, b| Color { r, g, b };
+    let legend: [(&[Color], &str); 3] = [
+        (&[colour(255, 200, 200), colour(255, 130, 130), colour(255, 60, 60)], "slower in the second"),
+        (&[colour(250, 250, 250)], "the same"),
+        (&[colour(200, 200, 255), colour(130, 130, 255), colour(60, 60, 255)], "faster in the second"),
+    ];
+    let reading = "Width is the time per packet in the second recording. From the bottom: direction, level \
+                   (encapsulation headers around the packet), layer, stage. What only the first has is in the table.";
+    draw(options, &folded::diff(diff), &legend, reading)
+}
+
+fn options() -> Options<'static> {
+    let mut options = Options::default();
+    options.count_name = "ns".into();
+    options.name_type = "Stage:".into();
+    options.bgcolors = Some(BackgroundColor::Grey);
+    options.frame_height = 18;
+    options.font_size = 11;
+    options.font_type = "sans-serif".into();
+    options.font_width = 0.52;
+    options.text_truncate_direction = TextTruncateDirection::Right;
+    // The only order besides the alphabet that inferno has: of the lines, from the last one to the first.
+    options.flame_chart = true;
+    options
+}
+
+fn draw(
+    mut options: Options<'_>,
+    folded: &str,
+    legend: &[(&[Color], &str)],
+    reading: &str,
+) -> Result<Vec<u8>> {
+    let mut svg = Vec::new();
+    flamegraph::from_lines(&mut options, folded.lines().rev(), &mut svg)
+        .context("cannot draw the flame graph")?;
+    let svg = String::from_utf8(svg).context("cannot draw the flame graph")?;
+    Ok(with_legend(&svg, legend, reading).into_bytes())
+}
+
+/// Makes the picture higher and puts the legend there.
+fn with_legend(svg: &str, legend: &[(&[Color], &str)], reading: &str) -> String {
+    let Some(height) = attribute(svg, "height").and_then(|height| height.parse::<usize>().ok()) else {
+        return svg.into();
+    };
+    let higher = height + LEGEND_HEIGHT;
+    let mut items = String::new();
+    let mut x = 10;
+    for (colours, text) in legend {
+        for Color { r, g, b } in *colours {
+            let y = height + 2;
+            items += &format!(
+                "<rect x=\"{x}\" y=\"{y}\" width=\"12\" height=\"12\" fill=\"rgb({r},{g},{b})\" stroke=\"#888\"/>"
+            );
+            x += 13;
+        }
+        items += &format!("<text x=\"{}\" y=\"{}\">{text}</text>", x + 4, height + 12);
+        x += 24 + text.len() * 6;
+    }
+    items += &format!("<text x=\"10\" y=\"{}\">{reading}</text>", height + 32);
+    svg.replacen(&format!("height=\"{height}\""), &format!("height=\"{higher}\""), 2)
+        .replacen(&format!(" {height}\""), &format!(" {higher}\""), 1)
+        .replacen("<svg id=\"frames\"", &format!("<g id=\"legend\">{items}</g><svg id=\"frames\""), 1)
+}
+
+/// The value of the first attribute of this name.
+fn attribute<'a>(svg: &'a str, name: &str) -> Option<&'a str> {
+    let (_, rest) = svg.split_once(&format!(" {name}=\""))?;
+    rest.split('"').next()
+}

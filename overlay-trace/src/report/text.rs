@@ -1,0 +1,297 @@
+//! The report for people: what was seen and lost, where the time went at a glance, then every stage.
+
+use std::fmt::Write;
+
+use super::{
+    Sort,
+    table::lines,
+    traffic,
+    units::{count, percent, time},
+};
+use crate::analysis::{Analysis, By, Dist, Key, Row};
+
+/// The report as text, at most 120 columns wide with names of usual length.
+pub(super) fn report(analysis: &Analysis, sort: Sort) -> String {
+    let mut out = heading(analysis);
+    if analysis.rows.is_empty() {
+        out += "\nNo packet finished its way during the recording.\n";
+        return out;
+    }
+    out.push('\n');
+    out += &summary(analysis);
+    if analysis.by == By::Stage {
+        out.push('\n');
+        out += &layers(analysis);
+    }
+    out.push('\n');
+    out += &stages(analysis, sort);
+    out += &drops(analysis);
+    out += &traffic::table(&analysis.traffic);
+    out
+}
+
+/// What was recorded, and what was lost.
+pub(super) fn heading(analysis: &Analysis) -> String {
+    let header = &analysis.header;
+    let seconds = analysis.last.duration_ns as f64 / 1e9;
+    let mut out = format!(
+        "capture   node {}, kernel {}, probe set {}, {seconds:.1} s{}\n",
+        header.node,
+        header.kernel,
+        header.probe_set,
+        if header.filter.is_empty() { String::new() } else { format!(", filter: {}", header.filter) },
+    );
+    let _ = writeln!(out, "packets   {}", packets(analysis));
+    let _ = writeln!(out, "losses    {}", losses(analysis));
+    let lost = analysis.last.counters.lost_records;
+    if lost > 0 {
+        let part = percent(lost as f64 / analysis.finished() as f64);
+        let _ = writeln!(
+            out,
+            "          {part} of the finished packets have no record: the rest is what is shown."
+        );
+    }
+    if !analysis.complete {
+        out += "          The recording ended abruptly: the numbers are those up to its last second.\n";
+    }
+    for (number, line) in unseen(analysis).iter().enumerate() {
+        let _ = writeln!(out, "{:<10}{line}", if number == 0 { "unseen" } else { "" });
+    }
+    let _ = writeln!(out, "probes    {}", probe_costs(analysis));
+    out
+}
+
+fn packets(analysis: &Analysis) -> String {
+    let outcomes = &analysis.outcomes;
+    let mut text = format!(
+        "{} finished: {} delivered, {} dropped, {} forwarded",
+        count(analysis.finished()),
+        count(outcomes.delivered),
+        count(outcomes.dropped),
+        count(outcomes.forwarded)
+    );
+    for (number, what) in [(outcomes.merged, "merged"), (outcomes.split, "split")] {
+        if number > 0 {
+            let _ = write!(text, ", {} {what}", count(number));
+        }
+    }
+    let _ = write!(text, "; {} unfinished", count(analysis.unfinished()));
+    text
+}
+
+/// Every loss counter in words; the same in every output for people.
+pub(super) fn losses(analysis: &Analysis) -> String {
+    let counters = &analysis.last.counters;
+    let always = [
+        (counters.lost_records, "records"),
+        (counters.state_full, "state full"),
+        (counters.unmatched_exits, "unmatched exits"),
+        (counters.unknown_start, "unknown starts"),
+        (counters.lost_end, "ends not seen"),
+    ];
+    let when_any = [
+        (counters.hops_full, "at too many devices"),
+        (analysis.cut_ways, "ways too long"),
+        (analysis.inconsistent, "inconsistent"),
+    ];
+    let mut parts: Vec<String> =
+        always.iter().map(|(number, what)| format!("{} {what}", count(*number))).collect();
+    parts.insert(
+        1,
+        match counters.probe_misses {
+            Some(misses) => format!("{} probe misses", count(misses)),
+            None => "probe misses not told by this kernel".into(),
+        },
+    );
+    parts.extend(
+        when_any
+            .iter()
+            .filter(|(number, _)| *number > 0)
+            .map(|(number, what)| format!("{} {what}", count(*number))),
+    );
+    parts.join(", ")
+}
+
+/// The stages that could not be watched, one line per reason.
+fn unseen(analysis: &Analysis) -> Vec<String> {
+    let mut reasons: Vec<(&str, Vec<&str>)> = Vec::new();
+    for unseen in &analysis.header.unseen_stages {
+        match reasons.iter_mut().find(|(reason, _)| *reason == unseen.reason) {
+            Some((_, stages)) => stages.push(&unseen.stage),
+            None => reasons.push((&unseen.reason, vec![&unseen.stage])),
+        }
+    }
+    reasons.iter().map(|(reason, stages)| format!("{}: {reason}", stages.join(", "))).collect()
+}
+
+fn probe_costs(analysis: &Analysis) -> String {
+    let cost = &analysis.header.probe_cost_ns;
+    let costs: Vec<String> =
+        [("entry", cost.entry), ("exit", cost.exit), ("tracepoint", cost.tracepoint), ("tc", cost.tc)]
+            .into_iter()
+            .filter_map(|(name, ns)| Some(format!("{} {name}", time(ns?))))
+            .collect();
+    let hits = analysis.last.counters.hits as f64 / analysis.started().max(1) as f64;
+    if costs.is_empty() {
+        return format!("{hits:.1} hits per packet; their cost was not measured");
+    }
+    format!("{hits:.1} hits per packet at {}; \"net\" is with that taken off", costs.join(", "))
+}
+
+/// The whole way, and its main parts.
+fn summary(analysis: &Analysis) -> String {
+    let heading = ["", "mean", "p50", "p90", "p99", "p99.9", "p99.99", "max", "net mean"];
+    let mut row = vec!["end to end".to_string()];
+    row.extend(numbers(&analysis.end_to_end));
+    row.push(analysis.net_mean().map_or("-".into(), time));
+    let mut out = lines(&heading, &[row], 1).join("\n");
+    out.push('\n');
+    let parts = |name: fn(&Key) -> String| {
+        let mut shares = analysis.shares(name);
+        shares.sort_by(|a, b| a.0.cmp(&b.0));
+        shares
+            .iter()
+            .map(|(name, share)| format!("{name} {}", percent(*share)))
+            .collect::<Vec<_>>()
+            .join(", ")
+    };
+    let mut shares = vec![parts(|key| match key.kind {
+        "wait" => "waiting".into(),
+        _ => "working".into(),
+    })];
+    if analysis.by != By::Device {
+        shares.insert(0, parts(|key| format!("level {}", key.level.unwrap_or(0))));
+    }
+    if matches!(analysis.by, By::Stage | By::Layer) {
+        shares.push(format!("claimed by no stage {}", percent(analysis.other_share())));
+    }
+    out + &shares.join(" | ") + "\n"
+}
+
+/// Mean and share by layer and level, over all packets.
+fn layers(analysis: &Analysis) -> String {
+    let mut levels: Vec<u8> = analysis.rows.iter().filter_map(|row| row.key.level).collect();
+    levels.sort_unstable();
+    levels.dedup();
+    let mut layers = analysis.shares(|key| key.layer.clone().unwrap_or_default());
+    layers.sort_by(|a, b| b.1.total_cmp(&a.1));
+    let mean = analysis.end_to_end.mean();
+    let cell = |share: f64| if share == 0.0 { "-".into() } else { time(share * mean) };
+    let share = |matches: &dyn Fn(&Row) -> bool| -> f64 {
+        analysis.rows.iter().filter(|row| matches(row)).map(|row| row.share).sum()
+    };
+    let mut rows = Vec::new();
+    for (layer, all) in layers {
+        let is_layer = |row: &Row| row.key.layer.as_deref() == Some(&layer);
+        let mut row = vec![layer.clone(), percent(all), cell(all)];
+        row.extend(
+            levels.iter().map(|&level| cell(share(&|row| is_layer(row) && row.key.level == Some(level)))),
+        );
+        row.push(cell(share(&|row| is_layer(row) && row.key.kind == "wait")));
+        rows.push(row);
+    }
+    let mut total = vec!["all".to_string(), percent(1.0), cell(1.0)];
+    total.extend(levels.iter().map(|&level| cell(share(&|row| row.key.level == Some(level)))));
+    total.push(cell(share(&|row| row.key.kind == "wait")));
+    rows.push(total);
+    let names: Vec<String> = levels.iter().map(|level| format!("level {level}")).collect();
+    let mut heading = vec!["per packet", "share", "time"];
+    heading.extend(names.iter().map(String::as_str));
+    heading.push("waiting");
+    lines(&heading, &rows, 1).join("\n") + "\n"
+}
+
+/// The table of all rows; along the path it has a heading wherever namespace, direction or level change.
+fn stages(analysis: &Analysis, sort: Sort) -> String {
+    let parts = analysis.by == By::Stage && sort == Sort::Path;
+    let names: &[&str] = match analysis.by {
+        By::Stage if parts => &["stage", "layer", "kind", "device"],
+        By::Stage | By::Anywhere => &["stage", "kind", "where"],
+        By::Layer => &["layer", "kind", "level"],
+        By::Device => &["namespace", "device", "direction", "kind"],
+        By::Level => &["level", "kind"],
+    };
+    let heading = [names, &["share", "mean", "p50", "p90", "p99", "p99.9", "p99.99", "max", "net"]].concat();
+    let rows: Vec<Vec<String>> = analysis.rows.iter().map(|row| cells(row, names)).collect();
+    let lines = lines(&heading, &rows, names.len());
+    let mut out = format!("{}\n", lines[0]);
+    for (at, (row, line)) in analysis.rows.iter().zip(&lines[1..]).enumerate() {
+        if parts && (at == 0 || !analysis.rows[at - 1].key.same_part(&row.key)) {
+            out += &part_heading(analysis, &row.key);
+        }
+        out += line;
+        out.push('\n');
+    }
+    out
+}
+
+fn cells(row: &Row, names: &[&str]) -> Vec<String> {
+    let key = &row.key;
+    let text = |name: &Option<String>| match name.as_deref() {
+        None | Some("") => "-".to_string(),
+        Some(name) => name.to_string(),
+    };
+    let mut cells: Vec<String> = names
+        .iter()
+        .map(|&name| match name {
+            "stage" => text(&key.stage),
+            "layer" => text(&key.layer),
+            "kind" => key.kind.into(),
+            "device" => text(&key.device),
+            "namespace" => text(&key.netns),
+            "direction" => key.direction.map(|direction| direction.name()).unwrap_or_default().into(),
+            "level" => key.level.unwrap_or(0).to_string(),
+            _ => place(key),
+        })
+        .collect();
+    cells.push(percent(row.share));
+    cells.extend(numbers(&row.raw));
+    cells.push(row.net.as_ref().map_or("-".into(), |net| time(net.mean())));
+    cells
+}
+
+/// Where a row is, in one cell.
+fn place(key: &Key) -> String {
+    let direction = key.direction.map(|direction| direction.name()).unwrap_or_default();
+    let device = key.device.as_deref().filter(|device| !device.is_empty());
+    let level = key.level.unwrap_or(0);
+    [Some(format!("L{level}")), Some(direction.into()), key.netns.clone(), device.map(String::from)]
+        .into_iter()
+        .flatten()
+        .filter(|part| !part.is_empty())
+        .collect::<Vec<_>>()
+        .join(" ")
+}
+
+/// "node-1, forward, level 0" with its sub-total over all packets.
+fn part_heading(analysis: &Analysis, key: &Key) -> String {
+    let share: f64 = analysis.rows.iter().filter(|row| row.key.same_part(key)).map(|row| row.share).sum();
+    let netns = key.netns.as_deref().filter(|netns| !netns.is_empty()).unwrap_or("unknown namespace");
+    let direction = key.direction.map(|direction| direction.name()).unwrap_or_default();
+    let level = key.level.unwrap_or(0);
+    let total = format!("{} per packet, {}", time(share * analysis.end_to_end.mean()), percent(share));
+    format!("\n[{netns}, {direction}, level {level}: {total}]\n")
+}
+
+fn numbers(dist: &Dist) -> Vec<String> {
+    let mut numbers = vec![time(dist.mean())];
+    numbers.extend([0.5, 0.9, 0.99, 0.999, 0.9999].map(|quantile| time(dist.quantile(quantile) as f64)));
+    numbers.push(time(dist.max() as f64));
+    numbers
+}
+
+fn drops(analysis: &Analysis) -> String {
+    if analysis.drops.is_empty() {
+        return String::new();
+    }
+    let or_dash = |text: &str| if text.is_empty() { "-".to_string() } else { text.to_string() };
+    let rows: Vec<Vec<String>> = analysis
+        .drops
+        .iter()
+        .map(|drop| {
+            let stage = drop.key.stage.clone().unwrap_or_default();
+            vec![count(drop.packets), or_dash(&drop.reason), or_dash(&drop.location), stage, place(&drop.key)]
+        })
+        .collect();
+    format!("\n{}\n", lines(&["dropped", "reason", "location", "stage", "where"], &rows, 5).join("\n"))
+}

@@ -1,0 +1,87 @@
+//! Every output of a known recording, to the letter. After an intended change:
+//! `OVERLAY_TRACE_BLESS=1 cargo test --test golden`, then read the difference before it is committed.
+
+mod support;
+
+use std::{env, fs, path::PathBuf};
+
+use overlay_trace::{
+    analysis::{Analysis, By, Diff},
+    report::{DiffFormat, Format, Sort, diff, report},
+    trace::Recording,
+};
+use tempfile::TempDir;
+
+fn open(dir: &TempDir, encapsulated: bool, finish: bool) -> Recording {
+    let path = dir.path().join(if encapsulated { "vxlan.otr" } else { "host-gw.otr" });
+    support::write(&path, encapsulated, finish);
+    Recording::open(&path).unwrap()
+}
+
+fn check(name: &str, output: &[u8]) {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../tests/golden").join(name);
+    if env::var_os("OVERLAY_TRACE_BLESS").is_some() {
+        fs::write(&path, output).unwrap();
+    }
+    let expected = fs::read(&path).unwrap_or_default();
+    assert!(
+        expected == output,
+        "{name} differs; what came out:\n{}",
+        String::from_utf8_lossy(&output[..output.len().min(20_000)])
+    );
+}
+
+fn check_report(name: &str, by: By, format: Format, sort: Sort) {
+    let dir = TempDir::new().unwrap();
+    let mut analysis = Analysis::of(&open(&dir, true, true), by).unwrap();
+    check(name, &report(&mut analysis, format, sort).unwrap());
+}
+
+#[test]
+fn text() {
+    check_report("report.txt", By::Stage, Format::Text, Sort::Path);
+    check_report("report-share.txt", By::Stage, Format::Text, Sort::Share);
+    check_report("report-layer.txt", By::Layer, Format::Text, Sort::Share);
+    check_report("report-device.txt", By::Device, Format::Text, Sort::Path);
+    check_report("report-level.txt", By::Level, Format::Text, Sort::Path);
+}
+
+#[test]
+fn text_of_a_killed_recording() {
+    let dir = TempDir::new().unwrap();
+    let mut analysis = Analysis::of(&open(&dir, true, false), By::Level).unwrap();
+    check("report-killed.txt", &report(&mut analysis, Format::Text, Sort::Path).unwrap());
+}
+
+#[test]
+fn json() {
+    check_report("report.json", By::Stage, Format::Json, Sort::Path);
+    check_report("report-layer.json", By::Layer, Format::Json, Sort::Path);
+}
+
+#[test]
+fn folded() {
+    check_report("report.folded", By::Stage, Format::Folded, Sort::Path);
+    check_report("report-level.folded", By::Level, Format::Folded, Sort::Path);
+}
+
+#[test]
+fn svg() {
+    check_report("report.svg", By::Stage, Format::Svg, Sort::Path);
+}
+
+#[test]
+fn csv() {
+    check_report("report.csv", By::Stage, Format::Csv, Sort::Path);
+}
+
+#[test]
+fn differences() {
+    let dir = TempDir::new().unwrap();
+    let analysis = |encapsulated| Analysis::of(&open(&dir, encapsulated, true), By::Anywhere).unwrap();
+    let difference = Diff::new(analysis(false), analysis(true));
+    check("diff.txt", &diff(&difference, DiffFormat::Text).unwrap());
+    check("diff.json", &diff(&difference, DiffFormat::Json).unwrap());
+    check("diff.folded", &diff(&difference, DiffFormat::Folded).unwrap());
+    check("diff.svg", &diff(&difference, DiffFormat::Svg).unwrap());
+}
