@@ -4,9 +4,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use clap::{Args, Subcommand};
-use comfy_table::{Table, presets};
 
-use crate::cmd::record::{Probes, announce, conclude};
+use crate::cmd::record::{self, Probes};
 use crate::lab::{self, Knobs, Running, System};
 use crate::probe::{Session, SessionOptions};
 use crate::traffic::{self, Kind, Protocol, Size, Spec, Stop, TrafficReport, parse_duration, parse_plan};
@@ -72,6 +71,9 @@ struct Run {
     /// The recording's probe set
     #[arg(long, value_enum, default_value = "auto", value_name = "SET", requires = "record")]
     probes: Probes,
+    /// In the recording, probe functions by kprobe also where the kernel has fentry
+    #[arg(long, requires = "record")]
+    kprobes: bool,
     /// Leave the lab standing; `lab down NAME` removes it
     #[arg(long)]
     keep: bool,
@@ -125,27 +127,25 @@ impl Lab {
 fn find(name: &str) -> Result<&'static lab::Lab> {
     lab::find(name).with_context(|| {
         let names: Vec<_> = lab::all().iter().map(|lab| lab.name).collect();
-        format!("There is no lab '{name}': there are {}.", names.join(", "))
+        format!("there is no lab '{name}': there are {}", names.join(", "))
     })
 }
 
 fn list() -> Result<ExitCode> {
     let system = System::inspect();
-    let mut table = Table::new();
-    table.load_preset(presets::NOTHING).set_header(["lab", "runs here", "what it is"]);
     for lab in lab::all() {
-        let runs = match &system {
-            Ok(system) => match system.lack(lab, &Knobs::default())? {
-                None => "yes".to_string(),
-                Some(lack) => format!("no: {lack}"),
-            },
-            Err(error) => format!("no: {error}"),
+        println!("{:16} {}", lab.name, lab.about);
+        let lack = match &system {
+            Ok(system) => system.lack(lab, &Knobs::default())?,
+            Err(error) => Some(format!("{error:#}")),
         };
-        table.add_row([lab.name, &runs, lab.about]);
-    }
-    println!("{table}");
-    for note in system.iter().flat_map(|system| &system.notes) {
-        println!("note: {note}");
+        match lack {
+            None => println!("{:16} runs here", ""),
+            Some(lack) => println!("{:16} does not run here: {lack}", ""),
+        }
+        for note in system.iter().flat_map(|system| system.notes(lab)) {
+            println!("{:16} note: {note}", "");
+        }
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -174,19 +174,10 @@ impl Run {
             eprintln!("note: {note}");
         }
         let session = self.start_recording()?;
-        let (code, reports) = if self.command.is_empty() {
-            eprintln!("{} -> {}", running.client()?.netns.name(), running.target()?);
-            let reports = lab::drive(&running, &plan, &stop);
-            (ExitCode::SUCCESS, reports)
-        } else {
-            let status = lab::command(&running, &self.command, &stop)?;
-            (ExitCode::from(status.code().unwrap_or(1) as u8), Ok(Vec::new()))
-        };
-        // What was recorded is kept, also when the traffic failed.
-        if let Some(session) = session {
-            self.stop_recording(session, reports.as_deref().unwrap_or_default())?;
-        }
-        self.print(&reports?)?;
+        let outcome = self.load(&running, &plan, &stop);
+        // What was recorded until a failure or an interruption is kept.
+        self.stop_recording(session, outcome.as_ref().map_or(&[], |(_, reports)| reports))?;
+        let (code, _) = outcome?;
         if self.keep {
             let names: Vec<_> = running.namespaces().iter().map(|netns| netns.name()).collect();
             println!("kept: {}; `overlay-trace lab down {}` removes them", names.join(" "), lab.name);
@@ -195,26 +186,42 @@ impl Run {
         Ok(code)
     }
 
+    /// The traffic, or the command.
+    fn load(&self, running: &Running, plan: &[Spec], stop: &Stop) -> Result<(ExitCode, Vec<TrafficReport>)> {
+        if !self.command.is_empty() {
+            let status = lab::command(running, &self.command, stop)?;
+            return Ok((ExitCode::from(status.code().unwrap_or(1) as u8), Vec::new()));
+        }
+        eprintln!("{} -> {}", running.client()?.netns.name(), running.target()?);
+        let reports = lab::drive(running, plan, stop)?;
+        self.print(&reports)?;
+        Ok((ExitCode::SUCCESS, reports))
+    }
+
     fn start_recording(&self) -> Result<Option<Session>> {
         let Some(output) = self.record.clone() else { return Ok(None) };
-        let options =
-            SessionOptions { set: self.probes.set(), output, force: self.force, ..SessionOptions::default() };
-        let session = Session::start(options)?;
-        announce(&session);
+        let session = Session::start(SessionOptions {
+            set: self.probes.set(),
+            kprobes_only: self.kprobes,
+            output,
+            force: self.force,
+            ..SessionOptions::default()
+        })?;
+        record::announce(&session);
         Ok(Some(session))
     }
 
-    fn stop_recording(&self, mut session: Session, reports: &[TrafficReport]) -> Result<()> {
+    fn stop_recording(&self, session: Option<Session>, reports: &[TrafficReport]) -> Result<()> {
+        let (Some(mut session), Some(output)) = (session, &self.record) else { return Ok(()) };
         session.traffic(reports.iter().map(serde_json::to_value).collect::<Result<Vec<_>, _>>()?);
-        let summary = session.stop()?;
-        conclude(&summary, self.record.as_deref().unwrap_or("".as_ref()));
+        record::report(&session.stop()?, output);
         Ok(())
     }
 
     fn plan(&self) -> Result<Vec<Spec>> {
         ensure!(
             self.command.is_empty() || self.traffic.is_empty(),
-            "Say either --traffic or a command to run, not both."
+            "say either --traffic or a command to run, not both"
         );
         let defaults = |kind: Kind, protocol: Protocol| Spec {
             rate: self.rate,

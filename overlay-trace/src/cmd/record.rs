@@ -119,7 +119,7 @@ impl Record {
         }
         clear_line();
         let summary = session.stop()?;
-        conclude(&summary, &self.output);
+        report(&summary, &self.output);
         Ok(exit_code(status))
     }
 
@@ -157,7 +157,7 @@ fn exit_code(status: Option<ExitStatus>) -> ExitCode {
     }
 }
 
-/// Says which probe set is used, and why, and what it cannot see.
+/// Says on the standard error what the recording can see.
 pub fn announce(session: &Session) {
     let (set, reason) = session.set();
     let (probes, unseen) = session.coverage();
@@ -193,8 +193,8 @@ fn clear_line() {
     }
 }
 
-/// Says what was recorded and what was lost.
-pub fn conclude(summary: &Summary, output: &std::path::Path) {
+/// Says on the standard error what was recorded.
+pub fn report(summary: &Summary, output: &std::path::Path) {
     let counters = &summary.counters;
     eprintln!(
         "{} packets in {:.1} s, {} bytes in {}; lost: {} records, {} for a full table, {} ends unseen, {} probes missed",

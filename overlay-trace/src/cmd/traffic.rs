@@ -125,7 +125,7 @@ impl Command {
     fn run(self, stop: &Stop) -> Result<ExitCode> {
         let (to, spec) = match self {
             Command::Serve { listen, duration } => return serve(listen, duration, stop),
-            Command::Rr { protocol: Protocol::Icmp, .. } => bail!("Take `traffic ping` for ICMP."),
+            Command::Rr { protocol: Protocol::Icmp, .. } => bail!("take `traffic ping` for ICMP"),
             Command::Rr { protocol, to, load } => (to, load.spec(Kind::Rr, protocol)),
             Command::Bulk { to, duration, connections } => {
                 (to, Spec { duration, connections, ..Spec::new(Kind::Bulk, Protocol::Tcp) })

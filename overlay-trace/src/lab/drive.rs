@@ -38,10 +38,14 @@ pub fn default_plan(defaults: impl Fn(Kind, Protocol) -> Spec) -> Vec<Spec> {
 /// When a run is not possible, or a `stop` interrupted it.
 pub fn drive(running: &Running, plan: &[Spec], stop: &Stop) -> Result<Vec<TrafficReport>> {
     let _server = serve(running)?;
-    let target = running.target()?;
     let client = running.client()?.netns;
     let mut reports = Vec::new();
     for spec in plan {
+        let target = match spec.kind {
+            // A Service translates TCP and UDP alone.
+            Kind::Ping => SocketAddr::new(running.server()?.address, PORT),
+            _ => running.target()?,
+        };
         reports.push(client.run(|| traffic::run(spec, target, stop))??);
         stop.check()?;
     }
@@ -62,7 +66,7 @@ fn serve(running: &Running) -> Result<Server> {
 /// When the command cannot be started.
 pub fn command(running: &Running, words: &[String], stop: &Stop) -> Result<ExitStatus> {
     let _server = serve(running)?;
-    let (program, arguments) = words.split_first().context("Say which command to run.")?;
+    let (program, arguments) = words.split_first().context("say which command to run")?;
     let target = running.target()?;
     let mut command = Command::new(program);
     command
@@ -80,7 +84,7 @@ pub fn command(running: &Running, words: &[String], stop: &Stop) -> Result<ExitS
     }
     // The death signal is tied to the thread that starts the command, so that thread also waits for it.
     running.client()?.netns.run(|| {
-        let mut child = command.spawn().with_context(|| format!("Cannot start '{program}'."))?;
+        let mut child = command.spawn().with_context(|| format!("cannot start '{program}'"))?;
         let mut waited = None;
         loop {
             if let Some(status) = child.try_wait()? {

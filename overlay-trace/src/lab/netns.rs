@@ -29,7 +29,7 @@ impl Netns {
         let netns = Netns { name: name.to_string() };
         ensure!(
             !name.is_empty() && !name.contains('/') && netns.path().exists(),
-            "There is no network namespace '{name}': `ip netns` lists them."
+            "there is no network namespace '{name}': `ip netns` lists them"
         );
         Ok(netns)
     }
@@ -70,15 +70,15 @@ impl Netns {
     /// When the namespace cannot be entered.
     pub fn run<T: Send>(&self, work: impl FnOnce() -> T + Send) -> Result<T> {
         let file = File::open(self.path())
-            .with_context(|| format!("Cannot open the network namespace {}.", self.name))?;
+            .with_context(|| format!("cannot open the network namespace {}", self.name))?;
         on_thread(|| setns(&file, CloneFlags::CLONE_NEWNET), work)
-            .with_context(|| format!("Cannot enter the network namespace {}: run as root.", self.name))
+            .with_context(|| format!("cannot enter the network namespace {}: run as root", self.name))
     }
 
     /// Does something inside a new namespace without a name, which vanishes afterwards.
     pub(super) fn scratch<T: Send>(work: impl FnOnce() -> T + Send) -> Result<T> {
         on_thread(|| unshare(CloneFlags::CLONE_NEWNET), work)
-            .context("Cannot create a network namespace: run as root.")
+            .context("cannot create a network namespace: run as root")
     }
 }
 

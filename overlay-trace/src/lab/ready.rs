@@ -22,13 +22,13 @@ pub fn wait(client: &End, server: &End, stop: &Stop) -> Result<()> {
             let any_port = SocketAddr::new(server.address, 0);
             Ok((TcpListener::bind(any_port)?, UdpSocket::bind(any_port)?))
         })?
-        .with_context(|| format!("Cannot listen on {} in {}.", server.address, server.netns.name()))?;
+        .with_context(|| format!("cannot listen on {} in {}", server.address, server.netns.name()))?;
     let (udp, tcp) = (receiver.local_addr()?, listener.local_addr()?);
     receiver.set_read_timeout(Some(RETRY))?;
     let sender = client
         .netns
         .run(|| UdpSocket::bind(SocketAddr::new(client.address, 0)))?
-        .with_context(|| format!("Cannot send from {} in {}.", client.address, client.netns.name()))?;
+        .with_context(|| format!("cannot send from {} in {}", client.address, client.netns.name()))?;
     let attempt = || -> io::Result<()> {
         sender.send_to(b"ready?", udp)?;
         receiver.recv_from(&mut [0; 16])?;
@@ -40,7 +40,7 @@ pub fn wait(client: &End, server: &End, stop: &Stop) -> Result<()> {
         match attempt() {
             Ok(()) => return Ok(()),
             Err(error) if begun.elapsed() > PATIENCE => bail!(
-                "The lab does not carry traffic from {} to {} after {} seconds: {error}.",
+                "the lab does not carry traffic from {} to {} after {} seconds: {error}",
                 client.netns.name(),
                 server.address,
                 PATIENCE.as_secs()

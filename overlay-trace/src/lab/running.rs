@@ -1,10 +1,10 @@
 //! A lab that stands.
 
-use std::fs::{self, File, OpenOptions};
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixListener};
 
 use anyhow::{Context, Result, anyhow, bail};
-use nix::fcntl::{Flock, FlockArg};
 
 use super::expand::{Action, prefix, script};
 use super::system::System;
@@ -24,8 +24,8 @@ pub struct Running {
     lab: &'static Lab,
     knobs: Knobs,
     namespaces: Vec<Netns>,
-    notes: Vec<String>,
-    _lock: Flock<File>,
+    notes: Vec<&'static str>,
+    _lock: UnixListener,
 }
 
 impl Running {
@@ -40,7 +40,7 @@ impl Running {
         system.check(lab, &knobs)?;
         let lock = lock(lab)?;
         delete(Netns::with_prefix(&prefix(lab)))?;
-        let notes = system.notes.clone();
+        let notes = system.notes(lab);
         let mut running = Running { lab, knobs, namespaces: Vec::new(), notes, _lock: lock };
         if let Err(error) = running.build(&system, stop) {
             running.knobs.keep = false;
@@ -57,7 +57,7 @@ impl Running {
         for action in script(self.lab, &self.knobs, system) {
             stop.check()?;
             self.carry_out(&action, system).map_err(|error| {
-                anyhow!("The lab {} could not be built, in {}: {error:#}.", self.lab.name, action.namespace)
+                anyhow!("the lab {} could not be built, in {}: {error:#}", self.lab.name, action.namespace)
             })?;
         }
         let both = self.lab.server.v6.is_some() && system.ipv6;
@@ -95,8 +95,8 @@ impl Running {
         &self.knobs
     }
 
-    /// What is not as the real system would have it, in sentences.
-    pub fn notes(&self) -> &[String] {
+    /// What is not as the real system would have it, a sentence each.
+    pub fn notes(&self) -> &[&'static str] {
         &self.notes
     }
 
@@ -115,7 +115,7 @@ impl Running {
         self.namespaces
             .iter()
             .find(|netns| netns.name() == name)
-            .with_context(|| format!("The lab {} has no namespace {short}.", self.lab.name))
+            .with_context(|| format!("the lab {} has no namespace {short}", self.lab.name))
     }
 
     /// Where traffic comes from.
@@ -142,19 +142,19 @@ impl Running {
     /// # Errors
     ///
     /// When there is no address of the family.
-    pub fn target(&self) -> Result<SocketAddr> {
+    pub fn target(&self) -> Result<std::net::SocketAddr> {
         let address = match (self.knobs.service, self.knobs.ipv6) {
             (false, _) => self.server()?.address,
             (true, false) => super::definitions::SERVICE[0].parse()?,
             (true, true) => super::definitions::SERVICE[1].parse()?,
         };
-        Ok(SocketAddr::new(address, traffic::PORT))
+        Ok(std::net::SocketAddr::new(address, traffic::PORT))
     }
 
     fn end(&self, place: &Place, v6: bool) -> Result<End> {
         let address = place
             .address(v6)
-            .with_context(|| format!("The lab {} has no address of that family.", self.lab.name))?;
+            .with_context(|| format!("the lab {} has no address of that family", self.lab.name))?;
         Ok(End { netns: self.netns(place.namespace)?.clone(), address })
     }
 
@@ -201,21 +201,13 @@ fn delete(namespaces: impl IntoIterator<Item = Netns>) -> Result<()> {
         .filter_map(|netns| netns.delete().err())
         .map(|error| format!("{error:#}"))
         .collect();
-    if failures.is_empty() { Ok(()) } else { bail!("Not everything was removed: {}.", failures.join("; ")) }
+    if failures.is_empty() { Ok(()) } else { bail!("not everything was removed: {}", failures.join("; ")) }
 }
 
-/// Holds the lab's name, so that two runs do not remove each other's namespaces. The kernel lets go of it when
-/// the process ends, however it ends.
-fn lock(lab: &Lab) -> Result<Flock<File>> {
-    let directory = "/run/overlay-trace";
-    fs::create_dir_all(directory).with_context(|| format!("Cannot create {directory}: run as root."))?;
-    let path = format!("{directory}/lab-{}.lock", lab.name);
-    let file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .open(&path)
-        .with_context(|| format!("Cannot open {path}."))?;
-    Flock::lock(file, FlockArg::LockExclusiveNonblock)
-        .map_err(|_| anyhow!("The lab {} is in use by another run: wait for it, or stop it.", lab.name))
+/// Holds the lab's name, so that two runs do not remove each other's namespaces: a socket of that name that
+/// nobody connects to. The kernel lets go of it when the process ends, however it ends.
+fn lock(lab: &Lab) -> Result<UnixListener> {
+    let name = SocketAddr::from_abstract_name(format!("overlay-trace-lab-{}", lab.name))?;
+    UnixListener::bind_addr(&name)
+        .map_err(|_| anyhow!("the lab {} is in use by another run: wait for it, or stop it", lab.name))
 }

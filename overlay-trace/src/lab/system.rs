@@ -18,8 +18,6 @@ pub struct System {
     pub qdisc: &'static str,
     /// `legacy` or `nft`: which iptables. Labs want legacy, for `ipt_do_table` to be on the path.
     pub iptables: &'static str,
-    /// What is not as the real system would have it, in sentences.
-    pub notes: Vec<String>,
     lacks: RefCell<HashMap<Need, Option<String>>>,
 }
 
@@ -44,25 +42,13 @@ impl System {
     ///
     /// When labs are not possible at all: not root, or no iproute2.
     pub fn inspect() -> Result<System> {
-        ensure!(geteuid().is_root(), "Labs are made of network namespaces: run as root.");
+        ensure!(geteuid().is_root(), "labs are made of network namespaces: run as root");
         tools::command("ip")?;
-        let mut notes = Vec::new();
         let ipv6 = Path::new("/proc/sys/net/ipv6").exists();
-        if !ipv6 {
-            notes.push("This system has no IPv6: the labs are set up for IPv4 alone.".to_string());
-        }
         let qdisc = if Netns::scratch(|| has_qdisc("fq_codel"))? { "fq_codel" } else { "pfifo" };
-        if qdisc != "fq_codel" {
-            notes.push("This kernel has no fq_codel: the underlay has the qdisc pfifo instead.".to_string());
-        }
         let iptables =
             if Netns::scratch(|| try_iptables("legacy", ipv6))?.is_ok() { "legacy" } else { "nft" };
-        if iptables == "nft" {
-            notes.push(
-                "This system has no legacy iptables: the rules go through nftables instead.".to_string(),
-            );
-        }
-        Ok(System { ipv6, qdisc, iptables, notes, lacks: RefCell::default() })
+        Ok(System { ipv6, qdisc, iptables, lacks: RefCell::default() })
     }
 
     /// Why the lab cannot run here, or nothing when it can.
@@ -79,32 +65,47 @@ impl System {
         Ok(None)
     }
 
+    /// What of this lab is not as the real system would have it, a sentence each.
+    pub fn notes(&self, lab: &Lab) -> Vec<&'static str> {
+        let mut notes = Vec::new();
+        if !self.ipv6 {
+            notes.push("this system has no IPv6: the lab is set up for IPv4 alone");
+        }
+        if self.qdisc != "fq_codel" && lab.has_underlay() {
+            notes.push("this kernel has no fq_codel: the underlay has the qdisc pfifo instead");
+        }
+        if self.iptables == "nft" && lab.has_firewall() {
+            notes.push("this system has no legacy iptables: the rules go through nftables instead");
+        }
+        notes
+    }
+
     /// Fails when the lab, with these knobs, cannot run here.
     pub(super) fn check(&self, lab: &Lab, knobs: &Knobs) -> Result<()> {
         let name = lab.name;
         ensure!(
             knobs.delay.is_none() || lab.has_underlay(),
-            "A delay is put on the underlay, and the lab {name} has none."
+            "a delay is put on the underlay, and the lab {name} has none"
         );
         ensure!(
             knobs.rules == 0 || lab.has_firewall(),
-            "Rules are put into the nodes' firewall, and the lab {name} has none."
+            "rules are put into the nodes' firewall, and the lab {name} has none"
         );
         ensure!(
             !knobs.service || lab.has_firewall(),
-            "A Service address is translated by kube-proxy's rules, and the lab {name} has none."
+            "a Service address is translated by kube-proxy's rules, and the lab {name} has none"
         );
         ensure!(
             !knobs.ipv6 || (lab.server.v6.is_some() && self.ipv6),
-            "There is no IPv6 in the lab {name} on this system."
+            "there is no IPv6 in the lab {name} on this system"
         );
         ensure!(
             (1280 + lab.overhead.1..=65535).contains(&knobs.mtu),
-            "The MTU of the lab {name} must be between {} and 65535.",
+            "the MTU of the lab {name} must be between {} and 65535",
             1280 + lab.overhead.1
         );
         match self.lack(lab, knobs)? {
-            Some(lack) => bail!("The lab {name} cannot run here: {lack}"),
+            Some(lack) => bail!("the lab {name} cannot run here: {lack}"),
             None => Ok(()),
         }
     }
@@ -114,24 +115,26 @@ impl System {
             return Ok(known.clone());
         }
         let (iptables, ipv6) = (self.iptables, self.ipv6);
-        let lack = Netns::scratch(|| match need {
+        let lack = Netns::scratch(|| {
+            match need {
             Need::Link(kind) => has_link(kind).err().map(|error| {
                 format!(
-                    "this kernel has no devices of the kind {kind}, or its module is not installed ({error})."
+                    "this kernel has no devices of the kind {kind}, or its module is not installed ({error:#})"
                 )
             }),
             Need::BridgeNetfilter => {
                 modprobe("br_netfilter");
                 (!Path::new("/proc/sys/net/bridge/bridge-nf-call-iptables").exists()).then(|| {
-                    "the kernel module br_netfilter is missing: run `modprobe br_netfilter`.".to_string()
+                    "the kernel module br_netfilter is missing: run `modprobe br_netfilter`".to_string()
                 })
             }
             Need::Iptables => {
                 try_iptables(iptables, ipv6).err().map(|error| format!("iptables does not work: {error:#}"))
             }
             Need::Netem => (!has_qdisc("netem")).then(|| {
-                "this kernel has no netem for the delay, or its module is not installed.".to_string()
+                "this kernel has no netem for the delay, or its module is not installed".to_string()
             }),
+        }
         })?;
         self.lacks.borrow_mut().insert(need, lack.clone());
         Ok(lack)
@@ -153,10 +156,8 @@ fn has_link(kind: &str) -> Result<()> {
     };
     // Creating a device makes the kernel load its module; some systems leave that to modprobe.
     modprobe(kind);
-    tools::feed(
-        tools::command("ip")?.args(["-batch", "-"]),
-        &format!("link add name probe0 type {kind} {options}\n"),
-    )
+    let add = format!("link add name probe0 type {kind} {options}");
+    tools::run(tools::command("ip")?.args(add.split_whitespace()))
 }
 
 fn has_qdisc(kind: &str) -> bool {
@@ -178,6 +179,6 @@ fn try_iptables(variant: &str, ipv6: bool) -> Result<()> {
 impl System {
     /// A machine that has everything, for tests of what labs amount to.
     pub fn with(ipv6: bool, qdisc: &'static str, iptables: &'static str) -> System {
-        System { ipv6, qdisc, iptables, notes: Vec::new(), lacks: RefCell::default() }
+        System { ipv6, qdisc, iptables, lacks: RefCell::default() }
     }
 }

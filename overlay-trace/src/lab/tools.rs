@@ -29,7 +29,7 @@ pub fn command(name: &str) -> Result<Command> {
         _ => "iptables",
     };
     let file = find(name)
-        .with_context(|| format!("The command {name} is missing: install the package {package}."))?;
+        .with_context(|| format!("the command {name} is missing: install the package {package}"))?;
     let mut command = Command::new(file);
     command.process_group(0);
     Ok(command)
@@ -53,7 +53,7 @@ pub fn feed(command: &mut Command, input: &str) -> Result<()> {
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
         .spawn()
-        .with_context(|| format!("Cannot start {}.", command.get_program().to_string_lossy()))?;
+        .with_context(|| format!("cannot start {}", command.get_program().to_string_lossy()))?;
     if let Some(mut stdin) = child.stdin.take() {
         // A tool that stops reading at a faulty line says so below.
         let _ = stdin.write_all(input.as_bytes());

@@ -27,7 +27,7 @@ pub fn run(spec: &Spec, to: SocketAddr, stop: &Stop) -> Result<TrafficReport> {
             (0..spec.connections).map(|_| scope.spawn(|| send(to, deadline_ns, stop))).collect();
         threads
             .into_iter()
-            .map(|thread| thread.join().map_err(|_| anyhow!("A sending thread failed."))?)
+            .map(|thread| thread.join().map_err(|_| anyhow!("a sending thread failed"))?)
             .collect::<Result<Vec<Stream>>>()
     })?;
     let from = streams[0].from.to_string();
@@ -47,11 +47,11 @@ fn send(to: SocketAddr, deadline_ns: u64, stop: &Stop) -> Result<Stream> {
         reader
             .get_mut()
             .write_all(&chunk)
-            .context("The connection broke, or the server read nothing for 5 seconds.")?;
+            .context("the connection broke, or the server read nothing for 5 seconds")?;
     }
     reader.get_ref().shutdown(Shutdown::Write)?;
     let trailer: Trailer =
-        wire::receive_line(&mut reader).context("The server did not say what it received.")?;
+        wire::receive_line(&mut reader).context("the server did not say what it received")?;
     Ok(Stream {
         from: reader.get_ref().local_addr()?,
         bytes: trailer.bytes,

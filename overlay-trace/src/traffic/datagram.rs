@@ -11,7 +11,7 @@ use socket2::SockRef;
 use super::icmp::Icmp;
 use super::pace::{self, Schedule};
 use super::tally::Tally;
-use super::tcp::{LEAD_NS, LOOK, Lane, Progress};
+use super::tcp::{LOOK, Lane, Progress};
 use super::wire::{self, HEADER, Header, Hello, MAX_DATAGRAM};
 use super::{Kind, Protocol, Spec, Stop, TrafficReport, clock};
 
@@ -48,7 +48,7 @@ pub fn run(spec: &Spec, to: SocketAddr, stop: &Stop) -> Result<TrafficReport> {
     let _announced = announce(spec, to, session)?;
     let channels: Vec<Box<dyn Channel>> =
         (0..spec.connections).map(|_| open(spec, to)).collect::<Result<_>>()?;
-    let schedule = Schedule { start_ns: clock::now_ns() + LEAD_NS, rate: spec.rate, total: spec.total() };
+    let schedule = Schedule::of(spec);
     let report = TrafficReport::begin(
         spec,
         channels[0].local_address()?.to_string(),
@@ -94,8 +94,8 @@ fn open(spec: &Spec, to: SocketAddr) -> Result<Box<dyn Channel>> {
 /// A UDP socket connected to the server.
 pub fn udp_socket(to: SocketAddr) -> Result<UdpSocket> {
     let any = if to.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
-    let socket = UdpSocket::bind(any).context("Cannot open a UDP socket.")?;
-    socket.connect(to).with_context(|| format!("There is no way to {to} from here."))?;
+    let socket = UdpSocket::bind(any).context("cannot open a UDP socket")?;
+    socket.connect(to).with_context(|| format!("there is no way to {to} from here"))?;
     socket.set_read_timeout(Some(LOOK))?;
     widen(&socket);
     Ok(socket)
@@ -142,7 +142,7 @@ fn send(
         Ok(())
     })?;
     match last_failure {
-        Some(error) if failures == sent.count => Err(error).context("No datagram could be sent."),
+        Some(error) if failures == sent.count => Err(error).context("no datagram could be sent"),
         _ => Ok(sent),
     }
 }

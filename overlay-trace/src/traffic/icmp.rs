@@ -30,10 +30,10 @@ impl Icmp {
             IpAddr::V6(_) => (Domain::IPV6, Protocol::ICMPV6),
         };
         let socket = Socket::new(domain, Type::RAW, Some(protocol))
-            .context("ICMP needs a raw socket: run as root or with CAP_NET_RAW.")?;
+            .context("ICMP needs a raw socket: run as root or with CAP_NET_RAW")?;
         socket
             .connect(&SockAddr::from(SocketAddr::new(to, 0)))
-            .with_context(|| format!("There is no way to {to} from here."))?;
+            .with_context(|| format!("there is no way to {to} from here"))?;
         socket.set_read_timeout(Some(LOOK))?;
         Ok(Icmp { socket, v4: to.is_ipv4(), id: super::wire::random() as u16 })
     }

@@ -132,19 +132,19 @@ impl Spec {
             Kind::Stream => self.protocol == Protocol::Udp,
             Kind::Ping => self.protocol == Protocol::Icmp,
         };
-        ensure!(possible, "There is no traffic of the kind {}.", self.name());
+        ensure!(possible, "there is no traffic of the kind {}", self.name());
         ensure!(
             self.rate.is_finite() && self.rate > 0.0 && self.rate <= 1e8,
-            "The rate must be more than 0 and at most 100 million per second, not {}.",
+            "the rate must be more than 0 and at most 100 million per second, not {}",
             self.rate
         );
         ensure!(
             !self.duration.is_zero() && self.duration <= MAX_DURATION,
-            "The duration must be more than 0 and at most 24 hours."
+            "the duration must be more than 0 and at most 24 hours"
         );
         ensure!(
             (1..=MAX_CONNECTIONS).contains(&self.connections),
-            "The number of connections must be between 1 and {MAX_CONNECTIONS}, not {}.",
+            "the number of connections must be between 1 and {MAX_CONNECTIONS}, not {}",
             self.connections
         );
         self.check_sizes()
@@ -158,7 +158,7 @@ impl Spec {
         for bytes in [self.size.request, self.size.answer] {
             ensure!(
                 (least..=most).contains(&(bytes as usize)),
-                "A size of {bytes} bytes is not possible for {}: take {least} to {most}.",
+                "a size of {bytes} bytes is not possible for {}: take {least} to {most}",
                 self.name()
             );
         }

@@ -3,7 +3,10 @@
 use anyhow::Result;
 use hdrhistogram::Histogram;
 
-use super::{Stop, clock, report};
+use super::{Spec, Stop, clock, report};
+
+/// The time between the announcement and the first request.
+const LEAD_NS: u64 = 5_000_000;
 
 /// When each request is due: fixed before the first one is sent.
 #[derive(Clone, Copy, Debug)]
@@ -14,9 +17,21 @@ pub struct Schedule {
     pub rate: f64,
     /// How many requests.
     pub total: u64,
+    /// How far the sender may fall behind before it gives up what is left, ns.
+    pub patience_ns: u64,
 }
 
 impl Schedule {
+    /// The schedule of a run that begins in a moment.
+    pub fn of(spec: &Spec) -> Schedule {
+        Schedule {
+            start_ns: clock::now_ns() + LEAD_NS,
+            rate: spec.rate,
+            total: spec.total(),
+            patience_ns: spec.timeout.as_nanos() as u64,
+        }
+    }
+
     /// When the request with this number is due, in nanoseconds of CLOCK_MONOTONIC. Computed from the
     /// number, not from the request before, so that rounding does not add up.
     pub fn due_ns(&self, number: u64) -> u64 {
@@ -27,13 +42,17 @@ impl Schedule {
 /// What a sender did.
 pub struct Sent {
     pub count: u64,
+    /// How many were given up because the sender could not keep to the schedule.
+    pub unsent: u64,
     /// How long after they were due requests were handed to the kernel, ns: the client's own lateness.
     pub lateness: Histogram<u64>,
     /// When the last one was sent, CLOCK_MONOTONIC.
     pub end_ns: u64,
 }
 
-/// Calls `send(number, due_ns)` for each request when it is due, or at once when that is past already.
+/// Calls `send(number, due_ns)` for each request when it is due, or at once when that is past already. A
+/// sender that is still busy when the whole schedule is past by its patience gives up the rest: the run is
+/// bounded in time.
 pub fn send_all(
     schedule: &Schedule,
     stop: &Stop,
@@ -41,15 +60,19 @@ pub fn send_all(
 ) -> Result<Sent> {
     clock::sleep_precisely();
     let mut lateness = report::histogram();
-    let mut count = 0;
+    let (mut count, mut stopped) = (0, false);
+    let deadline_ns = schedule.due_ns(schedule.total) + schedule.patience_ns;
     while count < schedule.total {
         let due_ns = schedule.due_ns(count);
-        if !clock::sleep_until(due_ns, stop) {
+        stopped = !clock::sleep_until(due_ns, stop);
+        let now_ns = clock::now_ns();
+        if stopped || now_ns > deadline_ns {
             break;
         }
-        lateness.saturating_record(clock::now_ns() - due_ns);
+        lateness.saturating_record(now_ns - due_ns);
         send(count, due_ns)?;
         count += 1;
     }
-    Ok(Sent { count, lateness, end_ns: clock::now_ns() })
+    let unsent = if stopped { 0 } else { schedule.total - count };
+    Ok(Sent { count, unsent, lateness, end_ns: clock::now_ns() })
 }

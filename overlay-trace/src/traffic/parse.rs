@@ -21,7 +21,7 @@ impl FromStr for Size {
         let (request, answer) = text.split_once('/').unwrap_or((text, text));
         match (request.parse(), answer.parse()) {
             (Ok(request), Ok(answer)) => Ok(Size { request, answer }),
-            _ => bail!("'{text}' is no size: write 350B, 4KB, BYTES or REQUEST/ANSWER in bytes."),
+            _ => bail!("'{text}' is no size: write 350B, 4KB, BYTES or REQUEST/ANSWER in bytes"),
         }
     }
 }
@@ -33,7 +33,7 @@ impl FromStr for Size {
 /// When it is none.
 pub fn parse_duration(text: &str) -> Result<Duration> {
     humantime::parse_duration(text)
-        .with_context(|| format!("'{text}' is no duration: write it as 500ms, 10s or 2m."))
+        .with_context(|| format!("'{text}' is no duration: write it as 500ms, 10s or 2m"))
 }
 
 /// Bits per second as `800k`, `10M`, `2.5G`.
@@ -52,7 +52,7 @@ pub fn parse_bit_rate(text: &str) -> Result<f64> {
     };
     match number.parse::<f64>().map(|number| number * factor) {
         Ok(rate) if rate.is_finite() && rate > 0.0 => Ok(rate),
-        _ => bail!("'{text}' is no bit rate: write it as 800k, 10M or 2.5G."),
+        _ => bail!("'{text}' is no bit rate: write it as 800k, 10M or 2.5G"),
     }
 }
 
@@ -69,8 +69,8 @@ pub fn parse_plan(text: &str, defaults: impl Fn(Kind, Protocol) -> Spec) -> Resu
     for change in changes.split(',').filter(|change| !change.is_empty()) {
         let (key, value) = change
             .split_once('=')
-            .with_context(|| format!("'{change}' in the traffic '{text}' is not of the form KEY=VALUE."))?;
-        let number = || value.parse::<f64>().with_context(|| format!("'{value}' is no number for {key}."));
+            .with_context(|| format!("'{change}' in the traffic '{text}' is not of the form KEY=VALUE"))?;
+        let number = || value.parse::<f64>().with_context(|| format!("'{value}' is no number for {key}"));
         match key {
             "rate" => spec.rate = number()?,
             "bitrate" => spec.rate = parse_bit_rate(value)? / (8.0 * f64::from(spec.size.request.max(1))),
@@ -80,7 +80,7 @@ pub fn parse_plan(text: &str, defaults: impl Fn(Kind, Protocol) -> Spec) -> Resu
             "duration" => spec.duration = parse_duration(value)?,
             "timeout" => spec.timeout = parse_duration(value)?,
             _ => bail!(
-                "'{key}' in the traffic '{text}' is not known: there are rate, bitrate, count, connections, size, duration and timeout."
+                "'{key}' in the traffic '{text}' is not known: there are rate, bitrate, count, connections, size, duration and timeout"
             ),
         }
     }
@@ -97,6 +97,6 @@ fn parse_name(name: &str) -> Result<(Kind, Protocol)> {
             Some((Kind::from_str(kind, false).ok()?, Protocol::from_str(protocol, false).ok()?))
         })
         .with_context(|| {
-            format!("There is no traffic '{name}': take udp-rr, tcp-rr, tcp-bulk, udp-stream or ping.")
+            format!("there is no traffic '{name}': take udp-rr, tcp-rr, tcp-bulk, udp-stream or ping")
         })
 }

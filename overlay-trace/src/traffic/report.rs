@@ -31,6 +31,10 @@ pub struct TrafficReport {
     pub offered_per_s: Option<f64>,
     /// Requests or packets sent; 0 for bulk.
     pub sent: u64,
+    /// Due, but given up because the sender could not keep to the schedule: what it measured then is its own
+    /// limit, and these are in no percentile.
+    #[serde(default)]
+    pub unsent: u64,
     /// Answers received; for a stream, packets received by the server; 0 for bulk.
     pub received: u64,
     /// Sent but not received within the timeout.
@@ -71,6 +75,7 @@ impl TrafficReport {
             duration_ns: 0,
             offered_per_s: (!bulk).then_some(spec.rate),
             sent: 0,
+            unsent: 0,
             received: 0,
             lost: 0,
             duplicates: 0,
@@ -87,6 +92,7 @@ impl TrafficReport {
     /// Enters what a request/response run counted.
     pub(super) fn answered(mut self, schedule: &Schedule, sent: &Sent, tally: &Tally) -> TrafficReport {
         self.sent = sent.count;
+        self.unsent = sent.unsent;
         self.received = tally.received;
         self.lost = sent.count.saturating_sub(tally.received);
         self.duplicates = tally.duplicates;

@@ -25,7 +25,7 @@ impl Stop {
         let stop = Stop::new();
         for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP] {
             signal_hook::flag::register(signal, Arc::clone(&stop.0))
-                .context("Cannot catch the signals that end this program.")?;
+                .context("cannot catch the signals that end this program")?;
         }
         Ok(stop)
     }
@@ -46,7 +46,7 @@ impl Stop {
     ///
     /// "Interrupted."
     pub fn check(&self) -> Result<()> {
-        ensure!(!self.is_set(), "Interrupted.");
+        ensure!(!self.is_set(), "interrupted");
         Ok(())
     }
 }

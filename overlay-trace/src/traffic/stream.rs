@@ -8,7 +8,6 @@ use serde::{Deserialize, Serialize};
 use super::datagram::udp_socket;
 use super::pace::{self, Schedule};
 use super::tally::Seen;
-use super::tcp::LEAD_NS;
 use super::wire::{self, End, Header, Hello};
 use super::{Distribution, Spec, Stop, TrafficReport, clock};
 
@@ -63,7 +62,7 @@ pub fn run(spec: &Spec, to: SocketAddr, stop: &Stop) -> Result<TrafficReport> {
     let session = wire::random();
     let mut control = wire::connect(to, &Hello::Stream { session })?;
     let sockets = (0..spec.connections).map(|_| udp_socket(to)).collect::<Result<Vec<_>>>()?;
-    let schedule = Schedule { start_ns: clock::now_ns() + LEAD_NS, rate: spec.rate, total: spec.total() };
+    let schedule = Schedule::of(spec);
     let from = sockets[0].local_addr()?.to_string();
     let mut report = TrafficReport::begin(spec, from, to.to_string(), schedule.start_ns);
     let mut payload = vec![b's'; spec.size.request as usize];
@@ -75,8 +74,9 @@ pub fn run(spec: &Spec, to: SocketAddr, stop: &Stop) -> Result<TrafficReport> {
     })?;
     wire::send_line(control.get_mut(), &End { sent: sent.count })?;
     let arrived: Arrived =
-        wire::receive_line(&mut control).context("The server did not say what it received.")?;
+        wire::receive_line(&mut control).context("the server did not say what it received")?;
     report.sent = sent.count;
+    report.unsent = sent.unsent;
     report.received = arrived.packets;
     report.lost = sent.count.saturating_sub(arrived.packets);
     report.duplicates = arrived.duplicates;

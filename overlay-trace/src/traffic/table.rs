@@ -40,7 +40,10 @@ fn row(report: &TrafficReport) -> Vec<String> {
     let mut row = vec![
         report.name(),
         report.offered_per_s.map_or_else(dash, |rate| format!("{rate:.0}")),
-        count(report.sent),
+        match report.unsent {
+            0 => count(report.sent),
+            unsent => format!("{} of {}", report.sent, report.sent + unsent),
+        },
         count(report.lost),
         format!("{:.2}", report.throughput_bits_per_s / 1e6),
         report.retransmits.map_or_else(dash, |count| count.to_string()),

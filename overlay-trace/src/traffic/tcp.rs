@@ -17,8 +17,6 @@ use super::{Spec, Stop, TrafficReport, clock};
 
 /// How often a receiver looks whether its wait is over.
 pub const LOOK: Duration = Duration::from_millis(50);
-/// The time between the announcement and the first request.
-pub const LEAD_NS: u64 = 5_000_000;
 
 /// What the receivers need to know of the sender.
 #[derive(Default)]
@@ -68,7 +66,7 @@ pub fn run(spec: &Spec, to: SocketAddr, stop: &Stop) -> Result<TrafficReport> {
         (0..spec.connections).map(|_| wire::connect(to, &hello)).collect::<Result<_>>()?;
     let streams: Vec<TcpStream> =
         connections.iter().map(|reader| reader.get_ref().try_clone()).collect::<Result<_, _>>()?;
-    let schedule = Schedule { start_ns: clock::now_ns() + LEAD_NS, rate: spec.rate, total: spec.total() };
+    let schedule = Schedule::of(spec);
     let report =
         TrafficReport::begin(spec, streams[0].local_addr()?.to_string(), to.to_string(), schedule.start_ns);
     let progress = Progress::default();
@@ -107,7 +105,7 @@ fn send(spec: &Spec, streams: &[TcpStream], schedule: &Schedule, stop: &Stop) ->
     let request = vec![b'q'; spec.size.request as usize];
     pace::send_all(schedule, stop, |number, _due| {
         let mut stream = &streams[(number % streams.len() as u64) as usize];
-        stream.write_all(&request).context("The connection broke, or the server read nothing for 5 seconds.")
+        stream.write_all(&request).context("the connection broke, or the server read nothing for 5 seconds")
     })
 }
 

@@ -101,13 +101,13 @@ pub fn random() -> u64 {
 /// A connection to the server, which is ready for what was announced.
 pub fn connect(to: SocketAddr, hello: &Hello) -> Result<BufReader<TcpStream>> {
     let stream = TcpStream::connect_timeout(&to, PATIENCE)
-        .with_context(|| format!("No answer from {to}: is `overlay-trace traffic serve` running there?"))?;
+        .with_context(|| format!("no answer from {to}: is `overlay-trace traffic serve` running there?"))?;
     stream.set_nodelay(true)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
     let mut reader = BufReader::new(stream);
     send_line(reader.get_mut(), hello)?;
-    match receive_line(&mut reader).with_context(|| format!("{to} is no overlay-trace traffic server."))? {
+    match receive_line(&mut reader).with_context(|| format!("{to} is no overlay-trace traffic server"))? {
         Welcome::Ready => Ok(reader),
         Welcome::Refused(why) => bail!("{to} refuses: {why}"),
     }
@@ -117,12 +117,12 @@ pub fn connect(to: SocketAddr, hello: &Hello) -> Result<BufReader<TcpStream>> {
 pub fn send_line(stream: &mut impl Write, line: &impl Serialize) -> Result<()> {
     let mut text = serde_json::to_vec(line)?;
     text.push(b'\n');
-    stream.write_all(&text).context("The other side closed the connection.")
+    stream.write_all(&text).context("the other side closed the connection")
 }
 
 /// Reads a line of bounded length.
 pub fn receive_line<T: DeserializeOwned>(stream: &mut impl BufRead) -> Result<T> {
     let mut line = Vec::new();
-    stream.take(MAX_LINE).read_until(b'\n', &mut line).context("The other side sent nothing.")?;
-    serde_json::from_slice(&line).context("The other side sent something else than expected.")
+    stream.take(MAX_LINE).read_until(b'\n', &mut line).context("the other side sent nothing")?;
+    serde_json::from_slice(&line).context("the other side sent something else than expected")
 }

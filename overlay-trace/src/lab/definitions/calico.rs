@@ -28,6 +28,9 @@ pub const WORKLOADS: Part = Part {
             net.ipv4.neigh.cali-pod{n}.proxy_delay = 0
             ",
         ),
+        // The node's own gateway, here an address of the underlay that nobody has: a node answers by proxy ARP
+        // only for what it has a route to.
+        ip(NODES, "route add default via 192.0.2.254 dev eth0"),
         ip(NODES, "route add 10.244.{n}.2/32 dev cali-pod{n} scope link"),
         ip(
             PODS,
