@@ -350,3 +350,27 @@ fn stages_that_transmit_are_named_so() {
     }
     assert_eq!(STAGES[usize::from(overlay_trace_common::stage_map::OTHER)].layer, Layer::Other);
 }
+
+#[test]
+fn more_shapes_than_are_remembered_make_no_difference() {
+    let stages = STAGES.iter().filter(|stage| stage.outcome.is_none()).count() as u64;
+    let shape = |number: u64| -> Vec<Segment> {
+        let step = |place: u32| (number / stages.pow(place) % stages) as u8;
+        (0..3).map(|place| Segment(Segment::key(step(place), 0, 1) | 7)).collect()
+    };
+    let records: Vec<_> = (0..6000u64)
+        .map(|number| (support::record(number, 0, &shape(number), Outcome::Delivered), shape(number)))
+        .collect();
+    let twice: Vec<_> = records.iter().chain(&records).cloned().collect();
+    let hops = hops(&[(1, "pod", "eth0")]);
+    let (once, twice) = (
+        analyse(&Header::new(), &hops, By::Anywhere, &records),
+        analyse(&Header::new(), &hops, By::Anywhere, &twice),
+    );
+    assert_conserved(&twice);
+    assert_eq!(twice.packets(), 12000);
+    for row in &once.rows {
+        let same = twice.rows.iter().find(|other| other.key == row.key).unwrap();
+        assert_eq!((same.raw.sum(), same.raw.count()), (2 * row.raw.sum(), 2 * row.raw.count()));
+    }
+}

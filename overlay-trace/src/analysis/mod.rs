@@ -11,6 +11,7 @@ mod key;
 mod order;
 mod parents;
 mod places;
+mod plan;
 mod stages;
 
 use std::collections::BTreeMap;
