@@ -3,6 +3,8 @@
 //! ([`record`]).
 #![no_std]
 
+pub mod kernel;
 pub mod record;
+pub mod row;
 pub mod stage;
 pub mod stage_map;

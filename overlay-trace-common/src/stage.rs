@@ -134,6 +134,19 @@ pub enum Action {
     End = 4,
     /// `net_dev_start_xmit`: enters the stage of the device's link kind.
     Transmit = 5,
+    /// The function returns a copy of the packet, which is followed too, as its child.
+    Copy = 6,
+}
+
+/// Whether the packet's headers can be read at a point, for its addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Headers {
+    /// Not there yet, or known from before.
+    No,
+    /// On the way out: at the packet's network header.
+    Out,
+    /// On the way in: at the beginning of the packet's data.
+    In,
 }
 
 /// A place where a stage is entered: alternatives, the best first.
@@ -145,6 +158,15 @@ pub struct Point {
     /// The function's exit is probed too: the packet is then back in the stage that it came from (or a
     /// note is dropped).
     pub exit: bool,
+    /// A packet that comes here is always a new one: what is known under its address is out of date.
+    pub first: bool,
+    pub headers: Headers,
+    /// The function returns the list of packets that this one was cut into.
+    pub split: bool,
+    /// Only for TCP segments without data, which no reader will ever see.
+    pub empty_only: bool,
+    /// The argument is a socket, the packet the one that the CPU is busy with.
+    pub current: bool,
     pub probes: &'static [Probe],
 }
 

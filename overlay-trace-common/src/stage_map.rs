@@ -5,7 +5,7 @@
 
 use crate::record::Outcome;
 use crate::stage::{
-    Action, Kind, Layer, LevelChange, Point, Probe, Sets, Stage,
+    Action, Headers, Kind, Layer, LevelChange, Point, Probe, Sets, Stage,
     Target::{Function, Tracepoint, Transmit},
 };
 
@@ -20,13 +20,24 @@ const fn t(name: &'static str, argument: u8) -> Probe {
 }
 
 const fn point(action: Action, probes: &'static [Probe]) -> Point {
-    Point { action, hop: false, exit: false, probes }
+    Point { action, hop: false, exit: false, first: false, headers: Headers::No, split: false, empty_only: false, current: false, probes }
 }
 const fn enter(probes: &'static [Probe]) -> Point {
     point(Action::Enter, probes)
 }
 const fn birth(probes: &'static [Probe]) -> Point {
     point(Action::Birth, probes)
+}
+/// As [`birth`], at the first place where the packet can be seen at all.
+const fn first(probes: &'static [Probe]) -> Point {
+    Point { first: true, ..birth(probes) }
+}
+/// As [`birth`], where the headers are complete.
+const fn birth_with_headers(probes: &'static [Probe]) -> Point {
+    Point { headers: Headers::Out, ..birth(probes) }
+}
+const fn copy(probes: &'static [Probe]) -> Point {
+    Point { exit: true, ..point(Action::Copy, probes) }
 }
 const fn note(probes: &'static [Probe]) -> Point {
     point(Action::Note, probes)
@@ -39,8 +50,8 @@ const fn hop(probes: &'static [Probe]) -> Point {
     Point { hop: true, ..enter(probes) }
 }
 /// As [`hop`], and takes up packets that are not known yet.
-const fn adopt(probes: &'static [Probe]) -> Point {
-    Point { hop: true, ..point(Action::Adopt, probes) }
+const fn adopt(headers: Headers, probes: &'static [Probe]) -> Point {
+    Point { hop: true, headers, ..point(Action::Adopt, probes) }
 }
 const fn with_exit(point: Point) -> Point {
     Point { exit: true, ..point }
@@ -136,7 +147,7 @@ pub static STAGES: &[Stage] = &[
         "udp-send",
         Layer::Transport,
         NOT_DEVICE,
-        &[birth(&[f("udp_send_skb", 0)]), birth(&[f("udp_v6_send_skb", 0)])],
+        &[first(&[f("udp_send_skb", 0)]), first(&[f("udp_v6_send_skb", 0)])],
         "UDP writes its header and checksum.",
     ),
     // --- ip, on the way out
@@ -144,21 +155,21 @@ pub static STAGES: &[Stage] = &[
         "ip-send",
         Layer::Ip,
         NOT_DEVICE,
-        &[birth(&[f("__ip_queue_xmit", 1)]), birth(&[f("inet6_csk_xmit", 1)])],
+        &[first(&[f("__ip_queue_xmit", 1)]), first(&[f("inet6_csk_xmit", 1)])],
         "IP takes a TCP segment: route check and IP header.",
     ),
     work(
         "ip-local-out",
         Layer::Ip,
         FULL,
-        &[birth(&[f("__ip_local_out", 2)]), birth(&[f("__ip6_local_out", 2), f("ip6_local_out", 2)])],
+        &[birth_with_headers(&[f("__ip_local_out", 2)]), birth_with_headers(&[f("__ip6_local_out", 2), f("ip6_local_out", 2)])],
         "IP's local output, up to the netfilter hooks of OUTPUT.",
     ),
     work(
         "ip-output",
         Layer::Ip,
         FULL,
-        &[enter(&[f("ip_output", 2)]), enter(&[f("ip6_output", 2)]), enter(&[f("ip_mc_output", 2)])],
+        &[enter(&[f("ip_output", 2)]), birth_with_headers(&[f("ip6_output", 2)]), enter(&[f("ip_mc_output", 2)])],
         "IP output, up to the netfilter hooks of POSTROUTING.",
     ),
     work(
@@ -319,7 +330,7 @@ pub static STAGES: &[Stage] = &[
         "dev-queue-xmit",
         Layer::Qdisc,
         ALL,
-        &[adopt(&[f("__dev_queue_xmit", 0), t("net_dev_queue", 0)])],
+        &[adopt(Headers::Out, &[f("__dev_queue_xmit", 0), t("net_dev_queue", 0)])],
         "Hands the packet to a device: egress tc, choice of the queue, qdisc without waiting.",
     ),
     wait(
@@ -347,7 +358,7 @@ pub static STAGES: &[Stage] = &[
         "gso-segment",
         Layer::Gso,
         NOT_DEVICE,
-        &[with_exit(enter(&[f("__skb_gso_segment", 0)]))],
+        &[Point { split: true, ..with_exit(enter(&[f("__skb_gso_segment", 0)])) }],
         "Segmentation in software.",
     ),
     work(
@@ -384,14 +395,14 @@ pub static STAGES: &[Stage] = &[
         "gro",
         Layer::Gro,
         ALL,
-        &[adopt(&[f("napi_gro_receive", 1), f("gro_receive_skb", 1), t("napi_gro_receive_entry", 0)])],
+        &[adopt(Headers::In, &[f("napi_gro_receive", 1), f("gro_receive_skb", 1), t("napi_gro_receive_entry", 0)])],
         "GRO: merging with other packets of the same flow, waiting for them included.",
     ),
     work(
         "receive",
         Layer::Backlog,
         ALL,
-        &[adopt(&[t("netif_receive_skb", 0)])],
+        &[adopt(Headers::In, &[t("netif_receive_skb", 0)])],
         "The softirq takes the packet from its device: taps, ingress tc, the choice of protocol or bridge.",
     ),
     work(
@@ -434,8 +445,8 @@ pub static STAGES: &[Stage] = &[
     work(
         "tcp-rcv",
         Layer::Transport,
-        ALL,
-        &[enter(&[f("tcp_v4_rcv", 0), t("tcp_probe", 1)]), enter(&[f("tcp_v6_rcv", 0)])],
+        FULL,
+        &[enter(&[f("tcp_v4_rcv", 0)]), enter(&[f("tcp_v6_rcv", 0)])],
         "TCP input: socket look-up, acknowledgement, what to send next.",
     ),
     wait(
@@ -480,9 +491,17 @@ pub static STAGES: &[Stage] = &[
     work(
         "socket-receive",
         Layer::Socket,
-        ALL,
+        NOT_DEVICE,
         &[enter(&[t("skb_copy_datagram_iovec", 0)])],
         "Copying to the application.",
+    ),
+    // --- copies
+    work(
+        "copy",
+        Layer::Other,
+        NOT_DEVICE,
+        &[copy(&[f("skb_clone", 0)]), copy(&[f("skb_copy", 0)]), copy(&[f("__pskb_copy_fclone", 0)])],
+        "The packet is copied; the copy is followed as its child. This row has no time of its own.",
     ),
     // --- ends
     ends(
@@ -502,6 +521,27 @@ pub static STAGES: &[Stage] = &[
         NOT_DEVICE,
         &[end(&[f("__kfree_skb", 0)]), end(&[f("napi_consume_skb", 0)])],
         "The packet was freed.",
+    ),
+    ends(
+        "end-copied",
+        Outcome::Delivered,
+        DEVICE,
+        &[end(&[t("skb_copy_datagram_iovec", 0)])],
+        "The application reads the packet.",
+    ),
+    ends(
+        "end-queued",
+        Outcome::Delivered,
+        DEVICE,
+        &[Point { current: true, ..end(&[t("sk_data_ready", 0)]) }],
+        "The packet lies in a socket that is not TCP's.",
+    ),
+    ends(
+        "end-acknowledged",
+        Outcome::Delivered,
+        DEVICE,
+        &[Point { empty_only: true, ..end(&[t("tcp_probe", 1)]) }],
+        "TCP has taken up a segment without data.",
     ),
     ends("end-consumed", Outcome::Freed, DEVICE, &[end(&[t("consume_skb", 0)])], "The packet was consumed."),
     ends(

@@ -1,12 +1,215 @@
+use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context, Result, ensure};
+use clap::{Args, Subcommand};
+use comfy_table::{Table, presets};
 
-#[derive(clap::Args)]
-pub struct Lab {}
+use crate::lab::{self, Knobs, Running, System};
+use crate::traffic::{self, Kind, Protocol, Size, Spec, Stop, TrafficReport, parse_duration, parse_plan};
+
+/// Build the dataplanes of well-known container networks on this machine.
+#[derive(Args)]
+pub struct Lab {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// List the labs, and whether they can run here
+    List,
+    /// Print every line that sets a lab up
+    Show {
+        /// A name of `lab list`
+        name: String,
+        #[command(flatten)]
+        knobs: KnobArgs,
+    },
+    /// Build a lab, send traffic through it, take it down
+    Run(Box<Run>),
+    /// Remove a lab that was kept
+    Down {
+        /// A name of `lab list`
+        name: String,
+    },
+}
+
+#[derive(Args)]
+struct Run {
+    /// A name of `lab list`
+    name: String,
+    #[command(flatten)]
+    knobs: KnobArgs,
+    /// What to send, in this order: udp-rr, tcp-rr, tcp-bulk, udp-stream or ping, with changes as in
+    /// `udp-rr:rate=2000,size=4KB` [default: udp-rr tcp-rr tcp-bulk]
+    #[arg(long, value_name = "PLAN", num_args = 1.., value_delimiter = ' ')]
+    traffic: Vec<String>,
+    /// Requests or packets per second
+    #[arg(long, default_value_t = 1000.0)]
+    rate: f64,
+    /// How long each run of traffic takes (bulk by default at most 2 s)
+    #[arg(long, default_value = "5s", value_parser = parse_duration)]
+    duration: Duration,
+    /// 350B (100 bytes asked, 350 answered), 4KB (100 and 4096), BYTES, or REQUEST/ANSWER
+    #[arg(long, default_value = "350B")]
+    size: Size,
+    /// Over how many connections
+    #[arg(long, default_value_t = 1)]
+    connections: u32,
+    /// Print the traffic's reports as JSON, one line each
+    #[arg(long)]
+    json: bool,
+    /// Write a recording of the traffic to this file
+    #[arg(long, value_name = "FILE")]
+    record: Option<PathBuf>,
+    /// The recording's probe set: auto, full, light or device
+    #[arg(long, value_name = "SET", requires = "record")]
+    probes: Option<String>,
+    /// Leave the lab standing; `lab down NAME` removes it
+    #[arg(long)]
+    keep: bool,
+    /// Run this in the client's namespace instead of traffic; it finds the server in the variable
+    /// OVERLAY_TRACE_SERVER
+    #[arg(last = true, value_name = "COMMAND")]
+    command: Vec<String>,
+}
+
+#[derive(Args)]
+struct KnobArgs {
+    /// Delay the packets that leave node1 by so much (netem on the underlay), as 2ms
+    #[arg(long, value_parser = parse_duration)]
+    delay: Option<Duration>,
+    /// So many iptables rules that match nothing, in FORWARD on every node
+    #[arg(long, default_value_t = 0)]
+    rules: u32,
+    /// The underlay's MTU
+    #[arg(long, default_value_t = 1500)]
+    mtu: u32,
+    /// Send over IPv6
+    #[arg(long)]
+    ipv6: bool,
+    /// Send to the server's Service address, which kube-proxy's rules translate
+    #[arg(long)]
+    service: bool,
+}
+
+impl KnobArgs {
+    fn knobs(&self, keep: bool) -> Knobs {
+        let KnobArgs { delay, rules, mtu, ipv6, service } = *self;
+        Knobs { delay, rules, mtu, ipv6, service, keep }
+    }
+}
 
 impl Lab {
     pub fn run(self) -> Result<ExitCode> {
-        anyhow::bail!("not built yet")
+        match self.command {
+            Command::List => list(),
+            Command::Show { name, knobs } => show(&name, &knobs.knobs(false)),
+            Command::Run(run) => run.run(),
+            Command::Down { name } => {
+                let count = lab::remove_leftovers(find(&name)?)?;
+                println!("{count} namespaces removed");
+                Ok(ExitCode::SUCCESS)
+            }
+        }
+    }
+}
+
+fn find(name: &str) -> Result<&'static lab::Lab> {
+    lab::find(name).with_context(|| {
+        let names: Vec<_> = lab::all().iter().map(|lab| lab.name).collect();
+        format!("There is no lab '{name}': there are {}.", names.join(", "))
+    })
+}
+
+fn list() -> Result<ExitCode> {
+    let system = System::inspect();
+    let mut table = Table::new();
+    table.load_preset(presets::NOTHING).set_header(["lab", "runs here", "what it is"]);
+    for lab in lab::all() {
+        let runs = match &system {
+            Ok(system) => match system.lack(lab, &Knobs::default())? {
+                None => "yes".to_string(),
+                Some(lack) => format!("no: {lack}"),
+            },
+            Err(error) => format!("no: {error}"),
+        };
+        table.add_row([lab.name, &runs, lab.about]);
+    }
+    println!("{table}");
+    for note in system.iter().flat_map(|system| &system.notes) {
+        println!("note: {note}");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn show(name: &str, knobs: &Knobs) -> Result<ExitCode> {
+    let (lab, system) = (find(name)?, System::inspect()?);
+    println!("# {}: {}", lab.name, lab.about);
+    for part in lab.parts {
+        println!("#   {}", part.about);
+    }
+    for action in lab::script(lab, knobs, &system) {
+        let family = if action.v6 { "6" } else { "" };
+        println!("\n# {} {:?}{family}\n{}", action.namespace, action.tool, action.lines.trim_end());
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+impl Run {
+    fn run(self) -> Result<ExitCode> {
+        let lab = find(&self.name)?;
+        let plan = self.plan()?;
+        let stop = Stop::on_signals()?;
+        eprintln!("building {}", lab.name);
+        let running = Running::up(lab, self.knobs.knobs(self.keep), &stop)?;
+        for note in running.notes() {
+            eprintln!("note: {note}");
+        }
+        let code = if self.command.is_empty() {
+            eprintln!("{} -> {}", running.client()?.netns.name(), running.target()?);
+            self.print(&lab::drive(&running, &plan, &stop)?)?;
+            ExitCode::SUCCESS
+        } else {
+            let status = lab::command(&running, &self.command, &stop)?;
+            ExitCode::from(status.code().unwrap_or(1) as u8)
+        };
+        if self.keep {
+            let names: Vec<_> = running.namespaces().iter().map(|netns| netns.name()).collect();
+            println!("kept: {}; `overlay-trace lab down {}` removes them", names.join(" "), lab.name);
+        }
+        running.down()?;
+        Ok(code)
+    }
+
+    fn plan(&self) -> Result<Vec<Spec>> {
+        ensure!(
+            self.command.is_empty() || self.traffic.is_empty(),
+            "Say either --traffic or a command to run, not both."
+        );
+        let defaults = |kind: Kind, protocol: Protocol| Spec {
+            rate: self.rate,
+            duration: self.duration,
+            size: self.size,
+            connections: self.connections,
+            ..Spec::new(kind, protocol)
+        };
+        if self.traffic.is_empty() {
+            return Ok(lab::default_plan(defaults));
+        }
+        self.traffic.iter().map(|text| parse_plan(text, defaults)).collect()
+    }
+
+    fn print(&self, reports: &[TrafficReport]) -> Result<()> {
+        if self.json {
+            for report in reports {
+                println!("{}", serde_json::to_string(report)?);
+            }
+        } else {
+            print!("{}", traffic::table(reports));
+        }
+        Ok(())
     }
 }

@@ -1,12 +1,144 @@
-use std::process::ExitCode;
+use std::{io::Write, process::ExitCode};
 
 use anyhow::Result;
+use comfy_table::{ContentArrangement, Table, presets};
+use overlay_trace_common::{
+    stage::{LevelChange, Sets, Stage, Target},
+    stage_map::STAGES,
+};
+
+/// How the stage map is printed.
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum Format {
+    Text,
+    Markdown,
+    Json,
+}
 
 #[derive(clap::Args)]
-pub struct Stages {}
+pub struct Stages {
+    /// How to print it
+    #[arg(long, value_enum, default_value = "text")]
+    format: Format,
+}
+
+const COLUMNS: [&str; 7] = ["stage", "layer", "kind", "level", "sets", "where in the kernel", "what it is"];
 
 impl Stages {
     pub fn run(self) -> Result<ExitCode> {
-        anyhow::bail!("not built yet")
+        let text = match self.format {
+            Format::Text => text(),
+            Format::Markdown => markdown(),
+            Format::Json => json()?,
+        };
+        // A reader such as `head` may have enough before the end.
+        let _ = writeln!(std::io::stdout(), "{text}");
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+fn text() -> String {
+    let mut table = Table::new();
+    table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
+    table.set_header(COLUMNS);
+    for stage in STAGES {
+        table.add_row(cells(stage));
+    }
+    table.to_string()
+}
+
+fn markdown() -> String {
+    let mut lines = vec![format!("| {} |", COLUMNS.join(" | ")), format!("|{}", "---|".repeat(COLUMNS.len()))];
+    lines.extend(STAGES.iter().map(|stage| format!("| {} |", cells(stage).join(" | "))));
+    lines.join("\n")
+}
+
+fn json() -> Result<String> {
+    let rows: Vec<_> = STAGES
+        .iter()
+        .map(|stage| {
+            let row: serde_json::Map<_, _> =
+                COLUMNS.iter().map(|name| name.to_string()).zip(cells(stage).into_iter().map(Into::into)).collect();
+            row
+        })
+        .collect();
+    Ok(serde_json::to_string_pretty(&rows)?)
+}
+
+fn cells(stage: &Stage) -> Vec<String> {
+    let kind = match stage.outcome {
+        Some(_) => "end",
+        None => stage.kind.name(),
+    };
+    let level = match stage.level {
+        LevelChange::Keep => "",
+        LevelChange::Up => "+1",
+        LevelChange::Down => "-1",
+    };
+    vec![
+        stage.name.to_owned(),
+        stage.layer.name().to_owned(),
+        kind.to_owned(),
+        level.to_owned(),
+        sets(stage.sets),
+        places(stage),
+        stage.about.to_owned(),
+    ]
+}
+
+fn sets(sets: Sets) -> String {
+    [(Sets::FULL, "full"), (Sets::LIGHT, "light"), (Sets::DEVICE, "device")]
+        .iter()
+        .filter(|(set, _)| sets.contains(*set))
+        .map(|(_, name)| *name)
+        .collect::<Vec<_>>()
+        .join(" ")
+}
+
+/// The points, each with its alternatives.
+fn places(stage: &Stage) -> String {
+    let name = |target: Target| match target {
+        Target::Function(name) => name.to_owned(),
+        Target::Tracepoint(name) => format!("tp {name}"),
+        Target::Transmit("") => "tp net_dev_start_xmit, a NIC".to_owned(),
+        Target::Transmit(kind) => format!("tp net_dev_start_xmit, link kind {kind}"),
+    };
+    stage
+        .points
+        .iter()
+        .map(|point| {
+            let exit = if point.exit { " and its exit" } else { "" };
+            let names: Vec<String> = point.probes.iter().map(|probe| name(probe.target)).collect();
+            names.join(" or ") + exit
+        })
+        .collect::<Vec<_>>()
+        .join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn names_are_unique_and_every_stage_but_other_has_a_point() {
+        let names: HashSet<&str> = STAGES.iter().map(|stage| stage.name).collect();
+        assert_eq!(names.len(), STAGES.len());
+        assert!(STAGES.iter().skip(1).all(|stage| !stage.points.is_empty()));
+        assert!(STAGES.len() < 256, "a stage's number is a byte");
+    }
+
+    #[test]
+    fn the_numbers_that_the_kernel_side_knows_are_right() {
+        use overlay_trace_common::stage_map::{OTHER, SOCKET_SEND, TCP_SEND};
+        assert_eq!(STAGES[OTHER as usize].name, "other");
+        assert_eq!(STAGES[SOCKET_SEND as usize].name, "socket-send");
+        assert_eq!(STAGES[TCP_SEND as usize].name, "tcp-send");
+    }
+
+    #[test]
+    fn every_cell_is_one_line() {
+        assert!(STAGES.iter().flat_map(cells).all(|cell| !cell.contains(['\n', '|'])));
     }
 }

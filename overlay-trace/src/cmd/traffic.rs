@@ -1,12 +1,165 @@
+use std::net::SocketAddr;
 use std::process::ExitCode;
+use std::thread;
+use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Result, bail};
+use clap::{Args, Subcommand};
 
-#[derive(clap::Args)]
-pub struct Traffic {}
+use crate::lab::Netns;
+use crate::traffic::{
+    self, Kind, Protocol, Server, Size, Spec, Stop, TrafficReport, parse_bit_rate, parse_duration,
+};
+
+/// Drive or answer test traffic.
+#[derive(Args)]
+pub struct Traffic {
+    #[command(subcommand)]
+    command: Command,
+    /// Do it inside this network namespace (a name of `ip netns`)
+    #[arg(long, global = true, value_name = "NAME")]
+    netns: Option<String>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Answer traffic until interrupted; prints "ready ADDRESS" when it can
+    Serve {
+        /// Where to listen, TCP and UDP
+        #[arg(long, value_name = "ADDR:PORT")]
+        listen: SocketAddr,
+        /// Stop after this time
+        #[arg(long, value_parser = parse_duration)]
+        duration: Option<Duration>,
+    },
+    /// Requests at a constant rate (open loop); latency counts from when each was due
+    Rr {
+        /// tcp or udp
+        #[arg(long, default_value = "udp")]
+        protocol: Protocol,
+        #[command(flatten)]
+        to: To,
+        #[command(flatten)]
+        load: Load,
+    },
+    /// As many bytes as TCP takes
+    Bulk {
+        #[command(flatten)]
+        to: To,
+        /// How long
+        #[arg(long, default_value = "10s", value_parser = parse_duration)]
+        duration: Duration,
+        /// Over how many connections
+        #[arg(long, default_value_t = 1)]
+        connections: u32,
+    },
+    /// UDP packets one way at a constant rate: jitter and loss
+    Stream {
+        #[command(flatten)]
+        to: To,
+        #[command(flatten)]
+        load: Load,
+        /// Bits of payload per second, as 10M; instead of --rate
+        #[arg(long, value_parser = parse_bit_rate, conflicts_with = "rate")]
+        bitrate: Option<f64>,
+    },
+    /// ICMP echo at a constant rate; the port of --to is not used
+    Ping {
+        #[command(flatten)]
+        to: To,
+        #[command(flatten)]
+        load: Load,
+    },
+}
+
+#[derive(Args)]
+struct To {
+    /// The server
+    #[arg(long, value_name = "ADDR:PORT")]
+    to: SocketAddr,
+    /// Print the report as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args)]
+struct Load {
+    /// Requests or packets per second
+    #[arg(long, default_value_t = 1000.0)]
+    rate: f64,
+    /// How long to send
+    #[arg(long, default_value = "10s", value_parser = parse_duration)]
+    duration: Duration,
+    /// At most so many requests or packets
+    #[arg(long)]
+    count: Option<u64>,
+    /// 350B (100 bytes asked, 350 answered), 4KB (100 and 4096), BYTES, or REQUEST/ANSWER
+    #[arg(long, default_value = "350B")]
+    size: Size,
+    /// Over how many connections or sockets
+    #[arg(long, default_value_t = 1)]
+    connections: u32,
+    /// How long an answer is waited for
+    #[arg(long, default_value = "1s", value_parser = parse_duration)]
+    timeout: Duration,
+}
+
+impl Load {
+    fn spec(self, kind: Kind, protocol: Protocol) -> Spec {
+        let Load { rate, duration, count, size, connections, timeout } = self;
+        Spec { kind, protocol, rate, duration, count, size, connections, timeout }
+    }
+}
 
 impl Traffic {
     pub fn run(self) -> Result<ExitCode> {
-        anyhow::bail!("not built yet")
+        let stop = Stop::on_signals()?;
+        match &self.netns {
+            Some(name) => Netns::named(name)?.run(|| self.command.run(&stop))?,
+            None => self.command.run(&stop),
+        }
     }
+}
+
+impl Command {
+    fn run(self, stop: &Stop) -> Result<ExitCode> {
+        let (to, spec) = match self {
+            Command::Serve { listen, duration } => return serve(listen, duration, stop),
+            Command::Rr { protocol: Protocol::Icmp, .. } => bail!("Take `traffic ping` for ICMP."),
+            Command::Rr { protocol, to, load } => (to, load.spec(Kind::Rr, protocol)),
+            Command::Bulk { to, duration, connections } => {
+                (to, Spec { duration, connections, ..Spec::new(Kind::Bulk, Protocol::Tcp) })
+            }
+            Command::Stream { to, load, bitrate } => {
+                let mut spec = load.spec(Kind::Stream, Protocol::Udp);
+                if let Some(bits) = bitrate {
+                    spec.rate = bits / (8.0 * f64::from(spec.size.request.max(1)));
+                }
+                (to, spec)
+            }
+            Command::Ping { to, load } => (to, load.spec(Kind::Ping, Protocol::Icmp)),
+        };
+        let report = traffic::run(&spec, to.to, stop)?;
+        print(&report, to.json)?;
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+fn print(report: &TrafficReport, json: bool) -> Result<()> {
+    if json {
+        println!("{}", serde_json::to_string(report)?);
+    } else {
+        print!("{}", traffic::table(std::slice::from_ref(report)));
+    }
+    Ok(())
+}
+
+fn serve(listen: SocketAddr, duration: Option<Duration>, stop: &Stop) -> Result<ExitCode> {
+    let server = Server::start(listen)?;
+    println!("ready {}", server.address());
+    let began = Instant::now();
+    while !stop.is_set() && duration.is_none_or(|duration| began.elapsed() < duration) {
+        thread::sleep(Duration::from_millis(50));
+    }
+    Ok(ExitCode::SUCCESS)
 }

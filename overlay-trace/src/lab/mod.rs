@@ -1,1 +1,204 @@
-//! (to be written)
+//! The dataplanes of well-known container networks, built on this machine out of network namespaces.
+//!
+//! A [`Lab`] is data: which namespaces there are, and per namespace the lines that the real system's
+//! agents amount to, in the syntax of the real tools, so that a reader sees exactly what flannel or
+//! Calico set up (`lab show NAME` prints them with all variables filled in). [`Running::up`] carries
+//! them out, [`drive`] sends traffic from the lab's client to its server, and dropping a [`Running`] takes
+//! everything down again.
+//!
+//! Nothing of a lab touches the machine's own network: every device is created inside a namespace of the
+//! lab, no device leads out, and no namespace has a route to the outside.
+
+mod definitions;
+mod drive;
+mod expand;
+mod netns;
+mod ready;
+mod running;
+mod system;
+mod tools;
+
+use std::net::IpAddr;
+
+pub use drive::{command, default_plan, drive};
+pub use expand::{Action, script};
+pub use netns::Netns;
+pub use running::{End, Running, remove_leftovers};
+pub use system::System;
+
+/// A container network, as data.
+#[derive(Debug)]
+pub struct Lab {
+    pub name: &'static str,
+    /// One sentence for people.
+    pub about: &'static str,
+    /// Short names, as `node1`; the lab's network namespaces are called `ot-LAB-node1`. The digit in a
+    /// name is the number of its node.
+    pub namespaces: &'static [&'static str],
+    /// What is set up, in this order.
+    pub parts: &'static [&'static Part],
+    /// Where traffic comes from.
+    pub client: Place,
+    /// Where it goes to.
+    pub server: Place,
+    /// What the encapsulation adds to a packet, over IPv4 and over IPv6, bytes: so much less is the pods'
+    /// MTU.
+    pub overhead: (u32, u32),
+}
+
+impl Lab {
+    /// Whether two nodes are joined by an underlay.
+    pub fn has_underlay(&self) -> bool {
+        self.namespaces.contains(&"node2")
+    }
+
+    /// Whether the lab has a firewall.
+    pub fn has_firewall(&self) -> bool {
+        self.steps().any(|step| matches!(step.tool, Tool::Iptables | Tool::Firewall))
+    }
+
+    fn steps(&self) -> impl Iterator<Item = &'static Step> {
+        self.parts.iter().flat_map(|part| part.steps)
+    }
+}
+
+/// A namespace and its addresses.
+#[derive(Debug)]
+pub struct Place {
+    pub namespace: &'static str,
+    pub v4: &'static str,
+    /// `None`: the lab has no IPv6.
+    pub v6: Option<&'static str>,
+}
+
+impl Place {
+    /// The address of the family; `None` when the place has none.
+    pub fn address(&self, v6: bool) -> Option<IpAddr> {
+        let text = if v6 { self.v6? } else { self.v4 };
+        text.parse().ok()
+    }
+}
+
+/// A part of a lab: what one agent sets up. Parts are shared between labs.
+#[derive(Debug)]
+pub struct Part {
+    /// Who sets this up, and what it is, for people.
+    pub about: &'static str,
+    /// What the machine must have for it.
+    pub needs: &'static [Need],
+    pub steps: &'static [Step],
+}
+
+/// Something that a machine may lack.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Need {
+    /// Devices of this kind (`ip link add … type KIND`).
+    Link(&'static str),
+    /// Bridged packets pass iptables: the module br_netfilter.
+    BridgeNetfilter,
+    /// iptables with the matches and targets that the labs use.
+    Iptables,
+    /// The qdisc netem.
+    Netem,
+}
+
+/// Lines for one tool, in some of the lab's namespaces (those of `on` that the lab has).
+///
+/// Variables in the lines: `{n}` the number of this node or of this pod's node, `{p}` the other one;
+/// `{node1}`, `{pod2}`… the full name of a namespace; `{pod}` that of this node's first pod; `{mtu}` of the
+/// underlay, `{pod_mtu}` and `{pod_mtu_v6}`, less by the encapsulation; `{qdisc}` what a NIC has on this
+/// system. In [`Tool::Firewall`] also addresses of the family at hand: see `definitions::FAMILIES`.
+#[derive(Debug)]
+pub struct Step {
+    /// Names of namespaces; [`EVERYWHERE`] stands for all.
+    pub on: &'static [&'static str],
+    pub tool: Tool,
+    pub lines: &'static str,
+    /// Only where the system has IPv6.
+    pub v6: bool,
+}
+
+/// All namespaces of a lab.
+pub const EVERYWHERE: &[&str] = &["*"];
+
+/// The real tool that understands a step's lines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tool {
+    /// `NAME = VALUE`, as in sysctl.conf.
+    Sysctl,
+    /// `ip -batch`
+    Ip,
+    /// `bridge -batch`
+    Bridge,
+    /// `tc -batch`
+    Tc,
+    /// `iptables-restore --noflush`
+    Iptables,
+    /// `iptables-restore --noflush` and, where the system has IPv6, `ip6tables-restore --noflush`
+    Firewall,
+}
+
+impl Step {
+    const fn new(on: &'static [&'static str], tool: Tool, lines: &'static str) -> Step {
+        Step { on, tool, lines, v6: false }
+    }
+
+    const fn v6(self) -> Step {
+        Step { v6: true, ..self }
+    }
+}
+
+const fn sysctl(on: &'static [&'static str], lines: &'static str) -> Step {
+    Step::new(on, Tool::Sysctl, lines)
+}
+const fn ip(on: &'static [&'static str], lines: &'static str) -> Step {
+    Step::new(on, Tool::Ip, lines)
+}
+const fn bridge(on: &'static [&'static str], lines: &'static str) -> Step {
+    Step::new(on, Tool::Bridge, lines)
+}
+const fn tc(on: &'static [&'static str], lines: &'static str) -> Step {
+    Step::new(on, Tool::Tc, lines)
+}
+const fn iptables(on: &'static [&'static str], lines: &'static str) -> Step {
+    Step::new(on, Tool::Iptables, lines)
+}
+const fn firewall(on: &'static [&'static str], lines: &'static str) -> Step {
+    Step::new(on, Tool::Firewall, lines)
+}
+
+/// What can be changed about a lab, for experiments and for tests that need a known truth.
+#[derive(Clone, Debug)]
+pub struct Knobs {
+    /// Delay of netem on node1's end of the underlay.
+    pub delay: Option<std::time::Duration>,
+    /// So many iptables rules that match nothing, at the head of FORWARD on every node.
+    pub rules: u32,
+    /// The underlay's MTU, bytes.
+    pub mtu: u32,
+    /// Traffic goes over IPv6.
+    pub ipv6: bool,
+    /// Traffic goes to the server's Service address, which kube-proxy's rules translate.
+    pub service: bool,
+    /// The namespaces stay when the [`Running`] is dropped.
+    pub keep: bool,
+}
+
+impl Default for Knobs {
+    fn default() -> Knobs {
+        Knobs { delay: None, rules: 0, mtu: 1500, ipv6: false, service: false, keep: false }
+    }
+}
+
+/// All labs.
+pub fn all() -> &'static [Lab] {
+    definitions::LABS
+}
+
+/// The lab of this name.
+pub fn find(name: &str) -> Option<&'static Lab> {
+    all().iter().find(|lab| lab.name == name)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,1 +1,6 @@
-//! (to be written)
+//! The running system: its kernel, its namespaces, the `bpf` system call.
+
+pub mod bpf;
+pub mod kernel;
+pub mod netns;
+pub mod privilege;

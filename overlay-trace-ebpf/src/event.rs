@@ -1,0 +1,352 @@
+//! What happens when a probe fires.
+
+use aya_ebpf::helpers::generated::bpf_get_current_task;
+use overlay_trace_common::{
+    record::{
+        Counter, FLAG_CHILD, FLAG_FROM_DEVICE, FLAG_UNKNOWN_START, Outcome, SEGMENT_RESUMED,
+    },
+    row::*,
+    stage::Action,
+    stage_map::{OTHER, SOCKET_SEND, TCP_SEND},
+};
+
+use crate::{
+    account::{busy, close, push, release_cpu, send, take_cpu},
+    hop,
+    identify::{identify, passes},
+    maps::{Busy, NOTES, SEND_NOTES, SendNote, State, count, setting},
+    read::{Access, copied as copied_word, low_half, now, opaque},
+    state::{claim, find, leave as leave_place},
+};
+
+const IPPROTO_TCP: u8 = 6;
+/// The part of a key that says where the packet is: level and hop.
+const PLACE_MASK: u64 = 0x000f_ffff_0000_0000;
+const HOP_MASK: u64 = 0x0000_ffff_0000_0000;
+const LEVEL_ONE: u64 = 1 << 48;
+
+#[inline(always)]
+const fn stage_bits(stage: u8) -> u64 {
+    (stage as u64) << 56
+}
+
+/// A packet has come to a stage.
+#[inline(always)]
+pub fn enter<A: Access>(skb: u64, row: Row) {
+    if skb == 0 {
+        return;
+    }
+    let Some((busy, cpu)) = busy() else { return };
+    let mut is_new = false;
+    let state = match find(skb) {
+        Some(state) => state,
+        None => {
+            is_new = true;
+            let born = if begins_ways(row) { claim(skb) } else { None };
+            let Some(state) = born else { return };
+            state
+        }
+    };
+    let now = now();
+    if row.has(ROW_FIRST) && !is_new {
+        count(Counter::LostEnd, 1);
+        is_new = true;
+    }
+    if is_new {
+        begin::<A>(skb, row, state, busy, cpu, now);
+    } else {
+        close(state, busy, cpu, now);
+    }
+    if row.has(ROW_EXIT) {
+        state.before = state.current;
+    }
+    if row.has(ROW_DOWN) && state.current & LEVEL_MASK != 0 {
+        state.current -= LEVEL_ONE;
+    }
+    let mut place = state.current & PLACE_MASK;
+    let mut stage = row.stage();
+    if row.has(ROW_HOP) {
+        let device = A::word(skb, setting!(offsets.skb_dev));
+        if device != 0 {
+            if let Some(entry) = hop::of_device::<A>(device) {
+                place = place & !HOP_MASK | (entry.hop as u64) << 32;
+                state.matched |= entry.matched as u8;
+                if row.action() == Action::Transmit as u8 {
+                    stage = entry.transmit_stage;
+                    place += (entry.up as u64) * LEVEL_ONE;
+                }
+            }
+        }
+    }
+    state.current = stage_bits(stage) | place;
+    state.cpu = cpu as u16;
+    if row.has(ROW_WAIT) {
+        release_cpu(busy, cpu, skb, now);
+    } else {
+        take_cpu(busy, cpu, skb, state, now);
+    }
+    count(Counter::Hits, 1);
+    if row.has(ROW_IDENTIFY) && state.identified == 0 {
+        filter(skb, row, state);
+    }
+}
+
+const LEVEL_MASK: u64 = 0xf << 48;
+
+/// Reads the packet's addresses and gives it up if the filter does not let it pass.
+#[inline(always)]
+fn filter(skb: u64, row: Row, state: &mut State) {
+    let is_ip = identify(opaque(skb), row.has(ROW_INGRESS), state);
+    if !is_ip || !passes(&state.record.header.flow) {
+        leave_place(state);
+        count(Counter::Filtered, 1);
+    } else if state.record.header.flags & FLAG_UNKNOWN_START != 0 {
+        count(Counter::UnknownStart, 1);
+    }
+}
+
+/// Whether an unknown packet is followed from here on.
+#[inline(always)]
+fn begins_ways(row: Row) -> bool {
+    row.action() == Action::Birth as u8 || row.action() == Action::Adopt as u8
+}
+
+/// Begins a way.
+#[inline(always)]
+fn begin<A: Access>(skb: u64, row: Row, state: &mut State, busy: &mut Busy, cpu: u32, now: u64) {
+    reset(state, busy, cpu, now);
+    if row.action() == Action::Adopt as u8 {
+        state.record.header.flags = if row.has(ROW_INGRESS) { FLAG_FROM_DEVICE } else { FLAG_UNKNOWN_START };
+    } else {
+        let sock = A::word(skb, setting!(offsets.skb_sk));
+        born::<A>(sock, state, now);
+    }
+    count(Counter::Started, 1);
+}
+
+#[inline(always)]
+fn reset(state: &mut State, busy: &mut Busy, cpu: u32, now: u64) {
+    state.last_ns = now;
+    state.interrupted_ns = 0;
+    state.current = stage_bits(OTHER);
+    state.overflow_ns = 0;
+    state.identified = 0;
+    state.matched = 0;
+    state.empty = 0;
+    state.record.header = unsafe { core::mem::zeroed() };
+    state.record.header.start_ns = now;
+    state.record.header.segments = 1;
+    busy.births += 1;
+    state.cpu = cpu as u16;
+    state.record.header.id = (cpu as u64) << 40 | busy.births as u64;
+}
+
+/// The packet was made by a socket of this machine: what was noted of the send call is its beginning.
+#[inline(always)]
+fn born<A: Access>(sock: u64, state: &mut State, now: u64) {
+    if sock == 0 {
+        return;
+    }
+    let net = A::word(sock, setting!(offsets.sock_net));
+    if net != 0 {
+        if let Some(entry) = hop::of_net(net) {
+            state.current |= (entry.hop as u64) << 32;
+            state.matched |= entry.matched as u8;
+        }
+    }
+    let Some(note) = send_note(sock) else { return };
+    if note.sock != opaque(sock) || note.task != task() {
+        return;
+    }
+    let place = state.current & PLACE_MASK;
+    let sent = if note.transmit_ns != 0 { note.transmit_ns } else { now };
+    if note.call_ns != 0 {
+        state.record.header.start_ns = note.call_ns;
+        push(state, stage_bits(SOCKET_SEND) | place, sent - note.call_ns);
+    } else {
+        state.record.header.start_ns = sent;
+    }
+    if note.transmit_ns != 0 {
+        push(state, stage_bits(TCP_SEND) | place, now - sent);
+    }
+    note.sock = 0;
+}
+
+#[inline(always)]
+fn task() -> u64 {
+    unsafe { bpf_get_current_task() }
+}
+
+#[inline(always)]
+fn send_note(sock: u64) -> Option<&'static mut SendNote> {
+    let mixed = (low_half(sock) >> 6) ^ (task() as u32 >> 6).wrapping_mul(31);
+    let note = SEND_NOTES.get_ptr_mut(mixed & (NOTES - 1))?;
+    Some(unsafe { &mut *note })
+}
+
+/// A task has begun to send from a socket.
+#[inline(always)]
+pub fn note(sock: u64, row: Row) {
+    let Some(note) = send_note(sock) else { return };
+    let (key, task, now) = (opaque(sock), task(), now());
+    let known = note.sock == key && note.task == task;
+    if row.stage() == TCP_SEND {
+        if !known {
+            note.call_ns = 0;
+        }
+        note.transmit_ns = now;
+    } else {
+        note.call_ns = now;
+        note.transmit_ns = 0;
+    }
+    note.sock = key;
+    note.task = task;
+}
+
+/// The send call is over: what was not sent in it will not be its packet.
+#[inline(always)]
+pub fn forget(sock: u64) {
+    if let Some(note) = send_note(sock) {
+        if note.sock == opaque(sock) && note.task == task() {
+            note.sock = 0;
+        }
+    }
+}
+
+/// The stage's function returns: the packet is back in the stage that it came from.
+#[inline(always)]
+pub fn leave(skb: u64, row: Row, returned: u64) {
+    if skb == 0 {
+        return;
+    }
+    let Some(state) = find(skb) else { return };
+    let Some((busy, cpu)) = busy() else { return };
+    if (state.current >> 56) as u8 != row.stage() {
+        count(Counter::UnmatchedExits, 1);
+        return;
+    }
+    let now = now();
+    close(state, busy, cpu, now);
+    state.current = state.before & !SEGMENT_RESUMED;
+    state.cpu = cpu as u16;
+    take_cpu(busy, cpu, skb, state, now);
+    if row.has(ROW_CHILDREN) {
+        split(state, returned, busy, cpu, now);
+    }
+}
+
+/// How many segments of one packet are followed.
+const SEGMENTS_MAX: usize = 64;
+
+/// Begins the ways of the segments that the packet was cut into; each has it as its parent.
+#[inline(always)]
+fn split(parent: &mut State, first: u64, busy: &mut Busy, cpu: u32, now: u64) {
+    if !is_packet(first) {
+        return;
+    }
+    let mut segment = first;
+    let mut number = 0;
+    while number < SEGMENTS_MAX && segment != 0 {
+        child(parent, segment, busy, cpu, now);
+        segment = copied_word(segment, setting!(offsets.skb_next));
+        number += 1;
+    }
+    parent.record.header.outcome = Outcome::Split as u8;
+}
+
+/// Not NULL and not an error number.
+#[inline(always)]
+fn is_packet(returned: u64) -> bool {
+    returned != 0 && returned < 0xffff_ffff_ffff_f000
+}
+
+/// Begins the way of a packet that was made of another one, where that one is.
+#[inline(always)]
+fn child(parent: &State, skb: u64, busy: &mut Busy, cpu: u32, now: u64) {
+    let Some(state) = claim(skb) else { return };
+    reset(state, busy, cpu, now);
+    state.current = parent.current & !SEGMENT_RESUMED;
+    state.identified = parent.identified;
+    state.matched = parent.matched;
+    let header = &mut state.record.header;
+    header.parent = parent.record.header.id;
+    header.flow = parent.record.header.flow;
+    header.flags = FLAG_CHILD;
+    header.bytes = copied_word(skb, setting!(offsets.skb_len));
+    count(Counter::Started, 1);
+}
+
+/// A function has returned a copy of the packet.
+#[inline(always)]
+pub fn copied(skb: u64, copy: u64) {
+    if skb == 0 || !is_packet(copy) {
+        return;
+    }
+    let Some(parent) = find(skb) else { return };
+    let Some((busy, cpu)) = busy() else { return };
+    child(parent, copy, busy, cpu, now());
+}
+
+/// A socket has got something: if it is of the protocol of the packet that this CPU is busy with, it got
+/// that packet.
+#[inline(always)]
+pub fn queued<A: Access>(sock: u64, row: Row) {
+    let Some((busy, _)) = busy() else { return };
+    let skb = busy.skb;
+    let Some(state) = find(skb) else { return };
+    let protocol = A::half(sock, setting!(offsets.sock_protocol)) as u16;
+    if protocol == state.record.header.flow.protocol as u16 && protocol != IPPROTO_TCP as u16 {
+        end(skb, row, 0, 0);
+    }
+}
+
+/// The packet's way is over.
+#[inline(always)]
+pub fn end(skb: u64, row: Row, location: u64, reason: u32) {
+    if skb == 0 {
+        return;
+    }
+    let Some(state) = find(skb) else { return };
+    let Some((busy, cpu)) = busy() else { return };
+    if row.has(ROW_EMPTY_ONLY) && state.empty == 0 {
+        return;
+    }
+    let now = now();
+    close(state, busy, cpu, now);
+    release_cpu(busy, cpu, skb, now);
+    let header = &mut state.record.header;
+    if state.identified == 0 || state.matched == 0 {
+        count(Counter::Filtered, 1);
+    } else {
+        header.end_ns = now;
+        header.cpu = cpu as u16;
+        header.drop_location = location;
+        header.drop_reason = reason;
+        if header.outcome != Outcome::Split as u8 {
+            header.outcome = row.outcome();
+        }
+        send(state);
+    }
+    leave_place(state);
+    count(Counter::Hits, 1);
+}
+
+/// The way of an invented packet, for measuring what a probe costs.
+#[inline(always)]
+pub fn calibrate(row: Row) {
+    const INVENTED: u64 = 64;
+    let Some((busy, cpu)) = busy() else { return };
+    let Some(state) = (match find(INVENTED) {
+        Some(state) => Some(state),
+        None => claim(INVENTED),
+    }) else {
+        return;
+    };
+    let now = now();
+    state.record.header.way_len = 0;
+    close(state, busy, cpu, now);
+    state.current = stage_bits(row.stage());
+    state.cpu = cpu as u16;
+    take_cpu(busy, cpu, INVENTED, state, now);
+    count(Counter::Hits, 1);
+}

@@ -1,0 +1,143 @@
+//! The kernel side of overlay-trace: generic programs, one per kind of probe and position of the packet
+//! among the arguments. The loader makes one copy per probe and patches the probe's row of the stage map
+//! into it (see `overlay_trace_common::row`).
+#![no_std]
+#![no_main]
+#![feature(asm_experimental_arch)]
+
+mod account;
+mod atomic;
+mod event;
+mod hop;
+mod identify;
+mod maps;
+mod read;
+mod state;
+
+use aya_ebpf::helpers::generated::bpf_get_func_ret;
+use overlay_trace_common::{row::*, stage::Action};
+
+use crate::read::{Copied, Direct};
+
+/// This copy's row: an immediate that the loader replaces.
+#[inline(always)]
+fn row() -> Row {
+    let row: u64;
+    unsafe {
+        core::arch::asm!("{0} = 0x0eae7ace0b5e55ed ll", out(reg) row, options(pure, nomem, nostack, preserves_flags))
+    };
+    Row(row)
+}
+
+/// Programs for fentry and tp_btf: the context is the array of arguments.
+macro_rules! typed_programs {
+    ($($entry:ident $exit:ident $section:literal $exit_section:literal $argument:literal;)*) => {$(
+        #[unsafe(no_mangle)]
+        #[unsafe(link_section = $section)]
+        pub extern "C" fn $entry(context: *const u64) -> i32 {
+            let packet = unsafe { context.add($argument).read_volatile() };
+            let row = row();
+            if row.has(ROW_CALIBRATE) {
+                event::calibrate(row);
+            } else if row.action() == Action::Note as u8 {
+                event::note(packet, row);
+            } else if row.action() == Action::End as u8 {
+                if row.has(ROW_CURRENT) {
+                    event::queued::<Copied>(packet, row);
+                } else {
+                    event::end(packet, row, 0, 0);
+                }
+            } else if row.has(ROW_INDIRECT) {
+                event::enter::<Copied>(read::copied(packet, 0), row);
+            } else {
+                event::enter::<Direct>(packet, row);
+            }
+            0
+        }
+
+        #[unsafe(no_mangle)]
+        #[unsafe(link_section = $exit_section)]
+        pub extern "C" fn $exit(context: *const u64) -> i32 {
+            let packet = unsafe { context.add($argument).read_volatile() };
+            let row = row();
+            if row.has(ROW_CALIBRATE) {
+                event::calibrate(row);
+            } else if row.action() == Action::Note as u8 {
+                event::forget(packet);
+            } else {
+                let mut returned = 0u64;
+                if row.has(ROW_CHILDREN) {
+                    unsafe { bpf_get_func_ret(context as *mut _, &raw mut returned) };
+                }
+                if row.action() == Action::Copy as u8 {
+                    event::copied(packet, returned);
+                } else {
+                    event::leave(packet, row, returned);
+                }
+            }
+            0
+        }
+    )*};
+}
+
+typed_programs! {
+    typed_0 typed_exit_0 "fentry/typed_0" "fexit/typed_exit_0" 0;
+    typed_1 typed_exit_1 "fentry/typed_1" "fexit/typed_exit_1" 1;
+    typed_2 typed_exit_2 "fentry/typed_2" "fexit/typed_exit_2" 2;
+    typed_3 typed_exit_3 "fentry/typed_3" "fexit/typed_exit_3" 3;
+}
+
+/// `skb:kfree_skb`: the packet, where, and from 5.17 on why.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "fentry/typed_drop")]
+pub extern "C" fn typed_drop(context: *const u64) -> i32 {
+    let row = row();
+    let packet = unsafe { context.read_volatile() };
+    let location = unsafe { context.add(1).read_volatile() };
+    let reason = if row.has(ROW_REASON) { unsafe { context.add(2).read_volatile() as u32 } } else { 0 };
+    event::end(packet, row, read::opaque(location), reason);
+    0
+}
+
+/// Byte offsets of the first four arguments (di, si, dx, cx) in x86-64's `struct pt_regs`.
+const ARGUMENTS: [usize; 4] = [112, 104, 96, 88];
+
+/// Programs for kprobes: the context is the registers.
+macro_rules! kprobe_programs {
+    ($($entry:ident $section:literal $argument:literal;)*) => {$(
+        #[unsafe(no_mangle)]
+        #[unsafe(link_section = $section)]
+        pub extern "C" fn $entry(context: *const u8) -> i32 {
+            let packet = unsafe { (context.add(ARGUMENTS[$argument]) as *const u64).read_volatile() };
+            let row = row();
+            if row.has(ROW_CALIBRATE) {
+                event::calibrate(row);
+            } else if row.action() == Action::Note as u8 {
+                event::note(packet, row);
+            } else if row.action() == Action::End as u8 {
+                event::end(packet, row, 0, 0);
+            } else if row.has(ROW_INDIRECT) {
+                event::enter::<Copied>(read::copied(packet, 0), row);
+            } else {
+                event::enter::<Copied>(packet, row);
+            }
+            0
+        }
+    )*};
+}
+
+kprobe_programs! {
+    kprobe_0 "kprobe/kprobe_0" 0;
+    kprobe_1 "kprobe/kprobe_1" 1;
+    kprobe_2 "kprobe/kprobe_2" 2;
+    kprobe_3 "kprobe/kprobe_3" 3;
+}
+
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "license")]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
+
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo) -> ! {
+    loop {}
+}

@@ -1,0 +1,137 @@
+//! The maps, and what is in them.
+
+use aya_ebpf::{
+    macros::map,
+    maps::{Array, PerCpuArray, RingBuf},
+};
+use overlay_trace_common::{
+    kernel::{BUCKETS, Settings, WAYS},
+    record::{COUNTERS, Counter, HOPS_MAX, Hop, RecordHeader, WAY_MAX},
+};
+
+/// Set by the loader before the programs are loaded.
+#[unsafe(no_mangle)]
+pub static SETTINGS: Settings = unsafe { core::mem::zeroed() };
+
+/// Reads a field of [`SETTINGS`]; volatile, because the compiler sees only zeros.
+macro_rules! setting {
+    ($($field:tt)+) => {
+        {
+            #[allow(unused_unsafe)]
+            let value = unsafe { core::ptr::read_volatile(&raw const $crate::maps::SETTINGS.$($field)+) };
+            value
+        }
+    };
+}
+pub(crate) use setting;
+
+/// Two more words than the longest way: the overflow, as a high and a low part.
+pub const WAY_WORDS: usize = WAY_MAX + 2;
+
+/// A record as it goes to the ring buffer: a header and the words of the way.
+#[repr(C)]
+pub struct Record {
+    pub header: RecordHeader,
+    pub way: [u64; WAY_WORDS],
+}
+
+/// The one authoritative copy of what is known of a packet, found by the address of its `sk_buff`.
+#[repr(C)]
+pub struct State {
+    /// When the last probe saw the packet; its time up to here has an owner.
+    pub last_ns: u64,
+    /// When another packet's probe fired on the CPU that was busy with this one; 0 if none has.
+    pub interrupted_ns: u64,
+    /// The key of the segment that is open.
+    pub current: u64,
+    /// The key of the segment that an exit goes back to.
+    pub before: u64,
+    /// Time that found no place in the way.
+    pub overflow_ns: u64,
+    /// The state's own number in its table.
+    pub number: u32,
+    /// The CPU of the last probe.
+    pub cpu: u16,
+    pub identified: u8,
+    /// The packet has been where the filter asks for.
+    pub matched: u8,
+    /// It is a TCP segment without data.
+    pub empty: u8,
+    pub _pad: [u8; 7],
+    pub record: Record,
+}
+
+/// What a CPU is busy with.
+#[repr(C)]
+pub struct Busy {
+    /// Address of the packet, 0 if none.
+    pub skb: u64,
+    /// When the last probe fired on this CPU.
+    pub last_ns: u64,
+    /// Number of the packet's state.
+    pub state: u32,
+    /// Counts the packets born on this CPU.
+    pub births: u32,
+    /// A CPU's note fills its cache line.
+    pub _pad: [u64; 5],
+}
+
+/// What a task has begun to send from a socket.
+#[repr(C)]
+pub struct SendNote {
+    pub sock: u64,
+    pub task: u64,
+    /// When the send call began; 0 if it did not.
+    pub call_ns: u64,
+    /// When TCP began to transmit; 0 if it did not.
+    pub transmit_ns: u64,
+}
+
+/// A device, or a namespace when the packet is at no device yet.
+#[repr(C)]
+pub struct HopEntry {
+    /// Address of the `net_device`, or of the `net`.
+    pub owner: u64,
+    /// Address of the namespace.
+    pub net: u64,
+    pub ifindex: u32,
+    pub hop: u16,
+    /// The stage that a transmission through the device enters.
+    pub transmit_stage: u8,
+    /// 1: the device encapsulates.
+    pub up: u8,
+    /// 1: the filter asks for this hop, or for none.
+    pub matched: u32,
+    pub _pad: u32,
+}
+
+pub const NOTES: u32 = 4096;
+pub const HOP_ENTRIES: u32 = 4096;
+
+#[map]
+pub static TAGS: Array<[u64; WAYS]> = Array::with_max_entries(BUCKETS, 0);
+#[map]
+pub static STATES: Array<State> = Array::with_max_entries(BUCKETS * WAYS as u32, 0);
+#[map]
+pub static BUSY: Array<Busy> = Array::with_max_entries(512, 0);
+#[map]
+pub static SEND_NOTES: Array<SendNote> = Array::with_max_entries(NOTES, 0);
+#[map]
+pub static HOP_CACHE: Array<HopEntry> = Array::with_max_entries(HOP_ENTRIES, 0);
+#[map]
+pub static HOPS: Array<Hop> = Array::with_max_entries(HOPS_MAX as u32, 0);
+/// One number: how many hops have been given out.
+#[map]
+pub static HOP_COUNT: Array<u64> = Array::with_max_entries(1, 0);
+#[map]
+pub static COUNTS: PerCpuArray<[u64; COUNTERS]> = PerCpuArray::with_max_entries(1, 0);
+#[map]
+pub static RECORDS: RingBuf = RingBuf::with_byte_size(16 << 20, 0);
+
+/// Adds to a counter of this CPU.
+#[inline(always)]
+pub fn count(counter: Counter, number: u64) {
+    if let Some(counts) = COUNTS.get_ptr_mut(0) {
+        unsafe { (*counts)[counter as usize] += number }
+    }
+}

@@ -1,0 +1,86 @@
+//! The state table: finding, claiming and leaving a packet's state.
+//!
+//! The tags, four to a bucket, stand apart from the states, so that looking for an unknown packet
+//! touches one cache line. A place is claimed by compare-and-swap of its tag.
+
+use overlay_trace_common::{kernel::WAYS, record::Counter};
+
+use crate::{
+    atomic::replace_zero,
+    maps::{STATES, State, TAGS, count, setting},
+    read::{low_half, now, opaque},
+};
+
+/// After this time without a probe a state is given up when its place is needed.
+const STALE_NS: u64 = 20_000_000_000;
+
+#[inline(always)]
+fn bucket_of(skb: u64) -> u32 {
+    // An sk_buff begins at a multiple of 64 bytes.
+    (low_half(skb) >> 6).wrapping_mul(0x9e37_79b1) >> 12 & setting!(bucket_mask)
+}
+
+#[inline(always)]
+fn state_at(bucket: u32, way: usize) -> Option<&'static mut State> {
+    STATES.get_ptr_mut(bucket * WAYS as u32 + way as u32).map(|state| unsafe { &mut *state })
+}
+
+/// The state of a packet that is known.
+#[inline(always)]
+pub fn find(skb: u64) -> Option<&'static mut State> {
+    let key = opaque(skb);
+    let bucket = bucket_of(key);
+    let tags = TAGS.get_ptr(bucket)?;
+    let mut way = 0;
+    while way < WAYS {
+        if unsafe { (&raw const (*tags)[way]).read_volatile() } == key {
+            return state_at(bucket, way);
+        }
+        way += 1;
+    }
+    None
+}
+
+/// A free place for a packet that is not known.
+#[inline(always)]
+pub fn claim(skb: u64) -> Option<&'static mut State> {
+    let key = opaque(skb);
+    let bucket = bucket_of(key);
+    let tags = TAGS.get_ptr_mut(bucket)?;
+    let mut way = 0;
+    while way < WAYS {
+        if replace_zero(unsafe { &raw mut (*tags)[way] }, key) {
+            let state = state_at(bucket, way)?;
+            state.number = bucket * WAYS as u32 + way as u32;
+            return Some(state);
+        }
+        way += 1;
+    }
+    claim_stale(key, bucket, tags)
+}
+
+/// The place of a packet of which nothing has been seen for long.
+#[inline(always)]
+fn claim_stale(key: u64, bucket: u32, tags: *mut [u64; WAYS]) -> Option<&'static mut State> {
+    let now = now();
+    let mut way = 0;
+    while way < WAYS {
+        let state = state_at(bucket, way)?;
+        if now.wrapping_sub(state.last_ns) as i64 > STALE_NS as i64 {
+            unsafe { (&raw mut (*tags)[way]).write_volatile(key) };
+            count(Counter::LostEnd, 1);
+            return Some(state);
+        }
+        way += 1;
+    }
+    count(Counter::StateFull, 1);
+    None
+}
+
+/// Gives a packet's place free.
+#[inline(always)]
+pub fn leave(state: &State) {
+    if let Some(tags) = TAGS.get_ptr_mut(state.number / WAYS as u32) {
+        unsafe { (&raw mut (*tags)[state.number as usize % WAYS]).write_volatile(0) };
+    }
+}

@@ -1,0 +1,195 @@
+//! What Calico sets up (calico-node 3.x with IPIP): the CNI plugin's veths, BIRD's routes, Felix's chains.
+//!
+//! Felix matches pools and hosts by ipset; here they are networks, so that the command ipset is not needed.
+
+use super::{NODES, PODS};
+use crate::lab::{Need, Part, ip, iptables, sysctl};
+
+/// One pod per node, routed: no bridge. The pod's gateway is an address that nobody has; the node answers
+/// for it by proxy ARP.
+pub const WORKLOADS: Part = Part {
+    about: "the CNI plugin calico: a veth cali* per pod, proxy ARP, a /32 route to the pod",
+    needs: &[Need::Link("veth")],
+    steps: &[
+        ip(
+            NODES,
+            "
+            link add name cali-pod{n} address ee:ee:ee:ee:ee:ee mtu {pod_mtu} type veth peer name eth0 mtu {pod_mtu} netns {pod}
+            link set dev cali-pod{n} up
+            ",
+        ),
+        sysctl(
+            NODES,
+            "
+            net.ipv4.conf.cali-pod{n}.route_localnet = 1
+            net.ipv4.conf.cali-pod{n}.proxy_arp = 1
+            net.ipv4.conf.cali-pod{n}.forwarding = 1
+            net.ipv4.conf.cali-pod{n}.rp_filter = 1
+            net.ipv4.neigh.cali-pod{n}.proxy_delay = 0
+            ",
+        ),
+        ip(NODES, "route add 10.244.{n}.2/32 dev cali-pod{n} scope link"),
+        ip(
+            PODS,
+            "
+            addr add 10.244.{n}.2/32 dev eth0
+            link set dev eth0 up
+            route add 169.254.1.1 dev eth0 scope link
+            route add default via 169.254.1.1 dev eth0
+            ",
+        ),
+    ],
+};
+
+/// IPIP between the nodes.
+pub const IPIP: Part = Part {
+    about: "calico-node, IPIP: tunl0, BIRD's route to the other node's block, a blackhole for the own block",
+    needs: &[Need::Link("ipip")],
+    steps: &[ip(
+        NODES,
+        "
+        link set dev tunl0 mtu {pod_mtu} up
+        addr add 10.244.{n}.1/32 dev tunl0
+        route add blackhole 10.244.{n}.0/26 proto 12
+        route add 10.244.{p}.0/26 via 192.0.2.{p} dev tunl0 proto 12 onlink
+        ",
+    )],
+};
+
+/// Felix's chains, before kube-proxy's, with the profile of a namespace that allows everything.
+pub const FIREWALL: Part = Part {
+    about: "Felix: policy chains per workload, reverse path filter, outgoing NAT",
+    needs: &[Need::Iptables],
+    steps: &[
+        iptables(
+            NODES,
+            r#"
+            *raw
+            :cali-PREROUTING - [0:0]
+            :cali-OUTPUT - [0:0]
+            :cali-from-host-endpoint - [0:0]
+            :cali-to-host-endpoint - [0:0]
+            -I PREROUTING -j cali-PREROUTING
+            -I OUTPUT -j cali-OUTPUT
+            -A cali-PREROUTING -j MARK --set-xmark 0x0/0xf0000
+            -A cali-PREROUTING -i cali+ -j MARK --set-xmark 0x40000/0x40000
+            -A cali-PREROUTING -m mark --mark 0x40000/0x40000 -m rpfilter --validmark --invert -j DROP
+            -A cali-PREROUTING -m mark --mark 0x0/0x40000 -j cali-from-host-endpoint
+            -A cali-PREROUTING -m mark --mark 0x10000/0x10000 -j ACCEPT
+            -A cali-OUTPUT -j MARK --set-xmark 0x0/0xf0000
+            -A cali-OUTPUT -j cali-to-host-endpoint
+            -A cali-OUTPUT -m mark --mark 0x10000/0x10000 -j ACCEPT
+            COMMIT
+            *mangle
+            :cali-PREROUTING - [0:0]
+            :cali-POSTROUTING - [0:0]
+            :cali-from-host-endpoint - [0:0]
+            :cali-to-host-endpoint - [0:0]
+            -I PREROUTING -j cali-PREROUTING
+            -I POSTROUTING -j cali-POSTROUTING
+            -A cali-PREROUTING -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT
+            -A cali-PREROUTING -m mark --mark 0x10000/0x10000 -j ACCEPT
+            -A cali-PREROUTING -j cali-from-host-endpoint
+            -A cali-PREROUTING -m comment --comment "Host endpoint policy accepted packet." -m mark --mark 0x10000/0x10000 -j ACCEPT
+            -A cali-POSTROUTING -m mark --mark 0x10000/0x10000 -j RETURN
+            -A cali-POSTROUTING -j MARK --set-xmark 0x0/0xf0000
+            -A cali-POSTROUTING -m conntrack --ctstate DNAT -j cali-to-host-endpoint
+            -A cali-POSTROUTING -m comment --comment "Host endpoint policy accepted packet." -m mark --mark 0x10000/0x10000 -j RETURN
+            COMMIT
+            *nat
+            :cali-PREROUTING - [0:0]
+            :cali-OUTPUT - [0:0]
+            :cali-POSTROUTING - [0:0]
+            :cali-fip-dnat - [0:0]
+            :cali-fip-snat - [0:0]
+            :cali-nat-outgoing - [0:0]
+            -I PREROUTING -j cali-PREROUTING
+            -I OUTPUT -j cali-OUTPUT
+            -I POSTROUTING -j cali-POSTROUTING
+            -A cali-PREROUTING -j cali-fip-dnat
+            -A cali-OUTPUT -j cali-fip-dnat
+            -A cali-POSTROUTING -j cali-fip-snat
+            -A cali-POSTROUTING -j cali-nat-outgoing
+            -A cali-POSTROUTING -o tunl0 -m addrtype ! --src-type LOCAL --limit-iface-out -m addrtype --src-type LOCAL -j MASQUERADE --random-fully
+            -A cali-nat-outgoing -s 10.244.0.0/16 ! -d 10.244.0.0/16 -j MASQUERADE --random-fully
+            COMMIT
+            "#,
+        ),
+        iptables(
+            NODES,
+            r#"
+            *filter
+            :cali-INPUT - [0:0]
+            :cali-FORWARD - [0:0]
+            :cali-OUTPUT - [0:0]
+            :cali-cidr-block - [0:0]
+            :cali-from-hep-forward - [0:0]
+            :cali-from-host-endpoint - [0:0]
+            :cali-from-wl-dispatch - [0:0]
+            :cali-fw-cali-pod{n} - [0:0]
+            :cali-pri-kns.default - [0:0]
+            :cali-pri-ksa.default.default - [0:0]
+            :cali-pro-kns.default - [0:0]
+            :cali-pro-ksa.default.default - [0:0]
+            :cali-to-hep-forward - [0:0]
+            :cali-to-host-endpoint - [0:0]
+            :cali-to-wl-dispatch - [0:0]
+            :cali-tw-cali-pod{n} - [0:0]
+            :cali-wl-to-host - [0:0]
+            -I INPUT -j cali-INPUT
+            -I FORWARD -j cali-FORWARD
+            -I OUTPUT -j cali-OUTPUT
+            -A FORWARD -m comment --comment "Policy explicitly accepted packet." -m mark --mark 0x10000/0x10000 -j ACCEPT
+            -A FORWARD -j MARK --set-xmark 0x10000/0x10000
+            -A cali-INPUT -s 192.0.2.0/24 -p ipencap -m comment --comment "Allow IPIP packets from Calico hosts" -m addrtype --dst-type LOCAL -j ACCEPT
+            -A cali-INPUT -p ipencap -m comment --comment "Drop IPIP packets from non-Calico hosts" -j DROP
+            -A cali-INPUT -i cali+ -g cali-wl-to-host
+            -A cali-INPUT -m mark --mark 0x10000/0x10000 -j ACCEPT
+            -A cali-INPUT -j MARK --set-xmark 0x0/0xf0000
+            -A cali-INPUT -j cali-from-host-endpoint
+            -A cali-INPUT -m comment --comment "Host endpoint policy accepted packet." -m mark --mark 0x10000/0x10000 -j ACCEPT
+            -A cali-FORWARD -j MARK --set-xmark 0x0/0xe0000
+            -A cali-FORWARD -m mark --mark 0x0/0x10000 -j cali-from-hep-forward
+            -A cali-FORWARD -i cali+ -j cali-from-wl-dispatch
+            -A cali-FORWARD -o cali+ -j cali-to-wl-dispatch
+            -A cali-FORWARD -j cali-to-hep-forward
+            -A cali-FORWARD -j cali-cidr-block
+            -A cali-OUTPUT -m mark --mark 0x10000/0x10000 -j ACCEPT
+            -A cali-OUTPUT -o cali+ -j RETURN
+            -A cali-OUTPUT -d 192.0.2.0/24 -p ipencap -m comment --comment "Allow IPIP packets to other Calico hosts" -m addrtype --src-type LOCAL -j ACCEPT
+            -A cali-OUTPUT -j MARK --set-xmark 0x0/0xf0000
+            -A cali-OUTPUT -m conntrack ! --ctstate DNAT -j cali-to-host-endpoint
+            -A cali-OUTPUT -m comment --comment "Host endpoint policy accepted packet." -m mark --mark 0x10000/0x10000 -j ACCEPT
+            -A cali-from-wl-dispatch -i cali-pod{n} -g cali-fw-cali-pod{n}
+            -A cali-from-wl-dispatch -m comment --comment "Unknown interface" -j DROP
+            -A cali-to-wl-dispatch -o cali-pod{n} -g cali-tw-cali-pod{n}
+            -A cali-to-wl-dispatch -m comment --comment "Unknown interface" -j DROP
+            -A cali-fw-cali-pod{n} -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT
+            -A cali-fw-cali-pod{n} -m conntrack --ctstate INVALID -j DROP
+            -A cali-fw-cali-pod{n} -j MARK --set-xmark 0x0/0x30000
+            -A cali-fw-cali-pod{n} -p udp -m comment --comment "Drop VXLAN encapped packets originating in workloads" -m multiport --dports 4789 -j DROP
+            -A cali-fw-cali-pod{n} -p ipencap -m comment --comment "Drop IPinIP encapped packets originating in workloads" -j DROP
+            -A cali-fw-cali-pod{n} -j cali-pro-kns.default
+            -A cali-fw-cali-pod{n} -m comment --comment "Return if profile accepted" -m mark --mark 0x10000/0x10000 -j RETURN
+            -A cali-fw-cali-pod{n} -j cali-pro-ksa.default.default
+            -A cali-fw-cali-pod{n} -m comment --comment "Return if profile accepted" -m mark --mark 0x10000/0x10000 -j RETURN
+            -A cali-fw-cali-pod{n} -m comment --comment "Drop if no profiles matched" -j DROP
+            -A cali-tw-cali-pod{n} -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT
+            -A cali-tw-cali-pod{n} -m conntrack --ctstate INVALID -j DROP
+            -A cali-tw-cali-pod{n} -j MARK --set-xmark 0x0/0x30000
+            -A cali-tw-cali-pod{n} -j cali-pri-kns.default
+            -A cali-tw-cali-pod{n} -m comment --comment "Return if profile accepted" -m mark --mark 0x10000/0x10000 -j RETURN
+            -A cali-tw-cali-pod{n} -j cali-pri-ksa.default.default
+            -A cali-tw-cali-pod{n} -m comment --comment "Return if profile accepted" -m mark --mark 0x10000/0x10000 -j RETURN
+            -A cali-tw-cali-pod{n} -m comment --comment "Drop if no profiles matched" -j DROP
+            -A cali-pri-kns.default -m comment --comment "Profile kns.default ingress" -j MARK --set-xmark 0x10000/0x10000
+            -A cali-pri-kns.default -m mark --mark 0x10000/0x10000 -j RETURN
+            -A cali-pro-kns.default -m comment --comment "Profile kns.default egress" -j MARK --set-xmark 0x10000/0x10000
+            -A cali-pro-kns.default -m mark --mark 0x10000/0x10000 -j RETURN
+            -A cali-wl-to-host -j cali-from-wl-dispatch
+            -A cali-wl-to-host -m comment --comment "Configured DefaultEndpointToHostAction" -j ACCEPT
+            COMMIT
+            "#,
+        ),
+    ],
+};

@@ -1,0 +1,118 @@
+//! The labs, as data. To add one: a file with its parts, and a row in [`LABS`].
+
+mod base;
+mod bridge;
+mod calico;
+mod flannel;
+mod kube_proxy;
+
+use super::{Lab, Place};
+
+/// Variables of [`Tool::Firewall`](super::Tool::Firewall): their values for IPv4 and for IPv6.
+pub const FAMILIES: &[(&str, [&str; 2])] = &[
+    // The pods of the whole cluster, and those of this node.
+    ("{pods}", ["10.244.0.0/16", "fd00:10:244::/48"]),
+    ("{own_pods}", ["10.244.{n}.0/24", "fd00:10:244:{n}::/64"]),
+    ("{localhost}", ["127.0.0.0/8", "::1/128"]),
+    ("{multicast}", ["224.0.0.0/4", "ff00::/8"]),
+    // Services: the Kubernetes API, DNS, and the lab's traffic server.
+    ("{api}", ["10.96.0.1", "fd00:10:96::1"]),
+    ("{api_server}", ["192.0.2.1", "[2001:db8::1]"]),
+    ("{dns}", ["10.96.0.10", "fd00:10:96::a"]),
+    ("{dns_server}", ["10.244.1.99", "[fd00:10:244:1::99]"]),
+    ("{service}", SERVICE),
+];
+
+/// The Service address of the lab's traffic server, IPv4 and IPv6.
+pub const SERVICE: [&str; 2] = ["10.96.77.77", "fd00:10:96::7777"];
+
+const NODES: &[&str] = &["node1", "node2"];
+const PODS: &[&str] = &["pod1", "pod2"];
+
+const POD1: Place = Place { namespace: "pod1", v4: "10.244.1.2", v6: Some("fd00:10:244:1::2") };
+const POD2: Place = Place { namespace: "pod2", v4: "10.244.2.2", v6: Some("fd00:10:244:2::2") };
+
+/// All labs, the simple ones first.
+pub const LABS: &[Lab] = &[
+    Lab {
+        name: "host",
+        about: "No container network: two nodes joined by the underlay; the baseline of every comparison.",
+        namespaces: NODES,
+        parts: &[&base::NAMESPACES, &base::UNDERLAY],
+        client: Place { namespace: "node1", v4: "192.0.2.1", v6: Some("2001:db8::1") },
+        server: Place { namespace: "node2", v4: "192.0.2.2", v6: Some("2001:db8::2") },
+        overhead: (0, 0),
+    },
+    Lab {
+        name: "same-pod",
+        about: "Two containers of one pod talk over the pod's loopback device.",
+        namespaces: &["node1", "pod1"],
+        parts: &[&base::NAMESPACES, &bridge::CNI_BRIDGE],
+        client: Place { namespace: "pod1", v4: "127.0.0.1", v6: Some("::1") },
+        server: Place { namespace: "pod1", v4: "127.0.0.1", v6: Some("::1") },
+        overhead: (0, 0),
+    },
+    Lab {
+        name: "same-host",
+        about: "Two pods of one node talk over its bridge cni0.",
+        namespaces: &["node1", "pod1", "pod1b"],
+        parts: &[
+            &base::NAMESPACES,
+            &bridge::CNI_BRIDGE,
+            &bridge::SECOND_POD,
+            &kube_proxy::KUBE_PROXY,
+            &flannel::FIREWALL,
+        ],
+        client: POD1,
+        server: Place { namespace: "pod1b", v4: "10.244.1.3", v6: Some("fd00:10:244:1::3") },
+        overhead: (0, 0),
+    },
+    Lab {
+        name: "flannel-host-gw",
+        about: "flannel's host-gw: each node has a route to the other's pods, nothing is encapsulated.",
+        namespaces: &["node1", "node2", "pod1", "pod2"],
+        parts: &[
+            &base::NAMESPACES,
+            &base::UNDERLAY,
+            &bridge::CNI_BRIDGE,
+            &flannel::HOST_GW,
+            &kube_proxy::KUBE_PROXY,
+            &flannel::FIREWALL,
+        ],
+        client: POD1,
+        server: POD2,
+        overhead: (0, 0),
+    },
+    Lab {
+        name: "flannel-vxlan",
+        about: "flannel's vxlan: what leaves a node for another's pods is encapsulated by flannel.1.",
+        namespaces: &["node1", "node2", "pod1", "pod2"],
+        parts: &[
+            &base::NAMESPACES,
+            &base::UNDERLAY,
+            &bridge::CNI_BRIDGE,
+            &flannel::VXLAN,
+            &kube_proxy::KUBE_PROXY,
+            &flannel::FIREWALL,
+        ],
+        client: POD1,
+        server: POD2,
+        overhead: (50, 70),
+    },
+    Lab {
+        name: "calico-ipip",
+        about: "Calico with IPIP: routed pods without a bridge, policy chains, tunl0 between the nodes.",
+        namespaces: &["node1", "node2", "pod1", "pod2"],
+        parts: &[
+            &base::NAMESPACES,
+            &base::UNDERLAY,
+            &calico::WORKLOADS,
+            &calico::IPIP,
+            &kube_proxy::KUBE_PROXY,
+            &calico::FIREWALL,
+        ],
+        client: Place { v6: None, ..POD1 },
+        server: Place { v6: None, ..POD2 },
+        overhead: (20, 20),
+    },
+];

@@ -1,0 +1,112 @@
+//! From a lab's data to the lines that the tools get: variables filled in.
+
+use super::definitions::FAMILIES;
+use super::system::System;
+use super::{EVERYWHERE, Knobs, Lab, Need, Step, Tool};
+
+/// Lines for one tool in one namespace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Action {
+    /// Short name of the namespace.
+    pub namespace: &'static str,
+    /// Never [`Tool::Firewall`]: that is two actions.
+    pub tool: Tool,
+    /// For [`Tool::Iptables`]: ip6tables.
+    pub v6: bool,
+    pub lines: String,
+}
+
+/// The prefix of the names of all the lab's namespaces.
+pub fn prefix(lab: &Lab) -> String {
+    format!("ot-{}-", lab.name)
+}
+
+/// Everything that is needed, each once.
+pub fn needs(lab: &Lab, knobs: &Knobs) -> Vec<Need> {
+    let mut needs = Vec::new();
+    let netem = knobs.delay.map(|_| Need::Netem);
+    for need in lab.parts.iter().flat_map(|part| part.needs).copied().chain(netem) {
+        if !needs.contains(&need) {
+            needs.push(need);
+        }
+    }
+    needs
+}
+
+/// All that is done to set the lab up, in order, after its namespaces were created.
+pub fn script(lab: &'static Lab, knobs: &Knobs, system: &System) -> Vec<Action> {
+    let mut actions: Vec<Action> = lab.steps().flat_map(|step| expand(lab, knobs, system, step)).collect();
+    actions.extend(rules(lab, knobs, system));
+    if let Some(delay) = knobs.delay {
+        let lines = format!("qdisc replace dev eth0 root netem delay {}us limit 100000", delay.as_micros());
+        actions.push(Action { namespace: "node1", tool: Tool::Tc, v6: false, lines });
+    }
+    actions
+}
+
+fn expand(lab: &'static Lab, knobs: &Knobs, system: &System, step: &'static Step) -> Vec<Action> {
+    if step.v6 && !system.ipv6 {
+        return Vec::new();
+    }
+    let families: &[bool] = match step.tool {
+        Tool::Firewall if system.ipv6 && lab.server.v6.is_some() => &[false, true],
+        _ => &[false],
+    };
+    let tool = if step.tool == Tool::Firewall { Tool::Iptables } else { step.tool };
+    let mut actions = Vec::new();
+    for &namespace in lab.namespaces.iter().filter(|name| step.on == EVERYWHERE || step.on.contains(name)) {
+        for &v6 in families {
+            let lines = fill(lab, knobs, system, namespace, v6, step.lines);
+            actions.push(Action { namespace, tool, v6, lines });
+        }
+    }
+    actions
+}
+
+fn fill(lab: &Lab, knobs: &Knobs, system: &System, namespace: &str, v6: bool, lines: &str) -> String {
+    let own = namespace.chars().find_map(|letter| letter.to_digit(10)).unwrap_or(1);
+    let mut text: String =
+        lines.lines().map(str::trim).filter(|line| !line.is_empty()).flat_map(|line| [line, "\n"]).collect();
+    for (name, values) in FAMILIES {
+        text = text.replace(name, values[usize::from(v6)]);
+    }
+    let server = if v6 { lab.server.v6.map(|address| format!("[{address}]")) } else { None };
+    let (mtu, overhead) = (knobs.mtu, lab.overhead);
+    let values = [
+        ("{server}", server.unwrap_or_else(|| lab.server.v4.to_string())),
+        ("{pod}", "{pod{n}}".to_string()),
+        ("{n}", own.to_string()),
+        ("{p}", (3 - own.min(2)).to_string()),
+        ("{mtu}", mtu.to_string()),
+        ("{pod_mtu}", mtu.saturating_sub(overhead.0).to_string()),
+        ("{pod_mtu_v6}", mtu.saturating_sub(overhead.1).to_string()),
+        ("{qdisc}", system.qdisc.to_string()),
+    ];
+    for (name, value) in values {
+        text = text.replace(name, &value);
+    }
+    for other in lab.namespaces {
+        text = text.replace(&format!("{{{other}}}"), &format!("{}{other}", prefix(lab)));
+    }
+    text
+}
+
+/// The rules of [`Knobs::rules`]: their source address is of a documentation network that no lab uses.
+fn rules(lab: &'static Lab, knobs: &Knobs, system: &System) -> Vec<Action> {
+    if knobs.rules == 0 {
+        return Vec::new();
+    }
+    let families: &[(bool, &str)] = match system.ipv6 && lab.server.v6.is_some() {
+        true => &[(false, "198.51.100.1"), (true, "2001:db8:ffff::1")],
+        false => &[(false, "198.51.100.1")],
+    };
+    let mut actions = Vec::new();
+    for &namespace in lab.namespaces.iter().filter(|name| name.starts_with("node")) {
+        for &(v6, source) in families {
+            let rule = format!("-I FORWARD -s {source} -j DROP\n");
+            let lines = format!("*filter\n{}COMMIT\n", rule.repeat(knobs.rules as usize));
+            actions.push(Action { namespace, tool: Tool::Iptables, v6, lines });
+        }
+    }
+    actions
+}

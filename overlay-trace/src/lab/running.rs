@@ -1,0 +1,221 @@
+//! A lab that stands.
+
+use std::fs::{self, File, OpenOptions};
+use std::net::{IpAddr, SocketAddr};
+
+use anyhow::{Context, Result, anyhow, bail};
+use nix::fcntl::{Flock, FlockArg};
+
+use super::expand::{Action, prefix, script};
+use super::system::System;
+use super::{Knobs, Lab, Netns, Place, Tool, ready, tools};
+use crate::traffic::{self, Stop};
+
+/// Where traffic comes from or goes to.
+#[derive(Clone, Debug)]
+pub struct End {
+    pub netns: Netns,
+    pub address: IpAddr,
+}
+
+/// A lab that stands, until this is dropped.
+#[derive(Debug)]
+pub struct Running {
+    lab: &'static Lab,
+    knobs: Knobs,
+    namespaces: Vec<Netns>,
+    notes: Vec<String>,
+    _lock: Flock<File>,
+}
+
+impl Running {
+    /// Builds the lab and waits until its client reaches its server. What a killed run of the same lab left
+    /// behind is removed first. After a failure, or a `stop`, nothing is left.
+    ///
+    /// # Errors
+    ///
+    /// One sentence: what the machine lacks, or which line was refused and why.
+    pub fn up(lab: &'static Lab, knobs: Knobs, stop: &Stop) -> Result<Running> {
+        let system = System::inspect()?;
+        system.check(lab, &knobs)?;
+        let lock = lock(lab)?;
+        delete(Netns::with_prefix(&prefix(lab)))?;
+        let notes = system.notes.clone();
+        let mut running = Running { lab, knobs, namespaces: Vec::new(), notes, _lock: lock };
+        if let Err(error) = running.build(&system, stop) {
+            running.knobs.keep = false;
+            return Err(error);
+        }
+        Ok(running)
+    }
+
+    fn build(&mut self, system: &System, stop: &Stop) -> Result<()> {
+        for name in self.lab.namespaces {
+            stop.check()?;
+            self.namespaces.push(Netns::create(format!("{}{name}", prefix(self.lab)))?);
+        }
+        for action in script(self.lab, &self.knobs, system) {
+            stop.check()?;
+            self.carry_out(&action, system).map_err(|error| {
+                anyhow!("The lab {} could not be built, in {}: {error:#}.", self.lab.name, action.namespace)
+            })?;
+        }
+        let both = self.lab.server.v6.is_some() && system.ipv6;
+        for v6 in if both { &[false, true][..] } else { &[false] } {
+            ready::wait(&self.end(&self.lab.client, *v6)?, &self.end(&self.lab.server, *v6)?, stop)?;
+        }
+        Ok(())
+    }
+
+    fn carry_out(&self, action: &Action, system: &System) -> Result<()> {
+        let netns = self.netns(action.namespace)?;
+        let restore = |family: &str| format!("{family}tables-{}-restore", system.iptables);
+        let batch = ["-batch", "-"];
+        let (tool, arguments) = match action.tool {
+            Tool::Sysctl => return netns.run(|| tools::assign(&action.lines))?,
+            Tool::Ip => ("ip".to_string(), batch),
+            Tool::Bridge => ("bridge".to_string(), batch),
+            Tool::Tc => ("tc".to_string(), batch),
+            Tool::Iptables | Tool::Firewall => {
+                (restore(if action.v6 { "ip6" } else { "ip" }), ["--noflush", "--wait"])
+            }
+        };
+        let mut command = tools::command(&tool)?;
+        command.args(arguments);
+        netns.run(|| tools::feed(&mut command, &action.lines))?.context(tool)
+    }
+
+    /// The lab.
+    pub fn lab(&self) -> &'static Lab {
+        self.lab
+    }
+
+    /// The knobs that it was built with.
+    pub fn knobs(&self) -> &Knobs {
+        &self.knobs
+    }
+
+    /// What is not as the real system would have it, in sentences.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
+    }
+
+    /// All its namespaces.
+    pub fn namespaces(&self) -> &[Netns] {
+        &self.namespaces
+    }
+
+    /// The namespace of a short name, as `node1`.
+    ///
+    /// # Errors
+    ///
+    /// When the lab has none of that name.
+    pub fn netns(&self, short: &str) -> Result<&Netns> {
+        let name = format!("{}{short}", prefix(self.lab));
+        self.namespaces
+            .iter()
+            .find(|netns| netns.name() == name)
+            .with_context(|| format!("The lab {} has no namespace {short}.", self.lab.name))
+    }
+
+    /// Where traffic comes from.
+    ///
+    /// # Errors
+    ///
+    /// When it has no address of the family.
+    pub fn client(&self) -> Result<End> {
+        self.end(&self.lab.client, self.knobs.ipv6)
+    }
+
+    /// Where traffic goes to; its address is the pod's own.
+    ///
+    /// # Errors
+    ///
+    /// When it has no address of the family.
+    pub fn server(&self) -> Result<End> {
+        self.end(&self.lab.server, self.knobs.ipv6)
+    }
+
+    /// Where the client sends to, to reach a server that listens on [`Running::server`]'s address and port
+    /// [`traffic::PORT`]: that, or the Service address in front of it ([`Knobs::service`]).
+    ///
+    /// # Errors
+    ///
+    /// When there is no address of the family.
+    pub fn target(&self) -> Result<SocketAddr> {
+        let address = match (self.knobs.service, self.knobs.ipv6) {
+            (false, _) => self.server()?.address,
+            (true, false) => super::definitions::SERVICE[0].parse()?,
+            (true, true) => super::definitions::SERVICE[1].parse()?,
+        };
+        Ok(SocketAddr::new(address, traffic::PORT))
+    }
+
+    fn end(&self, place: &Place, v6: bool) -> Result<End> {
+        let address = place
+            .address(v6)
+            .with_context(|| format!("The lab {} has no address of that family.", self.lab.name))?;
+        Ok(End { netns: self.netns(place.namespace)?.clone(), address })
+    }
+
+    /// Takes the lab down; dropping it does the same, and can tell nobody what went wrong.
+    ///
+    /// # Errors
+    ///
+    /// When a namespace could not be deleted.
+    pub fn down(mut self) -> Result<()> {
+        self.take_down()
+    }
+
+    fn take_down(&mut self) -> Result<()> {
+        if self.knobs.keep { Ok(()) } else { delete(self.namespaces.drain(..).rev()) }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Err(error) = self.take_down() {
+            eprintln!("overlay-trace: {error:#}");
+        }
+    }
+}
+
+/// Removes what is left of a lab that was kept or whose run was killed; returns how many namespaces that
+/// were.
+///
+/// # Errors
+///
+/// When the lab is in use, or something cannot be removed.
+pub fn remove_leftovers(lab: &'static Lab) -> Result<usize> {
+    let _lock = lock(lab)?;
+    let left = Netns::with_prefix(&prefix(lab));
+    let count = left.len();
+    delete(left)?;
+    Ok(count)
+}
+
+/// Deletes all of them, also when one fails.
+fn delete(namespaces: impl IntoIterator<Item = Netns>) -> Result<()> {
+    let failures: Vec<String> = namespaces
+        .into_iter()
+        .filter_map(|netns| netns.delete().err())
+        .map(|error| format!("{error:#}"))
+        .collect();
+    if failures.is_empty() { Ok(()) } else { bail!("Not everything was removed: {}.", failures.join("; ")) }
+}
+
+/// Holds the lab's name, so that two runs do not remove each other's namespaces. The kernel lets go of it when
+/// the process ends, however it ends.
+fn lock(lab: &Lab) -> Result<Flock<File>> {
+    let directory = "/run/overlay-trace";
+    fs::create_dir_all(directory).with_context(|| format!("Cannot create {directory}: run as root."))?;
+    let path = format!("{directory}/lab-{}.lock", lab.name);
+    let file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(&path)
+        .with_context(|| format!("Cannot open {path}."))?;
+    Flock::lock(file, FlockArg::LockExclusiveNonblock)
+        .map_err(|_| anyhow!("The lab {} is in use by another run: wait for it, or stop it.", lab.name))
+}

@@ -1,0 +1,183 @@
+//! What this machine has of what labs need.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::path::Path;
+
+use anyhow::{Context, Result, bail, ensure};
+use nix::unistd::geteuid;
+
+use super::{Knobs, Lab, Need, Netns, expand, tools};
+
+/// The machine, as far as labs are concerned. Found out by trying, in a scratch namespace.
+#[derive(Debug)]
+pub struct System {
+    /// IPv6 is there.
+    pub ipv6: bool,
+    /// The root qdisc for the ends of the underlay: fq_codel, as a NIC has, or what comes nearest.
+    pub qdisc: &'static str,
+    /// `legacy` or `nft`: which iptables. Labs want legacy, for `ipt_do_table` to be on the path.
+    pub iptables: &'static str,
+    /// What is not as the real system would have it, in sentences.
+    pub notes: Vec<String>,
+    lacks: RefCell<HashMap<Need, Option<String>>>,
+}
+
+/// Rules with every match and target of the labs; a kernel that takes these takes them all.
+const SAMPLE_RULES: &str = "\
+*nat
+:SAMPLE - [0:0]
+-A POSTROUTING -m mark ! --mark 0x4000/0x4000 -m comment --comment sample -j SAMPLE
+-A POSTROUTING -m addrtype ! --src-type LOCAL -j MASQUERADE --random-fully
+-A SAMPLE -m statistic --mode random --probability 0.5 -j RETURN
+COMMIT
+*filter
+-A FORWARD -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT
+-A FORWARD -j MARK --set-xmark 0x4000/0x4000
+COMMIT
+";
+
+impl System {
+    /// Looks at this machine.
+    ///
+    /// # Errors
+    ///
+    /// When labs are not possible at all: not root, or no iproute2.
+    pub fn inspect() -> Result<System> {
+        ensure!(geteuid().is_root(), "Labs are made of network namespaces: run as root.");
+        tools::command("ip")?;
+        let mut notes = Vec::new();
+        let ipv6 = Path::new("/proc/sys/net/ipv6").exists();
+        if !ipv6 {
+            notes.push("This system has no IPv6: the labs are set up for IPv4 alone.".to_string());
+        }
+        let qdisc = if Netns::scratch(|| has_qdisc("fq_codel"))? { "fq_codel" } else { "pfifo" };
+        if qdisc != "fq_codel" {
+            notes.push("This kernel has no fq_codel: the underlay has the qdisc pfifo instead.".to_string());
+        }
+        let iptables =
+            if Netns::scratch(|| try_iptables("legacy", ipv6))?.is_ok() { "legacy" } else { "nft" };
+        if iptables == "nft" {
+            notes.push(
+                "This system has no legacy iptables: the rules go through nftables instead.".to_string(),
+            );
+        }
+        Ok(System { ipv6, qdisc, iptables, notes, lacks: RefCell::default() })
+    }
+
+    /// Why the lab cannot run here, or nothing when it can.
+    ///
+    /// # Errors
+    ///
+    /// When finding out failed.
+    pub fn lack(&self, lab: &Lab, knobs: &Knobs) -> Result<Option<String>> {
+        for need in expand::needs(lab, knobs) {
+            if let Some(lack) = self.lack_of(need)? {
+                return Ok(Some(lack));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Fails when the lab, with these knobs, cannot run here.
+    pub(super) fn check(&self, lab: &Lab, knobs: &Knobs) -> Result<()> {
+        let name = lab.name;
+        ensure!(
+            knobs.delay.is_none() || lab.has_underlay(),
+            "A delay is put on the underlay, and the lab {name} has none."
+        );
+        ensure!(
+            knobs.rules == 0 || lab.has_firewall(),
+            "Rules are put into the nodes' firewall, and the lab {name} has none."
+        );
+        ensure!(
+            !knobs.service || lab.has_firewall(),
+            "A Service address is translated by kube-proxy's rules, and the lab {name} has none."
+        );
+        ensure!(
+            !knobs.ipv6 || (lab.server.v6.is_some() && self.ipv6),
+            "There is no IPv6 in the lab {name} on this system."
+        );
+        ensure!(
+            (1280 + lab.overhead.1..=65535).contains(&knobs.mtu),
+            "The MTU of the lab {name} must be between {} and 65535.",
+            1280 + lab.overhead.1
+        );
+        match self.lack(lab, knobs)? {
+            Some(lack) => bail!("The lab {name} cannot run here: {lack}"),
+            None => Ok(()),
+        }
+    }
+
+    fn lack_of(&self, need: Need) -> Result<Option<String>> {
+        if let Some(known) = self.lacks.borrow().get(&need) {
+            return Ok(known.clone());
+        }
+        let (iptables, ipv6) = (self.iptables, self.ipv6);
+        let lack = Netns::scratch(|| match need {
+            Need::Link(kind) => has_link(kind).err().map(|error| {
+                format!(
+                    "this kernel has no devices of the kind {kind}, or its module is not installed ({error})."
+                )
+            }),
+            Need::BridgeNetfilter => {
+                modprobe("br_netfilter");
+                (!Path::new("/proc/sys/net/bridge/bridge-nf-call-iptables").exists()).then(|| {
+                    "the kernel module br_netfilter is missing: run `modprobe br_netfilter`.".to_string()
+                })
+            }
+            Need::Iptables => {
+                try_iptables(iptables, ipv6).err().map(|error| format!("iptables does not work: {error:#}"))
+            }
+            Need::Netem => (!has_qdisc("netem")).then(|| {
+                "this kernel has no netem for the delay, or its module is not installed.".to_string()
+            }),
+        })?;
+        self.lacks.borrow_mut().insert(need, lack.clone());
+        Ok(lack)
+    }
+}
+
+fn modprobe(module: &str) {
+    if let Ok(mut command) = tools::command("modprobe") {
+        // Whether it helped is looked at afterwards; the module may be built in.
+        let _ = tools::run(command.args(["-q", module]));
+    }
+}
+
+fn has_link(kind: &str) -> Result<()> {
+    let options = match kind {
+        "vxlan" => "id 1 dstport 8472",
+        "ipip" => "remote 192.0.2.1",
+        _ => "",
+    };
+    // Creating a device makes the kernel load its module; some systems leave that to modprobe.
+    modprobe(kind);
+    tools::feed(
+        tools::command("ip")?.args(["-batch", "-"]),
+        &format!("link add name probe0 type {kind} {options}\n"),
+    )
+}
+
+fn has_qdisc(kind: &str) -> bool {
+    modprobe(&format!("sch_{kind}"));
+    let add = || tools::run(tools::command("tc")?.args(["qdisc", "replace", "dev", "lo", "root", kind]));
+    add().is_ok()
+}
+
+fn try_iptables(variant: &str, ipv6: bool) -> Result<()> {
+    for family in if ipv6 { &["ip", "ip6"][..] } else { &["ip"] } {
+        let restore = format!("{family}tables-{variant}-restore");
+        tools::feed(tools::command(&restore)?.arg("--noflush"), SAMPLE_RULES)
+            .with_context(|| format!("{restore} fails"))?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+impl System {
+    /// A machine that has everything, for tests of what labs amount to.
+    pub fn with(ipv6: bool, qdisc: &'static str, iptables: &'static str) -> System {
+        System { ipv6, qdisc, iptables, notes: Vec::new(), lacks: RefCell::default() }
+    }
+}

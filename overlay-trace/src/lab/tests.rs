@@ -1,0 +1,104 @@
+use std::collections::HashSet;
+use std::time::Duration;
+
+use super::expand::{needs, script};
+use super::tools::faulty_line;
+use super::*;
+
+fn system(ipv6: bool) -> System {
+    System::with(ipv6, "fq_codel", "legacy")
+}
+
+#[test]
+fn names_are_unique_and_found() {
+    let names: HashSet<_> = all().iter().map(|lab| lab.name).collect();
+    assert_eq!(names.len(), all().len());
+    assert!(names.iter().all(|name| find(name).is_some()));
+    assert!(find("no-such-lab").is_none());
+}
+
+#[test]
+fn every_variable_of_every_lab_is_filled_in() {
+    for lab in all() {
+        for ipv6 in [false, true] {
+            for action in script(lab, &Knobs::default(), &system(ipv6)) {
+                assert!(!action.lines.contains(['{', '}']), "{}: {}", lab.name, action.lines);
+                assert!(lab.namespaces.contains(&action.namespace));
+                assert!(action.tool != Tool::Firewall);
+            }
+        }
+    }
+}
+
+#[test]
+fn every_step_has_a_namespace_in_some_lab_and_every_place_an_address() {
+    for lab in all() {
+        for part in lab.parts {
+            let here = |name: &&str| *name == "*" || lab.namespaces.contains(name);
+            assert!(part.steps.iter().any(|step| step.on.iter().any(here)), "{}", part.about);
+        }
+        for place in [&lab.client, &lab.server] {
+            assert!(lab.namespaces.contains(&place.namespace));
+            assert!(place.address(false).is_some_and(|address| address.is_ipv4()));
+            assert_eq!(place.address(true).is_some(), place.v6.is_some());
+        }
+    }
+}
+
+#[test]
+fn without_ipv6_no_line_mentions_it() {
+    for lab in all() {
+        for action in script(lab, &Knobs::default(), &system(false)) {
+            let mentions = action.lines.contains("::") || action.lines.contains("ipv6");
+            assert!(!action.v6 && !mentions, "{}: {}", lab.name, action.lines);
+        }
+    }
+}
+
+#[test]
+fn the_two_nodes_mirror_each_other() {
+    let lab = find("flannel-vxlan").unwrap();
+    let actions = script(lab, &Knobs::default(), &system(true));
+    let text = |node| {
+        let lines = actions.iter().filter(|action| action.namespace == node).map(|action| &*action.lines);
+        lines.collect::<String>()
+    };
+    let line = "route add 10.244.2.0/24 via 10.244.2.0 dev flannel.1 onlink";
+    assert!(text("node1").contains(line) && !text("node2").contains(line));
+    assert!(text("node2").contains("route add 10.244.1.0/24 via 10.244.1.0 dev flannel.1 onlink"));
+    assert!(text("node1").contains("netns ot-flannel-vxlan-pod1\n"));
+    assert!(text("node1").contains("mtu 1450 type vxlan id 1 dev eth0 local 192.0.2.1 dstport 8472"));
+    assert!(text("node1").contains("-j DNAT --to-destination 10.244.2.2:7700"));
+    assert!(text("node1").contains("-j DNAT --to-destination [fd00:10:244:2::2]:7700"));
+}
+
+#[test]
+fn knobs_become_lines() {
+    let lab = find("flannel-vxlan").unwrap();
+    let knobs = Knobs { delay: Some(Duration::from_millis(2)), rules: 3, mtu: 9000, ..Knobs::default() };
+    let actions = script(lab, &knobs, &system(false));
+    let delay = actions.last().unwrap();
+    assert_eq!((delay.namespace, delay.tool), ("node1", Tool::Tc));
+    assert!(delay.lines.contains("netem delay 2000us"));
+    let rules: Vec<_> = actions.iter().filter(|action| action.lines.contains("198.51.100.1")).collect();
+    assert_eq!(rules.len(), 2);
+    assert!(rules.iter().all(|action| action.lines.matches("-I FORWARD").count() == 3));
+    assert!(actions.iter().any(|action| action.lines.contains("link add name cni0 mtu 8950")));
+    assert!(needs(lab, &knobs).contains(&Need::Netem));
+    assert!(!needs(lab, &Knobs::default()).contains(&Need::Netem));
+}
+
+#[test]
+fn needs_are_those_of_the_parts() {
+    let calico = needs(find("calico-ipip").unwrap(), &Knobs::default());
+    assert_eq!(calico, [Need::Link("veth"), Need::Link("ipip"), Need::Iptables]);
+    assert_eq!(needs(find("host").unwrap(), &Knobs::default()), [Need::Link("veth")]);
+}
+
+#[test]
+fn the_faulty_line_is_found_in_complaints() {
+    assert_eq!(faulty_line("Error: x\nCommand failed -:3"), Some(3));
+    assert_eq!(faulty_line("iptables-restore: line 12 failed"), Some(12));
+    assert_eq!(faulty_line("Error occurred at line: 7\nTry `iptables-restore -h'"), Some(7));
+    assert_eq!(faulty_line("Permission denied"), None);
+}

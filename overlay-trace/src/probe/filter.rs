@@ -1,0 +1,120 @@
+//! Which packets are recorded.
+
+use std::net::IpAddr;
+
+use anyhow::{Result, bail};
+use overlay_trace_common::kernel::Filter;
+
+use crate::sys::netns;
+
+/// The filter as the user gives it; what is not given does not matter. Addresses, ports and protocol are
+/// those of the innermost packet.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct FilterOptions {
+    /// Only packets that pass through this network namespace: name, path, or process id
+    #[arg(long, value_name = "NETNS")]
+    pub netns: Option<String>,
+    /// Only packets that pass through a device of this name
+    #[arg(long, value_name = "DEVICE")]
+    pub device: Option<String>,
+    /// Only this protocol: tcp, udp, icmp, icmpv6, or a number
+    #[arg(long, value_name = "PROTOCOL", value_parser = protocol)]
+    pub protocol: Option<u8>,
+    /// Only from or to this address
+    #[arg(long, value_name = "ADDRESS")]
+    pub address: Option<IpAddr>,
+    /// Only from or to this port
+    #[arg(long, value_name = "PORT")]
+    pub port: Option<u16>,
+}
+
+fn protocol(text: &str) -> Result<u8, String> {
+    match text {
+        "icmp" => Ok(1),
+        "tcp" => Ok(6),
+        "udp" => Ok(17),
+        "icmpv6" => Ok(58),
+        number => number.parse().map_err(|_| "give tcp, udp, icmp, icmpv6, or a number up to 255".to_owned()),
+    }
+}
+
+impl FilterOptions {
+    /// The filter for the kernel side.
+    ///
+    /// # Errors
+    ///
+    /// If the namespace or the device does not exist.
+    pub fn resolve(&self) -> Result<Filter> {
+        let mut filter = Filter {
+            netns: self.netns.as_deref().map(netns::inode).transpose()?.unwrap_or(0),
+            protocol: self.protocol.unwrap_or(0),
+            port: self.port.unwrap_or(0),
+            ..Filter::default()
+        };
+        if let Some(device) = &self.device {
+            if device.is_empty() || device.len() > 15 || !netns::device_exists(device) {
+                bail!("there is no device {device} in any network namespace of this machine: `ip -all netns exec ip link` lists them");
+            }
+            filter.device[..device.len()].copy_from_slice(device.as_bytes());
+        }
+        match self.address {
+            Some(IpAddr::V4(address)) => {
+                filter.address_version = 4;
+                filter.address[..4].copy_from_slice(&address.octets());
+            }
+            Some(IpAddr::V6(address)) => {
+                filter.address_version = 6;
+                filter.address = address.octets();
+            }
+            None => {}
+        }
+        Ok(filter)
+    }
+}
+
+impl std::fmt::Display for FilterOptions {
+    fn fmt(&self, out: &mut std::fmt::Formatter) -> std::fmt::Result {
+        let mut parts = Vec::new();
+        let mut part = |name: &str, value: Option<String>| {
+            if let Some(value) = value {
+                parts.push(format!("{name} {value}"));
+            }
+        };
+        part("netns", self.netns.clone());
+        part("device", self.device.clone());
+        part("protocol", self.protocol.map(|protocol| protocol.to_string()));
+        part("address", self.address.map(|address| address.to_string()));
+        part("port", self.port.map(|port| port.to_string()));
+        out.write_str(&parts.join(", "))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unknown_namespace_or_device_is_named_in_the_error() {
+        let missing = FilterOptions { netns: Some("no-such-ns".into()), ..FilterOptions::default() };
+        assert!(missing.resolve().unwrap_err().to_string().contains("no-such-ns"));
+        let missing = FilterOptions { device: Some("no-such-dev".into()), ..FilterOptions::default() };
+        assert!(missing.resolve().unwrap_err().to_string().contains("no-such-dev"));
+    }
+
+    #[test]
+    fn protocols_have_names_and_numbers() {
+        assert_eq!(protocol("udp"), Ok(17));
+        assert_eq!(protocol("47"), Ok(47));
+        assert!(protocol("300").is_err() && protocol("xyz").is_err());
+    }
+
+    #[test]
+    fn addresses_of_both_families_are_resolved() {
+        let v4 = FilterOptions { address: Some("10.1.2.3".parse().unwrap()), ..FilterOptions::default() };
+        let v4 = v4.resolve().unwrap();
+        assert_eq!((v4.address_version, &v4.address[..5]), (4, &[10, 1, 2, 3, 0][..]));
+        let v6 = FilterOptions { address: Some("fd00::1".parse().unwrap()), ..FilterOptions::default() };
+        let v6 = v6.resolve().unwrap();
+        assert_eq!((v6.address_version, v6.address[0], v6.address[15]), (6, 0xfd, 1));
+    }
+}

@@ -1,0 +1,262 @@
+//! The attach plan: which program goes where on this kernel, and which stages cannot be seen and why.
+
+use std::collections::{BTreeMap, HashSet};
+
+use overlay_trace_common::{
+    record::Outcome,
+    row::*,
+    stage::{Action, Headers, Kind, LevelChange, Point, Probe, Sets, Stage, Target},
+    stage_map::STAGES,
+};
+
+use crate::sys::kernel::{Kernel, Typed};
+
+/// Which probes are attached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum ProbeSet {
+    /// Kernel functions and tracepoints: every stage.
+    Full,
+    /// Queues and layer boundaries only: less than half the cost.
+    Light,
+    /// Tracepoints only: for kernels without kprobes and fentry, or under lockdown.
+    Device,
+}
+
+impl ProbeSet {
+    pub fn name(self) -> &'static str {
+        match self {
+            ProbeSet::Full => "full",
+            ProbeSet::Light => "light",
+            ProbeSet::Device => "device",
+        }
+    }
+
+    fn bits(self) -> Sets {
+        match self {
+            ProbeSet::Full => Sets::FULL,
+            ProbeSet::Light => Sets::LIGHT,
+            ProbeSet::Device => Sets::DEVICE,
+        }
+    }
+}
+
+/// How a probe is attached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum ProbeKind {
+    Fentry,
+    Fexit,
+    Kprobe,
+    TpBtf,
+}
+
+impl ProbeKind {
+    pub fn name(self) -> &'static str {
+        match self {
+            ProbeKind::Fentry => "fentry",
+            ProbeKind::Fexit => "fexit",
+            ProbeKind::Kprobe => "kprobe",
+            ProbeKind::TpBtf => "tp_btf",
+        }
+    }
+}
+
+/// One program to be attached.
+#[derive(Clone, Debug)]
+pub struct Attachment {
+    /// Index into [`STAGES`].
+    pub stage: u8,
+    /// Which of the stage's points.
+    pub point: usize,
+    pub kind: ProbeKind,
+    /// The function or the tracepoint.
+    pub target: &'static str,
+    /// BTF type to attach to, for all kinds but kprobe.
+    pub type_id: u32,
+    pub module: Option<String>,
+    /// The generic program that is copied.
+    pub program: String,
+    pub row: Row,
+}
+
+/// What is attached, and what cannot be seen.
+#[derive(Debug)]
+pub struct Plan {
+    pub set: ProbeSet,
+    /// For each point its alternatives, the best first.
+    pub points: Vec<Vec<Attachment>>,
+    /// Stages of the set that cannot be seen at all, with the reason.
+    pub unseen: BTreeMap<u8, String>,
+}
+
+/// The highest argument position that there is a generic program for, plus 1.
+const POSITIONS: u8 = 4;
+
+/// The functions that the stage map names.
+pub fn wanted_functions() -> HashSet<&'static str> {
+    STAGES
+        .iter()
+        .flat_map(|stage| stage.points)
+        .flat_map(|point| point.probes)
+        .filter_map(|probe| match probe.target {
+            Target::Function(name) => Some(name),
+            _ => None,
+        })
+        .chain([crate::probe::calibrate::FUNCTION])
+        .collect()
+}
+
+impl Plan {
+    /// Makes the plan for a probe set on the running kernel. With `kprobes_only` functions are probed by
+    /// kprobe also where fentry would do.
+    pub fn new(kernel: &Kernel, set: ProbeSet, kprobes_only: bool) -> Plan {
+        let mut plan = Plan { set, points: Vec::new(), unseen: BTreeMap::new() };
+        for (number, stage) in STAGES.iter().enumerate() {
+            if stage.sets.contains(set.bits()) {
+                plan.add_stage(kernel, number as u8, stage, kprobes_only);
+            }
+        }
+        plan
+    }
+
+    fn add_stage(&mut self, kernel: &Kernel, number: u8, stage: &'static Stage, kprobes_only: bool) {
+        let mut missing = Vec::new();
+        let mut seen = stage.points.is_empty();
+        for (index, point) in stage.points.iter().enumerate() {
+            let mut found = Vec::new();
+            for probe in point.probes {
+                match alternatives(kernel, self.set, number, index, stage, point, probe, kprobes_only) {
+                    Ok(attachments) => {
+                        // The rows of link kinds share one program.
+                        seen |= matches!(probe.target, Target::Transmit(_));
+                        found.extend(attachments);
+                    }
+                    Err(reason) => missing.push(reason),
+                }
+            }
+            if !found.is_empty() {
+                seen = true;
+                self.points.push(found);
+            }
+        }
+        if !seen {
+            self.unseen.insert(number, missing.join("; "));
+        }
+    }
+}
+
+/// The ways to attach one probe, the cheapest first.
+#[allow(clippy::too_many_arguments)]
+fn alternatives(
+    kernel: &Kernel,
+    set: ProbeSet,
+    number: u8,
+    index: usize,
+    stage: &Stage,
+    point: &Point,
+    probe: &Probe,
+    kprobes_only: bool,
+) -> Result<Vec<Attachment>, String> {
+    let row = Row(row(number, stage, point, set).0);
+    let attachment = |kind, target, typed: Option<&Typed>, argument: u8, row: Row| Attachment {
+        stage: number,
+        point: index,
+        kind,
+        target,
+        type_id: typed.map_or(0, |typed| typed.id),
+        module: typed.and_then(|typed| typed.module.clone()),
+        program: program(kind, argument, row),
+        row,
+    };
+    match probe.target {
+        Target::Tracepoint(name) => {
+            let typed =
+                kernel.tracepoint(name).ok_or(format!("this kernel has no tracepoint {name}"))?;
+            let argument = typed.skb.unwrap_or(probe.argument);
+            let row = if typed.arguments >= 3 { Row(row.0 | ROW_REASON) } else { row };
+            Ok(vec![attachment(ProbeKind::TpBtf, name, Some(&typed), argument, row)])
+        }
+        Target::Transmit(_) => {
+            // One program serves all link kinds; it is planned with the first of them.
+            if stage.layer == overlay_trace_common::stage::Layer::Driver {
+                let typed = kernel
+                    .tracepoint("net_dev_start_xmit")
+                    .ok_or("this kernel has no tracepoint net_dev_start_xmit".to_owned())?;
+                Ok(vec![attachment(ProbeKind::TpBtf, "net_dev_start_xmit", Some(&typed), 0, row)])
+            } else {
+                Ok(Vec::new())
+            }
+        }
+        Target::Function(_) if set == ProbeSet::Device => {
+            Err("kernel functions are not probed by the device set".to_owned())
+        }
+        Target::Function(name) => {
+            if kernel.symbol(name).is_none() {
+                return Err(format!("this kernel, with the modules it has loaded, has no function {name}"));
+            }
+            let typed = kernel.function(name);
+            let wants_sock = matches!(point.action, Action::Note);
+            let argument = typed
+                .as_ref()
+                .and_then(|typed| if wants_sock { typed.sock } else { typed.skb })
+                .unwrap_or(probe.argument);
+            if argument >= POSITIONS {
+                return Err(format!("{name} has the packet at argument {argument}"));
+            }
+            let indirect = typed.as_ref().is_some_and(|typed| typed.indirect && !wants_sock);
+            let row = if indirect { Row(row.0 | ROW_INDIRECT) } else { row };
+            let mut found = Vec::new();
+            if let (Some(typed), false) = (&typed, kprobes_only) {
+                let kind = if point.action == Action::Copy { ProbeKind::Fexit } else { ProbeKind::Fentry };
+                found.push(attachment(kind, name, Some(typed), argument, row));
+            }
+            if point.action != Action::Copy {
+                found.push(attachment(ProbeKind::Kprobe, name, None, argument, row));
+            }
+            Ok(found)
+        }
+    }
+}
+
+impl Attachment {
+    /// The attachment of the exit, if the point asks for it; only fexit gives the arguments at the exit,
+    /// so a kprobe has none and the stage then ends with the next one's entry.
+    pub fn exit(&self) -> Option<Attachment> {
+        let wanted = self.kind == ProbeKind::Fentry && self.row.has(ROW_EXIT);
+        wanted.then(|| Attachment {
+            kind: ProbeKind::Fexit,
+            program: self.program.replace("typed_", "typed_exit_"),
+            ..self.clone()
+        })
+    }
+}
+
+fn program(kind: ProbeKind, argument: u8, row: Row) -> String {
+    match kind {
+        ProbeKind::TpBtf if row.action() == Action::End as u8 && row.outcome() == Outcome::Dropped as u8 => {
+            "typed_drop".to_owned()
+        }
+        ProbeKind::Kprobe => format!("kprobe_{argument}"),
+        ProbeKind::Fexit => format!("typed_exit_{argument}"),
+        ProbeKind::Fentry | ProbeKind::TpBtf => format!("typed_{argument}"),
+    }
+}
+
+/// Packs what the kernel side must know of a point.
+fn row(number: u8, stage: &Stage, point: &Point, set: ProbeSet) -> Row {
+    let flag = |wanted: bool, flag: u64| if wanted { flag } else { 0 };
+    // Without probes on sockets a packet's way properly begins at its first device.
+    let begins = set == ProbeSet::Device && point.action == Action::Adopt && point.headers == Headers::Out;
+    let action = if begins { Action::Birth } else { point.action };
+    let flags = flag(point.hop, ROW_HOP)
+        | flag(stage.kind == Kind::Wait, ROW_WAIT)
+        | flag(stage.level == LevelChange::Down, ROW_DOWN)
+        | flag(point.exit, ROW_EXIT)
+        | flag(point.first, ROW_FIRST)
+        | flag(point.empty_only, ROW_EMPTY_ONLY)
+        | flag(point.current, ROW_CURRENT)
+        | flag(point.headers != Headers::No, ROW_IDENTIFY)
+        | flag(point.headers == Headers::In, ROW_INGRESS)
+        | flag(point.split || point.action == Action::Copy, ROW_CHILDREN);
+    let outcome = stage.outcome.map_or(0, |outcome| outcome as u8);
+    Row::new(number, action as u8, outcome, flags)
+}

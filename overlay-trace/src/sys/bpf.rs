@@ -1,0 +1,234 @@
+//! The parts of the `bpf` system call that aya 0.14 does not offer: programs for fentry and fexit on
+//! functions of modules (`attach_btf_obj_fd`), and many copies of one program that differ in an
+//! immediate.
+
+use std::{
+    ffi::{CString, c_void},
+    fs::File,
+    io,
+    os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
+};
+
+use aya_obj::generated::{
+    bpf_attach_type, bpf_attr, bpf_btf_info, bpf_cmd, bpf_insn, bpf_prog_info, bpf_prog_type,
+};
+
+/// What a program is loaded as.
+#[derive(Clone, Copy, Debug)]
+pub enum Kind<'a> {
+    Kprobe,
+    /// fentry, fexit or tp_btf: the attach type, the BTF type that it is attached to, and the BTF of the
+    /// module that the type is in, if it is not the kernel's own.
+    Tracing { attach: bpf_attach_type, type_id: u32, module: Option<BorrowedFd<'a>> },
+}
+
+fn zeroed() -> bpf_attr {
+    // SAFETY: bpf_attr is a union of plain integers; all zero is what the kernel wants in unused fields.
+    unsafe { std::mem::zeroed() }
+}
+
+fn call(command: bpf_cmd, attributes: &mut bpf_attr) -> io::Result<i64> {
+    // SAFETY: the pointers in `attributes` outlive the call, which is synchronous.
+    let result = unsafe {
+        libc::syscall(libc::SYS_bpf, command as i64, attributes as *mut bpf_attr, size_of::<bpf_attr>())
+    };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}
+
+fn call_for_fd(command: bpf_cmd, attributes: &mut bpf_attr) -> io::Result<OwnedFd> {
+    let fd = call(command, attributes)?;
+    // SAFETY: the kernel has just given us this descriptor.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
+}
+
+/// Loads a program; see `bpf(2)`, BPF_PROG_LOAD.
+///
+/// # Errors
+///
+/// The kernel's error, with the verifier's last words if it has any.
+pub fn load(name: &str, license: &str, instructions: &[bpf_insn], kind: Kind) -> anyhow::Result<OwnedFd> {
+    match load_with_log(name, license, instructions, kind, &mut []) {
+        Ok(fd) => Ok(fd),
+        Err(first) => {
+            let mut log = vec![0u8; 16 << 20];
+            match load_with_log(name, license, instructions, kind, &mut log) {
+                Ok(fd) => Ok(fd),
+                Err(_) => {
+                    let text = String::from_utf8_lossy(&log);
+                    let text = text.trim_end_matches('\0').trim_end();
+                    tracing::debug!("verifier's log of {name}:\n{text}");
+                    let last: Vec<&str> = text.lines().rev().take(3).collect();
+                    let last: Vec<&str> = last.into_iter().rev().collect();
+                    anyhow::bail!("the kernel refuses the program ({first}): {}", last.join(" | "))
+                }
+            }
+        }
+    }
+}
+
+fn load_with_log(
+    name: &str,
+    license: &str,
+    instructions: &[bpf_insn],
+    kind: Kind,
+    log: &mut [u8],
+) -> io::Result<OwnedFd> {
+    let license = CString::new(license)?;
+    let mut attributes = zeroed();
+    // SAFETY: the union's member for BPF_PROG_LOAD is the only one that is used.
+    let load = unsafe { &mut attributes.__bindgen_anon_3 };
+    load.insns = instructions.as_ptr() as u64;
+    load.insn_cnt = instructions.len() as u32;
+    load.license = license.as_ptr() as u64;
+    for (to, from) in load.prog_name.iter_mut().zip(name.bytes().take(15)) {
+        *to = from as _;
+    }
+    if !log.is_empty() {
+        load.log_buf = log.as_mut_ptr() as u64;
+        load.log_size = log.len() as u32;
+        load.log_level = 1;
+    }
+    match kind {
+        Kind::Kprobe => load.prog_type = bpf_prog_type::BPF_PROG_TYPE_KPROBE as u32,
+        Kind::Tracing { attach, type_id, module } => {
+            load.prog_type = bpf_prog_type::BPF_PROG_TYPE_TRACING as u32;
+            load.expected_attach_type = attach as u32;
+            load.attach_btf_id = type_id;
+            if let Some(module) = module {
+                load.__bindgen_anon_1.attach_btf_obj_fd = module.as_raw_fd() as u32;
+            }
+        }
+    }
+    call_for_fd(bpf_cmd::BPF_PROG_LOAD, &mut attributes)
+}
+
+/// Attaches a tracing program to what it was loaded for; it is detached when the descriptor is closed.
+///
+/// # Errors
+///
+/// The kernel's error.
+pub fn attach_tracing(program: BorrowedFd) -> io::Result<OwnedFd> {
+    let mut attributes = zeroed();
+    // SAFETY: the member for BPF_RAW_TRACEPOINT_OPEN.
+    unsafe { &mut attributes.raw_tracepoint }.prog_fd = program.as_raw_fd() as u32;
+    call_for_fd(bpf_cmd::BPF_RAW_TRACEPOINT_OPEN, &mut attributes)
+}
+
+/// Attaches a kprobe program to the entry of a kernel function, through `perf_event_open(2)`; it is
+/// detached when the descriptor is closed.
+///
+/// # Errors
+///
+/// The kernel's error.
+pub fn attach_kprobe(program: BorrowedFd, function: &str) -> io::Result<OwnedFd> {
+    const PMU: &str = "/sys/bus/event_source/devices/kprobe/type";
+    const PERF_EVENT_IOC_SET_BPF: u64 = 0x4004_2408;
+    const PERF_EVENT_IOC_ENABLE: u64 = 0x2400;
+    const PERF_FLAG_FD_CLOEXEC: i64 = 8;
+    let pmu: u32 = std::fs::read_to_string(PMU)?
+        .trim()
+        .parse()
+        .map_err(|_| io::Error::other(format!("{PMU} does not hold a number")))?;
+    let function = CString::new(function)?;
+    let mut attributes: aya_obj::generated::perf_event_attr =
+        // SAFETY: plain integers.
+        unsafe { std::mem::zeroed() };
+    attributes.size = size_of_val(&attributes) as u32;
+    attributes.type_ = pmu;
+    attributes.__bindgen_anon_3.config1 = function.as_ptr() as u64;
+    // SAFETY: the pointers outlive the calls.
+    unsafe {
+        let fd = libc::syscall(
+            libc::SYS_perf_event_open,
+            &raw mut attributes as *mut c_void,
+            -1,
+            0,
+            -1,
+            PERF_FLAG_FD_CLOEXEC,
+        );
+        if fd < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        let event = OwnedFd::from_raw_fd(fd as i32);
+        if libc::ioctl(event.as_raw_fd(), PERF_EVENT_IOC_SET_BPF, program.as_raw_fd()) < 0
+            || libc::ioctl(event.as_raw_fd(), PERF_EVENT_IOC_ENABLE, 0) < 0
+        {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(event)
+    }
+}
+
+/// How often the kernel skipped the program because it was already running on the CPU (kept from 5.12
+/// on, for kprobes from 6.7 on).
+///
+/// # Errors
+///
+/// The kernel's error.
+pub fn recursion_misses(program: BorrowedFd) -> io::Result<u64> {
+    // SAFETY: plain integers.
+    let mut info: bpf_prog_info = unsafe { std::mem::zeroed() };
+    object_info(program, &mut info)?;
+    Ok(info.recursion_misses)
+}
+
+fn object_info<T>(object: BorrowedFd, info: &mut T) -> io::Result<()> {
+    let mut attributes = zeroed();
+    // SAFETY: the member for BPF_OBJ_GET_INFO_BY_FD.
+    let request = unsafe { &mut attributes.info };
+    request.bpf_fd = object.as_raw_fd() as u32;
+    request.info_len = size_of::<T>() as u32;
+    request.info = info as *mut T as u64;
+    call(bpf_cmd::BPF_OBJ_GET_INFO_BY_FD, &mut attributes).map(drop)
+}
+
+/// The BTF of each loaded module: its name and a descriptor.
+///
+/// # Errors
+///
+/// The kernel's error.
+pub fn module_btfs() -> io::Result<Vec<(String, OwnedFd)>> {
+    let mut found = Vec::new();
+    let mut id = 0;
+    loop {
+        let mut attributes = zeroed();
+        // SAFETY: the member for BPF_BTF_GET_NEXT_ID.
+        unsafe { &mut attributes.__bindgen_anon_6.__bindgen_anon_1 }.start_id = id;
+        match call(bpf_cmd::BPF_BTF_GET_NEXT_ID, &mut attributes) {
+            Ok(_) => {}
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => return Ok(found),
+            Err(error) => return Err(error),
+        }
+        // SAFETY: as above; the kernel has filled it in.
+        id = unsafe { attributes.__bindgen_anon_6.next_id };
+        let Ok(fd) = btf_by_id(id) else { continue };
+        if let Some(name) = kernel_btf_name(&fd) {
+            found.push((name, fd));
+        }
+    }
+}
+
+fn btf_by_id(id: u32) -> io::Result<OwnedFd> {
+    let mut attributes = zeroed();
+    // SAFETY: the member for BPF_BTF_GET_FD_BY_ID.
+    unsafe { &mut attributes.__bindgen_anon_6.__bindgen_anon_1 }.btf_id = id;
+    call_for_fd(bpf_cmd::BPF_BTF_GET_FD_BY_ID, &mut attributes)
+}
+
+/// The name of a BTF if it is the kernel's or a module's.
+fn kernel_btf_name(fd: &OwnedFd) -> Option<String> {
+    use std::os::fd::AsFd;
+    let mut name = [0u8; 64];
+    // SAFETY: plain integers.
+    let mut info: bpf_btf_info = unsafe { std::mem::zeroed() };
+    info.name = name.as_mut_ptr() as u64;
+    info.name_len = name.len() as u32;
+    object_info(fd.as_fd(), &mut info).ok()?;
+    let end = name.iter().position(|byte| *byte == 0)?;
+    (info.kernel_btf != 0).then(|| String::from_utf8_lossy(&name[..end]).into_owned())
+}
+
+/// Whether the file system has what reading tracepoints needs.
+pub fn has_vmlinux_btf() -> bool {
+    File::open("/sys/kernel/btf/vmlinux").is_ok()
+}

@@ -1,0 +1,61 @@
+//! The client of bulk traffic: as many bytes as N connections take.
+
+use std::io::Write;
+use std::net::{Shutdown, SocketAddr};
+use std::thread;
+
+use anyhow::{Context, Result, anyhow};
+
+use super::wire::{self, Hello, Trailer};
+use super::{Spec, Stop, TrafficReport, clock, tcp};
+
+/// How much is handed to the kernel at once, bytes.
+const CHUNK: usize = 128 << 10;
+
+struct Stream {
+    from: SocketAddr,
+    bytes: u64,
+    end_ns: u64,
+    retransmits: u64,
+}
+
+pub fn run(spec: &Spec, to: SocketAddr, stop: &Stop) -> Result<TrafficReport> {
+    let start_ns = clock::now_ns();
+    let deadline_ns = start_ns + spec.duration.as_nanos() as u64;
+    let streams = thread::scope(|scope| {
+        let threads: Vec<_> =
+            (0..spec.connections).map(|_| scope.spawn(|| send(to, deadline_ns, stop))).collect();
+        threads
+            .into_iter()
+            .map(|thread| thread.join().map_err(|_| anyhow!("A sending thread failed."))?)
+            .collect::<Result<Vec<Stream>>>()
+    })?;
+    let from = streams[0].from.to_string();
+    let bytes = streams.iter().map(|stream| stream.bytes).sum();
+    let end_ns = streams.iter().map(|stream| stream.end_ns).max().unwrap_or(start_ns);
+    let mut report =
+        TrafficReport::begin(spec, from, to.to_string(), start_ns).timed(bytes, end_ns - start_ns);
+    report.retransmits = Some(streams.iter().map(|stream| stream.retransmits).sum());
+    Ok(report)
+}
+
+/// Sends until the deadline; the bytes count when the server has them.
+fn send(to: SocketAddr, deadline_ns: u64, stop: &Stop) -> Result<Stream> {
+    let mut reader = wire::connect(to, &Hello::Bulk)?;
+    let chunk = vec![b'b'; CHUNK];
+    while clock::now_ns() < deadline_ns && !stop.is_set() {
+        reader
+            .get_mut()
+            .write_all(&chunk)
+            .context("The connection broke, or the server read nothing for 5 seconds.")?;
+    }
+    reader.get_ref().shutdown(Shutdown::Write)?;
+    let trailer: Trailer =
+        wire::receive_line(&mut reader).context("The server did not say what it received.")?;
+    Ok(Stream {
+        from: reader.get_ref().local_addr()?,
+        bytes: trailer.bytes,
+        end_ns: clock::now_ns(),
+        retransmits: tcp::retransmits(reader.get_ref()),
+    })
+}

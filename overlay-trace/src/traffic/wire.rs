@@ -1,0 +1,128 @@
+//! What client and server say to each other: one line of JSON each way on a TCP connection, and a header
+//! of 24 bytes at the beginning of each datagram.
+
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use bytes::{Buf, BufMut};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+/// The length of [`Header`] on the wire, bytes: the smallest datagram.
+pub const HEADER: usize = 24;
+/// The largest payload of a datagram, bytes.
+pub const MAX_DATAGRAM: usize = 65_000;
+/// The largest request or answer over TCP, bytes.
+pub const MAX_TCP_MESSAGE: usize = 16 << 20;
+
+/// The longest line, bytes: what is longer is not from one of us.
+const MAX_LINE: u64 = 4096;
+/// How long to wait for a connection and for the other side's line.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// A client's first line: what it is going to do.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "traffic", rename_all = "kebab-case")]
+pub enum Hello {
+    /// Requests on this connection; each is answered by `answer` bytes. After the client has closed its
+    /// side, the server sends a [`Trailer`].
+    TcpRr { request: u32, answer: u32 },
+    /// Datagrams with this session's number; each is answered by `answer` bytes while this connection
+    /// lasts.
+    UdpRr { session: u64, answer: u32 },
+    /// Datagrams with this session's number, unanswered; after the client's [`End`] the server says what
+    /// arrived.
+    Stream { session: u64 },
+    /// Bytes on this connection until the client closes its side; then the server says how many it got.
+    Bulk,
+}
+
+/// The server's first line.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Welcome {
+    Ready,
+    /// Why not, in a sentence.
+    Refused(String),
+}
+
+/// The client has sent this many packets of its stream.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct End {
+    pub sent: u64,
+}
+
+/// The server's last line on a connection of requests or bulk.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct Trailer {
+    /// Bytes received.
+    pub bytes: u64,
+    /// Segments that the server's side sent again.
+    pub retransmits: u64,
+}
+
+/// The beginning of each datagram, both ways.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Header {
+    pub session: u64,
+    /// From 0.
+    pub number: u64,
+    /// For requests when they were due, for streams when the packet was sent: the client's
+    /// CLOCK_MONOTONIC, ns.
+    pub time_ns: u64,
+}
+
+impl Header {
+    /// Writes the header to the beginning of a datagram, which must have room for it.
+    pub fn write(&self, mut datagram: &mut [u8]) {
+        datagram.put_u64(self.session);
+        datagram.put_u64(self.number);
+        datagram.put_u64(self.time_ns);
+    }
+
+    /// Reads the header; `None` when the datagram is too short.
+    pub fn read(mut datagram: &[u8]) -> Option<Header> {
+        (datagram.len() >= HEADER).then(|| Header {
+            session: datagram.get_u64(),
+            number: datagram.get_u64(),
+            time_ns: datagram.get_u64(),
+        })
+    }
+}
+
+/// A number for a session, not to be guessed by others.
+pub fn random() -> u64 {
+    RandomState::new().build_hasher().finish()
+}
+
+/// A connection to the server, which is ready for what was announced.
+pub fn connect(to: SocketAddr, hello: &Hello) -> Result<BufReader<TcpStream>> {
+    let stream = TcpStream::connect_timeout(&to, PATIENCE)
+        .with_context(|| format!("No answer from {to}: is `overlay-trace traffic serve` running there?"))?;
+    stream.set_nodelay(true)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_write_timeout(Some(PATIENCE))?;
+    let mut reader = BufReader::new(stream);
+    send_line(reader.get_mut(), hello)?;
+    match receive_line(&mut reader).with_context(|| format!("{to} is no overlay-trace traffic server."))? {
+        Welcome::Ready => Ok(reader),
+        Welcome::Refused(why) => bail!("{to} refuses: {why}"),
+    }
+}
+
+/// Writes a line.
+pub fn send_line(stream: &mut impl Write, line: &impl Serialize) -> Result<()> {
+    let mut text = serde_json::to_vec(line)?;
+    text.push(b'\n');
+    stream.write_all(&text).context("The other side closed the connection.")
+}
+
+/// Reads a line of bounded length.
+pub fn receive_line<T: DeserializeOwned>(stream: &mut impl BufRead) -> Result<T> {
+    let mut line = Vec::new();
+    stream.take(MAX_LINE).read_until(b'\n', &mut line).context("The other side sent nothing.")?;
+    serde_json::from_slice(&line).context("The other side sent something else than expected.")
+}

@@ -1,0 +1,146 @@
+//! This machine: its folders, its programs, and how to run them.
+
+use std::{
+    env,
+    ffi::OsStr,
+    fs, io,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use anyhow::{Context, Result, bail};
+
+/// The root folder of the workspace.
+pub fn workspace() -> PathBuf {
+    let xtask = Path::new(env!("CARGO_MANIFEST_DIR"));
+    xtask.parent().unwrap_or(xtask).to_path_buf()
+}
+
+/// The folder in which everything that is built or downloaded once is kept:
+/// `$XDG_CACHE_HOME/overlay-trace`, by default `~/.cache/overlay-trace`.
+///
+/// # Errors
+///
+/// Neither `XDG_CACHE_HOME` nor `HOME` is set.
+pub fn cache() -> Result<PathBuf> {
+    let base = match env::var_os("XDG_CACHE_HOME").filter(|value| !value.is_empty()) {
+        Some(base) => PathBuf::from(base),
+        None => match env::var_os("HOME").filter(|value| !value.is_empty()) {
+            Some(home) => PathBuf::from(home).join(".cache"),
+            None => bail!("there is no place for downloads: set HOME or XDG_CACHE_HOME"),
+        },
+    };
+    Ok(base.join("overlay-trace"))
+}
+
+/// Tells a person what is being done.
+pub fn progress(what: &str) {
+    eprintln!("xtask: {what}");
+}
+
+/// True when this process may install packages and use namespaces.
+pub fn is_root() -> bool {
+    let uid = Command::new("id").arg("-u").output();
+    uid.is_ok_and(|output| output.stdout.trim_ascii() == b"0")
+}
+
+/// The full path of a program, looked for in PATH and in the folders of the administrator's programs.
+pub fn find_program(name: &str) -> Option<PathBuf> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    env::split_paths(&path)
+        .chain(["/usr/local/sbin", "/usr/sbin", "/sbin"].map(PathBuf::from))
+        .map(|folder| folder.join(name))
+        .find(|candidate| candidate.is_file())
+}
+
+/// A command without the variables by which `cargo run` would choose its child's tool chain for it.
+pub fn command(program: impl AsRef<OsStr>) -> Command {
+    let mut command = Command::new(program);
+    for (name, _) in env::vars_os() {
+        let text = name.to_string_lossy();
+        if text.starts_with("CARGO") && text != "CARGO_HOME" && text != "CARGO_TARGET_DIR"
+            || text.starts_with("RUSTUP_TOOLCHAIN")
+            || matches!(
+                &*text,
+                "RUSTC" | "RUSTDOC" | "RUSTFLAGS" | "RUST_RECURSION_COUNT" | "LD_LIBRARY_PATH"
+            )
+        {
+            command.env_remove(name);
+        }
+    }
+    command
+}
+
+/// The command as a person would type it.
+pub fn shown(command: &Command) -> String {
+    let words = std::iter::once(command.get_program()).chain(command.get_args());
+    words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
+}
+
+/// Runs a command with this process's own input and output.
+///
+/// # Errors
+///
+/// It cannot be started, or it fails.
+pub fn run(command: &mut Command) -> Result<()> {
+    let status = command.status().with_context(|| format!("cannot start `{}`", shown(command)))?;
+    if !status.success() {
+        bail!("`{}` failed ({status})", shown(command));
+    }
+    Ok(())
+}
+
+/// Runs a command and gives what it wrote to its standard output, without the final line break.
+///
+/// # Errors
+///
+/// It cannot be started, or it fails; its error output is part of the message.
+pub fn output(command: &mut Command) -> Result<String> {
+    let output = command
+        .stdin(Stdio::null())
+        .output()
+        .with_context(|| format!("cannot start `{}`", shown(command)))?;
+    if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stderr);
+        bail!("`{}` failed ({}): {}", shown(command), output.status, said.trim());
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).trim_end().to_owned())
+}
+
+/// Copies a file unless the target has the same content already, so that nothing that depends on the
+/// target is built again without need. True when it was written.
+///
+/// # Errors
+///
+/// The source cannot be read or the target cannot be written.
+pub fn copy_if_changed(source: &Path, target: &Path) -> Result<bool> {
+    let content = fs::read(source).with_context(|| format!("cannot read {}", source.display()))?;
+    write_if_changed(target, &content)
+}
+
+/// Writes a file, in one step, unless it has this content already. True when it was written.
+///
+/// # Errors
+///
+/// The file cannot be read or written.
+pub fn write_if_changed(target: &Path, content: &[u8]) -> Result<bool> {
+    match fs::read(target) {
+        Ok(old) if old == content => return Ok(false),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            return Err(error).with_context(|| format!("cannot read {}", target.display()));
+        }
+        _ => {}
+    }
+    let folder = target.parent().context("a file needs a folder")?;
+    let write = || -> io::Result<()> {
+        fs::create_dir_all(folder)?;
+        let readable = fs::Permissions::from_mode(0o644);
+        let mut file = tempfile::Builder::new().permissions(readable).tempfile_in(folder)?;
+        io::Write::write_all(&mut file, content)?;
+        file.persist(target)?;
+        Ok(())
+    };
+    write().with_context(|| format!("cannot write {}", target.display()))?;
+    Ok(true)
+}

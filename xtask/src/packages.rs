@@ -1,0 +1,115 @@
+//! Everything that is taken from the distribution, in one place: which program, from which package, and why.
+
+use std::{path::Path, process::Command};
+
+use anyhow::{Context, Result, bail};
+
+use crate::host;
+
+/// Something of the distribution's that a command needs.
+pub struct Package {
+    /// What must be there: a program's name, or the full path of a file.
+    provides: &'static str,
+    /// Debian's package that brings it.
+    package: &'static str,
+    /// What it is needed for.
+    why: &'static str,
+}
+
+const fn package(provides: &'static str, package: &'static str, why: &'static str) -> Package {
+    Package { provides, package, why }
+}
+
+/// A Rust compiler with its sources, for the kernel programs.
+pub const EBPF_COMPILER: &[Package] = &[
+    package("/usr/bin/rustc", "rustc-web", "compiles the kernel programs"),
+    package("/usr/bin/cargo", "cargo-web", "builds the kernel programs"),
+    package(
+        "/usr/lib/rustlib/src/rust/library/core/src/lib.rs",
+        "rust-web-src",
+        "is the source of the core library for the kernel programs",
+    ),
+];
+
+/// What fetches and unpacks a kernel.
+pub const KERNEL_DOWNLOAD: &[Package] = &[
+    package("apt-get", "apt", "downloads kernels"),
+    package("dpkg-deb", "dpkg", "unpacks kernels"),
+    package("/usr/share/keyrings/debian-archive-keyring.gpg", "debian-archive-keyring", "verifies kernels"),
+    package("depmod", "kmod", "indexes a kernel's modules"),
+];
+
+/// What boots a virtual machine, and what its guest runs with: it sees this machine's programs.
+pub const VIRTUAL_MACHINE: &[Package] = &[
+    package("qemu-system-x86_64", "qemu-system-x86", "boots virtual machines"),
+    package("busybox", "busybox-static", "is the virtual machines' first program"),
+    package("cpio", "cpio", "packs their first file system"),
+    package("xz", "xz-utils", "unpacks their modules"),
+    package("setpriv", "util-linux", "ends them together with their parent"),
+    package("modprobe", "kmod", "loads modules in them"),
+    package("ip", "iproute2", "sets up their network devices"),
+    package("tc", "iproute2", "sets up their queues"),
+    package("iptables-legacy", "iptables", "sets up their firewall"),
+    package("nft", "nftables", "sets up their firewall"),
+    package("ethtool", "ethtool", "sets up their devices' offloads"),
+];
+
+impl Package {
+    fn is_there(&self) -> bool {
+        if self.provides.starts_with('/') {
+            Path::new(self.provides).exists()
+        } else {
+            host::find_program(self.provides).is_some()
+        }
+    }
+}
+
+/// True when this process may install packages.
+pub fn can_install() -> bool {
+    host::is_root() && host::find_program("apt-get").is_some()
+}
+
+/// Makes sure that all of these are there; what is missing is installed if this process may do that.
+///
+/// # Errors
+///
+/// Something is missing and could not be installed; the message names the packages and what they are for.
+pub fn require(wanted: &[Package]) -> Result<()> {
+    let missing: Vec<&Package> = wanted.iter().filter(|package| !package.is_there()).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let reasons: Vec<String> =
+        missing.iter().map(|item| format!("{} ({})", item.package, item.why)).collect();
+    let mut names: Vec<&str> = missing.iter().map(|item| item.package).collect();
+    names.dedup();
+    if !can_install() {
+        bail!("missing: {}; as root: apt-get install {}", reasons.join(", "), names.join(" "));
+    }
+    host::progress(&format!("installing {}", reasons.join(", ")));
+    install(&names).with_context(|| format!("cannot install {}", names.join(" ")))?;
+    if let Some(item) = missing.iter().find(|item| !item.is_there()) {
+        bail!("the package {} was installed, but {} is still missing", item.package, item.provides);
+    }
+    Ok(())
+}
+
+/// Reads the package lists of this machine's sources.
+///
+/// # Errors
+///
+/// They cannot be read.
+pub fn update() -> Result<()> {
+    host::output(apt_get().arg("update")).map(drop)
+}
+
+fn install(names: &[&str]) -> Result<()> {
+    update()?;
+    host::output(apt_get().args(["install", "--yes", "--no-install-recommends"]).args(names)).map(drop)
+}
+
+fn apt_get() -> Command {
+    let mut command = Command::new("apt-get");
+    command.env("DEBIAN_FRONTEND", "noninteractive").arg("-q");
+    command
+}

@@ -1,0 +1,169 @@
+//! `cargo xtask vm`: runs a command under another kernel, in a virtual machine that sees this machine's files.
+
+mod initramfs;
+pub mod kernel;
+mod qemu;
+
+use std::{
+    env,
+    ffi::OsString,
+    fs,
+    os::unix::process::ExitStatusExt,
+    path::PathBuf,
+    process::{ExitCode, ExitStatus},
+    time::Duration,
+};
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+
+use self::qemu::{Accelerator, Boot, End};
+use crate::{host, packages};
+
+/// The time that a command gets if nothing else was said, in seconds.
+const DEFAULT_TIMEOUT: u64 = 900;
+
+/// The virtual machine that a command is to run in.
+#[derive(Args, Clone)]
+pub struct VmOptions {
+    /// Version of the kernel: 5.10, 6.1, 6.12, 7.2
+    pub kernel: String,
+    /// Let one guest nanosecond be one guest instruction, so that times repeat exactly (one processor)
+    #[arg(long)]
+    pub icount: bool,
+    /// Number of processors
+    #[arg(long, default_value_t = 2, conflicts_with = "icount")]
+    pub cpus: u32,
+    /// Memory, with a unit of qemu's
+    #[arg(long, default_value = "3G")]
+    pub memory: String,
+    /// Seconds after which the machine is stopped [default: 900; none for a shell]
+    #[arg(long)]
+    pub timeout: Option<u64>,
+    /// A folder that the command can write to, at the same path as here; other changes are lost in the end
+    #[arg(long)]
+    pub share: Option<PathBuf>,
+}
+
+impl VmOptions {
+    fn processors(&self) -> u32 {
+        if self.icount { 1 } else { self.cpus }
+    }
+
+    fn time_limit(&self, interactive: bool) -> Option<Duration> {
+        let seconds = self.timeout.or((!interactive).then_some(DEFAULT_TIMEOUT));
+        seconds.map(Duration::from_secs)
+    }
+}
+
+/// What became of a command in a virtual machine.
+pub struct Finished {
+    /// The command's exit status.
+    pub status: ExitStatus,
+    /// What it wrote to its standard output, which was also passed on as it came.
+    pub output: String,
+}
+
+/// `cargo xtask vm KERNEL [-- COMMAND...]`
+#[derive(Args)]
+pub struct Vm {
+    #[command(flatten)]
+    options: VmOptions,
+    /// What to run there, in the current folder; a shell if nothing is named
+    #[arg(last = true)]
+    command: Vec<OsString>,
+}
+
+impl Vm {
+    /// Runs the command and ends as it does.
+    ///
+    /// # Errors
+    ///
+    /// See [`run`].
+    pub fn run(&self) -> Result<ExitCode> {
+        let status = run(&self.options, &self.command)?.status;
+        Ok(ExitCode::from(u8::try_from(status.code().unwrap_or(1)).unwrap_or(1)))
+    }
+}
+
+/// Runs a command in the current folder under another kernel, with this machine's files (which it cannot
+/// change, except in [`VmOptions::share`]), and passes its output on. Without a command: a shell.
+///
+/// # Errors
+///
+/// The kernel or a program cannot be had, or the machine does not start, or stops before the command has ended.
+pub fn run(options: &VmOptions, command: &[OsString]) -> Result<Finished> {
+    if env::consts::ARCH != "x86_64" {
+        bail!("the virtual machines need an x86-64 machine: they run its own programs");
+    }
+    packages::require(packages::VIRTUAL_MACHINE)?;
+    let mut options = options.clone();
+    if let Some(share) = &mut options.share {
+        fs::create_dir_all(&*share).with_context(|| format!("cannot create {}", share.display()))?;
+        *share = share.canonicalize().with_context(|| format!("cannot find {}", share.display()))?;
+    }
+    let kernel = kernel::get(&options.kernel)?;
+    let mut accelerator = Accelerator::choose(&options);
+    loop {
+        let control = tempfile::tempdir().context("cannot create a folder for the virtual machine")?;
+        let control = control.path();
+        fs::write(control.join("init"), include_str!("init.sh"))?;
+        host::output(host::command("chmod").arg("755").arg(control.join("init")))?;
+        fs::write(control.join("settings.sh"), settings(&options, &kernel)?)?;
+        if !command.is_empty() {
+            fs::write(control.join("command.sh"), command_script(command)?)?;
+        }
+        let initramfs = initramfs::build(&kernel, control)?;
+        let image = kernel.image();
+        let interactive = command.is_empty();
+        let boot = Boot { options: &options, image: &image, initramfs: &initramfs, control, interactive };
+        match boot.run(accelerator)? {
+            End::Finished { status, output } => {
+                let output = String::from_utf8_lossy(&output).into_owned();
+                return Ok(Finished { status: ExitStatus::from_raw(status << 8), output });
+            }
+            End::Hangs => {
+                host::progress("the kernel does not start under KVM here; emulating the processor instead");
+                accelerator = Accelerator::Emulated;
+            }
+        }
+    }
+}
+
+/// What the guest's first process must know, as assignments of the shell.
+fn settings(options: &VmOptions, kernel: &kernel::Kernel) -> Result<String> {
+    let variable = |name: &str, fallback: &str| env::var(name).unwrap_or_else(|_| fallback.to_owned());
+    let size = host::output(host::command("stty").args(["size", "--file=/dev/tty"])).unwrap_or_default();
+    let (rows, columns) = size.split_once(' ').unwrap_or(("24", "80"));
+    let values = [
+        ("NAME", format!("linux-{}", options.kernel.replace('.', "-"))),
+        ("DIRECTORY", env::current_dir().context("there is no current folder")?.display().to_string()),
+        ("MODULES", kernel.all_modules().display().to_string()),
+        ("SHARE", options.share.as_ref().map(|share| share.display().to_string()).unwrap_or_default()),
+        ("PATH", variable("PATH", "/usr/bin:/bin") + ":/usr/local/sbin:/usr/sbin:/sbin"),
+        ("HOME", variable("HOME", "/root")),
+        ("TERM", variable("TERM", "linux")),
+        ("SHELL", variable("SHELL", "/bin/sh")),
+        ("ROWS", rows.to_owned()),
+        ("COLUMNS", columns.to_owned()),
+    ];
+    values.iter().map(|(name, value)| Ok(format!("{name}={}\n", shlex::try_quote(value)?))).collect()
+}
+
+fn command_script(command: &[OsString]) -> Result<String> {
+    let words: Option<Vec<&str>> = command.iter().map(|word| word.to_str()).collect();
+    let words = words.context("the command must be valid UTF-8")?;
+    Ok(format!("cd \"$DIRECTORY\" || exit 127\nexec {}\n", shlex::try_join(words)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_keeps_its_words() -> Result<()> {
+        let script = command_script(&["sh".into(), "-c".into(), "echo 'a b' $HOME".into()])?;
+        assert_eq!(script.lines().last(), Some("exec sh -c \"echo 'a b' \\$HOME\""));
+        Ok(())
+    }
+}

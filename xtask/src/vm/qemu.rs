@@ -1,0 +1,242 @@
+//! A run of qemu: its command line, its output, its end.
+
+use std::{
+    fs,
+    io::{self, Read, Write},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::{
+        Once,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail};
+
+use super::VmOptions;
+use crate::host;
+
+/// A guest under KVM that has not come this far after this time hangs.
+const KVM_START_LIMIT: Duration = Duration::from_secs(30);
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
+/// Lines of the guest's console that an error shows.
+const CONSOLE_LINES: usize = 25;
+
+static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+
+/// The guest's processor.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Accelerator {
+    /// The machine's own processor.
+    Kvm,
+    /// Emulation in ordinary time.
+    Emulated,
+    /// Emulation in which one guest nanosecond is one guest instruction.
+    InstructionClock,
+}
+
+impl Accelerator {
+    /// The fastest that the options allow and that this machine seems to have.
+    pub fn choose(options: &VmOptions) -> Self {
+        // Guests need matching support to run on kvm_pvm; a distribution's kernel hangs there.
+        let usable = fs::OpenOptions::new().read(true).write(true).open("/dev/kvm").is_ok()
+            && !Path::new("/sys/module/kvm_pvm").exists();
+        match (options.icount, usable) {
+            (true, _) => Self::InstructionClock,
+            (false, true) => Self::Kvm,
+            (false, false) => Self::Emulated,
+        }
+    }
+
+    fn arguments(self) -> &'static [&'static str] {
+        match self {
+            Self::Kvm => &["-accel", "kvm", "-cpu", "host"],
+            Self::Emulated => &["-accel", "tcg,thread=multi", "-cpu", "max"],
+            Self::InstructionClock => &["-accel", "tcg", "-icount", "shift=0,sleep=off", "-cpu", "max"],
+        }
+    }
+}
+
+/// What a guest is started with.
+pub struct Boot<'a> {
+    pub options: &'a VmOptions,
+    pub image: &'a Path,
+    pub initramfs: &'a Path,
+    /// The folder through which host and guest talk.
+    pub control: &'a Path,
+    /// The guest's console is this process's terminal.
+    pub interactive: bool,
+}
+
+/// How a guest ended.
+pub enum End {
+    /// The command ended with this status; this is what it wrote to its standard output.
+    Finished { status: i32, output: Vec<u8> },
+    /// Under KVM, it did not start.
+    Hangs,
+}
+
+impl Boot<'_> {
+    /// Runs the guest to its end.
+    ///
+    /// # Errors
+    ///
+    /// The guest cannot be started, takes too long, is interrupted, or stops before its command has ended.
+    pub fn run(&self, accelerator: Accelerator) -> Result<End> {
+        catch_signals();
+        let mut child = self.command(accelerator).spawn().context("cannot start qemu-system-x86_64")?;
+        let output = child.stdout.take().map(|pipe| copy(pipe, io::stdout(), true));
+        let errors = child.stderr.take().map(|pipe| copy(pipe, io::stderr(), false));
+        let hangs = self.wait(&mut child, accelerator);
+        let output = output.map(join).unwrap_or_default();
+        errors.map(join);
+        if hangs? {
+            return Ok(End::Hangs);
+        }
+        let status = fs::read_to_string(self.control.join("status")).unwrap_or_default();
+        match status.trim().parse() {
+            Ok(status) => Ok(End::Finished { status, output }),
+            Err(_) => bail!("the guest stopped before its command had ended{}", self.console()),
+        }
+    }
+
+    fn command(&self, accelerator: Accelerator) -> Command {
+        let options = self.options;
+        // Should this process be killed, the guest goes with it.
+        let mut qemu = Command::new("setpriv");
+        qemu.args([
+            "--pdeathsig",
+            "KILL",
+            "qemu-system-x86_64",
+            "-nodefaults",
+            "-no-user-config",
+            "-no-reboot",
+        ])
+        .args(["-display", "none", "-nic", "none"])
+        .args(accelerator.arguments())
+        .args(["-smp", &options.processors().to_string(), "-m", &options.memory])
+        .arg("-kernel")
+        .arg(self.image)
+        .arg("-initrd")
+        .arg(self.initramfs)
+        .args([
+            "-append",
+            "console=ttyS0 quiet loglevel=3 panic=-1 oops=panic mitigations=off audit=0 apparmor=0 tsc=reliable",
+        ])
+        .args(share("root", Path::new("/"), true))
+        .args(share("control", self.control, false))
+        .args(options.share.iter().flat_map(|folder| share("share", folder, false)));
+        if self.interactive {
+            qemu.args(["-chardev", "stdio,id=console,mux=on,signal=off", "-serial", "chardev:console"]);
+            return qemu;
+        }
+        qemu.args(["-serial", &format!("file:{}", self.console_log().display())])
+            .args([
+                "-chardev",
+                "file,id=output,path=/dev/stdout,append=on",
+                "-chardev",
+                "file,id=errors,path=/dev/stderr,append=on",
+            ])
+            .args(["-device", "virtio-serial-pci"])
+            .args([
+                "-device",
+                "virtserialport,nr=1,chardev=output",
+                "-device",
+                "virtserialport,nr=2,chardev=errors",
+            ])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        qemu
+    }
+
+    /// Waits for the guest's end; true when it hung under KVM.
+    fn wait(&self, child: &mut Child, accelerator: Accelerator) -> Result<bool> {
+        let start = Instant::now();
+        let limit = self.options.time_limit(self.interactive);
+        loop {
+            if child.try_wait().context("cannot wait for qemu")?.is_some() {
+                return Ok(false);
+            }
+            let started = || self.control.join("started").exists();
+            let verdict = if INTERRUPTED.load(Ordering::Relaxed) {
+                Err(anyhow::anyhow!("interrupted"))
+            } else if limit.is_some_and(|limit| start.elapsed() > limit) {
+                let seconds = limit.unwrap_or_default().as_secs();
+                Err(anyhow::anyhow!("the guest was stopped after {seconds} s (--timeout){}", self.console()))
+            } else if accelerator == Accelerator::Kvm && start.elapsed() > KVM_START_LIMIT && !started() {
+                Ok(true)
+            } else {
+                thread::sleep(POLL_INTERVAL);
+                continue;
+            };
+            // It may have ended by itself in the meantime.
+            let _ = child.kill();
+            child.wait().context("cannot wait for qemu")?;
+            return verdict;
+        }
+    }
+
+    fn console_log(&self) -> PathBuf {
+        self.control.join("console.log")
+    }
+
+    /// The last lines of the guest's console, for an error message.
+    fn console(&self) -> String {
+        let text = fs::read(self.console_log()).unwrap_or_default();
+        let text = String::from_utf8_lossy(&text);
+        let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
+        match lines.as_slice() {
+            [] => "; it left nothing on its console".to_owned(),
+            lines => {
+                let last = &lines[lines.len().saturating_sub(CONSOLE_LINES)..];
+                format!("; the last lines of its console:\n    {}", last.join("\n    "))
+            }
+        }
+    }
+}
+
+fn share(tag: &str, folder: &Path, read_only: bool) -> [String; 2] {
+    let access = if read_only { "on" } else { "off" };
+    // A comma would end the path's option; qemu wants it doubled.
+    let path = folder.display().to_string().replace(',', ",,");
+    let rest = "security_model=none,multidevs=remap";
+    ["-virtfs".to_owned(), format!("local,path={path},mount_tag={tag},readonly={access},{rest}")]
+}
+
+/// Passes on what a pipe brings as it comes; gives all of it in the end if it is to be kept.
+fn copy(
+    mut pipe: impl Read + Send + 'static,
+    mut to: impl Write + Send + 'static,
+    keep: bool,
+) -> JoinHandle<Vec<u8>> {
+    thread::spawn(move || {
+        let (mut kept, mut part) = (Vec::new(), [0; 8192]);
+        while let Ok(length @ 1..) = pipe.read(&mut part) {
+            // Nobody may be reading any more; the guest's command goes on all the same.
+            let _ = to.write_all(&part[..length]).and_then(|()| to.flush());
+            if keep {
+                kept.extend_from_slice(&part[..length]);
+            }
+        }
+        kept
+    })
+}
+
+fn join(thread: JoinHandle<Vec<u8>>) -> Vec<u8> {
+    thread.join().unwrap_or_default()
+}
+
+/// Makes Ctrl-C and polite kills end the guest and remove its folder, instead of this process alone.
+fn catch_signals() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        if let Err(error) = ctrlc::set_handler(|| INTERRUPTED.store(true, Ordering::Relaxed)) {
+            host::progress(&format!(
+                "signals cannot be caught ({error}); Ctrl-C will leave a temporary folder"
+            ));
+        }
+    });
+}
