@@ -25,12 +25,19 @@ pub struct Report {
     /// Write to this file instead of the standard output
     #[arg(long, short, value_name = "FILE")]
     output: Option<PathBuf>,
+    /// Overwrite an existing output file
+    #[arg(long, requires = "output")]
+    force: bool,
 }
 
 impl Report {
     pub fn run(self) -> Result<ExitCode> {
         let recording = Recording::open(&self.file)?;
         let mut analysis = Analysis::of(&recording, self.by)?;
-        output::write(&report::report(&mut analysis, self.format, self.sort)?, self.output.as_deref())
+        output::write(
+            &report::report(&mut analysis, self.format, self.sort)?,
+            self.output.as_deref(),
+            self.force,
+        )
     }
 }

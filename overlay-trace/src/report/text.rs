@@ -26,7 +26,7 @@ pub(super) fn report(analysis: &Analysis, sort: Sort) -> String {
     out.push('\n');
     out += &stages(analysis, sort);
     out += &drops(analysis);
-    out += &traffic::table(&analysis.traffic);
+    out += &traffic::tables(&analysis.traffic);
     out
 }
 
