@@ -75,6 +75,23 @@ fn bad_input_gets_one_sentence() {
 }
 
 #[test]
+fn a_stage_can_be_left_out_of_a_flame_graph() {
+    let dir = TempDir::new().unwrap();
+    let file = recording(&dir);
+    let folded = |more: &[&str]| {
+        let output = run(&[&["report", text(&file), "--format", "folded"], more].concat());
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let (all, without) = (folded(&[]), folded(&["--without", "socket-wait"]));
+    assert!(all.contains(";socket-wait ") && !without.contains(";socket-wait "));
+    assert_eq!(all.lines().count(), without.lines().count() + 2);
+    let svg = run(&["report", text(&file), "--format", "svg", "--without", "socket-wait"]).stdout;
+    assert!(String::from_utf8(svg).unwrap().contains("socket-wait, 14.5%, is left out"));
+    assert!(error(&["report", text(&file), "--without", "socket-wait"]).contains("--format svg"));
+    assert!(error(&["report", text(&file), "-f", "svg", "--without", "x"]).contains("no stage x"));
+}
+
+#[test]
 fn an_existing_report_is_only_overwritten_by_force() {
     let dir = TempDir::new().unwrap();
     let file = recording(&dir);

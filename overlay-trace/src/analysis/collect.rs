@@ -227,6 +227,7 @@ impl Collector {
             end_to_end: self.end_to_end,
             rows,
             drops,
+            left_out: Vec::new(),
         }
     }
 }

@@ -51,6 +51,8 @@ pub struct Analysis {
     /// Where the time went, in the order of the packets' path.
     pub rows: Vec<Row>,
     pub drops: Vec<Drop>,
+    /// Stages whose rows were taken out, and their part of the end-to-end sum.
+    pub left_out: Vec<(String, f64)>,
 }
 
 /// How many ways ended how.
@@ -134,6 +136,17 @@ impl Analysis {
     /// The part of the end-to-end sum that no stage claims, 0 to 1.
     pub fn other_share(&self) -> f64 {
         self.rows.iter().filter(|row| row.key.layer.as_deref() == Some("other")).map(|row| row.share).sum()
+    }
+
+    /// Takes the rows of these stages out, to give a picture room for the others. The shares and the
+    /// totals of what stays do not change.
+    pub fn leave_out(&mut self, stages: &[String]) {
+        for stage in stages {
+            let is_left_out = |row: &Row| row.key.stage.as_ref() == Some(stage);
+            let share = self.rows.iter().filter(|row| is_left_out(row)).map(|row| row.share).sum();
+            self.rows.retain(|row| !is_left_out(row));
+            self.left_out.push((stage.clone(), share));
+        }
     }
 
     /// The parts of the end-to-end sum by what `name` says of a row, in order of first appearance.

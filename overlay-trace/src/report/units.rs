@@ -25,7 +25,8 @@ pub(super) fn signed_time(ns: f64) -> String {
 
 /// A part of a whole, as a percentage.
 pub(super) fn percent(part: f64) -> String {
-    let value = part * 100.0;
+    // Not "-0.0%".
+    let value = part * 100.0 + 0.0;
     if value > 0.0 && value < 0.05 { "<0.1%".into() } else { format!("{value:.1}%") }
 }
 
