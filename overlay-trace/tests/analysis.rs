@@ -300,17 +300,19 @@ fn the_probes_cost_is_taken_off_per_visit_and_never_more() {
     let key = |stage| Segment::key(stage, 0, 0);
     let way = vec![
         Segment(key(0) | 1000),
-        Segment(key(1) | 300),
+        Segment(key(1) | 200),
+        Segment(key(1) | SEGMENT_WAIT | 60), // begun by another packet's probe
+        Segment(key(1) | SEGMENT_RESUMED | 100),
         Segment(key(0) | 500), // begun by the exit of b
-        Segment(key(0) | SEGMENT_WAIT | SEGMENT_RESUMED | 70),
+        Segment(key(0) | SEGMENT_WAIT | 70),
         Segment(key(0) | SEGMENT_RESUMED | 30),
         Segment(key(2) | 3),
     ];
     let record = support::record(1, 0, &way, Outcome::Delivered);
     let analysis = analyse(&header, &hops(&[]), By::Stage, &[(record, way.clone())]);
     let net: Vec<u128> = analysis.rows.iter().map(|row| row.net.as_ref().unwrap().sum()).collect();
-    // 1530 - 100 - 50.5, 300 - 100, 70 untouched, 3 - 10 clamped.
-    assert_eq!(net, [1379, 200, 70, 0]);
+    // 1530 - 100 - 50.5, 300 - 100, 60 and 70 untouched, 3 - 10 clamped.
+    assert_eq!(net, [1379, 200, 60, 70, 0]);
     assert_conserved(&analysis);
 
     let unmeasured = Header { probe_cost_ns: ProbeCost::default(), ..header };
