@@ -5,7 +5,7 @@ mod support;
 use std::collections::BTreeMap;
 
 use overlay_trace::{
-    analysis::{Analysis, By, Collector, Diff},
+    analysis::{Analysis, By, Collector, Diff, Row},
     trace::{Header, HopName, Names, ProbeCost, ProbeKind, RecordView, Recording, StageRow},
 };
 use overlay_trace_common::{
@@ -62,7 +62,7 @@ fn way(lines: &str) -> Vec<Segment> {
 
 /// The rows as "stage level direction netns device sum" lines, in order.
 fn rows(analysis: &Analysis) -> String {
-    let row = |row: &overlay_trace::analysis::Row| {
+    let row = |row: &Row| {
         let key = row.key.clone();
         format!(
             "{} {} {} {}/{} {}\n",
@@ -110,8 +110,12 @@ proptest! {
     #[test]
     fn every_nanosecond_has_one_owner(records in prop::collection::vec(record(), 1..20)) {
         let hops = hops(&[(1, "a", "eth0"), (2, "b", "eth0"), (3, "b", "cni0"), (4, "", ""), (9, "c", "")]);
+        let by_stage = analyse(&Header::new(), &hops, By::Stage, &records);
+        let other = |row: &&Row| row.key.layer.as_deref() == Some("other");
+        let other: u128 = by_stage.rows.iter().filter(other).map(|row| row.raw.sum()).sum();
         for by in EVERY {
             let analysis = analyse(&Header::new(), &hops, by, &records);
+            prop_assert_eq!(analysis.unclaimed, other);
             let sum: u128 = analysis.rows.iter().map(|row| row.raw.sum()).sum();
             prop_assert_eq!(sum, analysis.end_to_end.sum());
             prop_assert_eq!(analysis.end_to_end.count(), records.len() as u64);

@@ -35,6 +35,8 @@ pub struct Collector {
     inconsistent: u64,
     cut_ways: u64,
     end_to_end: Dist,
+    /// What no stage claims, in ns.
+    unclaimed: u128,
     rows: Vec<Sums>,
     index: FxHashMap<Packed, u32>,
     drops: FxHashMap<(u32, u64, Packed), (u64, u64)>,
@@ -66,6 +68,7 @@ impl Collector {
             inconsistent: 0,
             cut_ways: 0,
             end_to_end: Dist::default(),
+            unclaimed: 0,
             rows: Vec::new(),
             index: FxHashMap::default(),
             drops: FxHashMap::default(),
@@ -101,6 +104,9 @@ impl Collector {
         for (at, (place, direction)) in places.iter().zip(runs).enumerate() {
             let packed = self.packed(self.by, way[at], place.number, direction);
             plan.push(self.row(packed), self.stages.probe_cost(way, at));
+            if self.stages.of(way[at].stage()).layer == self.stages.of(self.stages.other).layer {
+                plan.unclaimed.push(at as u16);
+            }
         }
         plan
     }
@@ -128,6 +134,8 @@ impl Collector {
         for (segment, &slot) in way.iter().zip(&plan.slots) {
             self.times[usize::from(slot)] += segment.ns().min(SEGMENT_NS_MAX);
         }
+        let unclaimed = |at: &u16| u128::from(way[usize::from(*at)].ns().min(SEGMENT_NS_MAX));
+        self.unclaimed += plan.unclaimed.iter().map(unclaimed).sum::<u128>();
         let total = header.end_ns.saturating_sub(header.start_ns);
         let claimed = self.times.iter().sum::<u64>();
         if claimed < total {
@@ -148,6 +156,7 @@ impl Collector {
 
     /// Adds what a packet's segments leave over to `other`, where the packet was at its end.
     fn add_unclaimed(&mut self, header: &RecordHeader, way: &[Segment], plan: &Plan, ns: u64) {
+        self.unclaimed += u128::from(ns);
         let level = way.last().map_or(0, |last| last.level());
         let segment = Segment(Segment::key(self.stages.other, level, 0));
         let packed = self.packed(self.by, segment, plan.end.0, plan.end.1);
@@ -225,6 +234,7 @@ impl Collector {
             inconsistent: self.inconsistent,
             cut_ways: self.cut_ways,
             end_to_end: self.end_to_end,
+            unclaimed: self.unclaimed,
             rows,
             drops,
             left_out: Vec::new(),

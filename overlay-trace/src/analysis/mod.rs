@@ -48,6 +48,8 @@ pub struct Analysis {
     pub cut_ways: u64,
     /// The time from the beginning to the end of each way, in ns.
     pub end_to_end: Dist,
+    /// The part of the end-to-end sum that no stage claims, in ns.
+    pub unclaimed: u128,
     /// Where the time went, in the order of the packets' path.
     pub rows: Vec<Row>,
     pub drops: Vec<Drop>,
@@ -135,7 +137,7 @@ impl Analysis {
 
     /// The part of the end-to-end sum that no stage claims, 0 to 1.
     pub fn other_share(&self) -> f64 {
-        self.rows.iter().filter(|row| row.key.layer.as_deref() == Some("other")).map(|row| row.share).sum()
+        self.unclaimed as f64 / self.end_to_end.sum().max(1) as f64
     }
 
     /// Takes the rows of these stages out, to give a picture room for the others. The shares and the

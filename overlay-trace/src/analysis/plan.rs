@@ -34,6 +34,8 @@ pub(super) struct Plan {
     pub costs: Vec<u64>,
     /// By segment: which of `rows` it belongs to.
     pub slots: Vec<u16>,
+    /// Which segments no stage claims.
+    pub unclaimed: Vec<u16>,
     pub last_run: Option<LastRun>,
     /// The place and direction of the last segment.
     pub end: (u16, Direction),
@@ -43,8 +45,10 @@ pub(super) struct Plan {
 
 impl Plan {
     pub fn new(way: &[Segment], origin: Origin, last_run: Option<LastRun>, end: (u16, Direction)) -> Plan {
-        let (rows, costs, slots) = (Vec::new(), Vec::new(), Vec::with_capacity(way.len()));
-        Plan { origin, steps: way.iter().map(step).collect(), rows, costs, slots, last_run, end, packets: 0 }
+        let (rows, costs, slots, unclaimed) =
+            (Vec::new(), Vec::new(), Vec::with_capacity(way.len()), Vec::new());
+        let steps = way.iter().map(step).collect();
+        Plan { origin, steps, rows, costs, slots, unclaimed, last_run, end, packets: 0 }
     }
 
     /// Adds the next segment: it belongs to this row, and the probe at its beginning cost so much.

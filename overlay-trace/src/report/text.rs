@@ -53,9 +53,7 @@ fn summary(analysis: &Analysis) -> String {
     if analysis.by != By::Device {
         shares.insert(0, parts(|key| format!("level {}", key.level.unwrap_or(0))));
     }
-    if matches!(analysis.by, By::Stage | By::Layer) {
-        shares.push(format!("claimed by no stage {}", percent(analysis.other_share())));
-    }
+    shares.push(format!("claimed by no stage {}", percent(analysis.other_share())));
     out + &shares.join(" | ") + "\n"
 }
 
