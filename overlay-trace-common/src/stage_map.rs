@@ -20,7 +20,18 @@ const fn t(name: &'static str, argument: u8) -> Probe {
 }
 
 const fn point(action: Action, probes: &'static [Probe]) -> Point {
-    Point { action, hop: false, exit: false, first: false, headers: Headers::No, split: false, empty_only: false, current: false, returned: false, probes }
+    Point {
+        action,
+        hop: false,
+        exit: false,
+        first: false,
+        headers: Headers::No,
+        split: false,
+        empty_only: false,
+        current: false,
+        returned: false,
+        probes,
+    }
 }
 const fn enter(probes: &'static [Probe]) -> Point {
     point(Action::Enter, probes)
@@ -164,14 +175,21 @@ pub static STAGES: &[Stage] = &[
         "ip-local-out",
         Layer::Ip,
         FULL,
-        &[birth_with_headers(&[f("__ip_local_out", 2)]), birth_with_headers(&[f("__ip6_local_out", 2), f("ip6_local_out", 2)])],
+        &[
+            birth_with_headers(&[f("__ip_local_out", 2)]),
+            birth_with_headers(&[f("__ip6_local_out", 2), f("ip6_local_out", 2)]),
+        ],
         "IP's local output, up to the netfilter hooks of OUTPUT.",
     ),
     work(
         "ip-output",
         Layer::Ip,
         FULL,
-        &[enter(&[f("ip_output", 2)]), birth_with_headers(&[f("ip6_output", 2)]), enter(&[f("ip_mc_output", 2)])],
+        &[
+            enter(&[f("ip_output", 2)]),
+            birth_with_headers(&[f("ip6_output", 2)]),
+            enter(&[f("ip_mc_output", 2)]),
+        ],
         "IP output, up to the netfilter hooks of POSTROUTING.",
     ),
     work(
@@ -383,7 +401,10 @@ pub static STAGES: &[Stage] = &[
         "gro",
         Layer::Gro,
         NOT_LIGHT,
-        &[adopt(Headers::In, &[f("napi_gro_receive", 1), f("gro_receive_skb", 1), t("napi_gro_receive_entry", 0)])],
+        &[adopt(
+            Headers::In,
+            &[f("napi_gro_receive", 1), f("gro_receive_skb", 1), t("napi_gro_receive_entry", 0)],
+        )],
         "GRO: merging with other packets of the same flow, waiting for them included.",
     ),
     work(

@@ -5,7 +5,7 @@ mod support;
 use std::collections::BTreeMap;
 
 use overlay_trace::{
-    analysis::{Analysis, By, Collector, Diff},
+    analysis::{Analysis, By, Collector, Diff, Row},
     trace::{Header, HopName, Names, ProbeCost, ProbeKind, RecordView, Recording, StageRow},
 };
 use overlay_trace_common::{
@@ -62,7 +62,7 @@ fn way(lines: &str) -> Vec<Segment> {
 
 /// The rows as "stage level direction netns device sum" lines, in order.
 fn rows(analysis: &Analysis) -> String {
-    let row = |row: &overlay_trace::analysis::Row| {
+    let row = |row: &Row| {
         let key = row.key.clone();
         format!(
             "{} {} {} {}/{} {}\n",
@@ -110,8 +110,12 @@ proptest! {
     #[test]
     fn every_nanosecond_has_one_owner(records in prop::collection::vec(record(), 1..20)) {
         let hops = hops(&[(1, "a", "eth0"), (2, "b", "eth0"), (3, "b", "cni0"), (4, "", ""), (9, "c", "")]);
+        let by_stage = analyse(&Header::new(), &hops, By::Stage, &records);
+        let other = |row: &&Row| row.key.layer.as_deref() == Some("other");
+        let other: u128 = by_stage.rows.iter().filter(other).map(|row| row.raw.sum()).sum();
         for by in EVERY {
             let analysis = analyse(&Header::new(), &hops, by, &records);
+            prop_assert_eq!(analysis.unclaimed, other);
             let sum: u128 = analysis.rows.iter().map(|row| row.raw.sum()).sum();
             prop_assert_eq!(sum, analysis.end_to_end.sum());
             prop_assert_eq!(analysis.end_to_end.count(), records.len() as u64);
@@ -300,17 +304,19 @@ fn the_probes_cost_is_taken_off_per_visit_and_never_more() {
     let key = |stage| Segment::key(stage, 0, 0);
     let way = vec![
         Segment(key(0) | 1000),
-        Segment(key(1) | 300),
+        Segment(key(1) | 200),
+        Segment(key(1) | SEGMENT_WAIT | 60), // begun by another packet's probe
+        Segment(key(1) | SEGMENT_RESUMED | 100),
         Segment(key(0) | 500), // begun by the exit of b
-        Segment(key(0) | SEGMENT_WAIT | SEGMENT_RESUMED | 70),
+        Segment(key(0) | SEGMENT_WAIT | 70),
         Segment(key(0) | SEGMENT_RESUMED | 30),
         Segment(key(2) | 3),
     ];
     let record = support::record(1, 0, &way, Outcome::Delivered);
     let analysis = analyse(&header, &hops(&[]), By::Stage, &[(record, way.clone())]);
     let net: Vec<u128> = analysis.rows.iter().map(|row| row.net.as_ref().unwrap().sum()).collect();
-    // 1530 - 100 - 50.5, 300 - 100, 70 untouched, 3 - 10 clamped.
-    assert_eq!(net, [1379, 200, 70, 0]);
+    // 1530 - 100 - 50.5, 300 - 100, 60 and 70 untouched, 3 - 10 clamped.
+    assert_eq!(net, [1379, 200, 60, 70, 0]);
     assert_conserved(&analysis);
 
     let unmeasured = Header { probe_cost_ns: ProbeCost::default(), ..header };
@@ -349,4 +355,28 @@ fn stages_that_transmit_are_named_so() {
         assert_eq!(transmits(stage.name), by_probe || stage.name == "dev-queue-xmit", "{}", stage.name);
     }
     assert_eq!(STAGES[usize::from(overlay_trace_common::stage_map::OTHER)].layer, Layer::Other);
+}
+
+#[test]
+fn more_shapes_than_are_remembered_make_no_difference() {
+    let stages = STAGES.iter().filter(|stage| stage.outcome.is_none()).count() as u64;
+    let shape = |number: u64| -> Vec<Segment> {
+        let step = |place: u32| (number / stages.pow(place) % stages) as u8;
+        (0..3).map(|place| Segment(Segment::key(step(place), 0, 1) | 7)).collect()
+    };
+    let records: Vec<_> = (0..6000u64)
+        .map(|number| (support::record(number, 0, &shape(number), Outcome::Delivered), shape(number)))
+        .collect();
+    let twice: Vec<_> = records.iter().chain(&records).cloned().collect();
+    let hops = hops(&[(1, "pod", "eth0")]);
+    let (once, twice) = (
+        analyse(&Header::new(), &hops, By::Anywhere, &records),
+        analyse(&Header::new(), &hops, By::Anywhere, &twice),
+    );
+    assert_conserved(&twice);
+    assert_eq!(twice.packets(), 12000);
+    for row in &once.rows {
+        let same = twice.rows.iter().find(|other| other.key == row.key).unwrap();
+        assert_eq!((same.raw.sum(), same.raw.count()), (2 * row.raw.sum(), 2 * row.raw.count()));
+    }
 }

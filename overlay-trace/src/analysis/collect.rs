@@ -9,11 +9,12 @@ use rustc_hash::FxHashMap;
 
 use super::{
     Analysis, By, Direction, Dist, Drop, Key, Outcomes, Row,
-    direction::{LastRun, directions},
+    direction::directions,
     key::Packed,
-    order::Ways,
+    order::order,
     parents::Parents,
-    places::{Place, Places},
+    places::Places,
+    plan::{Origin, Plan, Plans},
     stages::{COST_PARTS_SHIFT, Stages},
 };
 use crate::trace::{Checkpoint, Header, HopName, Names, RecordView};
@@ -29,18 +30,18 @@ pub struct Collector {
     stages: Stages,
     places: Places,
     parents: Parents,
-    ways: Ways,
+    plans: Plans,
     outcomes: Outcomes,
     inconsistent: u64,
     cut_ways: u64,
     end_to_end: Dist,
+    /// What no stage claims, in ns.
+    unclaimed: u128,
     rows: Vec<Sums>,
     index: FxHashMap<Packed, u32>,
     drops: FxHashMap<(u32, u64, Packed), (u64, u64)>,
-    // What belongs to the packet at hand; kept to spare allocations.
-    way_places: Vec<Place>,
-    way_directions: Vec<Direction>,
-    visited: Vec<u32>,
+    /// The times of the packet at hand by row of its plan; kept to spare allocations.
+    times: Vec<u64>,
 }
 
 /// The sums of one row.
@@ -51,10 +52,6 @@ struct Sums {
     raw: Dist,
     /// `None` when the probes' cost was not measured.
     net: Option<Dist>,
-    /// Of the packet at hand: whether it was here, its time and the cost of its probes (1/1024 ns).
-    visited: bool,
-    ns: u64,
-    cost: u64,
 }
 
 impl Collector {
@@ -66,104 +63,122 @@ impl Collector {
             stages: Stages::new(header),
             places: Places::new(hops),
             parents: Parents::default(),
-            ways: Ways::default(),
+            plans: Plans::default(),
             outcomes: Outcomes::default(),
             inconsistent: 0,
             cut_ways: 0,
             end_to_end: Dist::default(),
+            unclaimed: 0,
             rows: Vec::new(),
             index: FxHashMap::default(),
             drops: FxHashMap::default(),
-            way_places: Vec::new(),
-            way_directions: Vec::new(),
-            visited: Vec::new(),
+            times: Vec::new(),
         }
     }
 
     /// Adds a record.
     pub fn add(&mut self, record: &RecordView<'_>) {
         let RecordView { header, way } = record;
-        self.places.of_way(way, &mut self.way_places);
-        let last_run = self.directions(header, way);
-        for (at, segment) in way.iter().enumerate() {
-            let cost = self.stages.probe_cost(way, at);
-            self.add_time(
-                self.packed(*segment, self.way_places[at], self.way_directions[at]),
-                segment.ns().min(SEGMENT_NS_MAX),
-                cost,
-            );
-        }
+        let origin = Origin {
+            from_device: header.flags & FLAG_FROM_DEVICE != 0,
+            parent: if header.flags & FLAG_CHILD != 0 { self.parents.get(header.parent) } else { None },
+        };
         self.cut_ways += u64::from(header.flags & FLAG_WAY_FULL != 0);
-        self.finish_packet(header, way);
-        self.add_outcome(header, way, last_run);
+        let mut plans = std::mem::take(&mut self.plans);
+        let hash = Plans::hash(way, origin);
+        let at = plans.find(hash, way, origin).unwrap_or_else(|| plans.add(hash, self.plan(way, origin)));
+        self.add_packet(header, way, plans.get_mut(at));
+        self.plans = plans;
     }
 
-    fn directions(&mut self, header: &RecordHeader, way: &[Segment]) -> Option<LastRun> {
-        let parent = if header.flags & FLAG_CHILD != 0 { self.parents.get(header.parent) } else { None };
-        let from_device = header.flags & FLAG_FROM_DEVICE != 0;
-        let last =
-            directions(way, &self.way_places, &self.stages, from_device, parent, &mut self.way_directions);
-        if header.outcome == Outcome::Split as u8
-            && let Some(last) = last
-        {
-            self.parents.add(header.id, last);
+    /// Works out what follows from a way's steps.
+    fn plan(&mut self, way: &[Segment], origin: Origin) -> Plan {
+        let (mut places, mut runs) = (Vec::new(), Vec::new());
+        self.places.of_way(way, &mut places);
+        let last_run = directions(way, &places, &self.stages, origin, &mut runs);
+        let end = (
+            places.last().map_or(0, |place| place.number),
+            runs.last().copied().unwrap_or(Direction::Ingress),
+        );
+        let mut plan = Plan::new(way, origin, last_run, end);
+        for (at, (place, direction)) in places.iter().zip(runs).enumerate() {
+            let packed = self.packed(self.by, way[at], place.number, direction);
+            plan.push(self.row(packed), self.stages.probe_cost(way, at));
+            if self.stages.of(way[at].stage()).layer == self.stages.of(self.stages.other).layer {
+                plan.unclaimed.push(at as u16);
+            }
         }
-        last
+        plan
     }
 
-    fn packed(&self, segment: Segment, place: Place, direction: Direction) -> Packed {
+    fn packed(&self, by: By, segment: Segment, place: u16, direction: Direction) -> Packed {
         let facts = self.stages.of(segment.stage());
         let wait = facts.wait || segment.is_wait();
-        Packed::new(self.by, facts.layer, segment.stage(), wait, segment.level(), direction, place.number)
+        Packed::new(by, facts.layer, segment.stage(), wait, segment.level(), direction, place)
     }
 
-    fn add_time(&mut self, packed: Packed, ns: u64, cost: u64) {
+    /// The number of the row of a key.
+    fn row(&mut self, packed: Packed) -> u32 {
         let next = self.rows.len() as u32;
-        let at = *self.index.entry(packed).or_insert(next);
-        if at == next {
+        let row = *self.index.entry(packed).or_insert(next);
+        if row == next {
             self.rows.push(Sums::new(packed, self.stages.costs_known));
         }
-        let row = &mut self.rows[at as usize];
-        if !row.visited {
-            row.visited = true;
-            self.visited.push(at);
-        }
-        row.ns += ns;
-        row.cost = row.cost.saturating_add(cost);
+        row
     }
 
-    /// Closes the sums of the packet at hand.
-    fn finish_packet(&mut self, header: &RecordHeader, way: &[Segment]) {
+    fn add_packet(&mut self, header: &RecordHeader, way: &[Segment], plan: &mut Plan) {
+        plan.packets += 1;
+        self.times.clear();
+        self.times.resize(plan.rows.len(), 0);
+        for (segment, &slot) in way.iter().zip(&plan.slots) {
+            self.times[usize::from(slot)] += segment.ns().min(SEGMENT_NS_MAX);
+        }
+        let unclaimed = |at: &u16| u128::from(way[usize::from(*at)].ns().min(SEGMENT_NS_MAX));
+        self.unclaimed += plan.unclaimed.iter().map(unclaimed).sum::<u128>();
         let total = header.end_ns.saturating_sub(header.start_ns);
-        let claimed = self.visited.iter().map(|&at| self.rows[at as usize].ns).sum::<u64>();
+        let claimed = self.times.iter().sum::<u64>();
         if claimed < total {
-            let last = way.last().copied().unwrap_or_default();
-            let segment = Segment(Segment::key(self.stages.other, last.level(), last.hop()));
-            let place = self.way_places.last().copied().unwrap_or_default();
-            let direction = self.way_directions.last().copied().unwrap_or(Direction::Ingress);
-            self.add_time(self.packed(segment, place, direction), total - claimed, 0);
+            self.add_unclaimed(header, way, plan, total - claimed);
         }
         self.inconsistent += u64::from(claimed != total);
         self.end_to_end.add(total.max(claimed));
-        self.ways.add(&self.visited);
-        for &at in &self.visited {
-            self.rows[at as usize].finish_packet(header);
+        for ((&row, &ns), &cost) in plan.rows.iter().zip(&self.times).zip(&plan.costs) {
+            self.rows[row as usize].add(header, ns, cost);
         }
-        self.visited.clear();
+        if header.outcome == Outcome::Split as u8
+            && let Some(last) = plan.last_run
+        {
+            self.parents.add(header.id, last);
+        }
+        self.add_outcome(header, way, plan);
     }
 
-    fn add_outcome(&mut self, header: &RecordHeader, way: &[Segment], last_run: Option<LastRun>) {
+    /// Adds what a packet's segments leave over to `other`, where the packet was at its end.
+    fn add_unclaimed(&mut self, header: &RecordHeader, way: &[Segment], plan: &Plan, ns: u64) {
+        self.unclaimed += u128::from(ns);
+        let level = way.last().map_or(0, |last| last.level());
+        let segment = Segment(Segment::key(self.stages.other, level, 0));
+        let packed = self.packed(self.by, segment, plan.end.0, plan.end.1);
+        let row = self.row(packed);
+        match plan.rows.iter().position(|&known| known == row) {
+            Some(slot) => self.times[slot] += ns,
+            None => self.rows[row as usize].add(header, ns, 0),
+        }
+    }
+
+    fn add_outcome(&mut self, header: &RecordHeader, way: &[Segment], plan: &Plan) {
         match Outcome::from_u8(header.outcome) {
             Some(Outcome::Delivered) => self.outcomes.delivered += 1,
             Some(Outcome::Merged) => self.outcomes.merged += 1,
             Some(Outcome::Split) => self.outcomes.split += 1,
             Some(Outcome::Dropped) => {
                 self.outcomes.dropped += 1;
-                self.add_drop(header, way);
+                self.add_drop(header, way, plan);
             }
             Some(Outcome::Freed) | None => {
                 let delivers = way.last().map_or(0, |last| self.stages.of(last.stage()).delivers);
-                let stays = last_run.is_some_and(|run| run.direction == Direction::Ingress);
+                let stays = plan.last_run.is_some_and(|run| run.direction == Direction::Ingress);
                 if delivers == 1 || delivers == 2 && stays {
                     self.outcomes.delivered += 1;
                 } else {
@@ -173,23 +188,9 @@ impl Collector {
         }
     }
 
-    fn add_drop(&mut self, header: &RecordHeader, way: &[Segment]) {
-        let (Some(&segment), Some(&place), Some(&direction)) =
-            (way.last(), self.way_places.last(), self.way_directions.last())
-        else {
-            return;
-        };
-        let facts = self.stages.of(segment.stage());
-        let wait = facts.wait || segment.is_wait();
-        let key = Packed::new(
-            By::Stage,
-            facts.layer,
-            segment.stage(),
-            wait,
-            segment.level(),
-            direction,
-            place.number,
-        );
+    fn add_drop(&mut self, header: &RecordHeader, way: &[Segment], plan: &Plan) {
+        let Some(&last) = way.last() else { return };
+        let key = self.packed(By::Stage, last, plan.end.0, plan.end.1);
         let (packets, bytes) = self.drops.entry((header.drop_reason, header.drop_location, key)).or_default();
         *packets += 1;
         *bytes += u64::from(header.bytes);
@@ -201,7 +202,7 @@ impl Collector {
             packed.name(by, &self.stages.layers, &self.stages.names, &self.places.names)
         };
         let keys: Vec<Key> = self.rows.iter().map(|row| name(self.by, row.packed)).collect();
-        let order = self.ways.order(&keys);
+        let order = order(&self.plans, &keys);
         let mut drops: Vec<Drop> = self
             .drops
             .iter()
@@ -233,8 +234,10 @@ impl Collector {
             inconsistent: self.inconsistent,
             cut_ways: self.cut_ways,
             end_to_end: self.end_to_end,
+            unclaimed: self.unclaimed,
             rows,
             drops,
+            left_out: Vec::new(),
         }
     }
 }
@@ -242,18 +245,18 @@ impl Collector {
 impl Sums {
     fn new(packed: Packed, costs_known: bool) -> Sums {
         let net = costs_known.then(Dist::default);
-        Sums { packed, segments: 0, bytes: 0, raw: Dist::default(), net, visited: false, ns: 0, cost: 0 }
+        Sums { packed, segments: 0, bytes: 0, raw: Dist::default(), net }
     }
 
-    fn finish_packet(&mut self, header: &RecordHeader) {
+    /// Adds a packet with its time here in ns and its probes' cost in 1/1024 ns.
+    fn add(&mut self, header: &RecordHeader, ns: u64, cost: u64) {
         self.segments += u64::from(header.segments.max(1));
         self.bytes += u64::from(header.bytes);
-        self.raw.add(self.ns);
+        self.raw.add(ns);
         if let Some(net) = &mut self.net {
             let half = 1 << (COST_PARTS_SHIFT - 1);
-            net.add(self.ns.saturating_sub(self.cost.saturating_add(half) >> COST_PARTS_SHIFT));
+            net.add(ns.saturating_sub(cost.saturating_add(half) >> COST_PARTS_SHIFT));
         }
-        (self.visited, self.ns, self.cost) = (false, 0, 0);
     }
 
     fn row(self, key: Key, total: u128) -> Row {

@@ -7,7 +7,7 @@
 use overlay_trace_common::record::Segment;
 use serde::{Serialize, Serializer};
 
-use super::{places::Place, stages::Stages};
+use super::{places::Place, plan::Origin, stages::Stages};
 
 /// A packet's direction in a namespace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -41,7 +41,7 @@ impl Serialize for Direction {
 }
 
 /// Where and how a way ended, for the parts that a packet was cut into.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct LastRun {
     pub netns: u16,
     pub level: u8,
@@ -49,23 +49,20 @@ pub(super) struct LastRun {
 }
 
 /// The direction at each segment of a way into `out`; returns the last run.
-///
-/// `from_device`: the packet came from outside the machine. `parent`: where its parent was cut.
 pub(super) fn directions(
     way: &[Segment],
     places: &[Place],
     stages: &Stages,
-    from_device: bool,
-    parent: Option<LastRun>,
+    origin: Origin,
     out: &mut Vec<Direction>,
 ) -> Option<LastRun> {
     out.clear();
     let first = way.first()?;
-    let mut arrived = match parent {
+    let mut arrived = match origin.parent {
         Some(parent) if (parent.netns, parent.level) == (places[0].netns, first.level()) => {
             parent.direction != Direction::Egress
         }
-        _ => from_device || stages.of(first.stage()).arrives,
+        _ => origin.from_device || stages.of(first.stage()).arrives,
     };
     let mut start = 0;
     loop {

@@ -11,6 +11,7 @@ mod key;
 mod order;
 mod parents;
 mod places;
+mod plan;
 mod stages;
 
 use std::collections::BTreeMap;
@@ -47,9 +48,13 @@ pub struct Analysis {
     pub cut_ways: u64,
     /// The time from the beginning to the end of each way, in ns.
     pub end_to_end: Dist,
+    /// The part of the end-to-end sum that no stage claims, in ns.
+    pub unclaimed: u128,
     /// Where the time went, in the order of the packets' path.
     pub rows: Vec<Row>,
     pub drops: Vec<Drop>,
+    /// Stages whose rows were taken out, and their part of the end-to-end sum.
+    pub left_out: Vec<(String, f64)>,
 }
 
 /// How many ways ended how.
@@ -132,7 +137,18 @@ impl Analysis {
 
     /// The part of the end-to-end sum that no stage claims, 0 to 1.
     pub fn other_share(&self) -> f64 {
-        self.rows.iter().filter(|row| row.key.layer.as_deref() == Some("other")).map(|row| row.share).sum()
+        self.unclaimed as f64 / self.end_to_end.sum().max(1) as f64
+    }
+
+    /// Takes the rows of these stages out, to give a picture room for the others. The shares and the
+    /// totals of what stays do not change.
+    pub fn leave_out(&mut self, stages: &[String]) {
+        for stage in stages {
+            let is_left_out = |row: &Row| row.key.stage.as_ref() == Some(stage);
+            let share = self.rows.iter().filter(|row| is_left_out(row)).map(|row| row.share).sum();
+            self.rows.retain(|row| !is_left_out(row));
+            self.left_out.push((stage.clone(), share));
+        }
     }
 
     /// The parts of the end-to-end sum by what `name` says of a row, in order of first appearance.

@@ -72,19 +72,25 @@ impl Stages {
         &self.facts[usize::from(stage)]
     }
 
-    /// What the probe at the beginning of segment `at` cost, in 1/1024 ns.
+    /// What the probe at the beginning of segment `at` cost, in 1/1024 ns. Waiting begins with another
+    /// packet's probe, and what follows it with none.
     pub fn probe_cost(&self, way: &[Segment], at: usize) -> u64 {
         let segment = way[at];
-        if segment.is_high() {
+        if segment.is_high() || segment.is_wait() {
             return 0;
         }
-        if at >= 2 {
-            let (before, between) = (way[at - 2].stage(), way[at - 1].stage());
-            if before == segment.stage() && between != before && self.of(between).exit {
-                return self.exit_cost;
-            }
+        if self.begins_by_exit(way, at) {
+            return self.exit_cost;
         }
         if segment.is_resumed() { 0 } else { self.of(segment.stage()).cost }
+    }
+
+    /// Whether the packet came back from a stage whose exit is watched, to the stage before that.
+    fn begins_by_exit(&self, way: &[Segment], at: usize) -> bool {
+        let stage = way[at].stage();
+        let Some(left) = at.checked_sub(1).map(|before| way[before].stage()) else { return false };
+        let before = way[..at].iter().rev().map(|segment| segment.stage()).find(|&before| before != left);
+        left != stage && self.of(left).exit && before == Some(stage)
     }
 }
 

@@ -24,12 +24,15 @@ pub struct Diff {
     /// Write to this file instead of the standard output
     #[arg(long, short, value_name = "FILE")]
     output: Option<PathBuf>,
+    /// Overwrite an existing output file
+    #[arg(long, requires = "output")]
+    force: bool,
 }
 
 impl Diff {
     pub fn run(self) -> Result<ExitCode> {
         let difference = Difference::new(analyse(&self.first)?, analyse(&self.second)?);
-        output::write(&report::diff(&difference, self.format)?, self.output.as_deref())
+        output::write(&report::diff(&difference, self.format)?, self.output.as_deref(), self.force)
     }
 }
 

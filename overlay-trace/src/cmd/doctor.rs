@@ -40,7 +40,14 @@ impl Doctor {
         for (name, why) in &missing {
             println!("privileges        {name} is missing: it is needed {why}");
         }
-        println!("type information  {}", if bpf::has_vmlinux_btf() { "yes" } else { "no: /sys/kernel/btf/vmlinux cannot be read; a kernel with CONFIG_DEBUG_INFO_BTF=y has it" });
+        println!(
+            "type information  {}",
+            if bpf::has_vmlinux_btf() {
+                "yes"
+            } else {
+                "no: /sys/kernel/btf/vmlinux cannot be read; a kernel with CONFIG_DEBUG_INFO_BTF=y has it"
+            }
+        );
         privilege::check()?;
         let kernel = Kernel::read(&wanted_functions())?;
         let loader = Loader::new(&kernel, &FilterOptions::default(), Sizes::default())?;
@@ -96,7 +103,9 @@ fn print_modules(kernel: &Kernel) {
             _ => None,
         });
         if known.count() == 0 {
-            println!("module            {module} is not loaded: its stages cannot be seen until something uses it, or after `modprobe {module}`");
+            println!(
+                "module            {module} is not loaded: its stages cannot be seen until something uses it, or after `modprobe {module}`"
+            );
         }
     }
 }
@@ -107,9 +116,11 @@ fn print_stages(kernel: &Kernel, loader: &Loader, set: ProbeSet) {
     let attached = loader.attach_plan(kernel, &mut plan);
     let mut seen: BTreeMap<u8, Vec<String>> = BTreeMap::new();
     for Attached { attachment, .. } in attached.iter().rev() {
-        seen.entry(attachment.stage)
-            .or_default()
-            .push(format!("{} {}", attachment.kind.name(), attachment.target));
+        seen.entry(attachment.stage).or_default().push(format!(
+            "{} {}",
+            attachment.kind.name(),
+            attachment.target
+        ));
     }
     println!("\nThe stages of the set {} on this kernel:", set.name());
     let mut table = Table::new();

@@ -1,19 +1,19 @@
 //! Where a report goes.
 
 use std::{
-    fs,
+    fs::OpenOptions,
     io::{self, ErrorKind, Write},
     path::Path,
     process::ExitCode,
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 
 /// Writes a report to a file, or to the standard output. A reader that has seen enough (`| head`) is no
 /// error.
-pub(super) fn write(report: &[u8], file: Option<&Path>) -> Result<ExitCode> {
+pub(super) fn write(report: &[u8], file: Option<&Path>, force: bool) -> Result<ExitCode> {
     if let Some(path) = file {
-        fs::write(path, report).with_context(|| format!("cannot write the report to {}", path.display()))?;
+        write_file(report, path, force)?;
         return Ok(ExitCode::SUCCESS);
     }
     let mut stdout = io::stdout().lock();
@@ -22,5 +22,21 @@ pub(super) fn write(report: &[u8], file: Option<&Path>) -> Result<ExitCode> {
             Err(error).context("cannot write the report to the standard output")
         }
         _ => Ok(ExitCode::SUCCESS),
+    }
+}
+
+fn write_file(report: &[u8], path: &Path, force: bool) -> Result<()> {
+    let mut options = OpenOptions::new();
+    options.write(true);
+    if force {
+        options.create(true).truncate(true)
+    } else {
+        options.create_new(true)
+    };
+    match options.open(path).and_then(|mut file| file.write_all(report)) {
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+            bail!("{} exists already: choose another name, or overwrite it with --force", path.display())
+        }
+        other => other.with_context(|| format!("cannot write the report to {}", path.display())),
     }
 }

@@ -143,7 +143,8 @@ async fn wait(child: &mut Option<Child>) -> Result<ExitStatus> {
 /// Asks the command to end, as Ctrl-C does, and waits for it for a while.
 async fn end_child(mut child: Child) {
     if let Some(id) = child.id() {
-        let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(id as i32), nix::sys::signal::Signal::SIGTERM);
+        let _ =
+            nix::sys::signal::kill(nix::unistd::Pid::from_raw(id as i32), nix::sys::signal::Signal::SIGTERM);
     }
     if tokio::time::timeout(GRACE, child.wait()).await.is_err() {
         let _ = child.kill().await;

@@ -48,7 +48,8 @@ fn text() -> String {
 }
 
 fn markdown() -> String {
-    let mut lines = vec![format!("| {} |", COLUMNS.join(" | ")), format!("|{}", "---|".repeat(COLUMNS.len()))];
+    let mut lines =
+        vec![format!("| {} |", COLUMNS.join(" | ")), format!("|{}", "---|".repeat(COLUMNS.len()))];
     lines.extend(STAGES.iter().map(|stage| format!("| {} |", cells(stage).join(" | "))));
     lines.join("\n")
 }
@@ -57,8 +58,11 @@ fn json() -> Result<String> {
     let rows: Vec<_> = STAGES
         .iter()
         .map(|stage| {
-            let row: serde_json::Map<_, _> =
-                COLUMNS.iter().map(|name| name.to_string()).zip(cells(stage).into_iter().map(Into::into)).collect();
+            let row: serde_json::Map<_, _> = COLUMNS
+                .iter()
+                .map(|name| name.to_string())
+                .zip(cells(stage).into_iter().map(Into::into))
+                .collect();
             row
         })
         .collect();

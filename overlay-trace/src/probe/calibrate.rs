@@ -56,7 +56,16 @@ fn attachment(kernel: &Kernel, kind: ProbeKind) -> anyhow::Result<Attachment> {
         _ => "typed_0",
     };
     let row = Row::new(0, 0, 0, ROW_CALIBRATE);
-    Ok(Attachment { stage: 0, point: 0, kind, target, type_id, module: None, program: program.to_owned(), row })
+    Ok(Attachment {
+        stage: 0,
+        point: 0,
+        kind,
+        target,
+        type_id,
+        module: None,
+        program: program.to_owned(),
+        row,
+    })
 }
 
 /// Nanoseconds of one call.

@@ -53,7 +53,9 @@ impl FilterOptions {
         };
         if let Some(device) = &self.device {
             if device.is_empty() || device.len() > 15 || !netns::device_exists(device) {
-                bail!("there is no device {device} in any network namespace of this machine: `ip -all netns exec ip link` lists them");
+                bail!(
+                    "there is no device {device} in any network namespace of this machine: `ip -all netns exec ip link` lists them"
+                );
             }
             filter.device[..device.len()].copy_from_slice(device.as_bytes());
         }

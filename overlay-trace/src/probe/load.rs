@@ -83,7 +83,9 @@ impl Loader {
     /// If the kernel refuses them or lacks a field that is read.
     pub fn new(kernel: &Kernel, filter: &FilterOptions, sizes: Sizes) -> Result<Loader> {
         if OBJECT.is_empty() {
-            bail!("this binary was built without the kernel programs: run `cargo xtask build-ebpf` and build it again");
+            bail!(
+                "this binary was built without the kernel programs: run `cargo xtask build-ebpf` and build it again"
+            );
         }
         let globals = Globals(settings(kernel, filter, sizes)?);
         let buckets = sizes.states / WAYS as u32;
@@ -174,7 +176,10 @@ fn kind<'a>(kernel: &'a Kernel, attachment: &Attachment) -> Result<Kind<'a>> {
     let module = match &attachment.module {
         None => None,
         Some(name) => Some(
-            kernel.module_fd(name).with_context(|| format!("the module {name} has no type information"))?.as_fd(),
+            kernel
+                .module_fd(name)
+                .with_context(|| format!("the module {name} has no type information"))?
+                .as_fd(),
         ),
     };
     Ok(Kind::Tracing { attach, type_id: attachment.type_id, module })

@@ -169,8 +169,7 @@ fn alternatives(
     };
     match probe.target {
         Target::Tracepoint(name) => {
-            let typed =
-                kernel.tracepoint(name).ok_or(format!("this kernel has no tracepoint {name}"))?;
+            let typed = kernel.tracepoint(name).ok_or(format!("this kernel has no tracepoint {name}"))?;
             let argument = typed.skb.unwrap_or(probe.argument);
             let row = if typed.arguments >= 3 { Row(row.0 | ROW_REASON) } else { row };
             Ok(vec![attachment(ProbeKind::TpBtf, name, Some(&typed), argument, row)])

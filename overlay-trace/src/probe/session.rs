@@ -81,7 +81,10 @@ impl Session {
     /// A missing privilege, a kernel that lacks what is needed, an output file that exists.
     pub fn start(options: SessionOptions) -> Result<Session> {
         if options.output.exists() && !options.force {
-            bail!("{} exists: choose another name, or give --force to overwrite it", options.output.display());
+            bail!(
+                "{} exists: choose another name, or give --force to overwrite it",
+                options.output.display()
+            );
         }
         privilege::check()?;
         let kernel = Kernel::read(&wanted_functions())?;
@@ -93,7 +96,10 @@ impl Session {
         let mut plan = Plan::new(&kernel, set, options.kprobes_only);
         let attached = loader.attach_plan(&kernel, &mut plan);
         if attached.is_empty() {
-            bail!("not one probe of the set {} could be attached: `overlay-trace doctor` says why", set.name());
+            bail!(
+                "not one probe of the set {} could be attached: `overlay-trace doctor` says why",
+                set.name()
+            );
         }
         let header = Header { probe_cost_ns: cost, ..header(&kernel, &options, &plan, &attached) };
         let mut writer = Writer::create(&options.output, options.force, &header)?;
@@ -192,7 +198,8 @@ fn choose_set(
 fn header(kernel: &Kernel, options: &SessionOptions, plan: &Plan, attached: &[Attached]) -> Header {
     let mut header = Header::new();
     header.kernel = kernel.release.clone();
-    header.node = nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    header.node =
+        nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     header.probe_set = plan.set.name().to_owned();
     header.start_wall_ns =
         std::time::SystemTime::UNIX_EPOCH.elapsed().map_or(0, |elapsed| elapsed.as_nanos() as u64);
@@ -228,7 +235,8 @@ fn header(kernel: &Kernel, options: &SessionOptions, plan: &Plan, attached: &[At
 /// The clock of the records.
 pub fn monotonic_ns() -> u64 {
     let clock = nix::time::ClockId::CLOCK_MONOTONIC;
-    nix::time::clock_gettime(clock).map_or(0, |time| time.tv_sec() as u64 * 1_000_000_000 + time.tv_nsec() as u64)
+    nix::time::clock_gettime(clock)
+        .map_or(0, |time| time.tv_sec() as u64 * 1_000_000_000 + time.tv_nsec() as u64)
 }
 
 /// A hop as the kernel side describes it.
@@ -261,7 +269,8 @@ impl Reader {
         before: [u64; COUNTERS],
         progress: Arc<Mutex<Summary>>,
     ) -> Result<Reader> {
-        let mut take = |name: &str| loader.maps.take_map(name).with_context(|| format!("the map {name} is missing"));
+        let mut take =
+            |name: &str| loader.maps.take_map(name).with_context(|| format!("the map {name} is missing"));
         let mut reader = Reader {
             records: RingBuf::try_from(take("RECORDS")?)?,
             counts: PerCpuArray::try_from(take("COUNTS")?)?,

@@ -1,8 +1,8 @@
 //! A difference for people.
 
 use super::{
+    heading::heading,
     table::lines,
-    text::heading,
     units::{count, percent, signed_time, time},
 };
 use crate::analysis::{Analysis, Diff, DiffRow};

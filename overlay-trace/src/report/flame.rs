@@ -3,16 +3,17 @@
 use anyhow::{Context, Result, ensure};
 use inferno::flamegraph::{
     self, Options, TextTruncateDirection,
-    color::{BackgroundColor, Color},
+    color::{BackgroundColor, Color, PaletteMap},
 };
 
 use super::{
     folded,
-    palette::{OTHER, PLACE, WAIT, layer, overlay, palette},
-    text::losses,
+    frames::{Frames, Tells, stack},
+    heading::losses,
+    palette::{OTHER, PLACE, WAIT, colour, layer, overlay},
     units::{count, percent, signed_time, time},
 };
-use crate::analysis::{Analysis, Diff};
+use crate::analysis::{Analysis, Diff, Key};
 
 /// Pixels of the legend below the graph.
 const LEGEND_HEIGHT: usize = 44;
@@ -24,7 +25,7 @@ pub(super) fn report(analysis: &Analysis) -> Result<Vec<u8>> {
         "no packet finished its way during the recording: there is nothing to draw"
     );
     let header = &analysis.header;
-    let mut colours = palette(analysis);
+    let (lines, mut colours) = stacks(analysis);
     let mut options = options();
     options.palette_map = Some(&mut colours);
     options.title = format!(
@@ -35,12 +36,7 @@ pub(super) fn report(analysis: &Analysis) -> Result<Vec<u8>> {
         header.kernel,
         header.probe_set
     );
-    options.subtitle = Some(format!(
-        "lost: {}{} | no stage claims {}",
-        losses(analysis),
-        if analysis.complete { "" } else { " | the recording ended abruptly" },
-        percent(analysis.other_share())
-    ));
+    options.subtitle = Some(subtitle(analysis));
     let legend: [(&[Color], &str); 5] = [
         (
             &["conntrack", "ip", "bridge", "iptables"].map(layer),
@@ -53,7 +49,62 @@ pub(super) fn report(analysis: &Analysis) -> Result<Vec<u8>> {
     ];
     let reading = "Width is time, left to right is the packets' path. From the bottom: node, network namespace and \
                    direction, level (encapsulation headers around the packet), device, layer, stage.";
-    draw(options, &folded::report(analysis), &legend, reading)
+    draw(options, &lines, &legend, reading)
+}
+
+/// What was lost, and what is not shown.
+fn subtitle(analysis: &Analysis) -> String {
+    let mut parts = vec![format!("lost: {}", losses(analysis))];
+    if !analysis.complete {
+        parts.push("the recording ended abruptly".into());
+    }
+    parts.push(format!("no stage claims {}", percent(analysis.other_share())));
+    parts.extend(
+        analysis.left_out.iter().map(|(stage, share)| format!("{stage}, {}, is left out", percent(*share))),
+    );
+    parts.join(" | ")
+}
+
+/// Folded stacks and the colours of their frames. A mark that inferno does not show tells a layer from a
+/// stage or a device of the same name.
+fn stacks(analysis: &Analysis) -> (String, PaletteMap) {
+    let mut frames = Frames::<u128>::default();
+    let mut colours = PaletteMap::default();
+    let prefix = common_prefix(analysis);
+    let mut root = format!("node {}", analysis.header.node);
+    if !prefix.is_empty() {
+        root += &format!(" (namespaces {prefix}…)");
+    }
+    for row in &analysis.rows {
+        let netns = row.key.netns.as_ref().map(|netns| netns.strip_prefix(&prefix).unwrap_or(netns).into());
+        let key = Key { netns, ..row.key.clone() };
+        let mut names = Vec::new();
+        for (tells, name) in stack(&root, &key) {
+            let mark = match tells {
+                Tells::Where | Tells::Level(_) => "_[w]",
+                Tells::Layer => "_[i]",
+                Tells::Stage => "",
+            };
+            let marked = format!("{name}{mark}");
+            colours.insert(&marked, colour(tells, &name, &key));
+            names.push(marked);
+        }
+        frames.add(&names, row.raw.sum());
+    }
+    colours.insert("", PLACE);
+    (frames.folded(&|ns| ns.to_string()), colours)
+}
+
+/// What the names of all namespaces begin with, up to a hyphen: it would only take the room of what
+/// tells them apart.
+fn common_prefix(analysis: &Analysis) -> String {
+    let mut names: Vec<&str> = analysis.rows.iter().filter_map(|row| row.key.netns.as_deref()).collect();
+    names.retain(|name| !name.is_empty());
+    names.sort_unstable();
+    names.dedup();
+    let [first, .., last] = names[..] else { return String::new() };
+    let same = first.bytes().zip(last.bytes()).take_while(|(a, b)| a == b).count();
+    first.get(..same).and_then(|same| same.rfind('-')).map_or(String::new(), |hyphen| first[..=hyphen].into())
 }
 
 /// The flame graph of the second recording of a difference.

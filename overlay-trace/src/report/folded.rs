@@ -1,14 +1,14 @@
 //! Folded stacks: one line per row, `frame;frame;… ns`.
 
-use super::frames::{Frames, stack};
-use crate::analysis::{Analysis, Diff};
+use super::frames::{Frames, Tells, stack};
+use crate::analysis::{Analysis, Diff, Key};
 
 /// The time of every row, in ns.
 pub(super) fn report(analysis: &Analysis) -> String {
     let mut frames = Frames::<u128>::default();
     let root = format!("node {}", analysis.header.node);
     for row in &analysis.rows {
-        frames.add(&stack(&root, &row.key), row.raw.sum());
+        frames.add(&names(&root, &row.key), row.raw.sum());
     }
     frames.folded(&|ns| ns.to_string())
 }
@@ -17,7 +17,11 @@ pub(super) fn report(analysis: &Analysis) -> String {
 pub(super) fn diff(diff: &Diff) -> String {
     let mut frames = Frames::<(f64, f64)>::default();
     for row in &diff.rows {
-        frames.add(&stack("packet", &row.key), (row.first.per_packet, row.second.per_packet));
+        frames.add(&names("packet", &row.key), (row.first.per_packet, row.second.per_packet));
     }
     frames.folded(&|(first, second)| format!("{first:.0} {second:.0}"))
+}
+
+fn names(root: &str, key: &Key) -> Vec<String> {
+    stack(root, key).into_iter().map(|(_, name): (Tells, String)| name).collect()
 }

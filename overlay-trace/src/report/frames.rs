@@ -45,44 +45,42 @@ impl<N: Default + Copy> Frames<N> {
     }
 }
 
-/// A row's stack under the frame `root`.
-pub(super) fn stack(root: &str, key: &Key) -> Vec<String> {
-    let mut stack = vec![root.to_string()];
-    let direction = key.direction.map(|direction| direction.name());
-    match (&key.netns, direction) {
-        (Some(netns), Some(direction)) if netns.is_empty() => {
-            stack.push(format!("unknown namespace ({direction})"))
-        }
-        (Some(netns), Some(direction)) => stack.push(format!("{netns} ({direction})")),
-        (None, Some(direction)) => stack.push(direction.into()),
-        _ => {}
-    }
-    stack.extend(key.level.map(level));
-    stack.extend(
-        key.device
-            .as_ref()
-            .map(|device| if device.is_empty() { "no device yet".into() } else { device.clone() }),
-    );
-    stack.extend(key.layer.clone());
-    stack.push(leaf(key));
-    stack.into_iter().map(|frame| frame.replace([';', '\n'], ",")).collect()
+/// What a frame tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Tells {
+    /// Node, namespace and direction, device.
+    Where,
+    Level(u8),
+    Layer,
+    Stage,
 }
 
-/// The frame of a level.
-pub(super) fn level(level: u8) -> String {
-    format!("level {level}")
+/// A row's stack under the frame `root`.
+pub(super) fn stack(root: &str, key: &Key) -> Vec<(Tells, String)> {
+    let mut stack = vec![(Tells::Where, root.to_string())];
+    let direction = key.direction.map(|direction| direction.name());
+    let place = match (&key.netns, direction) {
+        (Some(netns), Some(direction)) if netns.is_empty() => {
+            Some(format!("unknown namespace ({direction})"))
+        }
+        (Some(netns), Some(direction)) => Some(format!("{netns} ({direction})")),
+        (None, Some(direction)) => Some(direction.into()),
+        _ => None,
+    };
+    stack.extend(place.map(|place| (Tells::Where, place)));
+    stack.extend(key.level.map(|level| (Tells::Level(level), format!("level {level}"))));
+    let device = |device: &String| if device.is_empty() { "no device yet".into() } else { device.clone() };
+    stack.extend(key.device.as_ref().map(|name| (Tells::Where, device(name))));
+    stack.extend(key.layer.clone().map(|layer| (Tells::Layer, layer)));
+    stack.push((Tells::Stage, leaf(key)));
+    stack.into_iter().map(|(tells, frame)| (tells, frame.replace([';', '\n'], ","))).collect()
 }
 
 /// The innermost frame: the stage; where a stage of work had to wait, that is a frame of its own.
 fn leaf(key: &Key) -> String {
     match &key.stage {
-        Some(stage) if key.kind == "wait" && !stage.ends_with("-wait") => waiting(stage),
+        Some(stage) if key.kind == "wait" && !stage.ends_with("-wait") => format!("{stage} (waiting)"),
         Some(stage) => stage.clone(),
         None => key.kind.into(),
     }
-}
-
-/// The frame of a stage of work that had to wait.
-pub(super) fn waiting(stage: &str) -> String {
-    format!("{stage} (waiting)")
 }

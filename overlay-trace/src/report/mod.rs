@@ -6,6 +6,7 @@ mod diff_text;
 mod flame;
 mod folded;
 mod frames;
+mod heading;
 mod json;
 mod palette;
 mod table;

@@ -1,16 +1,13 @@
 //! The colours of flame graphs: the same stage has the same colour in every graph. Work is warm, by layer;
 //! waiting is blue; what says where a packet was is grey.
 
-use std::{
-    collections::HashSet,
-    hash::{BuildHasher, BuildHasherDefault},
-};
+use std::hash::{BuildHasher, BuildHasherDefault};
 
-use inferno::flamegraph::color::{Color, PaletteMap};
+use inferno::flamegraph::color::Color;
 use rustc_hash::FxHasher;
 
-use super::frames::{level, stack, waiting};
-use crate::analysis::Analysis;
+use super::frames::Tells;
+use crate::analysis::Key;
 
 /// Layers in an order that puts far apart in hue what stands side by side on a packet's way.
 const LAYERS: [&str; 27] = [
@@ -50,46 +47,28 @@ pub(super) const OTHER: Color = Color { r: 150, g: 150, b: 150 };
 /// The colour of frames that say where.
 pub(super) const PLACE: Color = Color { r: 224, g: 222, b: 216 };
 
-/// The colours of all frames of an analysis.
-pub(super) fn palette(analysis: &Analysis) -> PaletteMap {
-    let mut map = PaletteMap::default();
-    let stages = &analysis.header.stages;
-    let working: HashSet<&str> =
-        stages.iter().filter(|stage| stage.kind != "wait").map(|stage| stage.layer.as_str()).collect();
-    for stage in stages.iter().filter(|stage| stage.outcome.is_none()) {
-        let wait = stage.kind == "wait";
-        map.insert(
-            &stage.layer,
-            if working.contains(stage.layer.as_str()) { layer(&stage.layer) } else { WAIT },
-        );
-        map.insert(
-            &stage.name,
-            if wait { shade(WAIT, &stage.name) } else { shade(layer(&stage.layer), &stage.name) },
-        );
-        map.insert(waiting(&stage.name), shade(WAIT, &stage.name));
+/// The colour of a frame of an analysis.
+pub(super) fn colour(tells: Tells, name: &str, key: &Key) -> Color {
+    let of_layer = key.layer.as_deref().map_or(layer("ip"), layer);
+    match tells {
+        Tells::Where => PLACE,
+        Tells::Level(level) => overlay(level),
+        // Pale, since what is above it can be work or waiting.
+        Tells::Layer => mix(of_layer, PLACE),
+        Tells::Stage if key.kind == "wait" => shade(WAIT, name),
+        Tells::Stage => shade(of_layer, name),
     }
-    map.insert("wait", WAIT);
-    map.insert("work", layer("ip"));
-    for row in &analysis.rows {
-        let leaf_and_layer = 1 + usize::from(row.key.layer.is_some());
-        let stack = stack("", &row.key);
-        for place in &stack[..stack.len() - leaf_and_layer] {
-            if map.get(place).is_none() {
-                map.insert(place, PLACE);
-            }
-        }
-    }
-    for (number, colour) in [(0, PLACE), (1, overlay(1)), (2, overlay(2)), (3, overlay(3))] {
-        map.insert(level(number), colour);
-    }
-    map.insert(format!("node {}", analysis.header.node), PLACE);
-    map.insert("", PLACE);
-    map
+}
+
+/// The colour halfway between two.
+fn mix(a: Color, b: Color) -> Color {
+    let half = |a: u8, b: u8| a.midpoint(b);
+    Color { r: half(a.r, b.r), g: half(a.g, b.g), b: half(a.b, b.b) }
 }
 
 /// The colour of a level's frame: the more headers the darker.
 pub(super) fn overlay(level: u8) -> Color {
-    let darker = 34 * level;
+    let darker = 34 * level.min(4);
     Color { r: PLACE.r - darker, g: PLACE.g - darker, b: PLACE.b - darker / 3 }
 }
 

@@ -1,9 +1,8 @@
 //! The report for people: what was seen and lost, where the time went at a glance, then every stage.
 
-use std::fmt::Write;
-
 use super::{
     Sort,
+    heading::heading,
     table::lines,
     traffic,
     units::{count, percent, time},
@@ -26,116 +25,8 @@ pub(super) fn report(analysis: &Analysis, sort: Sort) -> String {
     out.push('\n');
     out += &stages(analysis, sort);
     out += &drops(analysis);
-    out += &traffic::table(&analysis.traffic);
+    out += &traffic::tables(&analysis.traffic);
     out
-}
-
-/// What was recorded, and what was lost.
-pub(super) fn heading(analysis: &Analysis) -> String {
-    let header = &analysis.header;
-    let seconds = analysis.last.duration_ns as f64 / 1e9;
-    let mut out = format!(
-        "capture   node {}, kernel {}, probe set {}, {seconds:.1} s{}\n",
-        header.node,
-        header.kernel,
-        header.probe_set,
-        if header.filter.is_empty() { String::new() } else { format!(", filter: {}", header.filter) },
-    );
-    let _ = writeln!(out, "packets   {}", packets(analysis));
-    let _ = writeln!(out, "losses    {}", losses(analysis));
-    let lost = analysis.last.counters.lost_records;
-    if lost > 0 {
-        let part = percent(lost as f64 / analysis.finished() as f64);
-        let _ = writeln!(
-            out,
-            "          {part} of the finished packets have no record: the rest is what is shown."
-        );
-    }
-    if !analysis.complete {
-        out += "          The recording ended abruptly: the numbers are those up to its last second.\n";
-    }
-    for (number, line) in unseen(analysis).iter().enumerate() {
-        let _ = writeln!(out, "{:<10}{line}", if number == 0 { "unseen" } else { "" });
-    }
-    let _ = writeln!(out, "probes    {}", probe_costs(analysis));
-    out
-}
-
-fn packets(analysis: &Analysis) -> String {
-    let outcomes = &analysis.outcomes;
-    let mut text = format!(
-        "{} finished: {} delivered, {} dropped, {} forwarded",
-        count(analysis.finished()),
-        count(outcomes.delivered),
-        count(outcomes.dropped),
-        count(outcomes.forwarded)
-    );
-    for (number, what) in [(outcomes.merged, "merged"), (outcomes.split, "split")] {
-        if number > 0 {
-            let _ = write!(text, ", {} {what}", count(number));
-        }
-    }
-    let _ = write!(text, "; {} unfinished", count(analysis.unfinished()));
-    text
-}
-
-/// Every loss counter in words; the same in every output for people.
-pub(super) fn losses(analysis: &Analysis) -> String {
-    let counters = &analysis.last.counters;
-    let always = [
-        (counters.lost_records, "records"),
-        (counters.state_full, "state full"),
-        (counters.unmatched_exits, "unmatched exits"),
-        (counters.unknown_start, "unknown starts"),
-        (counters.lost_end, "ends not seen"),
-    ];
-    let when_any = [
-        (counters.hops_full, "at too many devices"),
-        (analysis.cut_ways, "ways too long"),
-        (analysis.inconsistent, "inconsistent"),
-    ];
-    let mut parts: Vec<String> =
-        always.iter().map(|(number, what)| format!("{} {what}", count(*number))).collect();
-    parts.insert(
-        1,
-        match counters.probe_misses {
-            Some(misses) => format!("{} probe misses", count(misses)),
-            None => "probe misses not told by this kernel".into(),
-        },
-    );
-    parts.extend(
-        when_any
-            .iter()
-            .filter(|(number, _)| *number > 0)
-            .map(|(number, what)| format!("{} {what}", count(*number))),
-    );
-    parts.join(", ")
-}
-
-/// The stages that could not be watched, one line per reason.
-fn unseen(analysis: &Analysis) -> Vec<String> {
-    let mut reasons: Vec<(&str, Vec<&str>)> = Vec::new();
-    for unseen in &analysis.header.unseen_stages {
-        match reasons.iter_mut().find(|(reason, _)| *reason == unseen.reason) {
-            Some((_, stages)) => stages.push(&unseen.stage),
-            None => reasons.push((&unseen.reason, vec![&unseen.stage])),
-        }
-    }
-    reasons.iter().map(|(reason, stages)| format!("{}: {reason}", stages.join(", "))).collect()
-}
-
-fn probe_costs(analysis: &Analysis) -> String {
-    let cost = &analysis.header.probe_cost_ns;
-    let costs: Vec<String> =
-        [("entry", cost.entry), ("exit", cost.exit), ("tracepoint", cost.tracepoint), ("tc", cost.tc)]
-            .into_iter()
-            .filter_map(|(name, ns)| Some(format!("{} {name}", time(ns?))))
-            .collect();
-    let hits = analysis.last.counters.hits as f64 / analysis.started().max(1) as f64;
-    if costs.is_empty() {
-        return format!("{hits:.1} hits per packet; their cost was not measured");
-    }
-    format!("{hits:.1} hits per packet at {}; \"net\" is with that taken off", costs.join(", "))
 }
 
 /// The whole way, and its main parts.
@@ -162,9 +53,7 @@ fn summary(analysis: &Analysis) -> String {
     if analysis.by != By::Device {
         shares.insert(0, parts(|key| format!("level {}", key.level.unwrap_or(0))));
     }
-    if matches!(analysis.by, By::Stage | By::Layer) {
-        shares.push(format!("claimed by no stage {}", percent(analysis.other_share())));
-    }
+    shares.push(format!("claimed by no stage {}", percent(analysis.other_share())));
     out + &shares.join(" | ") + "\n"
 }
 
@@ -212,11 +101,13 @@ fn stages(analysis: &Analysis, sort: Sort) -> String {
         By::Level => &["level", "kind"],
     };
     let heading = [names, &["share", "mean", "p50", "p90", "p99", "p99.9", "p99.99", "max", "net"]].concat();
-    let rows: Vec<Vec<String>> = analysis.rows.iter().map(|row| cells(row, names)).collect();
-    let lines = lines(&heading, &rows, names.len());
+    // Passed through in no time at all: of no interest here.
+    let shown: Vec<&Row> = analysis.rows.iter().filter(|row| row.raw.sum() > 0).collect();
+    let cells: Vec<Vec<String>> = shown.iter().map(|row| cells(row, names)).collect();
+    let lines = lines(&heading, &cells, names.len());
     let mut out = format!("{}\n", lines[0]);
-    for (at, (row, line)) in analysis.rows.iter().zip(&lines[1..]).enumerate() {
-        if parts && (at == 0 || !analysis.rows[at - 1].key.same_part(&row.key)) {
+    for (at, (row, line)) in shown.iter().zip(&lines[1..]).enumerate() {
+        if parts && (at == 0 || !shown[at - 1].key.same_part(&row.key)) {
             out += &part_heading(analysis, &row.key);
         }
         out += line;

@@ -7,38 +7,64 @@ use super::{
     units::{bit_rate, count, time},
 };
 
-const HEADING: [&str; 13] = [
-    "traffic", "sent", "received", "lost", "rate", "mean", "p50", "p99", "p99.9", "p99.99", "p99.999", "max",
-    "jitter",
-];
+const COUNTS: [&str; 9] =
+    ["traffic", "from", "to", "sent", "received", "lost", "retransmits", "rate", "jitter"];
+const LATENCY: [&str; 9] = ["latency", "mean", "p50", "p90", "p99", "p99.9", "p99.99", "p99.999", "max"];
 
-/// A table of results, without the columns that none of them has; empty without results.
-pub(super) fn table(results: &[Value]) -> String {
-    if results.is_empty() {
-        return String::new();
-    }
-    let rows: Vec<Vec<String>> = results.iter().map(row).collect();
-    let columns: Vec<usize> =
-        (0..HEADING.len()).filter(|&column| rows.iter().any(|row| row[column] != "-")).collect();
-    let heading: Vec<&str> = columns.iter().map(|&column| HEADING[column]).collect();
-    let rows: Vec<Vec<String>> =
-        rows.iter().map(|row| columns.iter().map(|&column| row[column].clone()).collect()).collect();
-    format!("\n{}\n", lines(&heading, &rows, 1).join("\n"))
+/// Tables of results, without the columns that none of them has; empty without results.
+pub(super) fn tables(results: &[Value]) -> String {
+    let counts: Vec<Vec<String>> = results.iter().map(counts).collect();
+    let latencies: Vec<Vec<String>> = results.iter().flat_map(latencies).collect();
+    table(&COUNTS, &counts, 3) + &table(&LATENCY, &latencies, 1)
 }
 
-fn row(result: &Value) -> Vec<String> {
-    let word = |name: &str| result.get(name).and_then(Value::as_str).unwrap_or_default();
+fn table(heading: &[&str], rows: &[Vec<String>], numbers: usize) -> String {
+    if rows.is_empty() {
+        return String::new();
+    }
+    let columns: Vec<usize> =
+        (0..heading.len()).filter(|&column| rows.iter().any(|row| row[column] != "-")).collect();
+    let heading: Vec<&str> = columns.iter().map(|&column| heading[column]).collect();
+    let rows: Vec<Vec<String>> =
+        rows.iter().map(|row| columns.iter().map(|&column| row[column].clone()).collect()).collect();
+    format!("\n{}\n", lines(&heading, &rows, numbers).join("\n"))
+}
+
+fn counts(result: &Value) -> Vec<String> {
     let number = |name: &str| result.get(name).and_then(Value::as_u64).map(count);
-    let ns = |value: Option<&Value>| value.and_then(Value::as_f64).map(time);
-    let latency = |name: &str| ns(result.get("latency").and_then(|latency| latency.get(name)));
-    let mut row = vec![
-        Some(format!("{} {} {} to {}", word("protocol"), word("kind"), word("from"), word("to"))),
+    let measure = |name: &str, show: fn(f64) -> String| result.get(name).and_then(Value::as_f64).map(show);
+    let cells = [
+        Some(name(result)),
+        Some(word(result, "from").into()),
+        Some(word(result, "to").into()),
         number("sent"),
-        number("answered").or_else(|| number("received")),
+        number("received").or_else(|| number("answered")),
         number("lost"),
-        result.get("throughput_bits_per_s").and_then(Value::as_f64).map(bit_rate),
+        number("retransmits"),
+        measure("throughput_bits_per_s", bit_rate),
+        measure("jitter_ns", time),
     ];
-    row.extend(["mean", "p50", "p99", "p999", "p9999", "p99999", "max"].map(latency));
-    row.push(ns(result.get("jitter_ns")));
-    row.into_iter().map(|cell| cell.unwrap_or("-".into())).collect()
+    cells.into_iter().map(|cell| cell.unwrap_or("-".into())).collect()
+}
+
+/// The distribution of a result's latency and, where it tells that too, of the sender's own lateness.
+fn latencies(result: &Value) -> Vec<Vec<String>> {
+    let row = |key: &str, what: &str| {
+        let dist = result.get(key).filter(|dist| dist.is_object())?;
+        let mut cells = vec![format!("{}{what}", name(result))];
+        cells.extend(
+            ["mean", "p50", "p90", "p99", "p999", "p9999", "p99999", "max"]
+                .map(|name| dist.get(name).and_then(Value::as_f64).map_or("-".into(), time)),
+        );
+        Some(cells)
+    };
+    [row("latency", ""), row("lateness", ", sent late by")].into_iter().flatten().collect()
+}
+
+fn name(result: &Value) -> String {
+    format!("{} {}", word(result, "protocol"), word(result, "kind"))
+}
+
+fn word<'a>(result: &'a Value, name: &str) -> &'a str {
+    result.get(name).and_then(Value::as_str).unwrap_or_default()
 }

@@ -25,7 +25,8 @@ pub(super) fn signed_time(ns: f64) -> String {
 
 /// A part of a whole, as a percentage.
 pub(super) fn percent(part: f64) -> String {
-    let value = part * 100.0;
+    // Not "-0.0%".
+    let value = part * 100.0 + 0.0;
     if value > 0.0 && value < 0.05 { "<0.1%".into() } else { format!("{value:.1}%") }
 }
 
@@ -73,7 +74,7 @@ mod tests {
             (999.4, "999ns"),
             (999.5, "1.00µs"),
             (12_345.0, "12.3µs"),
-            (9_995.0, "9.99µs"),
+            (9_995.0, "10.0µs"),
             (99_960.0, "100µs"),
             (999_499.0, "999µs"),
             (999_500.0, "1.00ms"),

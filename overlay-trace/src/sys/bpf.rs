@@ -19,7 +19,11 @@ pub enum Kind<'a> {
     Kprobe,
     /// fentry, fexit or tp_btf: the attach type, the BTF type that it is attached to, and the BTF of the
     /// module that the type is in, if it is not the kernel's own.
-    Tracing { attach: bpf_attach_type, type_id: u32, module: Option<BorrowedFd<'a>> },
+    Tracing {
+        attach: bpf_attach_type,
+        type_id: u32,
+        module: Option<BorrowedFd<'a>>,
+    },
 }
 
 fn zeroed() -> bpf_attr {

@@ -244,7 +244,9 @@ fn read_symbols(wanted: &HashSet<&str>) -> Result<HashMap<String, Option<String>
     for line in BufReader::with_capacity(1 << 18, file).lines() {
         let line = line.context("cannot read /proc/kallsyms")?;
         let mut fields = line.split_ascii_whitespace();
-        let (Some(_), Some(kind), Some(name)) = (fields.next(), fields.next(), fields.next()) else { continue };
+        let (Some(_), Some(kind), Some(name)) = (fields.next(), fields.next(), fields.next()) else {
+            continue;
+        };
         if matches!(kind, "t" | "T") && wanted.contains(name) {
             let module = fields.next().map(|module| module.trim_matches(['[', ']']).to_owned());
             found.insert(name.to_owned(), module);
@@ -259,7 +261,9 @@ pub fn symbol_names(addresses: &[u64]) -> HashMap<u64, String> {
     if let Ok(file) = fs::File::open("/proc/kallsyms") {
         for line in BufReader::new(file).lines().map_while(Result::ok) {
             let mut fields = line.split_ascii_whitespace();
-            if let (Some(address), Some("t" | "T"), Some(name)) = (fields.next(), fields.next(), fields.next()) {
+            if let (Some(address), Some("t" | "T"), Some(name)) =
+                (fields.next(), fields.next(), fields.next())
+            {
                 all.push((u64::from_str_radix(address, 16).unwrap_or(0), name.to_owned()));
             }
         }

@@ -24,9 +24,12 @@ pub fn inode(given: &str) -> Result<u32> {
     let metadata = fs::metadata(&path).with_context(|| {
         format!("there is no network namespace {given} ({path}): give a name that `ip netns` lists, a path, or a process id")
     })?;
-    let own = fs::metadata("/proc/self/ns/net").context("cannot read /proc/self/ns/net: /proc must be mounted")?;
+    let own =
+        fs::metadata("/proc/self/ns/net").context("cannot read /proc/self/ns/net: /proc must be mounted")?;
     if metadata.dev() != own.dev() {
-        bail!("{path} is not a network namespace: give a name that `ip netns` lists, a path such as /proc/PID/ns/net, or a process id");
+        bail!(
+            "{path} is not a network namespace: give a name that `ip netns` lists, a path such as /proc/PID/ns/net, or a process id"
+        );
     }
     Ok(metadata.ino() as u32)
 }
