@@ -5,13 +5,16 @@ use std::{
     fs,
     io::{BufRead, BufReader},
     os::fd::OwnedFd,
+    sync::Arc,
 };
 
-use anyhow::{Context, Result, bail};
-use btf_rs::{Btf, BtfType, FuncProto, Struct, Type};
+use anyhow::{Context, Result};
 use overlay_trace_common::kernel::Offsets;
 
-use super::bpf;
+use super::{
+    bpf,
+    btf::{Btf, Kind},
+};
 
 const BTF_FOLDER: &str = "/sys/kernel/btf";
 
@@ -32,7 +35,7 @@ pub struct Typed {
 /// The running kernel's types and symbols.
 pub struct Kernel {
     pub release: String,
-    btf: Btf,
+    btf: Arc<Btf>,
     /// BTF of the modules that have functions of the stage map.
     modules: HashMap<String, (Btf, OwnedFd)>,
     /// Symbols of the stage map that exist: name, and the module they are in.
@@ -52,11 +55,10 @@ impl Kernel {
     /// If the kernel has no BTF (`CONFIG_DEBUG_INFO_BTF`) or hides its symbols.
     pub fn read(wanted: &HashSet<&str>) -> Result<Kernel> {
         let vmlinux = format!("{BTF_FOLDER}/vmlinux");
-        let btf = Btf::from_file(&vmlinux).map_err(|error| {
-            anyhow::anyhow!(
-                "cannot read the kernel's type information {vmlinux} ({error}): the kernel must be built with CONFIG_DEBUG_INFO_BTF=y, and /sys be mounted"
-            )
-        })?;
+        let btf = Btf::read(&vmlinux, None).context(
+            "the kernel's type information is needed: it must be built with CONFIG_DEBUG_INFO_BTF=y, and /sys be mounted",
+        )?;
+        let btf = Arc::new(btf);
         let symbols = read_symbols(wanted)?;
         let modules = read_modules(&btf, &symbols);
         Ok(Kernel { release: release(), btf, modules, symbols })
@@ -82,31 +84,16 @@ impl Kernel {
 
     /// A tracepoint, by the type of its callback (`btf_trace_NAME`).
     pub fn tracepoint(&self, name: &str) -> Option<Typed> {
-        let name = format!("btf_trace_{name}");
-        let id = *self.btf.resolve_ids_by_name(&name).ok()?.first()?;
-        let Type::Typedef(definition) = self.btf.resolve_type_by_id(id).ok()? else { return None };
-        let pointer = self.btf.resolve_chained_type(&definition).ok()?;
-        let Type::FuncProto(prototype) = self.btf.resolve_chained_type(pointer.as_btf_type()?).ok()? else {
-            return None;
-        };
+        let id = self.btf.find(&format!("btf_trace_{name}"), Kind::Typedef)?;
+        let prototype = self.btf.behind(self.btf.behind(id));
         // The callback's first argument is the tracer's own data.
-        let described = describe(&self.btf, &prototype, 1);
-        Some(Typed { id, ..described })
+        Some(Typed { id, ..describe(&self.btf, prototype, 1) })
     }
 
     /// Names of an enumeration's values.
     pub fn enumeration(&self, name: &str) -> Vec<(u32, String)> {
-        let Ok(types) = self.btf.resolve_types_by_name(name) else { return Vec::new() };
-        for candidate in types {
-            if let Type::Enum(enumeration) = candidate {
-                return enumeration
-                    .members
-                    .iter()
-                    .filter_map(|member| Some((member.val(), self.btf.resolve_name(member).ok()?)))
-                    .collect();
-            }
-        }
-        Vec::new()
+        let Some(id) = self.btf.find(name, Kind::Enum) else { return Vec::new() };
+        self.btf.values(id).map(|(name, value)| (value, name.to_owned())).collect()
     }
 
     /// The offsets of the fields that the kernel side reads.
@@ -140,70 +127,56 @@ impl Kernel {
     }
 
     fn offset(&self, structure: &str, path: &str) -> Result<u32> {
-        let types = self
+        let id = self
             .btf
-            .resolve_types_by_name(structure)
+            .find(structure, Kind::Struct)
             .with_context(|| format!("the kernel's BTF has no struct {structure}"))?;
-        for candidate in types {
-            if let Type::Struct(found) = candidate {
-                if let Some(bits) = member_offset(&self.btf, &found, path) {
-                    return Ok(bits / 8);
-                }
-            }
-        }
-        bail!("the kernel's struct {structure} has no field {path}: this kernel is not supported yet")
+        let bits = member_offset(&self.btf, id, path).with_context(|| {
+            format!("the kernel's struct {structure} has no field {path}: this kernel is not supported yet")
+        })?;
+        Ok(bits / 8)
     }
 }
 
 /// The offset in bits of a field, also inside anonymous structs and unions.
-fn member_offset(btf: &Btf, structure: &Struct, path: &str) -> Option<u32> {
+fn member_offset(btf: &Btf, structure: u32, path: &str) -> Option<u32> {
     let (first, rest) = path.split_once('.').map_or((path, None), |(first, rest)| (first, Some(rest)));
-    for member in &structure.members {
-        let name = btf.resolve_name(member).unwrap_or_default();
-        let inner = |path: &str| match btf.resolve_chained_type(member).ok()? {
-            Type::Struct(inner) | Type::Union(inner) => member_offset(btf, &inner, path),
-            _ => None,
-        };
-        let offset = if name == first {
-            match rest {
-                None => Some(0),
-                Some(rest) => inner(rest),
+    btf.members(structure).find_map(|member| {
+        let offset = match (member.name, rest) {
+            (name, None) if name == first => 0,
+            (name, Some(rest)) if name == first => {
+                member_offset(btf, unqualified(btf, member.type_id), rest)?
             }
-        } else if name.is_empty() {
-            inner(path)
-        } else {
-            None
+            ("", _) => member_offset(btf, unqualified(btf, member.type_id), path)?,
+            _ => return None,
         };
-        if let Some(offset) = offset {
-            return Some(member.bit_offset() + offset);
-        }
+        Some(member.bits + offset)
+    })
+}
+
+/// The type behind qualifiers and typedefs.
+fn unqualified(btf: &Btf, mut id: u32) -> u32 {
+    while matches!(btf.kind(id), Kind::Qualifier | Kind::Typedef) {
+        id = btf.behind(id);
     }
-    None
+    id
 }
 
 fn typed(btf: &Btf, name: &str, module: Option<&String>) -> Option<Typed> {
-    for id in btf.resolve_ids_by_name(name).ok()? {
-        if let Ok(Type::Func(function)) = btf.resolve_type_by_id(id) {
-            let Ok(Type::FuncProto(prototype)) = btf.resolve_chained_type(&function) else { continue };
-            let described = describe(btf, &prototype, 0);
-            return Some(Typed { id, module: module.cloned(), ..described });
-        }
-    }
-    None
+    let id = btf.find(name, Kind::Function)?;
+    Some(Typed { id, module: module.cloned(), ..describe(btf, btf.behind(id), 0) })
 }
 
-fn describe(btf: &Btf, prototype: &FuncProto, skipped: usize) -> Typed {
+fn describe(btf: &Btf, prototype: u32, skipped: usize) -> Typed {
     let mut described = Typed { id: 0, module: None, skb: None, sock: None, indirect: false, arguments: 0 };
-    for (position, parameter) in prototype.parameters.iter().skip(skipped).enumerate() {
+    for (position, parameter) in btf.parameters(prototype).skip(skipped).enumerate() {
         described.arguments = position as u8 + 1;
         match pointed_to(btf, parameter) {
-            Some((name, depth)) if name == "sk_buff" && described.skb.is_none() => {
+            Some(("sk_buff", depth)) if described.skb.is_none() => {
                 described.skb = Some(position as u8);
                 described.indirect = depth > 1;
             }
-            Some((name, 1)) if name == "sock" && described.sock.is_none() => {
-                described.sock = Some(position as u8)
-            }
+            Some(("sock", 1)) if described.sock.is_none() => described.sock = Some(position as u8),
             _ => {}
         }
     }
@@ -211,26 +184,25 @@ fn describe(btf: &Btf, prototype: &FuncProto, skipped: usize) -> Typed {
 }
 
 /// The struct that a parameter points to, and through how many pointers.
-fn pointed_to(btf: &Btf, parameter: &dyn BtfType) -> Option<(String, u8)> {
-    let mut depth = 0;
-    for step in btf.type_iter(parameter) {
-        match step {
-            Type::Ptr(_) => depth += 1,
-            Type::Struct(structure) => return Some((btf.resolve_name(&structure).ok()?, depth)),
-            Type::Const(_) | Type::Volatile(_) | Type::Typedef(_) | Type::TypeTag(_) => {}
-            _ => return None,
-        }
+fn pointed_to(btf: &Btf, parameter: u32) -> Option<(&str, u8)> {
+    let (mut id, mut depth) = (unqualified(btf, parameter), 0);
+    while btf.kind(id) == Kind::Pointer {
+        id = unqualified(btf, btf.behind(id));
+        depth += 1;
     }
-    None
+    (depth > 0 && btf.kind(id) == Kind::Struct).then(|| (btf.name(id), depth))
 }
 
-fn read_modules(btf: &Btf, symbols: &HashMap<String, Option<String>>) -> HashMap<String, (Btf, OwnedFd)> {
+fn read_modules(
+    btf: &Arc<Btf>,
+    symbols: &HashMap<String, Option<String>>,
+) -> HashMap<String, (Btf, OwnedFd)> {
     let wanted: HashSet<&String> = symbols.values().flatten().collect();
     let Ok(fds) = bpf::module_btfs() else { return HashMap::new() };
     fds.into_iter()
         .filter(|(name, _)| wanted.contains(name))
         .filter_map(|(name, fd)| {
-            let module = Btf::from_split_file(format!("{BTF_FOLDER}/{name}"), btf).ok()?;
+            let module = Btf::read(format!("{BTF_FOLDER}/{name}"), Some(btf.clone())).ok()?;
             Some((name, (module, fd)))
         })
         .collect()
