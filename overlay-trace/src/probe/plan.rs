@@ -9,6 +9,7 @@ use overlay_trace_common::{
     stage_map::STAGES,
 };
 
+use super::modules;
 use crate::sys::kernel::{Kernel, Typed};
 
 /// Which probes are attached.
@@ -139,6 +140,8 @@ impl Plan {
             }
         }
         if !seen {
+            // Several functions of one module give one reason.
+            missing.dedup();
             self.unseen.insert(number, missing.join("; "));
         }
     }
@@ -190,7 +193,7 @@ fn alternatives(
         }
         Target::Function(name) => {
             if kernel.symbol(name).is_none() {
-                return Err(format!("this kernel, with the modules it has loaded, has no function {name}"));
+                return Err(modules::missing(name));
             }
             let typed = kernel.function(name);
             let wants_sock = matches!(point.action, Action::Note);

@@ -80,12 +80,7 @@ impl Session {
     ///
     /// A missing privilege, a kernel that lacks what is needed, an output file that exists.
     pub fn start(options: SessionOptions) -> Result<Session> {
-        if options.output.exists() && !options.force {
-            bail!(
-                "{} exists: choose another name, or give --force to overwrite it",
-                options.output.display()
-            );
-        }
+        trace::check_output(&options.output, options.force)?;
         privilege::check()?;
         let kernel = Kernel::read(&wanted_functions())?;
         let mut loader = Loader::new(&kernel, &options.filter, options.sizes)?;

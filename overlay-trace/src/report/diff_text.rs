@@ -53,7 +53,7 @@ fn layer(row: &DiffRow) -> String {
 /// Sums of rows by what `name` says of them, the largest addition first.
 fn groups(diff: &Diff, heading: &str, name: &dyn Fn(&DiffRow) -> String) -> String {
     let mut sums: Vec<(String, f64, f64)> = Vec::new();
-    for row in &diff.rows {
+    for row in diff.rows.iter().filter(|row| row.first.per_packet > 0.0 || row.second.per_packet > 0.0) {
         let name = name(row);
         let at = sums.iter().position(|sum| sum.0 == name).unwrap_or_else(|| {
             sums.push((name, 0.0, 0.0));
@@ -92,7 +92,9 @@ fn stages(diff: &Diff) -> String {
             if row.second.packets == 0 { "-".into() } else { time(row.second.p99 as f64) },
         ]
     };
-    let rows: Vec<Vec<String>> = diff.rows.iter().map(row).collect();
+    // Passed through in no time at all, in both: of no interest here.
+    let any = |row: &&DiffRow| row.first.per_packet > 0.0 || row.second.per_packet > 0.0;
+    let rows: Vec<Vec<String>> = diff.rows.iter().filter(any).map(row).collect();
     let heading = [
         "stage",
         "layer",
