@@ -186,7 +186,10 @@ fn choose_set(
     let reason = format!("this kernel allows neither fentry ({fentry:#}) nor kprobes ({kprobe:#})");
     match options.set {
         Some(set) => bail!("the probe set {} is not possible: {reason}; use --probes device", set.name()),
-        None => Ok((ProbeSet::Device, Some(reason), None)),
+        None => {
+            let reason = "this kernel allows neither fentry nor kprobes; `overlay-trace doctor` says why";
+            Ok((ProbeSet::Device, Some(reason.to_owned()), None))
+        }
     }
 }
 

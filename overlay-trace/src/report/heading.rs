@@ -82,7 +82,11 @@ fn unseen(analysis: &Analysis) -> String {
     }
     let parts: Vec<String> =
         reasons.iter().map(|(reason, stages)| format!("{} ({reason})", stages.join(", "))).collect();
-    if parts.is_empty() { "no stage of the set".into() } else { parts.join("; ") }
+    if parts.is_empty() {
+        "nothing: every stage of the probe set was watched".into()
+    } else {
+        parts.join("; ")
+    }
 }
 
 /// A sentence in lines of at most `width` characters, the further ones set in.
