@@ -19,7 +19,7 @@ const MODULES: [(&str, &str); 14] = [
     ("vxlan_", "vxlan"),
     ("ipip_", "ipip"),
     ("tunnel4_", "tunnel4"),
-    ("gre_", "gre"),
+    ("gre_", "ip_gre"),
     ("geneve_", "geneve"),
 ];
 

@@ -140,9 +140,8 @@ impl Plan {
             }
         }
         if !seen {
-            // Several functions of one module give one reason.
-            missing.dedup();
-            self.unseen.insert(number, missing.join("; "));
+            // What the first alternative lacks is what to get.
+            self.unseen.insert(number, missing.into_iter().next().unwrap_or_default());
         }
     }
 }

@@ -82,7 +82,7 @@ fn without_sockets(analysis: &Analysis) -> String {
     let rows = |matches: &dyn Fn(&Key) -> bool| -> f64 {
         analysis.rows.iter().filter(|row| matches(&row.key)).map(|row| row.share).sum()
     };
-    let waits = rows(&|key| is_socket_wait(key));
+    let waits = rows(&Key::is_socket_wait);
     if analysis.by != By::Stage || waits == 0.0 || waits > 0.9999 {
         return String::new();
     }
@@ -93,16 +93,12 @@ fn without_sockets(analysis: &Analysis) -> String {
     let parts: Vec<String> = levels
         .iter()
         .map(|&level| {
-            let share = rows(&|key| key.level == Some(level) && !is_socket_wait(key)) / rest;
+            let share = rows(&|key| key.level == Some(level) && !key.is_socket_wait()) / rest;
             format!("level {level} {}", percent(share))
         })
         .collect();
     let mean = time(rest * analysis.end_to_end.mean());
     format!("without waiting in sockets: {mean} per packet, {}\n", parts.join(", "))
-}
-
-fn is_socket_wait(key: &Key) -> bool {
-    key.kind == "wait" && matches!(key.layer.as_deref(), Some("socket" | "transport"))
 }
 
 /// A stage's name, with a mark where a stage of work had to wait.
