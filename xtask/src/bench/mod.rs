@@ -16,7 +16,7 @@ use self::{
 use crate::{build_ebpf, host};
 
 /// Runs of each case, of which the median is taken.
-const ROUNDS: u32 = 3;
+const ROUNDS: u32 = 2;
 
 /// A way to run the traffic.
 pub struct Case {

@@ -101,8 +101,10 @@ impl Show {
         let difference = self.output(&["diff"], &both, "difference.txt")?;
         println!("\n======== What {SECOND} adds to {FIRST} ========\n\n{difference}");
         self.output(&["diff", "--format", "svg"], &both, "difference.svg")?;
-        let numbers = self.output(&["diff", "--format", "json"], &both, "difference.json")?;
-        println!("\n======== In short ========\n\n{}", summary::of(&numbers, FIRST, SECOND)?);
+        let numbers =
+            |lab: &str| self.output(&["report", "--format", "json"], &[lab], &format!("{lab}.json"));
+        let summary = summary::of((FIRST, &numbers(FIRST)?), (SECOND, &numbers(SECOND)?))?;
+        println!("\n======== In short ========\n\n{summary}");
         println!("{}\n", place.about_times());
         self.name_files();
         let seconds = self.start.elapsed().as_secs();
@@ -127,6 +129,7 @@ impl Show {
             (format!("{FIRST}.svg"), "flame graph of the way without an overlay"),
             ("difference.svg".to_owned(), "flame graph of the difference, red where VXLAN is slower"),
             (format!("{FIRST}.txt, {SECOND}.txt, difference.txt"), "the tables above"),
+            (format!("{FIRST}.json, {SECOND}.json"), "the same for programs"),
             (format!("{FIRST}.otr, {SECOND}.otr"), "the recordings; `overlay-trace report FILE` reads them"),
         ];
         for (name, about) in files {

@@ -1,4 +1,4 @@
-//! The difference of two recordings in a few lines.
+//! What the second recording adds to the first, in a few lines.
 
 use std::{collections::BTreeMap, fmt::Write};
 
@@ -7,129 +7,145 @@ use serde::Deserialize;
 
 /// So many layers are named.
 const LAYERS: usize = 8;
+/// Additions below this are not worth a word, in ns.
+const NEGLIGIBLE: f64 = 5.0;
 
-/// What is read of `overlay-trace diff --format json`.
+/// What is read of `overlay-trace report --format json`.
 #[derive(Deserialize)]
-struct Difference {
-    total: Pair,
+struct Report {
+    packets: Packets,
+    end_to_end_ns: Sum,
     stages: Vec<Stage>,
 }
 
 #[derive(Deserialize)]
-struct Pair {
-    first: Side,
-    second: Side,
-    added_ns_per_packet: f64,
+struct Packets {
+    finished: u64,
 }
 
 #[derive(Deserialize)]
-struct Side {
-    packets: u64,
-    ns_per_packet: f64,
+struct Sum {
+    sum: u64,
 }
 
 #[derive(Deserialize)]
 struct Stage {
     layer: String,
     level: u8,
-    added_ns_per_packet: f64,
+    self_ns_net: Sum,
 }
 
-/// What the second recording adds, from the JSON of `overlay-trace diff`.
+/// A recording's times per packet, in ns, without the tool's own cost.
+struct Times {
+    packets: u64,
+    /// The whole way, with the tool's own cost.
+    raw: f64,
+    /// By layer, and whether it is above level 0.
+    layers: BTreeMap<(String, bool), f64>,
+}
+
+impl Times {
+    fn read(json: &str) -> Result<Self> {
+        let report: Report = serde_json::from_str(json)
+            .context("`overlay-trace report --format json` printed something else")?;
+        let packets = report.packets.finished;
+        let per_packet = |sum: u64| sum as f64 / packets.max(1) as f64;
+        let mut layers = BTreeMap::new();
+        for stage in report.stages {
+            *layers.entry((stage.layer, stage.level > 0)).or_default() += per_packet(stage.self_ns_net.sum);
+        }
+        Ok(Self { packets, raw: per_packet(report.end_to_end_ns.sum), layers })
+    }
+
+    fn net(&self) -> f64 {
+        self.layers.values().sum()
+    }
+
+    fn of(&self, layer: &str, above: bool) -> f64 {
+        self.layers.get(&(layer.to_owned(), above)).copied().unwrap_or_default()
+    }
+}
+
+/// A recording's name and its report as JSON.
+pub type Named<'a> = (&'a str, &'a str);
+
+/// What the second recording adds.
 ///
 /// # Errors
 ///
-/// The JSON is not that of a difference.
-pub fn of(json: &str, first: &str, second: &str) -> Result<String> {
-    let difference: Difference =
-        serde_json::from_str(json).context("`overlay-trace diff --format json` printed something else")?;
-    Ok(text(&difference, first, second))
-}
-
-fn text(difference: &Difference, first: &str, second: &str) -> String {
-    let Pair { first: before, second: after, added_ns_per_packet: added } = &difference.total;
-    let ratio = after.ns_per_packet / before.ns_per_packet;
-    let mut text = String::new();
-    let width = first.len().max(second.len());
-    for (name, side) in [(first, before), (second, after)] {
-        let mean = time(side.ns_per_packet);
+/// The JSON is not that of a report.
+pub fn of(first: Named<'_>, second: Named<'_>) -> Result<String> {
+    let (before, after) = (Times::read(first.1)?, Times::read(second.1)?);
+    let width = first.0.len().max(second.0.len());
+    let mut text = String::from("A packet's way from socket to socket, without the cost of watching:\n");
+    for (name, times) in [(first.0, &before), (second.0, &after)] {
+        let (net, raw) = (time(times.net()), time(times.raw));
         // Writing to a String cannot fail.
-        let _ = writeln!(
-            text,
-            "{name:width$} {mean:>9} for a packet from socket to socket ({} packets)",
-            side.packets
-        );
+        let _ = writeln!(text, "  {name:width$} {net:>9}   ({raw} while watched, {} packets)", times.packets);
     }
+    let (added, ratio) = (after.net() - before.net(), after.net() / before.net());
+    let _ =
+        writeln!(text, "  {:width$} {:>9}   {ratio:.2} times as long; where it is added:", "", signed(added));
+    for (layer, inner, outer) in additions(&before, &after).into_iter().take(LAYERS) {
+        let _ = writeln!(text, "    {layer:12} {:>11}{}", signed(inner + outer), split(inner, outer));
+    }
+    let outer: f64 = additions(&before, &after).iter().map(|(_, _, outer)| outer).sum();
     let _ = writeln!(
         text,
-        "{:width$} {:>9} more, {ratio:.2} times as long. Where it is added:",
-        "",
-        time(*added)
+        "  {} of it is level 1: the encapsulation and the work on the outer packet.",
+        time(outer)
     );
-    let (layers, tunnel) = sums(&difference.stages);
-    for (layer, (level0, level1)) in layers.iter().take(LAYERS) {
-        let _ =
-            writeln!(text, "  {layer:12} {:>+9.2} µs{}", (level0 + level1) / 1000.0, split(*level0, *level1));
-    }
-    let share = 100.0 * tunnel / added;
-    let _ =
-        writeln!(text, "Level 1, the work on the outer packet, is {} of it ({share:.0} %).", time(tunnel));
-    text
+    Ok(text)
 }
 
-/// How a layer's addition divides, if both levels have a part of it.
-fn split(level0: f64, level1: f64) -> String {
-    if level1 == 0.0 || level0.abs() < 1.0 {
+/// Layers and what is added to the pods' packet and to the outer one, the largest addition first.
+fn additions<'a>(before: &'a Times, after: &'a Times) -> Vec<(&'a str, f64, f64)> {
+    let mut names: Vec<&str> =
+        before.layers.keys().chain(after.layers.keys()).map(|(layer, _)| layer.as_str()).collect();
+    names.sort_unstable();
+    names.dedup();
+    let added = |layer: &str, above| after.of(layer, above) - before.of(layer, above);
+    let mut rows: Vec<_> =
+        names.into_iter().map(|layer| (layer, added(layer, false), added(layer, true))).collect();
+    rows.sort_by(|left, right| (right.1 + right.2).total_cmp(&(left.1 + left.2)));
+    rows
+}
+
+/// How a layer's addition divides, if both packets have a part of it.
+fn split(inner: f64, outer: f64) -> String {
+    if inner.abs() < NEGLIGIBLE || outer.abs() < NEGLIGIBLE {
         return String::new();
     }
-    format!("   ({:+.2} on the pods' packet, {:+.2} on the outer one)", level0 / 1000.0, level1 / 1000.0)
-}
-
-/// A layer and what is added at level 0 and above, in ns per packet.
-type Layer<'a> = (&'a str, (f64, f64));
-
-/// The layers to which most is added first, and the sum above level 0, in ns per packet.
-fn sums(stages: &[Stage]) -> (Vec<Layer<'_>>, f64) {
-    let mut layers: BTreeMap<&str, (f64, f64)> = BTreeMap::new();
-    let mut tunnel = 0.0;
-    for stage in stages {
-        let (level0, level1) = layers.entry(&stage.layer).or_default();
-        if stage.level == 0 {
-            *level0 += stage.added_ns_per_packet;
-        } else {
-            *level1 += stage.added_ns_per_packet;
-            tunnel += stage.added_ns_per_packet;
-        }
-    }
-    let mut layers: Vec<Layer<'_>> = layers.into_iter().collect();
-    let added = |(_, (level0, level1)): &Layer<'_>| level0 + level1;
-    layers.sort_by(|left, right| added(right).total_cmp(&added(left)));
-    (layers, tunnel)
+    format!("   ({} for the pods' packet, {} for the outer one)", signed(inner), signed(outer))
 }
 
 fn time(nanoseconds: f64) -> String {
-    format!("{:.1} µs", nanoseconds / 1000.0)
+    format!("{:.2} µs", nanoseconds / 1000.0)
+}
+
+fn signed(nanoseconds: f64) -> String {
+    format!("{:+.2} µs", nanoseconds / 1000.0)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const JSON: &str = r#"{"schema": 1,
-        "total": {"first": {"packets": 10, "ns_per_packet": 20000.0},
-                  "second": {"packets": 10, "ns_per_packet": 30000.0}, "added_ns_per_packet": 10000.0},
-        "stages": [
-            {"layer": "conntrack", "level": 0, "added_ns_per_packet": 1000.0},
-            {"layer": "conntrack", "level": 1, "added_ns_per_packet": 2000.0},
-            {"layer": "vxlan", "level": 1, "added_ns_per_packet": 7000.0}]}"#;
+    const ROUTES: &str = r#"{"packets": {"finished": 10}, "end_to_end_ns": {"sum": 250000}, "stages": [
+        {"layer": "conntrack", "level": 0, "self_ns_net": {"sum": 200000}}]}"#;
+    const TUNNEL: &str = r#"{"packets": {"finished": 10}, "end_to_end_ns": {"sum": 350000}, "stages": [
+        {"layer": "conntrack", "level": 0, "self_ns_net": {"sum": 210000}},
+        {"layer": "conntrack", "level": 1, "self_ns_net": {"sum": 20000}},
+        {"layer": "vxlan", "level": 1, "self_ns_net": {"sum": 70000}}]}"#;
 
     #[test]
     fn the_largest_addition_comes_first_and_the_levels_are_told_apart() -> Result<()> {
-        let text = of(JSON, "routes", "tunnel")?;
-        assert!(text.contains("10.0 µs more, 1.50 times as long"), "{text}");
+        let text = of(("routes", ROUTES), ("tunnel", TUNNEL))?;
+        assert!(text.contains("tunnel  30.00 µs   (35.00 µs while watched, 10 packets)"), "{text}");
+        assert!(text.contains("+10.00 µs   1.50 times as long"), "{text}");
         assert!(text.find("vxlan") < text.find("conntrack"), "{text}");
-        assert!(text.contains("+3.00 µs   (+1.00 on the pods' packet, +2.00 on the outer one)"), "{text}");
-        assert!(text.contains("9.0 µs of it (90 %)"), "{text}");
+        assert!(text.contains("(+1.00 µs for the pods' packet, +2.00 µs for the outer one)"), "{text}");
+        assert!(text.contains("  9.00 µs of it is level 1"), "{text}");
         Ok(())
     }
 }
