@@ -150,7 +150,7 @@ fn every_datagram(seen: &Seen, _: &[Seen]) -> Outcome {
         seen.is_own(record)
             && flow.protocol == 17
             && (flow.source_port == PORT || flow.destination_port == PORT)
-            && record.header.outcome != End::Dropped as u8
+            && record.header.outcome == End::Delivered as u8
     })?;
     ensure!(expected > 0, "no datagrams were sent");
     ensure!(recorded == expected, "{expected} datagrams arrived, {recorded} were recorded");

@@ -221,7 +221,7 @@ fn outline(seen: &Seen, _: &[Seen]) -> Outcome {
 fn devices(seen: &Seen, _: &[Seen]) -> Outcome {
     let expected: &[&str] = match seen.lab {
         "host" => &["eth0"],
-        "same-host" => &["eth0", "veth-pod1", "veth-pod1b", "cni0"],
+        "same-host" => &["eth0", "veth-pod1", "veth-pod1b"],
         "flannel-host-gw" => &["eth0", "veth-pod1", "veth-pod2", "cni0"],
         _ => &["eth0", "veth-pod1", "veth-pod2", "cni0", "flannel.1"],
     };

@@ -11,8 +11,13 @@ use socket2::Protocol;
 /// Devices that the kernel puts into every namespace when a tunnel's module is loaded; they stay.
 const FALLBACKS: &[&str] = &["tunl0", "gre0", "gretap0", "erspan0", "ip6tnl0", "sit0", "ip6gre0", "ip_vti0"];
 /// What tools say when the kernel does not have something.
-const LACKS: &[&str] =
-    &["Unknown device type", "Operation not supported", "not found", "No such file or directory"];
+const LACKS: &[&str] = &[
+    "Unknown device type",
+    "Operation not supported",
+    "not found",
+    "Cannot find device",
+    "No such file or directory",
+];
 
 /// Packets of all protocols (`ETH_P_ALL`, in network byte order), for packet sockets.
 pub fn all_protocols() -> Protocol {

@@ -37,6 +37,9 @@ struct Options {
     /// The probe sets to test: full, light, device
     #[arg(long, value_enum, value_delimiter = ',', required = true)]
     set: Vec<ProbeSet>,
+    /// Instead of the other tests those that compare times; they want a machine whose clock counts instructions
+    #[arg(long)]
+    truth: bool,
     /// Only the tests whose name contains this
     #[arg(long, value_name = "SUBSTRING")]
     only: Option<String>,
@@ -63,7 +66,7 @@ fn run(options: &Options) -> Result<bool> {
     let folder = options.keep.as_deref().unwrap_or(temporary.path());
     std::fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
     let mut results = Results::new(options.only.clone());
-    let outcome = run::all(&options.set, folder, &stop, &mut results);
+    let outcome = run::all(&options.set, options.truth, (folder, &stop), &mut results);
     results.print_sum();
     outcome?;
     Ok(results.good())

@@ -14,29 +14,33 @@ use crate::results::{Outcome, Results, Verdict};
 use crate::rows;
 use crate::scene::{Scene, Setting};
 use crate::seen::Seen;
-use crate::settings::SETTINGS;
+use crate::settings::{SETTINGS, TRUTH};
 
-/// Runs everything that is wanted for these probe sets.
-pub fn all(sets: &[ProbeSet], folder: &Path, stop: &Stop, results: &mut Results) -> Result<()> {
+/// Runs everything that is wanted for these probe sets, or with `truth` what compares times.
+pub fn all(sets: &[ProbeSet], truth: bool, place: (&Path, &Stop), results: &mut Results) -> Result<()> {
+    let table = if truth { TRUTH } else { SETTINGS };
     let system = System::inspect()?;
     let mut seen = Vec::new();
     // Rows are looked for in everything that is recorded; rows of the light set are rows of the full one too.
-    let of_rows: Vec<ProbeSet> =
-        sets.iter().copied().filter(|set| *set != ProbeSet::Light && rows::wanted(*set, results)).collect();
-    for setting in SETTINGS {
+    let of_rows: Vec<ProbeSet> = sets
+        .iter()
+        .copied()
+        .filter(|set| !truth && *set != ProbeSet::Light && rows::wanted(*set, results))
+        .collect();
+    for setting in table {
         let scenes: Vec<&Scene> = setting
             .scenes
             .iter()
             .filter(|scene| sets.contains(&scene.set))
-            .filter(|scene| of_rows.contains(&scene.set) || is_wanted(setting, scene, results))
+            .filter(|scene| truth || of_rows.contains(&scene.set) || is_wanted(setting, scene, results))
             .collect();
         if !scenes.is_empty() {
-            run_setting(setting, &scenes, &system, (folder, stop), &mut seen, results);
-            stop.check()?;
+            run_setting(setting, &scenes, &system, place, &mut seen, results);
+            place.1.check()?;
         }
     }
-    if let Some(set) = sets.first() {
-        interrupted::run(*set, (folder, stop), results);
+    if let (Some(set), false) = (sets.first(), truth) {
+        interrupted::run(*set, place, results);
     }
     for set in of_rows {
         rows::check(set, &seen, results);
@@ -44,19 +48,9 @@ pub fn all(sets: &[ProbeSet], folder: &Path, stop: &Stop, results: &mut Results)
     Ok(())
 }
 
-/// Whether a test of this recording is wanted, or one that compares with it.
+/// Whether a test of this recording is wanted.
 fn is_wanted(setting: &Setting, scene: &Scene, results: &Results) -> bool {
-    let own = |setting: &Setting, scene: &Scene| {
-        scene.checks().any(|check| results.wants(&format!("{}/{}/{}", setting.name, scene.name, check.name)))
-    };
-    let compared = |other: &Setting| {
-        other.name != setting.name
-            && other.lab == setting.name
-            && other.scenes.iter().any(|scene| own(other, scene))
-            && setting.name == "flannel-vxlan"
-            && scene.name == "full"
-    };
-    own(setting, scene) || SETTINGS.iter().any(compared)
+    scene.checks().any(|check| results.wants(&format!("{}/{}/{}", setting.name, scene.name, check.name)))
 }
 
 fn run_setting(
