@@ -42,6 +42,9 @@ pub const ROW_CURRENT: u64 = 1 << 36;
 pub const ROW_RETURNED: u64 = 1 << 37;
 /// An unknown packet is followed from here on, whatever the action.
 pub const ROW_BEGINS: u64 = 1 << 38;
+/// The probe fires after the packet may have become visible to another CPU: if one has taken it, nothing
+/// is to be noted.
+pub const ROW_AFTER: u64 = 1 << 39;
 
 impl Row {
     pub const fn new(stage: u8, action: u8, outcome: u8, flags: u64) -> Row {

@@ -169,6 +169,8 @@ pub struct Point {
     pub current: bool,
     /// The packet is what the function returns, so only its exit is probed.
     pub returned: bool,
+    /// Fires after the packet may have become visible to another CPU.
+    pub after: bool,
     pub probes: &'static [Probe],
 }
 

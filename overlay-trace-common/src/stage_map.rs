@@ -30,6 +30,7 @@ const fn point(action: Action, probes: &'static [Probe]) -> Point {
         empty_only: false,
         current: false,
         returned: false,
+        after: false,
         probes,
     }
 }
@@ -343,13 +344,13 @@ pub static STAGES: &[Stage] = &[
         "qdisc-wait",
         Layer::Qdisc,
         ALL,
-        &[enter(&[t("qdisc_enqueue", 2)])],
+        &[Point { after: true, ..enter(&[t("qdisc_enqueue", 2)]) }],
         "The packet lies in the device's qdisc.",
     ),
     work(
         "qdisc-run",
         Layer::Qdisc,
-        ALL,
+        NOT_LIGHT,
         &[enter(&[t("qdisc_dequeue", 3)])],
         "The packet was taken out of the qdisc: validation, driver lock.",
     ),
@@ -493,7 +494,7 @@ pub static STAGES: &[Stage] = &[
     work(
         "socket-receive",
         Layer::Socket,
-        NOT_DEVICE,
+        FULL,
         &[
             enter(&[t("skb_copy_datagram_iovec", 0)]),
             Point { returned: true, ..enter(&[f("__skb_recv_udp", 0)]) },
@@ -513,19 +514,15 @@ pub static STAGES: &[Stage] = &[
         "end-read",
         Outcome::Delivered,
         NOT_DEVICE,
-        &[
-            end(&[f("skb_consume_udp", 1)]),
-            end(&[f("skb_attempt_defer_free", 0)]),
-            end(&[f("kfree_skb_partial", 0)]),
-        ],
+        &[end(&[f("skb_attempt_defer_free", 0)]), end(&[f("kfree_skb_partial", 0)])],
         "The application has the data, or TCP has joined it to what it already holds.",
     ),
     ends(
         "end-freed",
         Outcome::Freed,
         NOT_DEVICE,
-        &[end(&[f("__kfree_skb", 0)]), end(&[f("napi_consume_skb", 0)])],
-        "The packet was freed.",
+        &[end(&[f("__kfree_skb", 0)])],
+        "The packet was freed without being dropped: read, acknowledged, or sent.",
     ),
     ends(
         "end-copied",
@@ -548,7 +545,7 @@ pub static STAGES: &[Stage] = &[
         &[Point { empty_only: true, ..end(&[t("tcp_probe", 1)]) }],
         "TCP has taken up a segment without data.",
     ),
-    ends("end-consumed", Outcome::Freed, DEVICE, &[end(&[t("consume_skb", 0)])], "The packet was consumed."),
+    ends("end-consumed", Outcome::Freed, ALL, &[end(&[t("consume_skb", 0)])], "The packet was consumed."),
     ends(
         "end-merged",
         Outcome::Merged,

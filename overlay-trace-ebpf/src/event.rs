@@ -3,7 +3,7 @@
 use aya_ebpf::helpers::generated::bpf_get_current_task;
 use overlay_trace_common::{
     record::{
-        Counter, FLAG_CHILD, FLAG_FROM_DEVICE, FLAG_UNKNOWN_START, Outcome, SEGMENT_RESUMED,
+        Counter, FLAG_CHILD, FLAG_FROM_DEVICE, FLAG_UNKNOWN_START, HEADER_BYTES, Outcome, RecordHeader, SEGMENT_RESUMED,
     },
     row::*,
     stage::Action,
@@ -23,6 +23,7 @@ const IPPROTO_TCP: u8 = 6;
 /// The part of a key that says where the packet is: level and hop.
 const PLACE_MASK: u64 = 0x000f_ffff_0000_0000;
 const HOP_MASK: u64 = 0x0000_ffff_0000_0000;
+const LEVEL_MASK: u64 = 0xf << 48;
 const LEVEL_ONE: u64 = 1 << 48;
 
 #[inline(always)]
@@ -47,8 +48,11 @@ pub fn enter<A: Access>(skb: u64, row: Row) {
             state
         }
     };
+    if !is_new && (state.rejected != 0 || row.has(ROW_AFTER) && state.cpu as u32 != cpu) {
+        return;
+    }
     let now = now();
-    if row.has(ROW_FIRST) && !is_new {
+    if !is_new && is_another::<A>(skb, row, state) {
         count(Counter::LostEnd, 1);
         is_new = true;
     }
@@ -60,25 +64,7 @@ pub fn enter<A: Access>(skb: u64, row: Row) {
     if row.has(ROW_EXIT) {
         state.before = state.current;
     }
-    if row.has(ROW_DOWN) && state.current & LEVEL_MASK != 0 {
-        state.current -= LEVEL_ONE;
-    }
-    let mut place = state.current & PLACE_MASK;
-    let mut stage = row.stage();
-    if row.has(ROW_HOP) {
-        let device = A::word(skb, setting!(offsets.skb_dev));
-        if device != 0 {
-            if let Some(entry) = hop::of_device::<A>(device) {
-                place = place & !HOP_MASK | (entry.hop as u64) << 32;
-                state.matched |= entry.matched as u8;
-                if row.action() == Action::Transmit as u8 {
-                    stage = entry.transmit_stage;
-                    place += (entry.up as u64) * LEVEL_ONE;
-                }
-            }
-        }
-    }
-    state.current = stage_bits(stage) | place;
+    move_to::<A>(skb, row, state);
     state.cpu = cpu as u16;
     if row.has(ROW_WAIT) {
         release_cpu(busy, cpu, skb, now);
@@ -86,19 +72,71 @@ pub fn enter<A: Access>(skb: u64, row: Row) {
         take_cpu(busy, cpu, skb, state, now);
     }
     if row.has(ROW_IDENTIFY) && state.identified == 0 {
-        filter(skb, row, state);
+        filter::<A>(skb, row, state);
     }
 }
 
-const LEVEL_MASK: u64 = 0xf << 48;
-
-/// Reads the packet's addresses and gives it up if the filter does not let it pass.
+/// Whether what is known under the packet's address is of an earlier packet, whose end was not seen.
 #[inline(always)]
-fn filter(skb: u64, row: Row, state: &mut State) {
-    let is_ip = identify(opaque(skb), row.has(ROW_INGRESS), state);
+fn is_another<A: Access>(skb: u64, row: Row, state: &State) -> bool {
+    if row.has(ROW_FIRST) {
+        return true;
+    }
+    if !begins_ways(row) || row.has(ROW_INGRESS) || state.arrived == 0 {
+        return false;
+    }
+    // It has arrived, and now goes out for a socket of the very namespace that it is in: what is
+    // forwarded has no socket, or one of the namespace that it was sent from.
+    let sock = A::word(skb, setting!(offsets.skb_sk));
+    sock != 0 && opaque(A::word(sock, setting!(offsets.sock_net))) == state.net
+}
+
+/// Opens the segment of the stage, at the level and hop where the packet now is.
+#[inline(always)]
+fn move_to<A: Access>(skb: u64, row: Row, state: &mut State) {
+    let mut place = state.current & PLACE_MASK;
+    if row.has(ROW_DOWN) {
+        place = one_level_less(place);
+    }
+    let mut stage = row.stage();
+    if row.has(ROW_HOP) {
+        let device = A::word(skb, setting!(offsets.skb_dev));
+        if device != 0 && opaque(device) != state.device {
+            if let Some(entry) = hop::of_device::<A>(device) {
+                state.device = opaque(device);
+                state.net = entry.net;
+                place = place & !HOP_MASK | (entry.hop as u64) << 32;
+                state.matched |= entry.matched as u8;
+                state.transmit_stage = entry.transmit_stage;
+                state.up = entry.up;
+                // What comes out of a tunnel device on the way in has lost the tunnel's headers.
+                if row.has(ROW_INGRESS) && entry.up != 0 {
+                    place = one_level_less(place);
+                }
+            }
+        }
+        if row.action() == Action::Transmit as u8 {
+            stage = state.transmit_stage;
+            place += (state.up as u64) * LEVEL_ONE;
+        }
+    }
+    if row.has(ROW_INGRESS) {
+        state.arrived = 1;
+    }
+    state.current = stage_bits(stage) | place;
+}
+
+#[inline(always)]
+fn one_level_less(place: u64) -> u64 {
+    if place & LEVEL_MASK == 0 { place } else { place - LEVEL_ONE }
+}
+
+/// Reads the packet's addresses; if the filter does not let it pass, it is known but no longer followed.
+#[inline(always)]
+fn filter<A: Access>(skb: u64, row: Row, state: &mut State) {
+    let is_ip = identify::<A>(skb, row.has(ROW_INGRESS), state);
     if !is_ip || !passes(&state.record.header.flow) {
-        leave_place(state);
-        count(Counter::Filtered, 1);
+        state.rejected = 1;
     } else if state.record.header.flags & FLAG_UNKNOWN_START != 0 {
         count(Counter::UnknownStart, 1);
     }
@@ -108,6 +146,17 @@ fn filter(skb: u64, row: Row, state: &mut State) {
 #[inline(always)]
 fn begins_ways(row: Row) -> bool {
     row.action() == Action::Birth as u8 || row.action() == Action::Adopt as u8 || row.has(ROW_BEGINS)
+}
+
+/// Zeroes a header word by word; the target's `memset` goes byte by byte.
+#[inline(always)]
+fn clear(header: &mut RecordHeader) {
+    let words = header as *mut RecordHeader as *mut u64;
+    let mut word = 0;
+    while word < HEADER_BYTES / 8 {
+        unsafe { words.add(word).write_volatile(0) };
+        word += 1;
+    }
 }
 
 /// Begins a way.
@@ -132,7 +181,13 @@ fn reset(state: &mut State, busy: &mut Busy, cpu: u32, now: u64) {
     state.identified = 0;
     state.matched = 0;
     state.empty = 0;
-    state.record.header = unsafe { core::mem::zeroed() };
+    state.rejected = 0;
+    state.device = 0;
+    state.net = 0;
+    state.arrived = 0;
+    state.transmit_stage = setting!(transmit_default) as u8;
+    state.up = 0;
+    clear(&mut state.record.header);
     state.record.header.start_ns = now;
     state.record.header.segments = 1;
     busy.births += 1;
@@ -150,6 +205,7 @@ fn born<A: Access>(sock: u64, state: &mut State, now: u64) {
     if net != 0 {
         if let Some(entry) = hop::of_net(net) {
             state.current |= (entry.hop as u64) << 32;
+            state.net = entry.net;
             state.matched |= entry.matched as u8;
         }
     }
@@ -267,6 +323,12 @@ fn child(parent: &State, skb: u64, busy: &mut Busy, cpu: u32, now: u64) {
     state.current = parent.current & !SEGMENT_RESUMED;
     state.identified = parent.identified;
     state.matched = parent.matched;
+    state.rejected = parent.rejected;
+    state.device = parent.device;
+    state.net = parent.net;
+    state.arrived = parent.arrived;
+    state.transmit_stage = parent.transmit_stage;
+    state.up = parent.up;
     let header = &mut state.record.header;
     header.parent = parent.record.header.id;
     header.flow = parent.record.header.flow;
@@ -322,7 +384,7 @@ pub fn end(skb: u64, row: Row, location: u64, reason: u32) {
     close(state, busy, cpu, now);
     release_cpu(busy, cpu, skb, now);
     let header = &mut state.record.header;
-    if state.identified == 0 || state.matched == 0 {
+    if state.identified == 0 || state.matched == 0 || state.rejected != 0 {
         count(Counter::Filtered, 1);
     } else {
         header.end_ns = now;

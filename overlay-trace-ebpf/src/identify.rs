@@ -1,12 +1,12 @@
 //! The innermost packet's addresses and its level, from its headers.
 
-use core::ffi::c_void;
+use core::{ffi::c_void, mem::MaybeUninit};
 
 use overlay_trace_common::record::Flow;
 
 use crate::{
     maps::{State, setting},
-    read::{copied, copy},
+    read::{Access, copied, copy, opaque},
 };
 
 const IPPROTO_ICMP: u8 = 1;
@@ -20,26 +20,44 @@ const UDP_HEADER: u64 = 8;
 const VXLAN_HEADER: u64 = 8;
 const ETHERNET_HEADER: u64 = 14;
 /// How many headers around the innermost packet are looked through.
-const DEPTH_MAX: u8 = 3;
+const DEPTH_MAX: u64 = 3;
 
 /// The first 64 bytes from the IP header on, as far as they can be read.
-type Head = [u8; 64];
+struct Head(MaybeUninit<[u64; 8]>);
+
+impl Head {
+    /// The number at an offset that its size divides, as it lies in memory.
+    #[inline(always)]
+    fn at<T: Copy>(&self, offset: usize) -> T {
+        unsafe { (self.0.as_ptr() as *const u8).add(offset).cast::<T>().read_volatile() }
+    }
+
+    /// The 16-bit number at an offset, from network byte order.
+    #[inline(always)]
+    fn short(&self, offset: usize) -> u16 {
+        u16::from_be(self.at(offset))
+    }
+
+    #[inline(always)]
+    fn read(&mut self, address: u64) -> bool {
+        copy(self.0.as_mut_ptr() as *mut c_void, 64, address)
+    }
+}
 
 /// Reads the addresses of a packet whose IP header is in place; its level grows by the encapsulations
 /// found around it. Returns false if it is no IP packet.
 #[inline(always)]
-pub fn identify(skb: u64, ingress: bool, state: &mut State) -> bool {
-    let head: u64 = copied(skb, setting!(offsets.skb_head));
+pub fn identify<A: Access>(skb: u64, ingress: bool, state: &mut State) -> bool {
+    let head = opaque(A::word(skb, setting!(offsets.skb_head)));
     let mut at: u64 = if ingress {
-        copied(skb, setting!(offsets.skb_data))
+        opaque(A::word(skb, setting!(offsets.skb_data)))
     } else {
-        let network: u16 = copied(skb, setting!(offsets.skb_network_header));
-        head + network as u64
+        head + A::quarter(skb, setting!(offsets.skb_network_header)) as u64
     };
-    let mut bytes: Head = [0; 64];
-    let mut depth = 0u8;
+    let mut bytes = Head(MaybeUninit::uninit());
+    let mut depth = 0u64;
     loop {
-        if !copy(&raw mut bytes as *mut c_void, 64, at) {
+        if !bytes.read(at) {
             return false;
         }
         let inner = inner_offset(&bytes);
@@ -49,26 +67,25 @@ pub fn identify(skb: u64, ingress: bool, state: &mut State) -> bool {
         at += inner;
         depth += 1;
     }
-    state.current += (depth as u64) << 48;
+    state.current += depth << 48;
     state.identified = 1;
-    let end: u32 = copied(skb, setting!(offsets.skb_end));
+    let end = A::half(skb, setting!(offsets.skb_end));
     let segments: u16 = copied(head + end as u64, setting!(offsets.shared_gso_segs));
     state.record.header.segments = if segments == 0 { 1 } else { segments };
-    let length: u32 = copied(skb, setting!(offsets.skb_len));
+    let length = A::half(skb, setting!(offsets.skb_len));
     fill(&bytes, length, state)
 }
 
 /// Where the next packet begins inside this one, 0 if there is none.
 #[inline(always)]
 fn inner_offset(bytes: &Head) -> u64 {
-    if bytes[0] != 0x45 {
+    if bytes.at::<u8>(0) != 0x45 {
         return 0;
     }
-    match bytes[9] {
+    match bytes.at::<u8>(9) {
         IPPROTO_IPIP => 20,
-        IPPROTO_UDP => {
-            let port = u16::from_be_bytes([bytes[22], bytes[23]]);
-            if VXLAN_PORTS.contains(&port) { 20 + UDP_HEADER + VXLAN_HEADER + ETHERNET_HEADER } else { 0 }
+        IPPROTO_UDP if VXLAN_PORTS.contains(&bytes.short(22)) => {
+            20 + UDP_HEADER + VXLAN_HEADER + ETHERNET_HEADER
         }
         _ => 0,
     }
@@ -77,62 +94,64 @@ fn inner_offset(bytes: &Head) -> u64 {
 #[inline(always)]
 fn fill(bytes: &Head, length: u32, state: &mut State) -> bool {
     let header = &mut state.record.header;
-    let flow = &mut header.flow;
-    match bytes[0] >> 4 {
+    let first: u8 = bytes.at(0);
+    let transport = match first >> 4 {
         4 => {
-            flow.version = 4;
-            flow.protocol = bytes[9];
-            flow.ip_id = u16::from_be_bytes([bytes[4], bytes[5]]);
-            flow.source[..4].copy_from_slice(&bytes[12..16]);
-            flow.destination[..4].copy_from_slice(&bytes[16..20]);
-            header.bytes = u16::from_be_bytes([bytes[2], bytes[3]]) as u32;
-            if bytes[0] & 15 == 5 {
-                ports(flow, &bytes[20..40]);
-            }
+            header.flow.protocol = bytes.at(9);
+            header.flow.ip_id = bytes.short(4);
+            set(&mut header.flow.source, bytes.at::<u32>(12));
+            set(&mut header.flow.destination, bytes.at::<u32>(16));
+            header.bytes = bytes.short(2) as u32;
+            20
         }
         6 => {
-            flow.version = 6;
-            flow.protocol = bytes[6];
-            flow.source.copy_from_slice(&bytes[8..24]);
-            flow.destination.copy_from_slice(&bytes[24..40]);
-            header.bytes = u16::from_be_bytes([bytes[4], bytes[5]]) as u32 + 40;
-            ports(flow, &bytes[40..60]);
+            header.flow.protocol = bytes.at(6);
+            set(&mut header.flow.source, [bytes.at::<u64>(8), bytes.at::<u64>(16)]);
+            set(&mut header.flow.destination, [bytes.at::<u64>(24), bytes.at::<u64>(32)]);
+            header.bytes = bytes.short(4) as u32 + 40;
+            40
         }
         _ => return false,
-    }
+    };
+    header.flow.version = first >> 4;
     // The length field is not yet written on the way out, and cannot hold that of a GSO packet.
     if header.segments > 1 || header.bytes <= 40 {
         header.bytes = length;
     }
-    state.empty = is_empty(&header.flow, header.bytes, bytes) as u8;
+    if first == 0x45 {
+        state.empty = ports(&mut header.flow, bytes, 20, header.bytes) as u8;
+    } else if transport == 40 {
+        state.empty = ports(&mut header.flow, bytes, 40, header.bytes) as u8;
+    }
     true
 }
 
-/// Whether it is a TCP segment without data.
+/// Writes an address as whole words.
 #[inline(always)]
-fn is_empty(flow: &Flow, length: u32, bytes: &Head) -> bool {
-    let ip = if flow.version == 4 { 20 } else { 40 };
-    let tcp = (bytes[ip as usize + 12] >> 4) as u32 * 4;
-    flow.protocol == IPPROTO_TCP && length <= ip + tcp
+fn set<T>(address: &mut [u8; 16], value: T) {
+    unsafe { (address.as_mut_ptr() as *mut T).write_unaligned(value) }
 }
 
+/// Reads the transport's header, and says whether it is a TCP segment without data.
 #[inline(always)]
-fn ports(flow: &mut Flow, transport: &[u8]) {
+fn ports(flow: &mut Flow, bytes: &Head, transport: usize, length: u32) -> bool {
     match flow.protocol {
         IPPROTO_TCP | IPPROTO_UDP => {
-            flow.source_port = u16::from_be_bytes([transport[0], transport[1]]);
-            flow.destination_port = u16::from_be_bytes([transport[2], transport[3]]);
-            if flow.protocol == IPPROTO_TCP {
-                flow.sequence =
-                    u32::from_be_bytes([transport[4], transport[5], transport[6], transport[7]]);
-            }
+            flow.source_port = bytes.short(transport);
+            flow.destination_port = bytes.short(transport + 2);
         }
         IPPROTO_ICMP | IPPROTO_ICMPV6 => {
-            flow.source_port = u16::from_be_bytes([transport[4], transport[5]]);
+            flow.source_port = bytes.short(transport + 4);
             flow.destination_port = flow.source_port;
         }
         _ => {}
     }
+    if flow.protocol != IPPROTO_TCP {
+        return false;
+    }
+    flow.sequence = u32::from_be(bytes.at(transport + 4));
+    let header = (bytes.at::<u8>(transport + 12) >> 4) as u32 * 4;
+    length <= transport as u32 + header
 }
 
 /// Whether the filter lets the packet pass.
@@ -156,6 +175,6 @@ pub fn passes(flow: &Flow) -> bool {
 
 #[inline(always)]
 fn words(address: &[u8; 16]) -> (u64, u64) {
-    let address = address.as_ptr() as *const [u8; 8];
-    unsafe { (u64::from_ne_bytes(*address), u64::from_ne_bytes(*address.add(1))) }
+    let address = address.as_ptr() as *const u64;
+    unsafe { (address.read_unaligned(), address.add(1).read_unaligned()) }
 }

@@ -59,7 +59,19 @@ pub struct State {
     pub matched: u8,
     /// It is a TCP segment without data.
     pub empty: u8,
-    pub _pad: [u8; 7],
+    /// The filter does not let it pass: its state only says that it need not be looked at again.
+    pub rejected: u8,
+    /// Of the device that the packet is at: the stage of a transmission through it, and whether it
+    /// encapsulates.
+    pub transmit_stage: u8,
+    pub up: u8,
+    /// The packet has come in through a device since its beginning.
+    pub arrived: u8,
+    pub _pad: [u8; 3],
+    /// Address of the device that the packet is at.
+    pub device: u64,
+    /// Address of the namespace that the packet is in.
+    pub net: u64,
     pub record: Record,
 }
 

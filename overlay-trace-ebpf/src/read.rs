@@ -11,6 +11,8 @@ pub trait Access {
     fn word(base: u64, offset: u32) -> u64;
     /// The 32-bit number at `base + offset`.
     fn half(base: u64, offset: u32) -> u32;
+    /// The 16-bit number at `base + offset`.
+    fn quarter(base: u64, offset: u32) -> u16;
 }
 
 pub struct Direct;
@@ -25,6 +27,10 @@ impl Access for Direct {
     fn half(base: u64, offset: u32) -> u32 {
         unsafe { core::ptr::read_volatile((base + offset as u64) as *const u32) }
     }
+    #[inline(always)]
+    fn quarter(base: u64, offset: u32) -> u16 {
+        unsafe { core::ptr::read_volatile((base + offset as u64) as *const u16) }
+    }
 }
 
 impl Access for Copied {
@@ -34,6 +40,10 @@ impl Access for Copied {
     }
     #[inline(always)]
     fn half(base: u64, offset: u32) -> u32 {
+        copied(base, offset)
+    }
+    #[inline(always)]
+    fn quarter(base: u64, offset: u32) -> u16 {
         copied(base, offset)
     }
 }

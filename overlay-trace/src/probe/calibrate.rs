@@ -28,12 +28,14 @@ pub fn works(kernel: &Kernel, loader: &Loader, kind: ProbeKind) -> anyhow::Resul
 
 /// Measures the kinds of probes that are used.
 pub fn measure(kernel: &Kernel, loader: &Loader, entry: Option<ProbeKind>) -> ProbeCost {
-    let base = call_ns();
     let cost = |kind: ProbeKind| {
+        let before = call_ns();
         let probe = loader.attach(kernel, &attachment(kernel, kind).ok()?).ok()?;
         let with = call_ns();
         drop(probe);
-        Some((with - base).max(0.0))
+        let cost = with - before.min(call_ns());
+        // Not positive: the machine was too busy for a measurement.
+        (cost > 0.0).then_some(cost)
     };
     ProbeCost {
         entry: entry.and_then(cost),

@@ -260,6 +260,7 @@ fn row(number: u8, stage: &Stage, point: &Point, set: ProbeSet) -> Row {
         | flag(point.empty_only, ROW_EMPTY_ONLY)
         | flag(point.current, ROW_CURRENT)
         | flag(point.returned, ROW_RETURNED)
+        | flag(point.after, ROW_AFTER)
         // What the light set has not seen before begins at its first device.
         | flag(set == ProbeSet::Light && point.action == Action::Transmit, ROW_BEGINS)
         | flag(point.headers != Headers::No, ROW_IDENTIFY)

@@ -16,7 +16,7 @@ use anyhow::{Context, Result, bail};
 use aya::maps::{Array, MapData, PerCpuArray, RingBuf};
 use overlay_trace_common::{
     record::{COUNTERS, Hop},
-    stage_map::STAGES,
+    stage_map::{STAGES, transmit_stages},
 };
 
 use super::{
@@ -216,6 +216,10 @@ fn header(kernel: &Kernel, options: &SessionOptions, plan: &Plan, attached: &[At
         .collect();
     for row in &mut header.stages {
         row.exit = false;
+    }
+    // One program serves the stages of all link kinds.
+    for (stage, _) in transmit_stages() {
+        header.stages[stage as usize].probe = Some(trace::ProbeKind::TpBtf);
     }
     for Attached { attachment, .. } in attached {
         let row = &mut header.stages[attachment.stage as usize];
