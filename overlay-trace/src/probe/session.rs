@@ -84,12 +84,7 @@ impl Session {
     ///
     /// A missing privilege, a kernel that lacks what is needed, an output file that exists.
     pub fn start(options: SessionOptions) -> Result<Session> {
-        if options.output.exists() && !options.force {
-            bail!(
-                "{} exists: choose another name, or give --force to overwrite it",
-                options.output.display()
-            );
-        }
+        trace::check_output(&options.output, options.force)?;
         privilege::check()?;
         let kernel = Kernel::read(&wanted_functions())?;
         let mut loader = Loader::new(&kernel, &options.filter, options.sizes)?;
@@ -226,7 +221,10 @@ fn choose_set(
     let reason = format!("this kernel allows neither fentry ({fentry:#}) nor kprobes ({kprobe:#})");
     match options.set {
         Some(set) => bail!("the probe set {} is not possible: {reason}; use --probes device", set.name()),
-        None => Ok((ProbeSet::Device, Some(reason), None)),
+        None => {
+            let reason = "this kernel allows neither fentry nor kprobes; `overlay-trace doctor` says why";
+            Ok((ProbeSet::Device, Some(reason.to_owned()), None))
+        }
     }
 }
 
