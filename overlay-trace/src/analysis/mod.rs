@@ -125,9 +125,10 @@ impl Analysis {
         self.last.counters.finished.max(self.packets())
     }
 
-    /// Packets whose way began.
+    /// Packets whose way began, without those that the filter did not let through.
     pub fn started(&self) -> u64 {
-        self.last.counters.started.max(self.finished())
+        let counters = &self.last.counters;
+        counters.started.saturating_sub(counters.filtered).max(self.finished())
     }
 
     /// Packets that were still on their way at the end, or whose end was not seen.

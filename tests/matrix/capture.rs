@@ -1,0 +1,40 @@
+//! Making a recording of a scene.
+
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use overlay_trace::lab::Running;
+use overlay_trace::probe::{Session, SessionOptions};
+use overlay_trace::traffic::Stop;
+
+use crate::scene::{Lack, Scene, Setting};
+use crate::seen::Seen;
+
+/// Records the scene in the lab that stands, and reads the recording back.
+pub fn record(
+    setting: &'static Setting,
+    scene: &'static Scene,
+    running: &Running,
+    lacks: &[Lack],
+    folder: &Path,
+    stop: &Stop,
+) -> Result<Seen> {
+    let path = folder.join(format!("{}-{}.otr", setting.name, scene.name));
+    let mut session = Session::start(SessionOptions {
+        set: Some(scene.set),
+        filter: (scene.filter)(),
+        output: path.clone(),
+        force: true,
+        ..SessionOptions::default()
+    })?;
+    let (set, _) = session.set();
+    let driven = (scene.drive)(running, stop);
+    if session.failed() {
+        bail!("the recording gave up before its end");
+    }
+    if let Ok(reports) = &driven {
+        session.traffic(reports.iter().map(serde_json::to_value).collect::<Result<Vec<_>, _>>()?);
+    }
+    session.stop().context("the recording could not be finished")?;
+    Seen::read(&path, (setting.name, setting.lab), set, driven?, lacks.to_vec())
+}

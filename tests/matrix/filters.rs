@@ -1,0 +1,88 @@
+//! Filters let through what they are asked for, all of it, and nothing else.
+
+use anyhow::{Result, ensure};
+use overlay_trace::probe::{FilterOptions, ProbeSet};
+use overlay_trace::trace::RecordView;
+use overlay_trace::traffic::{PORT, Protocol};
+
+use crate::networks::requests_and_node_pings;
+use crate::results::{Outcome, Verdict};
+use crate::scene::{Check, Scene, check};
+use crate::seen::Seen;
+
+const POD2: &str = "10.244.2.2";
+
+/// A recording with a filter, of traffic of which it lets a part through.
+pub const fn scene(
+    set: ProbeSet,
+    name: &'static str,
+    filter: fn() -> FilterOptions,
+    checks: &'static [&'static [Check]],
+) -> Scene {
+    Scene { name, set, filter, drive: requests_and_node_pings, checks }
+}
+
+pub fn by_protocol() -> FilterOptions {
+    FilterOptions { protocol: Some(17), ..FilterOptions::default() }
+}
+pub fn by_port() -> FilterOptions {
+    FilterOptions { port: Some(PORT), ..FilterOptions::default() }
+}
+pub fn by_address() -> FilterOptions {
+    FilterOptions { address: POD2.parse().ok(), ..FilterOptions::default() }
+}
+pub fn by_netns() -> FilterOptions {
+    FilterOptions { netns: Some("ot-flannel-vxlan-pod2".into()), ..FilterOptions::default() }
+}
+pub fn by_device() -> FilterOptions {
+    FilterOptions { device: Some("flannel.1".into()), ..FilterOptions::default() }
+}
+
+pub const PROTOCOL: &[Check] = &[check("passes", |seen, _| {
+    passes(seen, &[Protocol::Udp], |record| Ok(record.header.flow.protocol == 17))
+})];
+pub const PORTS: &[Check] = &[check("passes", |seen, _| {
+    passes(seen, BOTH, |record| {
+        let flow = record.header.flow;
+        Ok(flow.source_port == PORT || flow.destination_port == PORT)
+    })
+})];
+pub const ADDRESS: &[Check] = &[check("passes", |seen, _| {
+    passes(seen, BOTH, |record| {
+        let flow = record.header.flow;
+        let pod2: std::net::Ipv4Addr = POD2.parse()?;
+        Ok(flow.source[..4] == pod2.octets() || flow.destination[..4] == pod2.octets())
+    })
+})];
+pub const NETNS: &[Check] = &[check("passes", |seen, _| {
+    let pod2 = seen.netns("pod2");
+    passes(seen, BOTH, |record| {
+        Ok(record
+            .way
+            .iter()
+            .any(|step| seen.recording.hops.get(&step.hop()).is_some_and(|hop| hop.netns == pod2)))
+    })
+})];
+pub const DEVICE: &[Check] = &[check("passes", |seen, _| {
+    passes(seen, BOTH, |record| {
+        Ok(record
+            .way
+            .iter()
+            .any(|step| seen.recording.hops.get(&step.hop()).is_some_and(|hop| hop.device == "flannel.1")))
+    })
+})];
+
+const BOTH: &[Protocol] = &[Protocol::Udp, Protocol::Tcp];
+
+fn passes(seen: &Seen, wanted: &[Protocol], is_so: impl Fn(&RecordView<'_>) -> Result<bool>) -> Outcome {
+    let all = seen.count(|_| true)?;
+    let fitting = seen.count(|record| is_so(record).unwrap_or(false))?;
+    ensure!(all == fitting, "{} of {all} packets should not have passed", all - fitting);
+    let of_traffic = seen.traffic.iter().filter(|report| wanted.contains(&report.protocol));
+    let messages: u64 = of_traffic.map(|report| report.sent + report.received).sum();
+    ensure!(messages > 0 && all >= messages, "{messages} messages arrived, but only {all} packets passed");
+    let filtered = seen.recording.last.counters.filtered;
+    // There are pings between the nodes, which no filter lets through.
+    ensure!(filtered >= 100, "only {filtered} packets were filtered");
+    Ok(Verdict::With(format!("{all} passed, {filtered} did not")))
+}

@@ -1,0 +1,85 @@
+//! The machine: its tools, and what is left behind on it.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+use overlay_trace::lab::{Netns, Running};
+use socket2::Protocol;
+
+/// Devices that the kernel puts into every namespace when a tunnel's module is loaded; they stay.
+const FALLBACKS: &[&str] = &["tunl0", "gre0", "gretap0", "erspan0", "ip6tnl0", "sit0", "ip6gre0", "ip_vti0"];
+/// What tools say when the kernel does not have something.
+const LACKS: &[&str] = &[
+    "Unknown device type",
+    "Operation not supported",
+    "not found",
+    "Cannot find device",
+    "No such file or directory",
+];
+
+/// Packets of all protocols (`ETH_P_ALL`, in network byte order), for packet sockets.
+pub fn all_protocols() -> Protocol {
+    Protocol::from(i32::from(3u16.to_be()))
+}
+
+/// Runs a command, words separated by spaces, in a namespace. Gives the reason if this machine does not have
+/// what the command sets up.
+///
+/// # Errors
+///
+/// What the command complains about.
+pub fn run_in(netns: &Netns, command: &str) -> Result<Option<String>> {
+    let mut words = command.split_whitespace();
+    let program = words.next().context("an empty command")?;
+    let output = match netns.run(|| Command::new(program).args(words).output())? {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            return Ok(Some(format!("the command {program} is missing")));
+        }
+        output => output.with_context(|| format!("cannot run {program}"))?,
+    };
+    if output.status.success() {
+        return Ok(None);
+    }
+    let complaint = String::from_utf8_lossy(&output.stderr).trim().replace('\n', "; ");
+    if LACKS.iter().any(|lack| complaint.contains(lack)) {
+        return Ok(Some(format!("`{command}`: {complaint}")));
+    }
+    bail!("`{command}` failed: {complaint}")
+}
+
+/// The machine's own devices.
+pub fn links() -> Result<BTreeSet<String>> {
+    let mut links = names("/sys/class/net")?;
+    links.retain(|name| !FALLBACKS.contains(&name.as_str()));
+    Ok(links)
+}
+
+/// The named network namespaces whose names begin so.
+pub fn namespaces(prefix: &str) -> BTreeSet<String> {
+    // The folder is made with the first namespace.
+    let mut namespaces = names("/run/netns").unwrap_or_default();
+    namespaces.retain(|name| name.starts_with(prefix));
+    namespaces
+}
+
+/// The objects that are pinned in the BPF file system.
+pub fn pinned() -> BTreeSet<String> {
+    names("/sys/fs/bpf").unwrap_or_default()
+}
+
+/// The queues and filters of all of a lab's devices.
+pub fn queues(running: &Running) -> Result<Vec<String>> {
+    let show = |netns: &Netns| -> Result<String> {
+        let output = netns.run(|| Command::new("tc").args(["qdisc", "show"]).output())?;
+        let output = output.context("cannot run tc")?;
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    };
+    running.namespaces().iter().map(show).collect()
+}
+
+fn names(folder: &str) -> Result<BTreeSet<String>> {
+    let entries = fs::read_dir(folder).with_context(|| format!("cannot read {folder}"))?;
+    Ok(entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect())
+}

@@ -1,0 +1,73 @@
+//! The kernel matrix: on the running kernel, builds labs, drives real traffic through them, records it, and
+//! checks what the recordings say. `cargo xtask test` runs it under each kernel of the matrix.
+//!
+//! A [`scene::Setting`] is a lab with something changed about it; a [`scene::Scene`] is one recording in it;
+//! each recording serves many checks. One line per check is printed as soon as its result is known.
+
+mod capture;
+mod filters;
+mod interrupted;
+mod invariants;
+mod layers;
+mod machine;
+mod networks;
+mod results;
+mod rows;
+mod run;
+mod scene;
+mod seen;
+mod settings;
+mod special;
+mod truth;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use clap::Parser;
+use overlay_trace::probe::ProbeSet;
+use overlay_trace::traffic::Stop;
+
+use results::Results;
+
+/// Tests overlay-trace on the running kernel.
+#[derive(Parser)]
+#[command(name = "matrix")]
+struct Options {
+    /// The probe sets to test: full, light, device
+    #[arg(long, value_enum, value_delimiter = ',', required = true)]
+    set: Vec<ProbeSet>,
+    /// Instead of the other tests those that compare times; they want a machine whose clock counts instructions
+    #[arg(long)]
+    truth: bool,
+    /// Only the tests whose name contains this
+    #[arg(long, value_name = "SUBSTRING")]
+    only: Option<String>,
+    /// Keep the recordings in this folder
+    #[arg(long, value_name = "FOLDER")]
+    keep: Option<PathBuf>,
+}
+
+fn main() -> ExitCode {
+    match run(&Options::parse()) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("matrix: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// True if nothing failed.
+fn run(options: &Options) -> Result<bool> {
+    let stop = Stop::on_signals()?;
+    let temporary = tempfile::tempdir().context("cannot create a folder for the recordings")?;
+    let folder = options.keep.as_deref().unwrap_or(temporary.path());
+    std::fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
+    let mut results = Results::new(options.only.clone());
+    let outcome = run::all(&options.set, options.truth, (folder, &stop), &mut results);
+    results.print_sum();
+    outcome?;
+    Ok(results.good())
+}

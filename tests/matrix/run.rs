@@ -1,0 +1,124 @@
+//! Runs the table: builds each setting's lab once, records its scenes, checks them.
+
+use std::path::Path;
+
+use anyhow::{Result, ensure};
+use overlay_trace::lab::{Running, System};
+use overlay_trace::probe::ProbeSet;
+use overlay_trace::traffic::Stop;
+
+use crate::capture;
+use crate::interrupted;
+use crate::machine;
+use crate::results::{Outcome, Results, Verdict};
+use crate::rows;
+use crate::scene::{Scene, Setting};
+use crate::seen::Seen;
+use crate::settings::{SETTINGS, TRUTH};
+
+/// Runs everything that is wanted for these probe sets, or with `truth` what compares times.
+pub fn all(sets: &[ProbeSet], truth: bool, place: (&Path, &Stop), results: &mut Results) -> Result<()> {
+    let table = if truth { TRUTH } else { SETTINGS };
+    let system = System::inspect()?;
+    let mut seen = Vec::new();
+    // Rows are looked for in everything that is recorded; rows of the light set are rows of the full one too.
+    let of_rows: Vec<ProbeSet> = sets
+        .iter()
+        .copied()
+        .filter(|set| !truth && *set != ProbeSet::Light && rows::wanted(*set, results))
+        .collect();
+    for setting in table {
+        let scenes: Vec<&Scene> = setting
+            .scenes
+            .iter()
+            .filter(|scene| sets.contains(&scene.set))
+            .filter(|scene| truth || of_rows.contains(&scene.set) || is_wanted(setting, scene, results))
+            .collect();
+        if !scenes.is_empty() {
+            run_setting(setting, &scenes, &system, place, &mut seen, results);
+            place.1.check()?;
+        }
+    }
+    if let (Some(set), false) = (sets.first(), truth) {
+        interrupted::run(*set, place, results);
+    }
+    for set in of_rows {
+        rows::check(set, &seen, results);
+    }
+    Ok(())
+}
+
+/// Whether a test of this recording is wanted.
+fn is_wanted(setting: &Setting, scene: &Scene, results: &Results) -> bool {
+    scene.checks().any(|check| results.wants(&format!("{}/{}/{}", setting.name, scene.name, check.name)))
+}
+
+fn run_setting(
+    setting: &'static Setting,
+    scenes: &[&'static Scene],
+    system: &System,
+    place: (&Path, &Stop),
+    seen: &mut Vec<Seen>,
+    results: &mut Results,
+) {
+    let lab = format!("{}/lab", setting.name);
+    let links = machine::links();
+    match up(setting, system, place.1) {
+        Ok(Ok(running)) => {
+            in_setting(setting, scenes, &running, place, seen, results);
+            let down = running.down().and_then(|()| is_gone(setting, links?));
+            results.add(&lab, down);
+        }
+        Ok(Err(lack)) => results.add(&lab, Ok(Verdict::Skipped(lack))),
+        Err(error) => results.add(&lab, Err(error)),
+    }
+}
+
+/// The lab, or why it cannot be had here.
+fn up(setting: &Setting, system: &System, stop: &Stop) -> Result<Result<Running, String>> {
+    let (lab, knobs) = (setting.lab()?, (setting.knobs)());
+    if let Some(lack) = system.lack(lab, &knobs)? {
+        return Ok(Err(lack));
+    }
+    Running::up(lab, knobs, stop).map(Ok)
+}
+
+/// Nothing of a lab is left.
+fn is_gone(setting: &Setting, before: std::collections::BTreeSet<String>) -> Outcome {
+    let left = machine::namespaces(&format!("ot-{}-", setting.lab));
+    ensure!(left.is_empty(), "namespaces are left: {left:?}");
+    let after = machine::links()?;
+    ensure!(after == before, "the machine's devices were {before:?}, and are {after:?}");
+    Ok(Verdict::Passed)
+}
+
+fn in_setting(
+    setting: &'static Setting,
+    scenes: &[&'static Scene],
+    running: &Running,
+    (folder, stop): (&Path, &Stop),
+    seen: &mut Vec<Seen>,
+    results: &mut Results,
+) {
+    let lacks = match (setting.prepare)(running) {
+        Ok(lacks) => lacks,
+        Err(error) => return results.add(&format!("{}/prepare", setting.name), Err(error)),
+    };
+    for scene in scenes {
+        let begin = std::time::Instant::now();
+        let name = |check: &str| format!("{}/{}/{check}", setting.name, scene.name);
+        match capture::record(setting, scene, running, &lacks, folder, stop) {
+            Ok(recorded) => {
+                eprintln!("{} recorded in {:.1} s", name(""), begin.elapsed().as_secs_f64());
+                for check in scene.checks() {
+                    results.add(&name(check.name), (check.run)(&recorded, seen));
+                }
+                seen.push(recorded);
+            }
+            Err(error) => results.add(&name("record"), Err(error)),
+        }
+        if stop.is_set() {
+            return;
+        }
+    }
+}

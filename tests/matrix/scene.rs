@@ -1,0 +1,80 @@
+//! What is recorded, and what is checked of it, as data.
+
+use anyhow::Result;
+use overlay_trace::lab::{self, Knobs, Running};
+use overlay_trace::probe::{FilterOptions, ProbeSet};
+use overlay_trace::traffic::{Stop, TrafficReport};
+
+use crate::networks;
+use crate::results::Outcome;
+use crate::seen::Seen;
+
+/// A lab, perhaps with something changed about it.
+pub struct Setting {
+    /// Begins the names of its tests.
+    pub name: &'static str,
+    pub lab: &'static str,
+    pub knobs: fn() -> Knobs,
+    /// What else is set up in it before recordings begin.
+    pub prepare: fn(&Running) -> Result<Vec<Lack>>,
+    /// The recordings; those of probe sets that are not asked for are left out.
+    pub scenes: &'static [Scene],
+}
+
+/// A row of the stage map that cannot be exercised on this machine, and why.
+#[derive(Clone, Debug)]
+pub struct Lack {
+    pub stage: &'static str,
+    pub why: String,
+}
+
+/// A recording.
+pub struct Scene {
+    /// Unique within the setting; part of the names of its tests.
+    pub name: &'static str,
+    pub set: ProbeSet,
+    pub filter: fn() -> FilterOptions,
+    /// Sends the traffic.
+    pub drive: fn(&Running, &Stop) -> Result<Vec<TrafficReport>>,
+    pub checks: &'static [&'static [Check]],
+}
+
+/// Something that must hold for a recording.
+pub struct Check {
+    pub name: &'static str,
+    pub run: fn(&Seen, &[Seen]) -> Outcome,
+}
+
+impl Setting {
+    /// The lab with nothing changed.
+    pub const fn plain(lab: &'static str, scenes: &'static [Scene]) -> Setting {
+        Setting { name: lab, lab, knobs: Knobs::default, prepare: |_| Ok(Vec::new()), scenes }
+    }
+
+    /// The lab.
+    pub fn lab(&self) -> Result<&'static lab::Lab> {
+        lab::find(self.lab).ok_or_else(|| anyhow::anyhow!("there is no lab {}", self.lab))
+    }
+}
+
+impl Scene {
+    /// A recording of request/response traffic, without a filter.
+    pub const fn of(set: ProbeSet, checks: &'static [&'static [Check]]) -> Scene {
+        let name = match set {
+            ProbeSet::Full => "full",
+            ProbeSet::Light => "light",
+            ProbeSet::Device => "device",
+        };
+        Scene { name, set, filter: FilterOptions::default, drive: networks::requests, checks }
+    }
+
+    /// All checks.
+    pub fn checks(&self) -> impl Iterator<Item = &'static Check> {
+        self.checks.iter().flat_map(|group| group.iter())
+    }
+}
+
+/// A check whose function looks at its own recording alone.
+pub const fn check(name: &'static str, run: fn(&Seen, &[Seen]) -> Outcome) -> Check {
+    Check { name, run }
+}

@@ -1,0 +1,116 @@
+//! The table of everything that is recorded and checked.
+
+use std::time::Duration;
+
+use overlay_trace::lab::Knobs;
+use overlay_trace::probe::ProbeSet::{self, *};
+
+use crate::filters::{self, scene};
+use crate::invariants::{EXACT, EXPLAINED, MODERATE, REQUESTS};
+use crate::layers::*;
+use crate::scene::{Scene, Setting};
+use crate::{special, truth};
+
+/// The delay of the setting with a delay.
+pub const DELAY: Duration = Duration::from_millis(2);
+/// The rules of the setting with rules.
+pub const RULES: u32 = 2000;
+
+const DEVICE_CHECKS: &[&[crate::scene::Check]] = &[EXACT, MODERATE, REQUESTS, OUTLINE, DEVICES];
+
+/// Everything but what compares times.
+pub const SETTINGS: &[Setting] = &[
+    Setting::plain(
+        "host",
+        &[Scene::of(Full, &[EXACT, MODERATE, REQUESTS, HOST]), Scene::of(Device, DEVICE_CHECKS)],
+    ),
+    Setting::plain(
+        "same-pod",
+        &[
+            Scene::of(Full, &[EXACT, MODERATE, REQUESTS, SAME_POD]),
+            Scene::of(Device, &[EXACT, MODERATE, REQUESTS]),
+        ],
+    ),
+    Setting::plain(
+        "same-host",
+        &[Scene::of(Full, &[EXACT, MODERATE, REQUESTS, SAME_HOST]), Scene::of(Device, DEVICE_CHECKS)],
+    ),
+    Setting::plain(
+        "flannel-host-gw",
+        &[
+            Scene::of(Full, &[EXACT, MODERATE, REQUESTS, HOST_GW]),
+            Scene::of(Light, &[EXACT, MODERATE, REQUESTS, OUTLINE]),
+            Scene::of(Device, DEVICE_CHECKS),
+        ],
+    ),
+    Setting::plain(
+        "flannel-vxlan",
+        &[
+            Scene::of(Full, &[EXACT, MODERATE, REQUESTS, EXPLAINED, VXLAN]),
+            Scene::of(Light, &[EXACT, MODERATE, REQUESTS, OUTLINE]),
+            scene(
+                Light,
+                "light-filter-protocol",
+                filters::by_protocol,
+                &[EXACT, MODERATE, filters::PROTOCOL],
+            ),
+            scene(Light, "light-filter-port", filters::by_port, &[EXACT, MODERATE, filters::PORTS]),
+            scene(Light, "light-filter-address", filters::by_address, &[EXACT, MODERATE, filters::ADDRESS]),
+            scene(Light, "light-filter-netns", filters::by_netns, &[EXACT, MODERATE, filters::NETNS]),
+            scene(Light, "light-filter-device", filters::by_device, &[EXACT, MODERATE, filters::DEVICE]),
+            Scene::of(Device, DEVICE_CHECKS),
+            scene(
+                Device,
+                "device-filter-protocol",
+                filters::by_protocol,
+                &[EXACT, MODERATE, filters::PROTOCOL],
+            ),
+            scene(Device, "device-filter-port", filters::by_port, &[EXACT, MODERATE, filters::PORTS]),
+            scene(Device, "device-filter-address", filters::by_address, &[EXACT, MODERATE, filters::ADDRESS]),
+            scene(Device, "device-filter-netns", filters::by_netns, &[EXACT, MODERATE, filters::NETNS]),
+            scene(Device, "device-filter-device", filters::by_device, &[EXACT, MODERATE, filters::DEVICE]),
+        ],
+    ),
+    Setting::plain("calico-ipip", &[Scene::of(Full, &[EXACT, MODERATE, REQUESTS, CALICO])]),
+    Setting {
+        name: "flannel-vxlan+ipv6",
+        knobs: || Knobs { ipv6: true, ..Knobs::default() },
+        ..Setting::plain("flannel-vxlan", &[Scene::of(Full, &[EXACT, MODERATE, REQUESTS, IPV6])])
+    },
+    Setting {
+        name: "flannel-vxlan+special",
+        prepare: special::paths,
+        ..Setting::plain(
+            "flannel-vxlan",
+            &[special_scene(Full, special::along_all_paths), special_scene(Device, special::along_all_paths)],
+        )
+    },
+    Setting {
+        name: "host+tunnels",
+        prepare: special::tunnels,
+        ..Setting::plain(
+            "host",
+            &[special_scene(Full, special::through_tunnels), special_scene(Device, special::through_tunnels)],
+        )
+    },
+];
+
+/// What compares times. What others are compared with comes before them.
+pub const TRUTH: &[Setting] = &[
+    Setting::plain("flannel-vxlan", &[Scene::of(Full, &[EXACT])]),
+    Setting {
+        name: "flannel-vxlan+delay",
+        knobs: || Knobs { delay: Some(DELAY), ..Knobs::default() },
+        ..Setting::plain("flannel-vxlan", &[Scene::of(Full, &[EXACT, truth::DELAYED])])
+    },
+    Setting {
+        name: "flannel-vxlan+rules",
+        knobs: || Knobs { rules: RULES, ..Knobs::default() },
+        ..Setting::plain("flannel-vxlan", &[Scene::of(Full, &[EXACT, truth::FILTERED])])
+    },
+];
+
+/// A recording that exercises rows of the stage map which the labs alone do not.
+const fn special_scene(set: ProbeSet, drive: special::Drive) -> Scene {
+    Scene { drive, ..Scene::of(set, &[EXACT]) }
+}
