@@ -24,6 +24,8 @@ pub struct Offsets {
     pub sock_net: u32,
     pub net_inum: u32,
     pub sock_protocol: u32,
+    pub skb_dst: u32,
+    pub dst_dev: u32,
 }
 
 /// A link kind and the stage that a transmission through such a device enters.

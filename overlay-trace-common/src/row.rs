@@ -45,6 +45,8 @@ pub const ROW_BEGINS: u64 = 1 << 38;
 /// The probe fires after the packet may have become visible to another CPU: if one has taken it, nothing
 /// is to be noted.
 pub const ROW_AFTER: u64 = 1 << 39;
+/// Only if the function returns 0, so only its exit is probed.
+pub const ROW_IF_ZERO: u64 = 1 << 40;
 
 impl Row {
     pub const fn new(stage: u8, action: u8, outcome: u8, flags: u64) -> Row {

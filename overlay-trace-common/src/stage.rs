@@ -171,6 +171,8 @@ pub struct Point {
     pub returned: bool,
     /// Fires after the packet may have become visible to another CPU.
     pub after: bool,
+    /// Only if the function returns 0, so only its exit is probed.
+    pub if_zero: bool,
     pub probes: &'static [Probe],
 }
 

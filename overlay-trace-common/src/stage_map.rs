@@ -31,6 +31,7 @@ const fn point(action: Action, probes: &'static [Probe]) -> Point {
         current: false,
         returned: false,
         after: false,
+        if_zero: false,
         probes,
     }
 }
@@ -550,7 +551,10 @@ pub static STAGES: &[Stage] = &[
         "end-merged",
         Outcome::Merged,
         NOT_DEVICE,
-        &[end(&[f("skb_gro_receive", 1)])],
+        &[
+            Point { if_zero: true, ..end(&[f("skb_gro_receive", 1)]) },
+            end(&[f("napi_skb_free_stolen_head", 0)]),
+        ],
         "GRO made the packet a part of another one.",
     ),
     ends("end-dropped", Outcome::Dropped, ALL, &[end(&[t("kfree_skb", 0)])], "The packet was dropped."),

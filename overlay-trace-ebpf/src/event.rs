@@ -26,6 +26,8 @@ const IPPROTO_TCP: u8 = 6;
 /// The part of a key that says where the packet is: level and hop.
 const PLACE_MASK: u64 = 0x000f_ffff_0000_0000;
 const HOP_MASK: u64 = 0x0000_ffff_0000_0000;
+/// In `sk_buff._skb_refdst`: the route is not counted as used.
+const DST_NOREF: u64 = 1;
 const LEVEL_MASK: u64 = 0xf << 48;
 const LEVEL_ONE: u64 = 1 << 48;
 
@@ -51,14 +53,14 @@ pub fn enter<A: Access>(skb: u64, row: Row) {
             state
         }
     };
-    if !is_new && (state.rejected != 0 || row.has(ROW_AFTER) && state.cpu as u32 != cpu) {
-        return;
-    }
-    let now = now();
     if !is_new && is_another::<A>(skb, row, state) {
-        count(Counter::LostEnd, 1);
+        lost(state);
         is_new = true;
     }
+    if !is_new && (state.rejected != 0 || row.has(ROW_AFTER) && state.cpu as u32 != cpu) {
+        return pass_by(row, state);
+    }
+    let now = now();
     if is_new {
         begin::<A>(skb, row, state, busy, cpu, now);
     } else {
@@ -111,10 +113,34 @@ fn is_another<A: Access>(skb: u64, row: Row, state: &State) -> bool {
     if !begins_ways(row) || row.has(ROW_INGRESS) || state.arrived == 0 {
         return false;
     }
-    // It has arrived, and now goes out for a socket of the very namespace that it is in: what is
-    // forwarded has no socket, or one of the namespace that it was sent from.
+    // It has arrived, and now goes out through a device of the very namespace that its socket is in: what
+    // is forwarded has no socket, or one of the namespace that it was sent from.
     let sock = A::word(skb, setting!(offsets.skb_sk));
-    sock != 0 && opaque(A::word(sock, setting!(offsets.sock_net))) == state.net
+    if sock == 0 {
+        return false;
+    }
+    let device = if row.has(ROW_HOP) {
+        opaque(A::word(skb, setting!(offsets.skb_dev)))
+    } else {
+        let route: u64 = copied_word(skb, setting!(offsets.skb_dst));
+        copied_word(route & !DST_NOREF, setting!(offsets.dst_dev))
+    };
+    let net: u64 = copied_word(device, setting!(offsets.dev_net));
+    opaque(A::word(sock, setting!(offsets.sock_net))) == net
+}
+
+/// The end of the packet that the state is of was not seen.
+#[inline(always)]
+fn lost(state: &State) {
+    count(if state.rejected != 0 { Counter::Filtered } else { Counter::LostEnd }, 1);
+}
+
+/// A packet that is not followed comes by: what tells it from a later one at its address is kept.
+#[inline(always)]
+fn pass_by(row: Row, state: &mut State) {
+    if row.has(ROW_INGRESS) {
+        state.arrived = 1;
+    }
 }
 
 /// Opens the segment of the stage, at the level and hop where the packet now is.
@@ -130,7 +156,6 @@ fn move_to<A: Access>(skb: u64, row: Row, state: &mut State) {
         if device != 0 && opaque(device) != state.device {
             if let Some(entry) = hop::of_device::<A>(device) {
                 state.device = opaque(device);
-                state.net = entry.net;
                 place = place & !HOP_MASK | (entry.hop as u64) << 32;
                 state.matched |= entry.matched as u8;
                 state.transmit_stage = entry.transmit_stage;
@@ -219,7 +244,6 @@ fn reset(state: &mut State, busy: &mut Busy, cpu: u32, now: u64) {
     state.empty = 0;
     state.rejected = 0;
     state.device = 0;
-    state.net = 0;
     state.copy = 0;
     state.arrived = 0;
     state.transmit_stage = setting!(transmit_default) as u8;
@@ -242,7 +266,6 @@ fn born<A: Access>(sock: u64, state: &mut State, now: u64) {
     if net != 0 {
         if let Some(entry) = hop::of_net(net) {
             state.current |= (entry.hop as u64) << 32;
-            state.net = entry.net;
             state.matched |= entry.matched as u8;
         }
     }
@@ -355,14 +378,22 @@ fn is_packet(returned: u64) -> bool {
 /// Begins the way of a packet that was made of another one, where that one is.
 #[inline(always)]
 fn child(parent: &State, skb: u64, busy: &mut Busy, cpu: u32, now: u64) {
-    let Some(state) = claim(skb) else { return };
+    let state = match find(skb) {
+        Some(known) => {
+            lost(known);
+            known
+        }
+        None => {
+            let Some(free) = claim(skb) else { return };
+            free
+        }
+    };
     reset(state, busy, cpu, now);
     state.current = parent.current & !SEGMENT_RESUMED;
     state.identified = parent.identified;
     state.matched = parent.matched;
     state.rejected = parent.rejected;
     state.device = parent.device;
-    state.net = parent.net;
     state.arrived = parent.arrived;
     state.transmit_stage = parent.transmit_stage;
     state.up = parent.up;

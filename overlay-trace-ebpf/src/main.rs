@@ -66,10 +66,14 @@ macro_rules! typed_programs {
                 event::forget(packet);
             } else {
                 let mut returned = 0u64;
-                if row.has(ROW_CHILDREN | ROW_RETURNED) {
+                if row.has(ROW_CHILDREN | ROW_RETURNED | ROW_IF_ZERO) {
                     unsafe { bpf_get_func_ret(context as *mut _, &raw mut returned) };
                 }
-                if row.has(ROW_RETURNED) {
+                if row.has(ROW_IF_ZERO) {
+                    if returned as u32 == 0 {
+                        event::end(packet, row, 0, 0);
+                    }
+                } else if row.has(ROW_RETURNED) {
                     event::returned(returned, row);
                 } else if row.action() == Action::Copy as u8 {
                     event::copied(packet, returned);

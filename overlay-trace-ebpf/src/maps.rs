@@ -70,8 +70,6 @@ pub struct State {
     pub _pad: [u8; 3],
     /// Address of the device that the packet is at.
     pub device: u64,
-    /// Address of the namespace that the packet is in.
-    pub net: u64,
     /// Address of the packet's last copy, and `last_ns` when it was made.
     pub copy: u64,
     pub copied_ns: u64,

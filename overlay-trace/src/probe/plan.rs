@@ -176,7 +176,7 @@ fn alternatives(
     match probe.target {
         Target::Tracepoint(name) => {
             let typed = kernel.tracepoint(name).ok_or(format!("this kernel has no tracepoint {name}"))?;
-            let argument = typed.skb.unwrap_or(probe.argument);
+            let argument = typed.packet(probe.argument).unwrap_or(probe.argument);
             let drops = stage.outcome == Some(Outcome::Dropped);
             let row = if drops && typed.arguments >= 3 { Row(row.0 | ROW_REASON) } else { row };
             Ok(vec![attachment(ProbeKind::TpBtf, name, Some(&typed), argument, row)])
@@ -204,7 +204,7 @@ fn alternatives(
             let argument = typed
                 .as_ref()
                 .filter(|_| !point.returned)
-                .and_then(|typed| if wants_sock { typed.sock } else { typed.skb })
+                .and_then(|typed| if wants_sock { typed.sock } else { typed.packet(probe.argument) })
                 .unwrap_or(probe.argument);
             if argument >= POSITIONS {
                 return Err(format!("{name} has the packet at argument {argument}"));
@@ -226,7 +226,7 @@ fn alternatives(
 
 /// Whether only the function's exit is probed.
 fn at_exit(point: &Point) -> bool {
-    point.action == Action::Copy || point.returned
+    point.action == Action::Copy || point.returned || point.if_zero
 }
 
 impl Attachment {
@@ -275,6 +275,7 @@ fn row(number: u8, stage: &Stage, point: &Point, set: ProbeSet) -> Row {
         | flag(point.current, ROW_CURRENT)
         | flag(point.returned, ROW_RETURNED)
         | flag(point.after, ROW_AFTER)
+        | flag(point.if_zero, ROW_IF_ZERO)
         // What the light set has not seen before begins at its first device.
         | flag(set == ProbeSet::Light && point.action == Action::Transmit, ROW_BEGINS)
         | flag(point.headers != Headers::No, ROW_IDENTIFY)

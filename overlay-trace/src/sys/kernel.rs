@@ -26,10 +26,19 @@ pub struct Typed {
     pub module: Option<String>,
     /// Position of the first argument of type `struct sk_buff *` (or `**`, see `indirect`).
     pub skb: Option<u8>,
+    /// Positions of all such arguments, as bits.
+    pub skbs: u32,
     /// Position of the first argument of type `struct sock *`.
     pub sock: Option<u8>,
     pub indirect: bool,
     pub arguments: u8,
+}
+
+impl Typed {
+    /// Where the packet is: at the wanted position if there is one there, else the first.
+    pub fn packet(&self, wanted: u8) -> Option<u8> {
+        if self.skbs >> wanted & 1 == 1 { Some(wanted) } else { self.skb }
+    }
 }
 
 /// The running kernel's types and symbols.
@@ -130,6 +139,8 @@ impl Kernel {
             sock_net: of("sock_common", "skc_net")?,
             net_inum: of("net", "ns.inum")?,
             sock_protocol: of("sock", "sk_protocol")?,
+            skb_dst: of("sk_buff", "_skb_refdst")?,
+            dst_dev: of("dst_entry", "dev")?,
         })
     }
 
@@ -175,10 +186,15 @@ fn typed(btf: &Btf, name: &str, module: Option<&String>) -> Option<Typed> {
 }
 
 fn describe(btf: &Btf, prototype: u32, skipped: usize) -> Typed {
-    let mut described = Typed { id: 0, module: None, skb: None, sock: None, indirect: false, arguments: 0 };
+    let mut described =
+        Typed { id: 0, module: None, skb: None, skbs: 0, sock: None, indirect: false, arguments: 0 };
     for (position, parameter) in btf.parameters(prototype).skip(skipped).enumerate() {
         described.arguments = position as u8 + 1;
-        match pointed_to(btf, parameter) {
+        let pointed = pointed_to(btf, parameter);
+        if pointed.is_some_and(|(name, _)| name == "sk_buff") {
+            described.skbs |= 1 << position;
+        }
+        match pointed {
             Some(("sk_buff", depth)) if described.skb.is_none() => {
                 described.skb = Some(position as u8);
                 described.indirect = depth > 1;
