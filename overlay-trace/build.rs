@@ -4,9 +4,11 @@ use std::{env, path::PathBuf};
 
 fn main() {
     println!("cargo::rerun-if-env-changed=OVERLAY_TRACE_EBPF");
-    let object = env::var_os("OVERLAY_TRACE_EBPF")
-        .map(PathBuf::from)
-        .unwrap_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../target/ebpf/overlay-trace.o"));
+    let object = env::var_os("OVERLAY_TRACE_EBPF").map(PathBuf::from).unwrap_or_else(|| {
+        // Asked for when it runs: the compiled script may have been copied from another working tree.
+        let package = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").unwrap_or_default());
+        package.join("../target/ebpf/overlay-trace.o")
+    });
     println!("cargo::rerun-if-changed={}", object.display());
     if !object.is_file() {
         println!(

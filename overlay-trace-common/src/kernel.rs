@@ -75,3 +75,8 @@ pub struct Settings {
 pub const WAYS: usize = 4;
 /// Default number of buckets; each holds [`WAYS`] packets.
 pub const BUCKETS: u32 = 4096;
+
+/// Value of the map `ARMED`: packets that are born are followed.
+pub const ARMED_BIRTHS: u64 = 1;
+/// Value of the map `ARMED`: also packets that are met on their way.
+pub const ARMED_ALL: u64 = 2;

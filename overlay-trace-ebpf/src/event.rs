@@ -1,7 +1,10 @@
 //! What happens when a probe fires.
 
+use core::ffi::c_void;
+
 use aya_ebpf::helpers::generated::bpf_get_current_task;
 use overlay_trace_common::{
+    kernel::{ARMED_ALL, ARMED_BIRTHS},
     record::{
         Counter, FLAG_CHILD, FLAG_FROM_DEVICE, FLAG_UNKNOWN_START, HEADER_BYTES, Outcome, RecordHeader, SEGMENT_RESUMED,
     },
@@ -14,8 +17,8 @@ use crate::{
     account::{busy, close, push, release_cpu, send, take_cpu},
     hop,
     identify::{identify, passes},
-    maps::{Busy, NOTES, SEND_NOTES, SendNote, State, count, setting},
-    read::{Access, Copied, copied as copied_word, low_half, now, opaque},
+    maps::{ARMED, Busy, NOTES, Record, SEND_NOTES, SendNote, State, count, setting},
+    read::{self, Access, Copied, copied as copied_word, low_half, now, opaque},
     state::{claim, find, find_near, leave as leave_place},
 };
 
@@ -43,7 +46,7 @@ pub fn enter<A: Access>(skb: u64, row: Row) {
         Some(state) => state,
         None => {
             is_new = true;
-            let born = if begins_ways(row) { claim(skb) } else { None };
+            let born = if begins_ways(row) && is_armed(row) { claim(skb) } else { None };
             let Some(state) = born else { return };
             state
         }
@@ -148,6 +151,16 @@ fn begins_ways(row: Row) -> bool {
     row.action() == Action::Birth as u8 || row.action() == Action::Adopt as u8 || row.has(ROW_BEGINS)
 }
 
+/// Whether the recording has come so far that such a packet is taken up: while programs are being
+/// attached, none; then those that are born; and only when what was under way by then must have ended,
+/// also those that are met somewhere on their way.
+#[inline(always)]
+fn is_armed(row: Row) -> bool {
+    let Some(armed) = ARMED.get_ptr(0) else { return false };
+    let needed = if row.action() == Action::Adopt as u8 { ARMED_ALL } else { ARMED_BIRTHS };
+    unsafe { armed.read_volatile() >= needed }
+}
+
 /// Zeroes a header word by word; the target's `memset` goes byte by byte.
 #[inline(always)]
 fn clear(header: &mut RecordHeader) {
@@ -184,6 +197,7 @@ fn reset(state: &mut State, busy: &mut Busy, cpu: u32, now: u64) {
     state.rejected = 0;
     state.device = 0;
     state.net = 0;
+    state.copy = 0;
     state.arrived = 0;
     state.transmit_stage = setting!(transmit_default) as u8;
     state.up = 0;
@@ -354,6 +368,8 @@ pub fn copied(skb: u64, copy: u64) {
     let Some(parent) = find(skb) else { return };
     let Some((busy, cpu)) = busy() else { return };
     child(parent, copy, busy, cpu, now());
+    parent.copy = opaque(copy);
+    parent.copied_ns = parent.last_ns;
 }
 
 /// A socket has got something: if it is of the protocol of the packet that this CPU is busy with, it got
@@ -369,6 +385,33 @@ pub fn queued<A: Access>(sock: u64, row: Row) {
     }
 }
 
+/// A packet that is freed as soon as it has been copied (to be alone in having its data, or to get more
+/// headroom) goes on as its copy: the copy inherits its way.
+#[inline(always)]
+fn handed_on(state: &mut State) -> bool {
+    if state.copy == 0 || state.copied_ns != state.last_ns {
+        return false;
+    }
+    let Some(heir) = find(state.copy) else { return false };
+    if heir.record.header.parent != state.record.header.id || heir.record.header.way_len != 0 {
+        return false;
+    }
+    let copied = read::copy(
+        &raw mut heir.record as *mut c_void,
+        size_of::<Record>() as u32,
+        &raw const state.record as u64,
+    );
+    if copied {
+        heir.last_ns = state.last_ns;
+        heir.interrupted_ns = state.interrupted_ns;
+        heir.overflow_ns = state.overflow_ns;
+        leave_place(state);
+        // The copy was counted as a packet of its own when it was made.
+        count(Counter::Started, u64::MAX);
+    }
+    copied
+}
+
 /// The packet's way is over.
 #[inline(always)]
 pub fn end(skb: u64, row: Row, location: u64, reason: u32) {
@@ -378,6 +421,9 @@ pub fn end(skb: u64, row: Row, location: u64, reason: u32) {
     let Some((busy, cpu)) = busy() else { return };
     let Some(state) = find_near(skb, busy) else { return };
     if row.has(ROW_EMPTY_ONLY) && state.empty == 0 {
+        return;
+    }
+    if row.outcome() == Outcome::Freed as u8 && handed_on(state) {
         return;
     }
     let now = now();

@@ -72,6 +72,9 @@ pub struct State {
     pub device: u64,
     /// Address of the namespace that the packet is in.
     pub net: u64,
+    /// Address of the packet's last copy, and `last_ns` when it was made.
+    pub copy: u64,
+    pub copied_ns: u64,
     pub record: Record,
 }
 
@@ -141,6 +144,10 @@ pub static HOP_COUNT: Array<u64> = Array::with_max_entries(1, 0);
 pub static COUNTS: PerCpuArray<[u64; COUNTERS]> = PerCpuArray::with_max_entries(1, 0);
 #[map]
 pub static RECORDS: RingBuf = RingBuf::with_byte_size(16 << 20, 0);
+
+/// One number, written by the loader: which ways may begin.
+#[map]
+pub static ARMED: Array<u64> = Array::with_max_entries(1, 0);
 
 /// Adds to a counter of this CPU.
 #[inline(always)]

@@ -78,10 +78,25 @@ pub fn command(program: impl AsRef<OsStr>) -> Command {
 /// They do not compile.
 pub fn build_binaries() -> Result<PathBuf> {
     let mut cargo = command("cargo");
-    cargo.args(["build", "--quiet", "--workspace", "--exclude", "xtask", "--bins"]).current_dir(workspace());
+    cargo.args(["build", "--workspace", "--exclude", "xtask", "--bins"]).current_dir(workspace());
     run(&mut cargo)?;
-    let target = env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace().join("target"), PathBuf::from);
-    Ok(target.join("debug"))
+    Ok(target().join("debug"))
+}
+
+/// Builds the `overlay-trace` program as it is released, and gives its path. The kernel programs must be built.
+///
+/// # Errors
+///
+/// It does not compile.
+pub fn build_release() -> Result<PathBuf> {
+    let mut cargo = command("cargo");
+    run(cargo.args(["build", "--release", "--package", "overlay-trace", "--bins"]).current_dir(workspace()))?;
+    Ok(target().join("release/overlay-trace"))
+}
+
+/// The folder of everything that is built.
+pub fn target() -> PathBuf {
+    env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace().join("target"), PathBuf::from)
 }
 
 /// The command as a person would type it.

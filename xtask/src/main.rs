@@ -1,6 +1,8 @@
 //! The project's own commands: `cargo xtask COMMAND`.
 
+mod bench;
 mod build_ebpf;
+mod demo;
 mod docs;
 mod host;
 mod packages;
@@ -23,8 +25,12 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Count what tracing costs, in instructions per packet
+    Bench(bench::Bench),
     /// Build the kernel programs that the overlay-trace binary embeds
     BuildEbpf,
+    /// Show what the tool does: trace traffic with and without a VXLAN overlay, and compare
+    Demo(demo::Demo),
     /// Put the generated stage table into README.md
     Docs(docs::Docs),
     /// Test everything: format, lints, unit and golden tests, and the matrix of kernels
@@ -36,7 +42,9 @@ enum Command {
 impl Cli {
     fn run(self) -> Result<ExitCode> {
         match self.command {
+            Command::Bench(bench) => bench.run(),
             Command::BuildEbpf => build_ebpf::build().map(|_| ExitCode::SUCCESS),
+            Command::Demo(demo) => demo.run().map(|()| ExitCode::SUCCESS),
             Command::Docs(docs) => docs.run().map(|()| ExitCode::SUCCESS),
             Command::Test(test) => Ok(if test.run() { ExitCode::SUCCESS } else { ExitCode::FAILURE }),
             Command::Vm(vm) => vm.run(),

@@ -39,19 +39,23 @@ pub const KERNEL_DOWNLOAD: &[Package] = &[
     package("depmod", "kmod", "indexes a kernel's modules"),
 ];
 
-/// What boots a virtual machine, and what its guest runs with: it sees this machine's programs.
+/// What boots a virtual machine.
 pub const VIRTUAL_MACHINE: &[Package] = &[
     package("qemu-system-x86_64", "qemu-system-x86", "boots virtual machines"),
     package("busybox", "busybox-static", "is the virtual machines' first program"),
     package("cpio", "cpio", "packs their first file system"),
     package("xz", "xz-utils", "unpacks their modules"),
     package("setpriv", "util-linux", "ends them together with their parent"),
-    package("modprobe", "kmod", "loads modules in them"),
-    package("ip", "iproute2", "sets up their network devices"),
-    package("tc", "iproute2", "sets up their queues"),
-    package("iptables-legacy", "iptables", "sets up their firewall"),
-    package("nft", "nftables", "sets up their firewall"),
-    package("ethtool", "ethtool", "sets up their devices' offloads"),
+];
+
+/// What a lab is built with, on this machine or in a guest, which sees this machine's programs.
+pub const LAB: &[Package] = &[
+    package("modprobe", "kmod", "loads a lab's modules"),
+    package("ip", "iproute2", "sets up a lab's devices"),
+    package("tc", "iproute2", "sets up a lab's queues"),
+    package("iptables-legacy", "iptables", "sets up a lab's firewall"),
+    package("nft", "nftables", "sets up a lab's firewall"),
+    package("ethtool", "ethtool", "sets up a lab's offloads"),
 ];
 
 impl Package {

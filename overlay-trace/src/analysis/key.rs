@@ -46,6 +46,11 @@ pub struct Key {
 }
 
 impl Key {
+    /// Whether the packet lay in a socket, for the program or the protocol to take it.
+    pub fn is_socket_wait(&self) -> bool {
+        self.kind == "wait" && matches!(self.layer.as_deref(), Some("socket" | "transport"))
+    }
+
     /// Whether the two keys are in the same namespace, direction and level.
     pub fn same_part(&self, other: &Key) -> bool {
         (&self.netns, self.direction, self.level) == (&other.netns, other.direction, other.level)

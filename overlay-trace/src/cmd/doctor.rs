@@ -1,65 +1,56 @@
-use std::{collections::BTreeMap, process::ExitCode};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    process::ExitCode,
+};
 
 use anyhow::Result;
 use comfy_table::{ContentArrangement, Table, presets};
-use overlay_trace_common::stage_map::STAGES;
+use overlay_trace_common::{
+    stage::Target,
+    stage_map::{OTHER, STAGES},
+};
 
+use super::output::line;
 use crate::{
     probe::{
         FilterOptions, Plan, ProbeKind, ProbeSet,
         calibrate::{self, works},
         load::{Attached, Loader, Sizes},
+        modules,
         plan::wanted_functions,
     },
     sys::{bpf, kernel, kernel::Kernel, privilege},
 };
 
-#[derive(clap::Args)]
-pub struct Doctor {}
+/// Columns of the table of stages.
+const WIDTH: u16 = 110;
 
-/// Modules whose functions the stage map has, and what for: a stage of a module that is not loaded
-/// cannot be seen.
-const MODULES: [(&str, &str); 8] = [
-    ("nf_conntrack", "conntrack-in"),
-    ("nf_nat", "nat"),
-    ("ip_tables", "iptables"),
-    ("nf_tables", "nftables"),
-    ("bridge", "bridge-rx"),
-    ("br_netfilter", "bridge-netfilter"),
-    ("vxlan", "vxlan-decap"),
-    ("ipip", "ipip-decap"),
-];
+#[derive(clap::Args)]
+#[command(
+    after_help = "The exit code is 0 if this kernel lets packets be recorded, with whatever probe set, and 1 if not."
+)]
+pub struct Doctor {}
 
 impl Doctor {
     pub fn run(self) -> Result<ExitCode> {
-        println!("kernel            {}", kernel::release());
-        let missing = privilege::missing();
-        if missing.is_empty() {
-            println!("privileges        sufficient");
-        }
-        for (name, why) in &missing {
-            println!("privileges        {name} is missing: it is needed {why}");
-        }
-        println!(
-            "type information  {}",
+        item("kernel", &kernel::release());
+        print_privileges();
+        item(
+            "type information",
             if bpf::has_vmlinux_btf() {
                 "yes"
             } else {
-                "no: /sys/kernel/btf/vmlinux cannot be read; a kernel with CONFIG_DEBUG_INFO_BTF=y has it"
-            }
+                "no: /sys/kernel/btf/vmlinux cannot be read; mount /sys, or take a kernel with CONFIG_DEBUG_INFO_BTF=y"
+            },
         );
         privilege::check()?;
         let kernel = Kernel::read(&wanted_functions())?;
         let loader = Loader::new(&kernel, &FilterOptions::default(), Sizes::default())?;
-        let can = |name: &str, kind| match works(&kernel, &loader, kind) {
-            Ok(()) => {
-                println!("{name:<17} yes");
-                true
-            }
-            Err(error) => {
-                println!("{name:<17} no: {error:#}");
-                false
-            }
+        let can = |name: &str, kind| {
+            let result = works(&kernel, &loader, kind);
+            item(name, &result.as_ref().map_or_else(|error| format!("no: {error:#}"), |()| "yes".to_owned()));
+            result.is_ok()
         };
         let tracepoints = can("tracepoints", ProbeKind::TpBtf);
         let fentry = can("fentry", ProbeKind::Fentry);
@@ -70,44 +61,57 @@ impl Doctor {
             (true, true) => &[ProbeSet::Full, ProbeSet::Light, ProbeSet::Device],
         };
         let Some(richest) = sets.first() else {
-            println!("probe sets        none: without tracepoints nothing can be seen");
+            item(
+                "probe sets",
+                "none: without tracepoints nothing can be seen; a kernel with CONFIG_BPF_EVENTS=y has them",
+            );
             return Ok(ExitCode::FAILURE);
         };
-        let names: Vec<&str> = sets.iter().map(|set| set.name()).collect();
-        println!("probe sets        {}", names.join(", "));
+        print_sets(sets);
         let entry = if fentry { Some(ProbeKind::Fentry) } else { kprobes.then_some(ProbeKind::Kprobe) };
         print_costs(&kernel, &loader, entry);
-        print_modules(&kernel);
         print_stages(&kernel, &loader, *richest);
         Ok(ExitCode::SUCCESS)
     }
 }
 
-fn print_costs(kernel: &Kernel, loader: &Loader, entry: Option<ProbeKind>) {
-    let cost = calibrate::measure(kernel, loader, entry);
-    let ns = |value: Option<f64>| value.map_or("not used".to_owned(), |ns| format!("{ns:.0} ns"));
-    println!(
-        "cost of a hit     entry {}, exit {}, tracepoint {}",
-        ns(cost.entry),
-        ns(cost.exit),
-        ns(cost.tracepoint)
-    );
+fn item(name: &str, value: &str) {
+    line(&format!("{name:<17} {value}"));
 }
 
-fn print_modules(kernel: &Kernel) {
-    for (module, stage) in MODULES {
-        let stage = STAGES.iter().find(|row| row.name == stage);
-        let functions = stage.into_iter().flat_map(|row| row.points).flat_map(|point| point.probes);
-        let known = functions.filter_map(|probe| match probe.target {
-            overlay_trace_common::stage::Target::Function(name) => kernel.symbol(name),
-            _ => None,
-        });
-        if known.count() == 0 {
-            println!(
-                "module            {module} is not loaded: its stages cannot be seen until something uses it, or after `modprobe {module}`"
-            );
-        }
+fn print_privileges() {
+    let missing = privilege::missing();
+    if missing.is_empty() {
+        item("privileges", "sufficient");
     }
+    for (name, why) in &missing {
+        item("privileges", &format!("{name} is missing: it is needed {why}"));
+    }
+}
+
+fn print_sets(sets: &[ProbeSet]) {
+    let names: Vec<&str> = sets.iter().map(|set| set.name()).collect();
+    item("probe sets", &names.join(", "));
+    if sets.contains(&ProbeSet::Full) {
+        return;
+    }
+    item(
+        "",
+        "full and light need a kernel with fentry (CONFIG_FUNCTION_TRACER, CONFIG_BPF_JIT) or CONFIG_KPROBES",
+    );
+    let lockdown = fs::read_to_string("/sys/kernel/security/lockdown").unwrap_or_default();
+    if !lockdown.is_empty() && !lockdown.contains("[none]") {
+        item("", &format!("this kernel is locked down ({}), which can forbid both", lockdown.trim()));
+    }
+}
+
+fn print_costs(kernel: &Kernel, loader: &Loader, entry: Option<ProbeKind>) {
+    let cost = calibrate::measure(kernel, loader, entry);
+    let parts: Vec<String> = [("entry", cost.entry), ("exit", cost.exit), ("tracepoint", cost.tracepoint)]
+        .iter()
+        .filter_map(|(name, ns)| Some(format!("{name} {:.0} ns", (*ns)?)))
+        .collect();
+    item("cost of a hit", &parts.join(", "));
 }
 
 /// Attaches the set for a moment, to see what the kernel really accepts.
@@ -116,25 +120,56 @@ fn print_stages(kernel: &Kernel, loader: &Loader, set: ProbeSet) {
     let attached = loader.attach_plan(kernel, &mut plan);
     let mut seen: BTreeMap<u8, Vec<String>> = BTreeMap::new();
     for Attached { attachment, .. } in attached.iter().rev() {
-        seen.entry(attachment.stage).or_default().push(format!(
-            "{} {}",
-            attachment.kind.name(),
-            attachment.target
-        ));
+        let probe = format!("{} {}", attachment.kind.name(), attachment.target);
+        let probes = seen.entry(attachment.stage).or_default();
+        if !probes.contains(&probe) {
+            probes.push(probe);
+        }
     }
-    println!("\nThe stages of the set {} on this kernel:", set.name());
+    drop(attached);
+    let of_set =
+        |number: u8| number != OTHER && (seen.contains_key(&number) || plan.unseen.contains_key(&number));
+    let all = (0..STAGES.len() as u8).filter(|number| of_set(*number)).count();
+    item(
+        "stages",
+        &format!("{} of the {all} of the set {} can be seen", all - plan.unseen.len(), set.name()),
+    );
+    print_unseen(&plan);
+    line(&format!("\nThe stages of the set {} on this kernel:", set.name()));
     let mut table = Table::new();
-    table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
+    table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic).set_width(WIDTH);
     table.set_header(["stage", "layer", "seen by"]);
-    for (number, stage) in STAGES.iter().enumerate() {
-        let number = number as u8;
+    for number in (0..STAGES.len() as u8).filter(|number| of_set(*number)) {
+        let stage = &STAGES[usize::from(number)];
         let by = match (seen.get(&number), plan.unseen.get(&number)) {
             (Some(probes), _) => probes.join(", "),
-            (None, Some(reason)) => format!("UNSEEN: {reason}"),
-            (None, None) => continue,
+            (None, reason) => format!("UNSEEN: {}", reason.map_or("", String::as_str)),
         };
         table.add_row([stage.name, stage.layer.name(), &by]);
     }
-    println!("{table}");
-    println!("{} stages cannot be seen", plan.unseen.len());
+    for row in table.lines() {
+        line(row.trim_end());
+    }
+}
+
+/// What is missing, and how to get it.
+fn print_unseen(plan: &Plan) {
+    for (stage, reason) in &plan.unseen {
+        line(&format!("  {} cannot be seen: {reason}", STAGES[usize::from(*stage)].name));
+    }
+    for module in plan.unseen.keys().flat_map(|stage| missing_modules(*stage, plan)).collect::<BTreeSet<_>>()
+    {
+        line(&format!("  module {module} is {}", modules::advice(module)));
+    }
+}
+
+/// The modules that a stage needs and that its reason names.
+fn missing_modules<'a>(stage: u8, plan: &'a Plan) -> impl Iterator<Item = &'static str> + 'a {
+    let functions = STAGES[usize::from(stage)].points.iter().flat_map(|point| point.probes);
+    functions
+        .filter_map(|probe| match probe.target {
+            Target::Function(name) => modules::module_of(name),
+            _ => None,
+        })
+        .filter(move |module| plan.unseen.get(&stage).is_some_and(|reason| reason.contains(module)))
 }

@@ -1,8 +1,10 @@
 //! The commands, one file each.
 
+mod child;
 pub mod diff;
 pub mod doctor;
 pub mod lab;
+mod live;
 mod output;
 pub mod record;
 pub mod report;

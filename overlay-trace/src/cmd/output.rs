@@ -9,6 +9,11 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 
+/// Prints a line. A reader that has seen enough is no error here either.
+pub(super) fn line(text: &str) {
+    let _ = writeln!(io::stdout(), "{text}");
+}
+
 /// Writes a report to a file, or to the standard output. A reader that has seen enough (`| head`) is no
 /// error.
 pub(super) fn write(report: &[u8], file: Option<&Path>, force: bool) -> Result<ExitCode> {

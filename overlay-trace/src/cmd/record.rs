@@ -1,21 +1,24 @@
 use std::{
-    io::{IsTerminal, Write},
     path::PathBuf,
     process::{ExitCode, ExitStatus},
     time::Duration,
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
+use nix::sys::signal::{self as sys, SIGINT, SIGTERM};
 use tokio::{
-    process::{Child, Command},
-    signal::unix::{SignalKind, signal},
+    signal::unix::{Signal, SignalKind, signal},
+    sync::oneshot,
     time::{Instant, interval, sleep_until},
 };
 
-use crate::probe::{FilterOptions, ProbeSet, Session, SessionOptions, Summary, load::Sizes};
+use super::{child::Running, live::Live};
+use crate::{
+    probe::{FilterOptions, ProbeSet, Session, SessionOptions, load::Sizes},
+    trace,
+};
 
-/// How long a command that was asked to end may take before the recording goes on to its end without it.
-const GRACE: Duration = Duration::from_secs(5);
+pub use super::live::{announce, report};
 
 #[derive(clap::Args)]
 pub struct Record {
@@ -26,7 +29,7 @@ pub struct Record {
     #[arg(long)]
     force: bool,
     /// How long to record, such as 30s or 2m; without this and without a command until Ctrl-C
-    #[arg(short, long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+    #[arg(short, long, value_name = "DURATION", value_parser = duration)]
     duration: Option<Duration>,
     /// Which probes to attach
     #[arg(long, value_enum, default_value = "auto", value_name = "SET")]
@@ -74,138 +77,144 @@ fn power_of_two(text: &str) -> Result<u32, String> {
     }
 }
 
+fn duration(text: &str) -> Result<Duration, String> {
+    match humantime::parse_duration(text) {
+        Ok(duration) if !duration.is_zero() => Ok(duration),
+        _ => Err("give a time such as 30s, 1m30s or 500ms".to_owned()),
+    }
+}
+
+/// The signals that end a recording.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    fn new() -> Result<Signals> {
+        Ok(Signals {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+        })
+    }
+
+    async fn any(&mut self) -> sys::Signal {
+        tokio::select! {
+            _ = self.interrupt.recv() => SIGINT,
+            _ = self.terminate.recv() => SIGTERM,
+        }
+    }
+}
+
+/// Why a recording ended.
+enum End {
+    Command(ExitStatus),
+    Signal(sys::Signal),
+    Time,
+    /// The recording cannot be written any more.
+    Failure,
+}
+
 impl Record {
     pub fn run(self) -> Result<ExitCode> {
         tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(self.record())
     }
 
     async fn record(self) -> Result<ExitCode> {
-        let mut interrupt = signal(SignalKind::interrupt())?;
-        let mut terminate = signal(SignalKind::terminate())?;
-        let session = Session::start(SessionOptions {
+        let mut signals = Signals::new()?;
+        trace::check_output(&self.output, self.force)?;
+        Running::check(&self.command)?;
+        let session = self.start(&mut signals).await?;
+        announce(&session);
+        let child = match Running::start(&self.command) {
+            Err(error) => {
+                drop(session);
+                // Nothing is in it.
+                let _ = std::fs::remove_file(&self.output);
+                return Err(error);
+            }
+            Ok(child) => child,
+        };
+        let (end, child) = self.watch(&session, child, &mut signals).await?;
+        if let Some(child) = child {
+            let signal = if let End::Signal(signal) = end { signal } else { SIGTERM };
+            child.end(signal).await;
+        }
+        report(&session.stop()?, &self.output);
+        Ok(match end {
+            End::Command(status) => super::child::exit_code(status),
+            _ => ExitCode::SUCCESS,
+        })
+    }
+
+    /// Attaches the probes on a thread of its own: that takes seconds, in which a signal ends the program.
+    /// Nothing of the probes outlives it.
+    async fn start(&self, signals: &mut Signals) -> Result<Session> {
+        let options = SessionOptions {
             set: self.probes.set(),
             kprobes_only: self.kprobes,
             filter: self.filter.clone(),
             output: self.output.clone(),
             force: self.force,
             sizes: Sizes { states: self.states, ring_bytes: self.buffer },
+        };
+        let (send, session) = oneshot::channel();
+        std::thread::Builder::new().name("attach".into()).spawn(move || {
+            let _ = send.send(Session::start(options));
         })?;
-        announce(&session);
-        let mut child = self.spawn()?;
-        let begin = Instant::now();
-        let end = self.duration.map(|duration| begin + duration);
-        let mut tick = interval(Duration::from_secs(1));
-        let mut status = None;
-        loop {
-            tokio::select! {
-                _ = tick.tick() => {
-                    show(&session, begin.elapsed());
-                    if session.failed() {
-                        break;
-                    }
-                }
-                _ = interrupt.recv() => break,
-                _ = terminate.recv() => break,
-                _ = sleep_until(end.unwrap_or(begin)), if end.is_some() => break,
-                ended = wait(&mut child), if child.is_some() => {
-                    status = Some(ended?);
-                    child = None;
-                    break;
-                }
+        tokio::select! {
+            session = session => session.context("attaching the probes has failed")?,
+            _ = signals.any() => {
+                bail!("interrupted while the probes were being attached: nothing was recorded")
             }
         }
-        if let Some(child) = child {
-            end_child(child).await;
-        }
-        clear_line();
-        let summary = session.stop()?;
-        report(&summary, &self.output);
-        Ok(exit_code(status))
     }
 
-    fn spawn(&self) -> Result<Option<Child>> {
-        let Some((program, arguments)) = self.command.split_first() else { return Ok(None) };
-        let child = Command::new(program)
-            .args(arguments)
-            .spawn()
-            .with_context(|| format!("cannot start {program}: check its name and that it may be executed"))?;
-        Ok(Some(child))
-    }
-}
-
-async fn wait(child: &mut Option<Child>) -> Result<ExitStatus> {
-    match child {
-        Some(child) => Ok(child.wait().await?),
-        None => std::future::pending().await,
-    }
-}
-
-/// Asks the command to end, as Ctrl-C does, and waits for it for a while.
-async fn end_child(mut child: Child) {
-    if let Some(id) = child.id() {
-        let _ =
-            nix::sys::signal::kill(nix::unistd::Pid::from_raw(id as i32), nix::sys::signal::Signal::SIGTERM);
-    }
-    if tokio::time::timeout(GRACE, child.wait()).await.is_err() {
-        let _ = child.kill().await;
+    /// Waits for the end of the recording, and shows how it goes.
+    async fn watch(
+        &self,
+        session: &Session,
+        mut child: Option<Running>,
+        signals: &mut Signals,
+    ) -> Result<(End, Option<Running>)> {
+        let begin = Instant::now();
+        let limit = self.duration.map(|duration| begin + duration);
+        let mut tick = interval(Duration::from_secs(1));
+        let mut live = Live::new();
+        let end = loop {
+            tokio::select! {
+                _ = tick.tick() => {
+                    live.show(&session.progress(), begin.elapsed());
+                    if session.failed() {
+                        break End::Failure;
+                    }
+                }
+                signal = signals.any() => break End::Signal(signal),
+                () = sleep_until(limit.unwrap_or(begin)), if limit.is_some() => break End::Time,
+                status = Running::wait(&mut child), if child.is_some() => {
+                    child = None;
+                    break End::Command(status?);
+                }
+            }
+        };
+        live.clear();
+        Ok((end, child))
     }
 }
 
-fn exit_code(status: Option<ExitStatus>) -> ExitCode {
-    match status {
-        Some(status) if !status.success() => ExitCode::from(status.code().unwrap_or(1) as u8),
-        _ => ExitCode::SUCCESS,
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_duration_is_a_time_and_not_zero() {
+        assert_eq!(duration("1m30s"), Ok(Duration::from_secs(90)));
+        assert!(["", "0s", "garbage", "-1s", "5"].iter().all(|text| duration(text).is_err()));
     }
-}
 
-/// Says on the standard error what the recording can see.
-pub fn announce(session: &Session) {
-    let (set, reason) = session.set();
-    let (probes, unseen) = session.coverage();
-    let unseen = match unseen {
-        0 => String::new(),
-        number => format!("; {number} stages cannot be seen here (`overlay-trace doctor` says why)"),
-    };
-    let reason = reason.map(|reason| format!(" ({reason})")).unwrap_or_default();
-    eprintln!("recording with the probe set {}{reason}: {probes} probes{unseen}", set.name());
-}
-
-fn show(session: &Session, elapsed: Duration) {
-    if !std::io::stderr().is_terminal() {
-        return;
+    #[test]
+    fn sizes_are_powers_of_two() {
+        assert_eq!(power_of_two("4096"), Ok(4096));
+        assert!(["0", "3", "1", "x"].iter().all(|text| power_of_two(text).is_err()));
     }
-    let Summary { counters, .. } = session.progress();
-    let seconds = elapsed.as_secs_f64().max(1.0);
-    eprint!(
-        "\r\x1b[K{:>4.0} s  {} packets  {:.0}/s  lost: {} records, {} table full, {} ends unseen",
-        elapsed.as_secs_f64(),
-        counters.finished,
-        counters.finished as f64 / seconds,
-        counters.lost_records,
-        counters.state_full,
-        counters.lost_end,
-    );
-    let _ = std::io::stderr().flush();
-}
-
-fn clear_line() {
-    if std::io::stderr().is_terminal() {
-        eprint!("\r\x1b[K");
-    }
-}
-
-/// Says on the standard error what was recorded.
-pub fn report(summary: &Summary, output: &std::path::Path) {
-    let counters = &summary.counters;
-    eprintln!(
-        "{} packets in {:.1} s, {} bytes in {}; lost: {} records, {} for a full table, {} ends unseen, {} probes missed",
-        counters.finished,
-        summary.duration_ns as f64 / 1e9,
-        summary.file_bytes,
-        output.display(),
-        counters.lost_records,
-        counters.state_full,
-        counters.lost_end,
-        counters.probe_misses.map_or("unknown".to_owned(), |misses| misses.to_string()),
-    );
 }

@@ -4,6 +4,7 @@
 pub mod calibrate;
 pub mod filter;
 pub mod load;
+pub mod modules;
 pub mod plan;
 pub mod session;
 

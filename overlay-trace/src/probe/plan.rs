@@ -9,6 +9,7 @@ use overlay_trace_common::{
     stage_map::STAGES,
 };
 
+use super::modules;
 use crate::sys::kernel::{Kernel, Typed};
 
 /// Which probes are attached.
@@ -139,7 +140,8 @@ impl Plan {
             }
         }
         if !seen {
-            self.unseen.insert(number, missing.join("; "));
+            // What the first alternative lacks is what to get.
+            self.unseen.insert(number, missing.into_iter().next().unwrap_or_default());
         }
     }
 }
@@ -190,7 +192,7 @@ fn alternatives(
         }
         Target::Function(name) => {
             if kernel.symbol(name).is_none() {
-                return Err(format!("this kernel, with the modules it has loaded, has no function {name}"));
+                return Err(modules::missing(name));
             }
             let typed = kernel.function(name);
             let wants_sock = matches!(point.action, Action::Note);

@@ -15,6 +15,7 @@ use std::{
 use anyhow::{Context, Result, bail};
 use aya::maps::{Array, MapData, PerCpuArray, RingBuf};
 use overlay_trace_common::{
+    kernel::{ARMED_ALL, ARMED_BIRTHS},
     record::{COUNTERS, Hop},
     stage_map::{STAGES, transmit_stages},
 };
@@ -34,6 +35,8 @@ use crate::{
 /// record.
 const POLL: Duration = Duration::from_millis(20);
 const CHECKPOINT: Duration = Duration::from_secs(1);
+/// For how long a packet is ordinarily under way, at the most.
+const UNDER_WAY: Duration = Duration::from_millis(200);
 /// Offset of `drop_location` in a record's header.
 const DROP_LOCATION: usize = std::mem::offset_of!(overlay_trace_common::record::RecordHeader, drop_location);
 
@@ -67,6 +70,7 @@ pub struct Session {
     set_reason: Option<String>,
     unseen: usize,
     attached: Vec<Attached>,
+    gate: Gate,
     progress: Arc<Mutex<Summary>>,
     stop: Arc<AtomicBool>,
     reader: Option<JoinHandle<Result<Reader>>>,
@@ -80,12 +84,7 @@ impl Session {
     ///
     /// A missing privilege, a kernel that lacks what is needed, an output file that exists.
     pub fn start(options: SessionOptions) -> Result<Session> {
-        if options.output.exists() && !options.force {
-            bail!(
-                "{} exists: choose another name, or give --force to overwrite it",
-                options.output.display()
-            );
-        }
+        trace::check_output(&options.output, options.force)?;
         privilege::check()?;
         let kernel = Kernel::read(&wanted_functions())?;
         let mut loader = Loader::new(&kernel, &options.filter, options.sizes)?;
@@ -101,15 +100,18 @@ impl Session {
                 set.name()
             );
         }
+        let mut gate = Gate::new(&mut loader)?;
         let header = Header { probe_cost_ns: cost, ..header(&kernel, &options, &plan, &attached) };
         let mut writer = Writer::create(&options.output, options.force, &header)?;
         let reasons = kernel.enumeration("skb_drop_reason").into_iter().collect();
         writer.names(&Names { drop_reasons: reasons, ..Names::default() })?;
+        gate.open()?;
         let mut session = Session {
             set,
             set_reason,
             unseen: plan.unseen.len(),
             attached,
+            gate,
             progress: Arc::default(),
             stop: Arc::default(),
             reader: None,
@@ -153,6 +155,7 @@ impl Session {
     /// If the file could not be written; what was written before is kept.
     pub fn stop(mut self) -> Result<Summary> {
         let misses = self.attached.iter().map(Attached::misses).sum();
+        self.gate.close()?;
         // The programs are detached while the reader still runs: detaching takes a while.
         self.attached.clear();
         self.stop.store(true, Ordering::Relaxed);
@@ -166,6 +169,33 @@ impl Session {
 impl Drop for Session {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
+    }
+}
+
+/// What lets packets' ways begin.
+struct Gate {
+    armed: Array<MapData, u64>,
+}
+
+impl Gate {
+    fn new(loader: &mut Loader) -> Result<Gate> {
+        let map = loader.maps.take_map("ARMED").context("the map ARMED is missing")?;
+        Ok(Gate { armed: Array::try_from(map)? })
+    }
+
+    /// Lets ways begin: first those of packets that are born, so that a packet that was under way while
+    /// the probes were attached is not taken for one whose beginning is unknown.
+    fn open(&mut self) -> Result<()> {
+        self.armed.set(0, ARMED_BIRTHS, 0)?;
+        thread::sleep(UNDER_WAY);
+        Ok(self.armed.set(0, ARMED_ALL, 0)?)
+    }
+
+    /// Lets no more ways begin, and gives those that have begun time to end.
+    fn close(&mut self) -> Result<()> {
+        self.armed.set(0, 0, 0)?;
+        thread::sleep(UNDER_WAY);
+        Ok(())
     }
 }
 
@@ -191,7 +221,10 @@ fn choose_set(
     let reason = format!("this kernel allows neither fentry ({fentry:#}) nor kprobes ({kprobe:#})");
     match options.set {
         Some(set) => bail!("the probe set {} is not possible: {reason}; use --probes device", set.name()),
-        None => Ok((ProbeSet::Device, Some(reason), None)),
+        None => {
+            let reason = "this kernel allows neither fentry nor kprobes; `overlay-trace doctor` says why";
+            Ok((ProbeSet::Device, Some(reason.to_owned()), None))
+        }
     }
 }
 

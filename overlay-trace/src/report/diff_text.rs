@@ -32,13 +32,31 @@ fn verdict(diff: &Diff) -> String {
     let total = diff.total();
     let ratio = total.second.per_packet / total.first.per_packet.max(1.0);
     let packets = |analysis: &Analysis| count(analysis.packets());
+    let delta = total.delta();
     format!(
-        "The second takes {} per packet: {} against {} ({ratio:.2} times; {} and {} packets).\n",
-        signed_time(total.delta()),
+        "The second takes {} {} per packet: {} against {} ({ratio:.2} times; {} and {} packets).\n",
+        time(delta.abs()),
+        if delta < 0.0 { "less" } else { "more" },
         time(total.second.per_packet),
         time(total.first.per_packet),
         packets(&diff.second),
         packets(&diff.first)
+    ) + &without_sockets(diff)
+}
+
+/// The same without the time in which packets wait for the program that reads them.
+fn without_sockets(diff: &Diff) -> String {
+    let (mut first, mut second) = (0.0, 0.0);
+    for row in diff.rows.iter().filter(|row| !row.key.is_socket_wait()) {
+        first += row.first.per_packet;
+        second += row.second.per_packet;
+    }
+    format!(
+        "Without waiting in sockets: {}, {} against {} ({:.2} times).\n",
+        signed_time(second - first),
+        time(second),
+        time(first),
+        second / f64::max(first, 1.0)
     )
 }
 
@@ -53,7 +71,7 @@ fn layer(row: &DiffRow) -> String {
 /// Sums of rows by what `name` says of them, the largest addition first.
 fn groups(diff: &Diff, heading: &str, name: &dyn Fn(&DiffRow) -> String) -> String {
     let mut sums: Vec<(String, f64, f64)> = Vec::new();
-    for row in &diff.rows {
+    for row in diff.rows.iter().filter(|row| row.first.per_packet > 0.0 || row.second.per_packet > 0.0) {
         let name = name(row);
         let at = sums.iter().position(|sum| sum.0 == name).unwrap_or_else(|| {
             sums.push((name, 0.0, 0.0));
@@ -92,7 +110,9 @@ fn stages(diff: &Diff) -> String {
             if row.second.packets == 0 { "-".into() } else { time(row.second.p99 as f64) },
         ]
     };
-    let rows: Vec<Vec<String>> = diff.rows.iter().map(row).collect();
+    // Passed through in no time at all, in both: of no interest here.
+    let any = |row: &&DiffRow| row.first.per_packet > 0.0 || row.second.per_packet > 0.0;
+    let rows: Vec<Vec<String>> = diff.rows.iter().filter(any).map(row).collect();
     let heading = [
         "stage",
         "layer",

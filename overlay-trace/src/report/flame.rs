@@ -15,6 +15,9 @@ use super::{
 };
 use crate::analysis::{Analysis, Diff, Key};
 
+/// Frames of one colour side by side must be told apart.
+const BORDERS: &str = "\n#frames rect { stroke: #f2f2f2; stroke-width: 0.7; }";
+
 /// Pixels of the legend below the graph.
 const LEGEND_HEIGHT: usize = 44;
 
@@ -194,6 +197,7 @@ fn with_legend(svg: &str, legend: &[(&[Color], &str)], reading: &str) -> String 
     items += &format!("<text x=\"10\" y=\"{}\">{reading}</text>", height + 32);
     svg.replacen(&format!("height=\"{height}\""), &format!("height=\"{higher}\""), 2)
         .replacen(&format!(" {height}\""), &format!(" {higher}\""), 1)
+        .replacen("<style type=\"text/css\">", &format!("<style type=\"text/css\">{BORDERS}"), 1)
         .replacen("<svg id=\"frames\"", &format!("<g id=\"legend\">{items}</g><svg id=\"frames\""), 1)
 }
 

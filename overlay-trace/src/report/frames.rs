@@ -60,16 +60,14 @@ pub(super) fn stack(root: &str, key: &Key) -> Vec<(Tells, String)> {
     let mut stack = vec![(Tells::Where, root.to_string())];
     let direction = key.direction.map(|direction| direction.name());
     let place = match (&key.netns, direction) {
-        (Some(netns), Some(direction)) if netns.is_empty() => {
-            Some(format!("unknown namespace ({direction})"))
-        }
-        (Some(netns), Some(direction)) => Some(format!("{netns} ({direction})")),
+        (Some(netns), Some(direction)) if netns.is_empty() => Some(format!("unknown namespace {direction}")),
+        (Some(netns), Some(direction)) => Some(format!("{netns} {direction}")),
         (None, Some(direction)) => Some(direction.into()),
         _ => None,
     };
     stack.extend(place.map(|place| (Tells::Where, place)));
     stack.extend(key.level.map(|level| (Tells::Level(level), format!("level {level}"))));
-    let device = |device: &String| if device.is_empty() { "no device yet".into() } else { device.clone() };
+    let device = |device: &String| if device.is_empty() { "no device".into() } else { device.clone() };
     stack.extend(key.device.as_ref().map(|name| (Tells::Where, device(name))));
     stack.extend(key.layer.clone().map(|layer| (Tells::Layer, layer)));
     stack.push((Tells::Stage, leaf(key)));

@@ -29,7 +29,7 @@ pub(super) fn heading(analysis: &Analysis) -> String {
     if !analysis.complete {
         out += "          The recording ended abruptly: the numbers are those up to its last second.\n";
     }
-    for (number, line) in unseen(analysis).iter().flat_map(|line| wrap(line, 110)).enumerate() {
+    for (number, line) in wrap(&unseen(analysis), 110).iter().enumerate() {
         let _ = writeln!(out, "{:<10}{line}", if number == 0 { "unseen" } else { "" });
     }
     let _ = writeln!(out, "probes    {}", probe_costs(analysis));
@@ -57,38 +57,22 @@ fn packets(analysis: &Analysis) -> String {
 /// Every loss counter in words; the same in every output for people.
 pub(super) fn losses(analysis: &Analysis) -> String {
     let counters = &analysis.last.counters;
-    let always = [
-        (counters.lost_records, "records"),
-        (counters.state_full, "state full"),
-        (counters.unmatched_exits, "unmatched exits"),
-        (counters.unknown_start, "unknown starts"),
-        (counters.lost_end, "ends not seen"),
-    ];
-    let when_any = [
-        (counters.hops_full, "at too many devices"),
-        (analysis.cut_ways, "ways too long"),
-        (analysis.inconsistent, "inconsistent"),
-    ];
-    let mut parts: Vec<String> =
-        always.iter().map(|(number, what)| format!("{} {what}", count(*number))).collect();
-    parts.insert(
-        1,
-        match counters.probe_misses {
-            Some(misses) => format!("{} probe misses", count(misses)),
-            None => "probe misses not told by this kernel".into(),
-        },
-    );
-    parts.extend(
-        when_any
-            .iter()
-            .filter(|(number, _)| *number > 0)
-            .map(|(number, what)| format!("{} {what}", count(*number))),
-    );
+    let mut parts: Vec<String> = counters
+        .losses()
+        .into_iter()
+        .map(|(number, what)| match (what, counters.probe_misses) {
+            ("probe misses", None) => "probe misses not told by this kernel".into(),
+            _ => format!("{} {what}", count(number)),
+        })
+        .collect();
+    let here = [(analysis.cut_ways, "ways too long"), (analysis.inconsistent, "inconsistent")];
+    let any = here.iter().filter(|(number, _)| *number > 0);
+    parts.extend(any.map(|(number, what)| format!("{} {what}", count(*number))));
     parts.join(", ")
 }
 
-/// The stages that could not be watched, one line per reason.
-fn unseen(analysis: &Analysis) -> Vec<String> {
+/// The stages that could not be watched and why, each reason once.
+fn unseen(analysis: &Analysis) -> String {
     let mut reasons: Vec<(&str, Vec<&str>)> = Vec::new();
     for unseen in &analysis.header.unseen_stages {
         match reasons.iter_mut().find(|(reason, _)| *reason == unseen.reason) {
@@ -96,7 +80,13 @@ fn unseen(analysis: &Analysis) -> Vec<String> {
             None => reasons.push((&unseen.reason, vec![&unseen.stage])),
         }
     }
-    reasons.iter().map(|(reason, stages)| format!("{}: {reason}", stages.join(", "))).collect()
+    let parts: Vec<String> =
+        reasons.iter().map(|(reason, stages)| format!("{} ({reason})", stages.join(", "))).collect();
+    if parts.is_empty() {
+        "nothing: every stage of the probe set was watched".into()
+    } else {
+        parts.join("; ")
+    }
 }
 
 /// A sentence in lines of at most `width` characters, the further ones set in.

@@ -9,6 +9,9 @@ use super::{
 };
 use crate::analysis::{Analysis, By, Dist, Key, Row};
 
+/// How many stages are named at the top.
+const LARGEST: usize = 6;
+
 /// The report as text, at most 120 columns wide with names of usual length.
 pub(super) fn report(analysis: &Analysis, sort: Sort) -> String {
     let mut out = heading(analysis);
@@ -54,7 +57,53 @@ fn summary(analysis: &Analysis) -> String {
         shares.insert(0, parts(|key| format!("level {}", key.level.unwrap_or(0))));
     }
     shares.push(format!("claimed by no stage {}", percent(analysis.other_share())));
-    out + &shares.join(" | ") + "\n"
+    out + &shares.join(" | ") + "\n" + &largest(analysis) + &without_sockets(analysis)
+}
+
+/// The answer at a glance: the stages that take most of the time.
+fn largest(analysis: &Analysis) -> String {
+    let mut stages = analysis.shares(|key| match (&key.stage, &key.layer) {
+        (Some(stage), _) => stage_name(stage, key.kind),
+        (None, layer) => layer.clone().unwrap_or_default(),
+    });
+    stages.retain(|(name, share)| !name.is_empty() && *share >= 0.0005);
+    if stages.len() < 2 {
+        return String::new();
+    }
+    stages.sort_by(|a, b| b.1.total_cmp(&a.1));
+    let parts: Vec<String> =
+        stages.iter().take(LARGEST).map(|(name, share)| format!("{name} {}", percent(*share))).collect();
+    format!("largest: {}\n", parts.join(", "))
+}
+
+/// What is left when the time in sockets, where packets wait for the program, is not counted: the
+/// network's own part.
+fn without_sockets(analysis: &Analysis) -> String {
+    let rows = |matches: &dyn Fn(&Key) -> bool| -> f64 {
+        analysis.rows.iter().filter(|row| matches(&row.key)).map(|row| row.share).sum()
+    };
+    let waits = rows(&Key::is_socket_wait);
+    if analysis.by != By::Stage || waits == 0.0 || waits > 0.9999 {
+        return String::new();
+    }
+    let rest = 1.0 - waits;
+    let mut levels: Vec<u8> = analysis.rows.iter().filter_map(|row| row.key.level).collect();
+    levels.sort_unstable();
+    levels.dedup();
+    let parts: Vec<String> = levels
+        .iter()
+        .map(|&level| {
+            let share = rows(&|key| key.level == Some(level) && !key.is_socket_wait()) / rest;
+            format!("level {level} {}", percent(share))
+        })
+        .collect();
+    let mean = time(rest * analysis.end_to_end.mean());
+    format!("without waiting in sockets: {mean} per packet, {}\n", parts.join(", "))
+}
+
+/// A stage's name, with a mark where a stage of work had to wait.
+fn stage_name(stage: &str, kind: &str) -> String {
+    if kind == "wait" && !stage.ends_with("-wait") { format!("{stage} (waiting)") } else { stage.into() }
 }
 
 /// Mean and share by layer and level, over all packets.
@@ -70,7 +119,7 @@ fn layers(analysis: &Analysis) -> String {
         analysis.rows.iter().filter(|row| matches(row)).map(|row| row.share).sum()
     };
     let mut rows = Vec::new();
-    for (layer, all) in layers {
+    for (layer, all) in layers.into_iter().filter(|(_, all)| *all > 0.0) {
         let is_layer = |row: &Row| row.key.layer.as_deref() == Some(&layer);
         let mut row = vec![layer.clone(), percent(all), cell(all)];
         row.extend(

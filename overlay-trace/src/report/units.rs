@@ -3,6 +3,10 @@
 /// A time in three significant digits: `870ns`, `12.3µs`, `4.56ms`, `1.20s`.
 pub(super) fn time(ns: f64) -> String {
     let size = ns.abs();
+    if size < 0.5 {
+        // Not "-0ns".
+        return "0ns".into();
+    }
     if size < 999.5 {
         return format!("{ns:.0}ns");
     }
@@ -25,9 +29,13 @@ pub(super) fn signed_time(ns: f64) -> String {
 
 /// A part of a whole, as a percentage.
 pub(super) fn percent(part: f64) -> String {
-    // Not "-0.0%".
-    let value = part * 100.0 + 0.0;
-    if value > 0.0 && value < 0.05 { "<0.1%".into() } else { format!("{value:.1}%") }
+    let value = part * 100.0;
+    match value {
+        value if value > 0.0 && value < 0.05 => "<0.1%".into(),
+        // Not "-0.0%".
+        value if value.abs() < 0.05 => "0.0%".into(),
+        value => format!("{value:.1}%"),
+    }
 }
 
 /// A number with its thousands apart.
@@ -96,6 +104,11 @@ mod tests {
             (percent(0.1234), percent(0.0001), percent(0.0)),
             ("12.3%".into(), "<0.1%".into(), "0.0%".into())
         );
+        assert_eq!(
+            (percent(-0.0001), percent(-0.0), percent(-0.02)),
+            ("0.0%".into(), "0.0%".into(), "-2.0%".into())
+        );
+        assert_eq!(time(-0.3), "0ns");
         assert_eq!(
             (count(0), count(999), count(1000), count(1234567)),
             ("0".into(), "999".into(), "1,000".into(), "1,234,567".into())

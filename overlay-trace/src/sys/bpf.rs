@@ -63,7 +63,9 @@ pub fn load(name: &str, license: &str, instructions: &[bpf_insn], kind: Kind) ->
                     tracing::debug!("verifier's log of {name}:\n{text}");
                     let last: Vec<&str> = text.lines().rev().take(3).collect();
                     let last: Vec<&str> = last.into_iter().rev().collect();
-                    anyhow::bail!("the kernel refuses the program ({first}): {}", last.join(" | "))
+                    let said =
+                        if text.is_empty() { String::new() } else { format!(": {}", last.join(" | ")) };
+                    anyhow::bail!("the kernel refuses the program ({first}){said}")
                 }
             }
         }

@@ -208,6 +208,19 @@ impl Counters {
             probe_misses: None,
         }
     }
+
+    /// What was lost, each kind with its name in every output for people.
+    pub fn losses(&self) -> [(u64, &'static str); 7] {
+        [
+            (self.lost_records, "records"),
+            (self.probe_misses.unwrap_or(0), "probe misses"),
+            (self.state_full, "state full"),
+            (self.unmatched_exits, "unmatched exits"),
+            (self.unknown_start, "unknown starts"),
+            (self.lost_end, "ends not seen"),
+            (self.hops_full, "hops full"),
+        ]
+    }
 }
 
 /// How far a recording had come.

@@ -16,4 +16,4 @@ mod writer;
 pub use header::{Checkpoint, Counters, Header, HopName, Names, ProbeCost, ProbeKind, StageRow, UnseenStage};
 pub use reader::Recording;
 pub use records::{RecordView, encode_record};
-pub use writer::Writer;
+pub use writer::{Writer, check_output};

@@ -1,7 +1,7 @@
 //! Writing a recording.
 
 use std::{
-    fs::{File, OpenOptions},
+    fs::{self, File, OpenOptions},
     io::{ErrorKind, Write},
     path::{Path, PathBuf},
 };
@@ -16,6 +16,37 @@ use super::{
 
 /// Records are gathered into chunks of about this many bytes.
 const RECORDS_BYTES: usize = 256 << 10;
+
+/// Checks that a recording can be written to `path`, before any work is done for it.
+///
+/// # Errors
+///
+/// The path exists and `force` is false, is no regular file, or its folder does not exist.
+pub fn check_output(path: &Path, force: bool) -> Result<()> {
+    match fs::metadata(path) {
+        Ok(found) if found.is_dir() => {
+            bail!("{} is a folder: give the name of a file in it", path.display())
+        }
+        Ok(found) if !found.is_file() => {
+            bail!("{} is not a regular file: a recording can only be written to one", path.display())
+        }
+        Ok(_) if !force => bail!(exists_already(path)),
+        Ok(_) => Ok(()),
+        Err(_) => {
+            let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+            match folder {
+                Some(folder) if !folder.is_dir() => {
+                    bail!("the folder {} does not exist: create it, or choose another one", folder.display())
+                }
+                _ => Ok(()),
+            }
+        }
+    }
+}
+
+fn exists_already(path: &Path) -> String {
+    format!("{} exists already: choose another name, or overwrite it with --force", path.display())
+}
 
 /// Writes a recording. Whatever happens to the process, every chunk that it wrote can be read.
 pub struct Writer {
@@ -43,12 +74,7 @@ impl Writer {
             options.create_new(true)
         };
         let file = options.open(path).map_err(|error| match error.kind() {
-            ErrorKind::AlreadyExists => {
-                anyhow!(
-                    "{} exists already: choose another name, or overwrite it with --force",
-                    path.display()
-                )
-            }
+            ErrorKind::AlreadyExists => anyhow!(exists_already(path)),
             _ => anyhow!("cannot create the recording {}: {error}", path.display()),
         })?;
         let records = Vec::with_capacity(2 * RECORDS_BYTES);
@@ -173,5 +199,28 @@ impl Drop for Writer {
         if !self.failed {
             let _ = self.flush();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::trace::{Counters, Recording};
+
+    #[test]
+    fn what_was_recorded_before_the_disk_was_full_is_kept() {
+        let dir = tempfile::TempDir::new().unwrap();
+        let path = dir.path().join("a.otr");
+        let mut writer = Writer::create(&path, false, &Header::new()).unwrap();
+        let counters = Counters { started: 5, ..Counters::default() };
+        let checkpoint = Checkpoint { duration_ns: 7, counters };
+        writer.checkpoint(&checkpoint).unwrap();
+        writer.file = OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let said = writer.checkpoint(&Checkpoint::default()).unwrap_err().to_string();
+        assert!(said.contains("No space left") && said.contains("can be reported"), "{said}");
+        assert!(writer.records(&[0; RECORDS_BYTES]).is_err());
+        drop(writer);
+        let recording = Recording::open(&path).unwrap();
+        assert_eq!((recording.last, recording.complete), (checkpoint, false));
     }
 }

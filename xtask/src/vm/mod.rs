@@ -71,6 +71,11 @@ impl VmOptions {
     }
 }
 
+/// True if this machine's processor seems able to run a guest itself.
+pub fn has_kvm() -> bool {
+    Accelerator::choose(&VmOptions::new("")) == Accelerator::Kvm
+}
+
 /// What became of a command in a virtual machine.
 pub struct Finished {
     /// The command's exit status.
@@ -115,6 +120,7 @@ pub fn run(options: &VmOptions, command: &[OsString]) -> Result<Finished> {
         bail!("a shell needs a terminal: name a command after `--`");
     }
     packages::require(packages::VIRTUAL_MACHINE)?;
+    packages::require(packages::LAB)?;
     let mut options = options.clone();
     if let Some(share) = &mut options.share {
         fs::create_dir_all(&*share).with_context(|| format!("cannot create {}", share.display()))?;

@@ -1,0 +1,86 @@
+//! The command that runs while a recording is made.
+
+use std::{
+    process::{ExitCode, ExitStatus},
+    time::Duration,
+};
+
+use anyhow::{Context, Result};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use tokio::{
+    process::{Child, Command},
+    time::timeout,
+};
+
+/// How long a command may take to end by itself after Ctrl-C: a terminal has sent it the signal too.
+const BY_ITSELF: Duration = Duration::from_secs(1);
+/// How long a command that was asked to end may take before it is killed.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// A running command.
+pub(super) struct Running(Child);
+
+impl Running {
+    /// Checks that the command can be found, before anything is attached or written.
+    pub fn check(command: &[String]) -> Result<()> {
+        let Some(program) = command.first() else { return Ok(()) };
+        which::which(program).map(drop).map_err(|_| {
+            anyhow::anyhow!("cannot start {program}: there is no such program, or it may not be executed")
+        })
+    }
+
+    /// Starts the command, if there is one.
+    pub fn start(command: &[String]) -> Result<Option<Running>> {
+        let Some((program, arguments)) = command.split_first() else { return Ok(None) };
+        let child = Command::new(program)
+            .args(arguments)
+            .spawn()
+            .with_context(|| format!("cannot start {program}: check that it is a program"))?;
+        Ok(Some(Running(child)))
+    }
+
+    /// Waits for the command; for ever if there is none.
+    pub async fn wait(running: &mut Option<Running>) -> Result<ExitStatus> {
+        match running {
+            Some(Running(child)) => Ok(child.wait().await?),
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Ends the command as `signal` asks for: SIGINT reaches it from the terminal as a rule, so it has a
+    /// moment before it is sent one.
+    pub async fn end(self, signal: Signal) {
+        let Running(mut child) = self;
+        if signal == Signal::SIGINT && timeout(BY_ITSELF, child.wait()).await.is_ok() {
+            return;
+        }
+        if let Some(id) = child.id() {
+            let _ = kill(Pid::from_raw(id as i32), signal);
+        }
+        if timeout(GRACE, child.wait()).await.is_err() {
+            let _ = child.kill().await;
+        }
+    }
+}
+
+/// The command's exit code is passed on; that of one that a signal has ended is what shells give it.
+pub(super) fn exit_code(status: ExitStatus) -> ExitCode {
+    use std::os::unix::process::ExitStatusExt;
+    let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal));
+    ExitCode::from(code.unwrap_or(1) as u8)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_that_is_not_there_is_named() {
+        let missing = ["/nonexistent/program".to_owned()];
+        assert!(Running::check(&missing).unwrap_err().to_string().contains("/nonexistent/program"));
+        assert!(Running::check(&["sh".to_owned()]).is_ok() && Running::check(&[]).is_ok());
+    }
+}

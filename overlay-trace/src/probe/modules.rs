@@ -1,0 +1,63 @@
+//! Which kernel module has a function of the stage map, to say what is missing when a function is.
+
+use std::fs;
+
+use crate::sys::kernel;
+
+/// What names begin with, and the module; the first that fits counts. Functions that are in none of
+/// these are in the kernel itself.
+const MODULES: [(&str, &str); 14] = [
+    ("nf_conntrack_", "nf_conntrack"),
+    ("nf_confirm", "nf_conntrack"),
+    ("ipv4_confirm", "nf_conntrack"),
+    ("nf_nat_", "nf_nat"),
+    ("ipt_", "ip_tables"),
+    ("ip6t_", "ip6_tables"),
+    ("nft_", "nf_tables"),
+    ("br_nf_", "br_netfilter"),
+    ("br_", "bridge"),
+    ("vxlan_", "vxlan"),
+    ("ipip_", "ipip"),
+    ("tunnel4_", "tunnel4"),
+    ("gre_", "ip_gre"),
+    ("geneve_", "geneve"),
+];
+
+/// The module of a function, where it is usually not in the kernel itself.
+pub fn module_of(function: &str) -> Option<&'static str> {
+    MODULES.iter().find(|(prefix, _)| function.starts_with(prefix)).map(|(_, module)| *module)
+}
+
+/// Why a function that the kernel does not list is missing.
+pub fn missing(function: &str) -> String {
+    match module_of(function) {
+        Some(module) => format!("needs module {module}"),
+        None => format!("no function {function} in this kernel"),
+    }
+}
+
+/// How to get a module on the running kernel.
+pub fn advice(module: &str) -> String {
+    let folder = format!("/lib/modules/{}", kernel::release());
+    match fs::read_to_string(format!("{folder}/modules.dep")) {
+        Ok(list) if list.contains(&format!("/{module}.ko")) => {
+            format!("not loaded: `modprobe {module}`, or start what uses it, before you record")
+        }
+        Ok(_) => "not among this kernel's modules: install the package that has it".to_owned(),
+        Err(_) => {
+            format!("not loaded, and {folder} is not there: this kernel may have been built without it")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_function_is_put_down_to_its_module() {
+        assert_eq!(missing("br_nf_forward"), "needs module br_netfilter");
+        assert_eq!(missing("br_handle_frame_finish"), "needs module bridge");
+        assert_eq!(missing("udp_rcv"), "no function udp_rcv in this kernel");
+    }
+}

@@ -1,0 +1,221 @@
+//! The runs in the guest, and what they left behind.
+
+use std::{
+    ffi::OsString,
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+
+use super::{CASES, Case};
+use crate::{
+    host,
+    vm::{self, VmOptions},
+};
+
+const LAB: &str = "flannel-vxlan";
+/// More packets per second than the guest can send: its one processor is never idle.
+const PACKETS: &str = "udp-stream:rate=1000000,size=100,duration=250ms";
+const BULK: &str = "tcp-bulk:duration=250ms";
+/// Seconds that a run may take; they take about ten where two processors are idle.
+const TIMEOUT: u64 = 60;
+
+/// What is to be measured.
+pub struct Plan<'a> {
+    pub kernel: &'a str,
+    /// Runs of each case.
+    pub rounds: u32,
+    /// The `overlay-trace` program.
+    pub program: &'a Path,
+    /// Where the guest writes.
+    pub folder: &'a Path,
+}
+
+/// One run of `overlay-trace lab run`.
+struct Run {
+    case: &'static Case,
+    traffic: &'static str,
+    /// What its files are called.
+    name: String,
+    about: String,
+}
+
+/// What one run showed; of a kind of traffic only its own figures.
+pub struct Sample {
+    pub case: &'static str,
+    /// Guest instructions per packet sent.
+    pub instructions: Option<f64>,
+    /// Probe hits per packet sent.
+    pub hits: Option<f64>,
+    /// Bits per second of bulk TCP.
+    pub tcp: Option<f64>,
+    /// Records, probe hits and packets lost.
+    pub lost: u64,
+}
+
+/// What all runs of one boot showed.
+pub struct Measured {
+    /// What `uname -r` says in the guest.
+    pub release: String,
+    pub samples: Vec<Sample>,
+}
+
+impl Plan<'_> {
+    /// Boots, runs every case, and reads the results.
+    ///
+    /// # Errors
+    ///
+    /// The guest does not start, or a run in it fails, or it left no usable result.
+    pub fn run(&self) -> Result<Measured> {
+        let runs = self.runs();
+        let options = VmOptions {
+            icount: true,
+            timeout: Some(TIMEOUT * runs.len() as u64),
+            share: Some(self.folder.to_path_buf()),
+            ..VmOptions::new(self.kernel)
+        };
+        host::progress(&format!(
+            "{} runs over {LAB}, in a virtual machine with Debian's kernel {}",
+            runs.len(),
+            self.kernel
+        ));
+        let command = ["sh", "-c", &self.script(&runs)?].map(OsString::from);
+        let finished = vm::run(&options, &command)?;
+        if !finished.status.success() {
+            bail!("a run in the virtual machine failed ({})", finished.status);
+        }
+        let samples: Result<Vec<Sample>> = runs.iter().map(|run| self.sample(run)).collect();
+        let release = read(&self.file("release"))?.trim().to_owned();
+        Ok(Measured { release, samples: samples? })
+    }
+
+    /// All runs, in their order: the rounds of packets, then one of bulk TCP.
+    fn runs(&self) -> Vec<Run> {
+        let packets = (1..=self.rounds).map(|round| (PACKETS, format!("round {round} of {}", self.rounds)));
+        let rounds = packets.chain([(BULK, "bulk TCP".to_owned())]).enumerate();
+        rounds
+            .flat_map(|(round, (traffic, what))| {
+                CASES.iter().enumerate().map(move |(position, case)| Run {
+                    case,
+                    traffic,
+                    name: format!("{round}-{position}"),
+                    about: format!("{what}: {}", case.name),
+                })
+            })
+            .collect()
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
+    }
+
+    /// Recordings are first written to the guest's memory: the shared folder's cost is not the tool's.
+    fn script(&self, runs: &[Run]) -> Result<String> {
+        let folder = shlex::try_quote(text(self.folder)?)?;
+        let mut script = format!("set -e\ncd {folder}\nuname -r > release\n");
+        for run in runs {
+            let Run { name, about, .. } = run;
+            script += &format!("echo '  {about}'\n{} > {name}.json 2> {name}.log || ", self.lab(run)?);
+            script += &format!("{{ cat {name}.log >&2; exit 1; }}\n");
+            if run.is_traced() {
+                script += &format!("mv /tmp/bench.otr {name}.otr\n");
+            }
+        }
+        Ok(script)
+    }
+
+    fn lab(&self, run: &Run) -> Result<String> {
+        let mut words = vec![text(self.program)?, "lab", "run", LAB, "--json", "--traffic", run.traffic];
+        if run.is_traced() {
+            words.extend(["--record", "/tmp/bench.otr", "--force"]);
+            words.extend(run.case.options);
+        }
+        Ok(shlex::try_join(words)?)
+    }
+
+    fn sample(&self, run: &Run) -> Result<Sample> {
+        let traffic = json(&read(&self.file(&format!("{}.json", run.name)))?)?;
+        let number = |value: &Value, pointer: &str| {
+            value
+                .pointer(pointer)
+                .and_then(Value::as_f64)
+                .with_context(|| format!("no {pointer} in {}", run.name))
+        };
+        let mut sample = Sample { case: run.case.name, instructions: None, hits: None, tcp: None, lost: 0 };
+        let recording = self.file(&format!("{}.otr", run.name));
+        let report = if run.is_traced() { Some(self.report(&recording)?) } else { None };
+        if let Some(report) = &report {
+            sample.lost = lost(report);
+        }
+        if run.traffic == BULK {
+            sample.tcp = Some(number(&traffic, "/throughput_bits_per_s")?);
+            return Ok(sample);
+        }
+        let sent = number(&traffic, "/sent")?;
+        sample.instructions = Some(number(&traffic, "/duration_ns")? / sent);
+        sample.lost += number(&traffic, "/lost")? as u64;
+        if let Some(report) = &report {
+            sample.hits = Some(number(report, "/capture/probe_hits")? / sent);
+        }
+        Ok(sample)
+    }
+
+    /// The report of a recording, which is of no more use then.
+    fn report(&self, recording: &Path) -> Result<Value> {
+        let mut report = Command::new(self.program);
+        let report = json(&host::output(report.args(["report", "--format", "json"]).arg(recording))?)?;
+        fs::remove_file(recording).with_context(|| format!("cannot remove {}", recording.display()))?;
+        Ok(report)
+    }
+}
+
+impl Run {
+    fn is_traced(&self) -> bool {
+        !self.case.options.is_empty()
+    }
+}
+
+/// The sum of the counters of what the recording lost.
+fn lost(report: &Value) -> u64 {
+    let counters = ["records", "probe_misses", "state_full", "unmatched_exits"];
+    counters.iter().filter_map(|name| report["losses"][name].as_u64()).sum()
+}
+
+fn json(text: &str) -> Result<Value> {
+    serde_json::from_str(text.trim()).context("overlay-trace printed something that is not JSON")
+}
+
+fn read(file: &Path) -> Result<String> {
+    fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))
+}
+
+fn text(path: &Path) -> Result<&str> {
+    path.to_str().context("the path of the workspace must be valid UTF-8")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_case_has_its_rounds_and_one_of_tcp() -> Result<()> {
+        let (program, folder) = (Path::new("/a b/overlay-trace"), Path::new("/out"));
+        let plan = Plan { kernel: "6.12", rounds: 2, program, folder };
+        let runs = plan.runs();
+        assert_eq!(runs.len(), 3 * CASES.len());
+        assert_eq!(runs.iter().filter(|run| run.traffic == BULK).count(), CASES.len());
+        let script = plan.script(&runs)?;
+        assert!(script.contains("'/a b/overlay-trace' lab run flannel-vxlan"), "{script}");
+        assert_eq!(script.matches("--kprobes").count(), 3);
+        Ok(())
+    }
+
+    #[test]
+    fn losses_are_added() {
+        let report = serde_json::json!({"losses": {"records": 2, "state_full": 3, "inconsistent": 9}});
+        assert_eq!(lost(&report), 5);
+    }
+}

@@ -1,0 +1,170 @@
+//! `cargo xtask bench`: what tracing costs, in instructions per packet, under a clock that counts instructions.
+
+mod baseline;
+mod guest;
+mod table;
+
+use std::{fs, path::PathBuf, process::ExitCode};
+
+use anyhow::{Context, Result};
+use clap::Args;
+
+use self::{
+    baseline::Baseline,
+    guest::{Plan, Sample},
+};
+use crate::{build_ebpf, host};
+
+/// Runs of each case, of which the median is taken.
+const ROUNDS: u32 = 2;
+
+/// A way to run the traffic.
+pub struct Case {
+    /// What the table and the baseline call it.
+    pub name: &'static str,
+    /// What `lab run` needs to know of the recording; nothing if there is none.
+    options: &'static [&'static str],
+    /// The ratio to untraced that it may have at most.
+    limit: Option<f64>,
+}
+
+const fn case(name: &'static str, options: &'static [&'static str], limit: Option<f64>) -> Case {
+    Case { name, options, limit }
+}
+
+/// Untraced runs come first and last, so that a drift shows.
+pub const BEFORE: &str = "untraced, before";
+/// See [`BEFORE`].
+pub const AFTER: &str = "untraced, after";
+/// In the order in which they run.
+const CASES: &[Case] = &[
+    case(BEFORE, &[], None),
+    case("full, fentry", &["--probes", "full"], Some(2.0)),
+    case("full, kprobes", &["--probes", "full", "--kprobes"], Some(2.0)),
+    case("light", &["--probes", "light"], Some(1.2)),
+    case("device", &["--probes", "device"], None),
+    case(AFTER, &[], None),
+];
+
+/// `cargo xtask bench`
+#[derive(Args)]
+pub struct Bench {
+    /// Version of the kernel to measure under
+    #[arg(long, default_value = "6.12")]
+    kernel: String,
+    /// Compare with these results [default: those in xtask/bench/ for the kernel, if there are any]
+    #[arg(long)]
+    baseline: Option<PathBuf>,
+    /// Write the results to this file, to be compared with later
+    #[arg(long)]
+    save: Option<PathBuf>,
+    /// Runs of each case, of which the median is taken
+    #[arg(long, default_value_t = ROUNDS, value_parser = clap::value_parser!(u32).range(1..=100))]
+    rounds: u32,
+}
+
+/// What was measured of a case: medians over its runs.
+pub struct Figures {
+    pub case: &'static Case,
+    /// Guest instructions per packet sent.
+    pub instructions: f64,
+    /// The same, over the mean of the untraced ones.
+    pub ratio: f64,
+    /// Probe hits per packet sent; none if nothing was traced.
+    pub hits: Option<f64>,
+    /// Bulk TCP's throughput over the mean of the untraced ones.
+    pub tcp: f64,
+    /// Records, probe hits and packets lost in all runs.
+    pub lost: u64,
+}
+
+impl Bench {
+    /// Measures, prints and compares; fails if a limit or the baseline is exceeded.
+    ///
+    /// # Errors
+    ///
+    /// Something cannot be built or run, or a file cannot be read or written.
+    pub fn run(&self) -> Result<ExitCode> {
+        let committed = host::workspace().join(format!("xtask/bench/{}.json", self.kernel));
+        let baseline = match &self.baseline {
+            Some(file) => Some(Baseline::read(file)?),
+            None if committed.is_file() => Some(Baseline::read(&committed)?),
+            None => None,
+        };
+        build_ebpf::build()?;
+        let program = host::build_release()?;
+        let folder = host::target().join("bench");
+        fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
+        let plan = Plan { kernel: &self.kernel, rounds: self.rounds, program: &program, folder: &folder };
+        let measured = plan.run()?;
+        let figures = figures(&measured.samples);
+        let failures = table::print(&measured.release, &figures, self.rounds, baseline.as_ref());
+        if let Some(file) = &self.save {
+            Baseline::of(&measured.release, &figures).write(file)?;
+            host::progress(&format!("results written to {}", file.display()));
+        }
+        for failure in &failures {
+            host::progress(&format!("FAILED: {failure}"));
+        }
+        Ok(if failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    }
+}
+
+/// The figures of each case, from the samples of all runs.
+fn figures(samples: &[Sample]) -> Vec<Figures> {
+    let of = |name: &str, value: fn(&Sample) -> Option<f64>| {
+        median(samples.iter().filter(|sample| sample.case == name).filter_map(value).collect())
+    };
+    let instructions = |name: &str| of(name, |sample| sample.instructions).unwrap_or_default();
+    let tcp = |name: &str| of(name, |sample| sample.tcp).unwrap_or_default();
+    let untraced = (instructions(BEFORE) + instructions(AFTER)) / 2.0;
+    let untraced_tcp = (tcp(BEFORE) + tcp(AFTER)) / 2.0;
+    CASES
+        .iter()
+        .map(|case| Figures {
+            case,
+            instructions: instructions(case.name),
+            ratio: instructions(case.name) / untraced,
+            hits: of(case.name, |sample| sample.hits),
+            tcp: tcp(case.name) / untraced_tcp,
+            lost: samples.iter().filter(|sample| sample.case == case.name).map(|sample| sample.lost).sum(),
+        })
+        .collect()
+}
+
+/// The middle value, or the mean of the two.
+fn median(mut values: Vec<f64>) -> Option<f64> {
+    values.sort_by(f64::total_cmp);
+    let middle = values.len() / 2;
+    let upper = *values.get(middle)?;
+    Some(if values.len() % 2 == 1 { upper } else { (values[middle - 1] + upper) / 2.0 })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample(case: &'static str, instructions: f64) -> Sample {
+        Sample { case, instructions: Some(instructions), hits: None, tcp: None, lost: 1 }
+    }
+
+    #[test]
+    fn ratios_are_to_the_mean_of_the_untraced_medians() {
+        let samples: Vec<Sample> =
+            [(BEFORE, 90.0), (BEFORE, 100.0), (BEFORE, 400.0), ("light", 330.0), (AFTER, 120.0)]
+                .into_iter()
+                .map(|(case, instructions)| sample(case, instructions))
+                .collect();
+        let figures = figures(&samples);
+        let light = figures.iter().find(|figures| figures.case.name == "light").map(|light| light.ratio);
+        assert_eq!(light, Some(3.0));
+        assert_eq!(figures[0].lost, 3);
+    }
+
+    #[test]
+    fn the_median_of_an_even_number_lies_between_the_middle_two() {
+        assert_eq!(median(vec![4.0, 1.0, 2.0, 3.0]), Some(2.5));
+        assert_eq!(median(vec![9.0, 1.0, 2.0]), Some(2.0));
+        assert_eq!(median(Vec::new()), None);
+    }
+}
