@@ -27,7 +27,10 @@ use super::{
     plan::{Plan, ProbeKind, ProbeSet, wanted_functions},
 };
 use crate::{
-    sys::{kernel::Kernel, kernel::symbol_names, netns, privilege},
+    sys::{
+        kernel::{self, Kernel, symbol_names},
+        netns, privilege,
+    },
     trace::{self, Checkpoint, Counters, Header, HopName, Names, UnseenStage, Writer},
 };
 
@@ -37,6 +40,8 @@ const POLL: Duration = Duration::from_millis(20);
 const CHECKPOINT: Duration = Duration::from_secs(1);
 /// For how long a packet is ordinarily under way, at the most.
 const UNDER_WAY: Duration = Duration::from_millis(200);
+/// From this kernel on the skipped kprobe programs are counted.
+const KPROBE_MISSES_SINCE: (u32, u32) = (6, 7);
 /// Offset of `drop_location` in a record's header.
 const DROP_LOCATION: usize = std::mem::offset_of!(overlay_trace_common::record::RecordHeader, drop_location);
 
@@ -148,20 +153,28 @@ impl Session {
         self.traffic.extend(results);
     }
 
+    /// How often the kernel skipped a probe; `None` where it does not tell.
+    fn misses(&self) -> Option<u64> {
+        let told = |attached: &Attached| {
+            attached.attachment.kind != ProbeKind::Kprobe || kernel::at_least(KPROBE_MISSES_SINCE)
+        };
+        self.attached.iter().all(told).then(|| self.attached.iter().map(Attached::misses).sum())
+    }
+
     /// Detaches the programs, reads what is left, and closes the file.
     ///
     /// # Errors
     ///
     /// If the file could not be written; what was written before is kept.
     pub fn stop(mut self) -> Result<Summary> {
-        let misses = self.attached.iter().map(Attached::misses).sum();
+        let misses = self.misses();
         self.gate.close()?;
         // The programs are detached while the reader still runs: detaching takes a while.
         self.attached.clear();
         self.stop.store(true, Ordering::Relaxed);
         let reader = self.reader.take().context("the recording has ended before")?;
         let mut reader = reader.join().map_err(|_| anyhow::anyhow!("the reader has failed"))??;
-        reader.probe_misses = Some(misses);
+        reader.probe_misses = misses;
         reader.finish(&self.traffic)
     }
 }

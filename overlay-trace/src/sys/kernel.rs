@@ -47,6 +47,13 @@ pub fn release() -> String {
     nix::sys::utsname::uname().map(|name| name.release().to_string_lossy().into_owned()).unwrap_or_default()
 }
 
+/// Whether the running kernel is of this version (major, minor) or a later one.
+pub fn at_least(version: (u32, u32)) -> bool {
+    let release = release();
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|number| number.parse().unwrap_or(0));
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= version
+}
+
 impl Kernel {
     /// Reads what is needed to find the functions `wanted`.
     ///
