@@ -79,6 +79,29 @@ pub fn enter<A: Access>(skb: u64, row: Row) {
     }
 }
 
+/// A known packet has come to a stage at the same place: what most probes do, in as few instructions as
+/// possible.
+#[inline(always)]
+pub fn step(skb: u64, row: Row) {
+    if skb == 0 {
+        return;
+    }
+    let Some((busy, cpu)) = busy() else { return };
+    let Some(state) = find_near(skb, busy) else { return };
+    if state.rejected != 0 {
+        return;
+    }
+    let now = now();
+    close(state, busy, cpu, now);
+    state.current = stage_bits(row.stage()) | state.current & PLACE_MASK;
+    state.cpu = cpu as u16;
+    if row.has(ROW_WAIT) {
+        release_cpu(busy, cpu, skb, now);
+    } else {
+        take_cpu(busy, cpu, skb, state, now);
+    }
+}
+
 /// Whether what is known under the packet's address is of an earlier packet, whose end was not seen.
 #[inline(always)]
 fn is_another<A: Access>(skb: u64, row: Row, state: &State) -> bool {

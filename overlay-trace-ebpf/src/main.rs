@@ -89,6 +89,33 @@ typed_programs! {
     typed_3 typed_exit_3 "fentry/typed_3" "fexit/typed_exit_3" 3;
 }
 
+/// Programs for rows that need no more than [`event::step`].
+macro_rules! step_programs {
+    ($($typed:ident $typed_section:literal $kprobe:ident $kprobe_section:literal $argument:literal;)*) => {$(
+        #[unsafe(no_mangle)]
+        #[unsafe(link_section = $typed_section)]
+        pub extern "C" fn $typed(context: *const u64) -> i32 {
+            event::step(unsafe { context.add($argument).read_volatile() }, row());
+            0
+        }
+
+        #[unsafe(no_mangle)]
+        #[unsafe(link_section = $kprobe_section)]
+        pub extern "C" fn $kprobe(context: *const u8) -> i32 {
+            let packet = unsafe { (context.add(ARGUMENTS[$argument]) as *const u64).read_volatile() };
+            event::step(packet, row());
+            0
+        }
+    )*};
+}
+
+step_programs! {
+    typed_step_0 "fentry/typed_step_0" kprobe_step_0 "kprobe/kprobe_step_0" 0;
+    typed_step_1 "fentry/typed_step_1" kprobe_step_1 "kprobe/kprobe_step_1" 1;
+    typed_step_2 "fentry/typed_step_2" kprobe_step_2 "kprobe/kprobe_step_2" 2;
+    typed_step_3 "fentry/typed_step_3" kprobe_step_3 "kprobe/kprobe_step_3" 3;
+}
+
 /// `skb:kfree_skb`: the packet, where, and from 5.17 on why.
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "fentry/typed_drop")]

@@ -134,6 +134,10 @@ impl Plan {
                     Err(reason) => missing.push(reason),
                 }
             }
+            if kprobes_only {
+                // A tracepoint costs less than a kprobe.
+                found.sort_by_key(|attachment: &Attachment| attachment.kind != ProbeKind::TpBtf);
+            }
             if !found.is_empty() {
                 seen = true;
                 self.points.push(found);
@@ -173,7 +177,8 @@ fn alternatives(
         Target::Tracepoint(name) => {
             let typed = kernel.tracepoint(name).ok_or(format!("this kernel has no tracepoint {name}"))?;
             let argument = typed.skb.unwrap_or(probe.argument);
-            let row = if typed.arguments >= 3 { Row(row.0 | ROW_REASON) } else { row };
+            let drops = stage.outcome == Some(Outcome::Dropped);
+            let row = if drops && typed.arguments >= 3 { Row(row.0 | ROW_REASON) } else { row };
             Ok(vec![attachment(ProbeKind::TpBtf, name, Some(&typed), argument, row)])
         }
         Target::Transmit(_) => {
@@ -242,10 +247,17 @@ fn program(kind: ProbeKind, argument: u8, row: Row) -> String {
         ProbeKind::TpBtf if row.action() == Action::End as u8 && row.outcome() == Outcome::Dropped as u8 => {
             "typed_drop".to_owned()
         }
-        ProbeKind::Kprobe => format!("kprobe_{argument}"),
         ProbeKind::Fexit => format!("typed_exit_{argument}"),
+        ProbeKind::Kprobe if is_step(row) => format!("kprobe_step_{argument}"),
+        ProbeKind::Kprobe => format!("kprobe_{argument}"),
+        ProbeKind::Fentry | ProbeKind::TpBtf if is_step(row) => format!("typed_step_{argument}"),
         ProbeKind::Fentry | ProbeKind::TpBtf => format!("typed_{argument}"),
     }
+}
+
+/// Whether a known packet only enters another stage, without anything to be read of it.
+fn is_step(row: Row) -> bool {
+    row.action() == Action::Enter as u8 && row.0 >> 24 << 24 & !ROW_WAIT == 0
 }
 
 /// Packs what the kernel side must know of a point.

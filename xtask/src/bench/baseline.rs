@@ -78,7 +78,15 @@ mod tests {
 
     fn figures(ratio: f64) -> Option<Figures> {
         let case = CASES.iter().find(|case| case.name == "light")?;
-        Some(Figures { case, instructions: 100.0 * ratio, ratio, hits: None, tcp: 1.0, lost: 0 })
+        Some(Figures {
+            case,
+            instructions: 100.0 * ratio,
+            ratio,
+            hits: None,
+            tcp: 1.0,
+            lost: 0,
+            all_counted: true,
+        })
     }
 
     #[test]

@@ -52,8 +52,10 @@ pub struct Sample {
     pub hits: Option<f64>,
     /// Bits per second of bulk TCP.
     pub tcp: Option<f64>,
-    /// Records, probe hits and packets lost.
+    /// Records, probe hits and packets lost, as far as they are counted.
     pub lost: u64,
+    /// The kernel counts the probe hits that it skips.
+    pub all_counted: bool,
 }
 
 /// What all runs of one boot showed.
@@ -144,11 +146,19 @@ impl Plan<'_> {
                 .and_then(Value::as_f64)
                 .with_context(|| format!("no {pointer} in {}", run.name))
         };
-        let mut sample = Sample { case: run.case.name, instructions: None, hits: None, tcp: None, lost: 0 };
+        let mut sample = Sample {
+            case: run.case.name,
+            instructions: None,
+            hits: None,
+            tcp: None,
+            lost: 0,
+            all_counted: true,
+        };
         let recording = self.file(&format!("{}.otr", run.name));
         let report = if run.is_traced() { Some(self.report(&recording)?) } else { None };
         if let Some(report) = &report {
             sample.lost = lost(report);
+            sample.all_counted = report["losses"]["probe_misses_known"] != false;
         }
         if run.traffic == BULK {
             sample.tcp = Some(number(&traffic, "/throughput_bits_per_s")?);

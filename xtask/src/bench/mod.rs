@@ -74,8 +74,10 @@ pub struct Figures {
     pub hits: Option<f64>,
     /// Bulk TCP's throughput over the mean of the untraced ones.
     pub tcp: f64,
-    /// Records, probe hits and packets lost in all runs.
+    /// Records, probe hits and packets lost in all runs, as far as they are counted.
     pub lost: u64,
+    /// The kernel counts the probe hits that it skips.
+    pub all_counted: bool,
 }
 
 impl Bench {
@@ -128,6 +130,7 @@ fn figures(samples: &[Sample]) -> Vec<Figures> {
             hits: of(case.name, |sample| sample.hits),
             tcp: tcp(case.name) / untraced_tcp,
             lost: samples.iter().filter(|sample| sample.case == case.name).map(|sample| sample.lost).sum(),
+            all_counted: samples.iter().all(|sample| sample.case != case.name || sample.all_counted),
         })
         .collect()
 }
@@ -145,7 +148,7 @@ mod tests {
     use super::*;
 
     fn sample(case: &'static str, instructions: f64) -> Sample {
-        Sample { case, instructions: Some(instructions), hits: None, tcp: None, lost: 1 }
+        Sample { case, instructions: Some(instructions), hits: None, tcp: None, lost: 1, all_counted: true }
     }
 
     #[test]
