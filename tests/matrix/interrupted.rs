@@ -43,6 +43,10 @@ fn kill(set: ProbeSet, (folder, stop): (&Path, &Stop), results: &mut Results) ->
     let network = || -> Result<_> { Ok((machine::queues(&running)?, machine::links()?, machine::pinned())) };
     let before = network()?;
     let file = folder.join("killed.otr");
+    // One of an earlier run, in a folder that is kept, would be taken for the new one.
+    if file.exists() {
+        fs::remove_file(&file)?;
+    }
     let mut child = Recorder::start(set, &file)?;
     let held = child.is_recording(&running, &file, stop).and_then(|()| Objects::of_process(child.0.id()));
     child.kill()?;

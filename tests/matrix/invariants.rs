@@ -3,6 +3,7 @@
 use anyhow::{Context, Result, bail, ensure};
 use overlay_trace::analysis::By;
 use overlay_trace::probe::ProbeSet;
+use overlay_trace::trace::RecordView;
 use overlay_trace::traffic::{Kind, PORT, Protocol};
 use overlay_trace_common::record::Outcome as End;
 use serde_json::Value;
@@ -88,15 +89,13 @@ fn schema(seen: &Seen, _: &[Seen]) -> Outcome {
     Ok(Verdict::Passed)
 }
 
-/// The sum of all stages is the end-to-end time, to the nanosecond; for each packet too.
+/// The sum of all stages is the end-to-end time, to the nanosecond, however it is grouped. That each record
+/// by itself adds up is one of the loss counters.
 fn conservation(seen: &Seen, _: &[Seen]) -> Outcome {
     let sum = |value: &Value| value["sum"].as_u64().context("a sum is no whole number");
     let total = sum(&seen.json["end_to_end_ns"])?;
     let parts = stages(seen)?.iter().map(|stage| sum(&stage["self_ns"])).sum::<Result<u64>>()?;
     ensure!(total > 0 && total == parts, "the stages add up to {parts} ns, the packets took {total} ns");
-    let (inconsistent, cut) = (seen.analysis.inconsistent, seen.analysis.cut_ways);
-    ensure!(inconsistent == 0, "{inconsistent} ways do not add up to their time");
-    ensure!(cut == 0, "{cut} ways were too long for a record");
     for by in [By::Layer, By::Device, By::Level] {
         let analysis = seen.analysis_of(by, |_| true)?;
         let parts: u128 = analysis.rows.iter().map(|row| row.raw.sum()).sum();
@@ -128,20 +127,37 @@ fn accounting(seen: &Seen, _: &[Seen]) -> Outcome {
     Ok(Verdict::With(format!("{read} packets, {unfinished} unfinished")))
 }
 
-/// At moderate load nothing is lost, and the report says so.
+/// At moderate load nothing is lost, and the report says so. Only that tracepoints do not show how every TCP
+/// segment without data ends is known of the device set; those ends are counted.
 fn losses(seen: &Seen, _: &[Seen]) -> Outcome {
     let all = seen.json["losses"].as_object().context("`losses` is no object")?;
     ensure!(seen.recording.complete, "the recording is not complete");
+    let allowed = |name: &str| match (name, seen.set) {
+        ("lost_end", ProbeSet::Device) => 16 + seen.analysis.packets() / 100,
+        _ => 0,
+    };
     let lost: Vec<String> = all
         .iter()
-        .filter(|(_, count)| count.as_u64().is_some_and(|count| count > 0))
+        .filter(|(name, count)| count.as_u64().is_some_and(|count| count > allowed(name)))
         .map(|(name, count)| format!("{name} {count}"))
         .collect();
     ensure!(lost.is_empty(), "lost: {}", lost.join(", "));
     Ok(Verdict::Passed)
 }
 
-/// Each datagram that the traffic's two ends count has a record of its delivery.
+/// Whether the packet has reached its socket: so said, or freed there without having been dropped.
+fn is_delivered(seen: &Seen, record: &RecordView<'_>) -> bool {
+    let last = record.way.last().and_then(|step| seen.recording.header.stages.get(usize::from(step.stage())));
+    let at_socket = last.is_some_and(|stage| stage.layer == "socket" || stage.layer == "transport");
+    match End::from_u8(record.header.outcome) {
+        Some(End::Delivered) => true,
+        Some(End::Freed) => at_socket,
+        _ => false,
+    }
+}
+
+/// Each datagram that the traffic's two ends count has a record of its delivery; in the device set it may
+/// instead be one of those whose end was not seen.
 fn every_datagram(seen: &Seen, _: &[Seen]) -> Outcome {
     let of_traffic = seen.traffic.iter().filter(|report| report.protocol == Protocol::Udp);
     let expected: u64 = of_traffic.map(|report| report.sent + report.received).sum();
@@ -150,10 +166,12 @@ fn every_datagram(seen: &Seen, _: &[Seen]) -> Outcome {
         seen.is_own(record)
             && flow.protocol == 17
             && (flow.source_port == PORT || flow.destination_port == PORT)
-            && record.header.outcome == End::Delivered as u8
+            && is_delivered(seen, record)
     })?;
     ensure!(expected > 0, "no datagrams were sent");
-    ensure!(recorded == expected, "{expected} datagrams arrived, {recorded} were recorded");
+    let unseen = if seen.set == ProbeSet::Device { seen.analysis.unfinished() } else { 0 };
+    let fits = (recorded..=recorded + unseen).contains(&expected);
+    ensure!(fits, "{expected} datagrams arrived, {recorded} were recorded");
     Ok(Verdict::With(format!("{recorded} datagrams")))
 }
 

@@ -98,7 +98,10 @@ fn end_row(set: ProbeSet, end: End, protocol: u8, empty: bool) -> Option<&'stati
         (End::Merged, _) => "end-merged",
         (End::Split, _) => return None,
         (End::Freed, ProbeSet::Device) => "end-consumed",
-        (End::Freed, _) => "end-freed",
+        // Which of the two it was no record says. Pings end in consume_skb, which frees by itself; TCP frees.
+        (End::Freed, _) if protocol == 1 || protocol == 58 => "end-consumed",
+        (End::Freed, _) if protocol == 6 => "end-freed",
+        (End::Freed, _) => return None,
         (End::Delivered, ProbeSet::Device) if empty => "end-acknowledged",
         (End::Delivered, ProbeSet::Device) if protocol == 6 => "end-copied",
         (End::Delivered, ProbeSet::Device) => "end-queued",

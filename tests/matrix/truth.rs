@@ -70,7 +70,7 @@ fn nowhere_else(seen: &Seen, all: &[Seen]) -> Outcome {
 }
 
 /// The one row that is so, wherever packets were.
-fn row<'a>(analysis: &'a Analysis, is_so: impl Fn(&Row) -> bool) -> Result<&'a Row> {
+fn row(analysis: &Analysis, is_so: impl Fn(&Row) -> bool) -> Result<&Row> {
     analysis.rows.iter().find(|row| is_so(row)).context("the stage was not seen")
 }
 
