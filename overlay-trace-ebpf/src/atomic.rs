@@ -14,6 +14,8 @@ pub fn replace_zero(word: *mut u64, value: u64) -> bool {
 #[inline(always)]
 pub fn fetch_add(word: *mut u64, number: u64) -> u64 {
     let mut old = number;
-    unsafe { core::arch::asm!("{1} = atomic_fetch_add((u64 *)({0} + 0), {1})", in(reg) word, inout(reg) old) };
+    unsafe {
+        core::arch::asm!("{1} = atomic_fetch_add((u64 *)({0} + 0), {1})", in(reg) word, inout(reg) old)
+    };
     old
 }

@@ -6,7 +6,8 @@ use aya_ebpf::helpers::generated::bpf_get_current_task;
 use overlay_trace_common::{
     kernel::{ARMED_ALL, ARMED_BIRTHS},
     record::{
-        Counter, FLAG_CHILD, FLAG_FROM_DEVICE, FLAG_UNKNOWN_START, HEADER_BYTES, Outcome, RecordHeader, SEGMENT_RESUMED,
+        Counter, FLAG_CHILD, FLAG_FROM_DEVICE, FLAG_UNKNOWN_START, HEADER_BYTES, Outcome, RecordHeader,
+        SEGMENT_RESUMED,
     },
     row::*,
     stage::Action,
