@@ -123,7 +123,11 @@ fn accounting(seen: &Seen, _: &[Seen]) -> Outcome {
     let unfinished = counters.started - ended;
     ensure!(seen.json["packets"]["unfinished"] == unfinished, "the report has another number of unfinished");
     // A few acknowledgements and connections' last segments are on their way when the recording ends.
-    ensure!(unfinished <= 16 + read / 100, "{unfinished} of {} packets never ended", counters.started);
+    ensure!(
+        unfinished <= 16 + counters.started / 100,
+        "{unfinished} of {} packets never ended",
+        counters.started
+    );
     Ok(Verdict::With(format!("{read} packets, {unfinished} unfinished")))
 }
 
