@@ -42,6 +42,9 @@ pub struct TransmitKind {
 /// How many [`TransmitKind`]s there can be.
 pub const TRANSMIT_KINDS: usize = 16;
 
+/// How many namespaces a filter can name.
+pub const NETNS_MAX: usize = 8;
+
 /// Which packets are recorded. What is 0 is not asked for.
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(C)]
@@ -50,8 +53,8 @@ pub struct Filter {
     pub address: [u8; 16],
     /// NUL-padded name of a device on the packet's way.
     pub device: [u8; 16],
-    /// Inode of a namespace on the packet's way.
-    pub netns: u32,
+    /// Inodes of namespaces, one of which is on the packet's way; none asked for if the first is 0.
+    pub netns: [u32; NETNS_MAX],
     /// IP version of `address`: 4, 6, or 0 for no address.
     pub address_version: u8,
     /// IP protocol number.

@@ -183,7 +183,7 @@ pub enum Counter {
     UnknownStart = 5,
     /// Packets whose end was not seen: their state was reused or aged.
     LostEnd = 6,
-    /// Packets that did not pass the filter.
+    /// Packets at a place that is recorded whose headers the filter does not let pass, or that are not IP.
     Filtered = 7,
     /// Hops beyond [`HOPS_MAX`].
     HopsFull = 8,

@@ -18,9 +18,9 @@ use crate::{
     account::{busy, close, push, release_cpu, send, take_cpu},
     hop,
     identify::{identify, passes},
-    maps::{ARMED, Busy, NOTES, Record, SEND_NOTES, SendNote, State, count, setting},
+    maps::{ARMED, Busy, HopEntry, NOTES, Record, SEND_NOTES, SendNote, State, count, setting},
     read::{self, Access, Copied, copied as copied_word, low_half, now, opaque},
-    state::{claim, find, find_near, leave as leave_place},
+    state::{claim, find, find_near, is_counted, leave as leave_place, lost},
 };
 
 const IPPROTO_TCP: u8 = 6;
@@ -130,12 +130,6 @@ fn is_another<A: Access>(skb: u64, row: Row, state: &State) -> bool {
     opaque(A::word(sock, setting!(offsets.sock_net))) == net
 }
 
-/// The end of the packet that the state is of was not seen.
-#[inline(always)]
-fn lost(state: &State) {
-    count(if state.rejected != 0 { Counter::Filtered } else { Counter::LostEnd }, 1);
-}
-
 /// A packet that is not followed comes by: what tells it from a later one at its address is kept.
 #[inline(always)]
 fn pass_by(row: Row, state: &mut State) {
@@ -158,7 +152,7 @@ fn move_to<A: Access>(skb: u64, row: Row, state: &mut State) {
             if let Some(entry) = hop::of_device::<A>(device) {
                 state.device = opaque(device);
                 place = place & !HOP_MASK | (entry.hop as u64) << 32;
-                state.matched |= entry.matched as u8;
+                reach(state, entry);
                 state.transmit_stage = entry.transmit_stage;
                 state.up = entry.up;
                 // What comes out of a tunnel device on the way in has lost the tunnel's headers.
@@ -178,6 +172,15 @@ fn move_to<A: Access>(skb: u64, row: Row, state: &mut State) {
     state.current = stage_bits(stage) | place;
 }
 
+/// The packet has come to a hop; from the first one that the filter asks for on it counts.
+#[inline(always)]
+fn reach(state: &mut State, entry: &HopEntry) {
+    if entry.matched != 0 && state.matched == 0 {
+        state.matched = 1;
+        count(Counter::Started, 1);
+    }
+}
+
 #[inline(always)]
 fn one_level_less(place: u64) -> u64 {
     if place & LEVEL_MASK == 0 { place } else { place - LEVEL_ONE }
@@ -189,6 +192,9 @@ fn filter<A: Access>(skb: u64, row: Row, state: &mut State) {
     let is_ip = identify::<A>(skb, row.has(ROW_INGRESS), state);
     if !is_ip || !passes(&state.record.header.flow) {
         state.rejected = 1;
+        if state.matched != 0 {
+            count(Counter::Filtered, 1);
+        }
     } else if state.record.header.flags & FLAG_UNKNOWN_START != 0 {
         count(Counter::UnknownStart, 1);
     }
@@ -231,7 +237,6 @@ fn begin<A: Access>(skb: u64, row: Row, state: &mut State, busy: &mut Busy, cpu:
         let sock = A::word(skb, setting!(offsets.skb_sk));
         born::<A>(sock, state, now);
     }
-    count(Counter::Started, 1);
 }
 
 #[inline(always)]
@@ -267,7 +272,7 @@ fn born<A: Access>(sock: u64, state: &mut State, now: u64) {
     if net != 0 {
         if let Some(entry) = hop::of_net(net) {
             state.current |= (entry.hop as u64) << 32;
-            state.matched |= entry.matched as u8;
+            reach(state, entry);
         }
     }
     let Some(note) = send_note(sock) else { return };
@@ -403,7 +408,9 @@ fn child(parent: &State, skb: u64, busy: &mut Busy, cpu: u32, now: u64) {
     header.flow = parent.record.header.flow;
     header.flags = FLAG_CHILD;
     header.bytes = copied_word(skb, setting!(offsets.skb_len));
-    count(Counter::Started, 1);
+    if is_counted(state) {
+        count(Counter::Started, 1);
+    }
 }
 
 /// A function has returned a packet: it enters the stage.
@@ -460,9 +467,11 @@ fn handed_on(state: &mut State) -> bool {
         heir.last_ns = state.last_ns;
         heir.interrupted_ns = state.interrupted_ns;
         heir.overflow_ns = state.overflow_ns;
-        leave_place(state);
         // The copy was counted as a packet of its own when it was made.
-        count(Counter::Started, u64::MAX);
+        if is_counted(state) {
+            count(Counter::Started, u64::MAX);
+        }
+        leave_place(state);
     }
     copied
 }
@@ -484,10 +493,12 @@ pub fn end(skb: u64, row: Row, location: u64, reason: u32) {
     let now = now();
     close(state, busy, cpu, now);
     release_cpu(busy, cpu, skb, now);
-    let header = &mut state.record.header;
-    if state.identified == 0 || state.matched == 0 || state.rejected != 0 {
+    if !is_counted(state) {
+        // It does not matter, or was counted when the filter rejected it.
+    } else if state.identified == 0 {
         count(Counter::Filtered, 1);
     } else {
+        let header = &mut state.record.header;
         header.end_ns = now;
         header.cpu = cpu as u16;
         header.drop_location = location;

@@ -7,7 +7,7 @@ use core::ffi::c_void;
 
 use aya_ebpf::helpers::generated::bpf_probe_read_kernel_str;
 use overlay_trace_common::{
-    kernel::TRANSMIT_KINDS,
+    kernel::{NETNS_MAX, TRANSMIT_KINDS},
     record::{Counter, HOPS_MAX, Hop},
 };
 
@@ -139,7 +139,23 @@ fn words(text: &[u8; 16]) -> (u64, u64) {
 /// Whether the filter asks for this hop, or for none.
 #[inline(always)]
 fn matches(hop: &Hop) -> bool {
-    let netns = setting!(filter.netns);
     let device = setting!(filter.device);
-    (netns == 0 || netns == hop.netns) && (device[0] == 0 || words(&device) == words(&hop.device))
+    in_netns(hop.netns) && (device[0] == 0 || words(&device) == words(&hop.device))
+}
+
+#[inline(always)]
+fn in_netns(inode: u32) -> bool {
+    let mut number = 0;
+    while number < NETNS_MAX {
+        let wanted = setting!(filter.netns[number]);
+        if wanted == inode {
+            return true;
+        }
+        if wanted == 0 {
+            break;
+        }
+        number += 1;
+    }
+    // Nothing was asked for, or nothing of it is this.
+    number == 0
 }

@@ -83,13 +83,27 @@ fn claim_stale(key: u64, bucket: u32, tags: *mut [u64; WAYS]) -> Option<&'static
         if now.wrapping_sub(state.last_ns) as i64 > STALE_NS as i64 {
             unsafe { (&raw mut (*tags)[way]).write_volatile(key) };
             state.skb = key;
-            count(Counter::LostEnd, 1);
+            lost(state);
             return Some(state);
         }
         way += 1;
     }
     count(Counter::StateFull, 1);
     None
+}
+
+/// Whether the packet is one that the filter asks for, so that it is in the counts.
+#[inline(always)]
+pub fn is_counted(state: &State) -> bool {
+    state.matched != 0 && state.rejected == 0
+}
+
+/// The end of the packet that the state is of was not seen.
+#[inline(always)]
+pub fn lost(state: &State) {
+    if is_counted(state) {
+        count(Counter::LostEnd, 1);
+    }
 }
 
 /// Gives a packet's place free.

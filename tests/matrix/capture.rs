@@ -4,11 +4,19 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use overlay_trace::lab::Running;
-use overlay_trace::probe::{Session, SessionOptions};
+use overlay_trace::probe::{FilterOptions, Session, SessionOptions};
 use overlay_trace::traffic::Stop;
 
 use crate::scene::{Lack, Scene, Setting};
 use crate::seen::Seen;
+
+/// What else this machine sends while the lab stands is none of its business.
+fn in_the_lab(filter: FilterOptions, running: &Running) -> FilterOptions {
+    if !filter.netns.is_empty() {
+        return filter;
+    }
+    FilterOptions { netns: running.filter().netns, ..filter }
+}
 
 /// Records the scene in the lab that stands, and reads the recording back.
 pub fn record(
@@ -22,7 +30,7 @@ pub fn record(
     let path = folder.join(format!("{}-{}.otr", setting.name, scene.name));
     let mut session = Session::start(SessionOptions {
         set: Some(scene.set),
-        filter: (scene.filter)(),
+        filter: in_the_lab((scene.filter)(), running),
         output: path.clone(),
         force: true,
         ..SessionOptions::default()

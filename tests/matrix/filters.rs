@@ -32,28 +32,35 @@ pub fn by_address() -> FilterOptions {
     FilterOptions { address: POD2.parse().ok(), ..FilterOptions::default() }
 }
 pub fn by_netns() -> FilterOptions {
-    FilterOptions { netns: Some("ot-flannel-vxlan-pod2".into()), ..FilterOptions::default() }
+    FilterOptions { netns: vec!["ot-flannel-vxlan-pod2".into()], ..FilterOptions::default() }
 }
 pub fn by_device() -> FilterOptions {
     FilterOptions { device: Some("flannel.1".into()), ..FilterOptions::default() }
 }
 
-pub const PROTOCOL: &[Check] = &[check("passes", |seen, _| {
-    passes(seen, &[Protocol::Udp], |record| Ok(record.header.flow.protocol == 17))
-})];
-pub const PORTS: &[Check] = &[check("passes", |seen, _| {
-    passes(seen, BOTH, |record| {
-        let flow = record.header.flow;
-        Ok(flow.source_port == PORT || flow.destination_port == PORT)
-    })
-})];
-pub const ADDRESS: &[Check] = &[check("passes", |seen, _| {
-    passes(seen, BOTH, |record| {
-        let flow = record.header.flow;
-        let pod2: std::net::Ipv4Addr = POD2.parse()?;
-        Ok(flow.source[..4] == pod2.octets() || flow.destination[..4] == pod2.octets())
-    })
-})];
+pub const PROTOCOL: &[Check] = &[
+    check("passes", |seen, _| passes(seen, &[Protocol::Udp], |record| Ok(record.header.flow.protocol == 17))),
+    COUNTED,
+];
+pub const PORTS: &[Check] = &[
+    check("passes", |seen, _| {
+        passes(seen, BOTH, |record| {
+            let flow = record.header.flow;
+            Ok(flow.source_port == PORT || flow.destination_port == PORT)
+        })
+    }),
+    COUNTED,
+];
+pub const ADDRESS: &[Check] = &[
+    check("passes", |seen, _| {
+        passes(seen, BOTH, |record| {
+            let flow = record.header.flow;
+            let pod2: std::net::Ipv4Addr = POD2.parse()?;
+            Ok(flow.source[..4] == pod2.octets() || flow.destination[..4] == pod2.octets())
+        })
+    }),
+    COUNTED,
+];
 pub const NETNS: &[Check] = &[check("passes", |seen, _| {
     let pod2 = seen.netns("pod2");
     passes(seen, BOTH, |record| {
@@ -85,8 +92,13 @@ fn passes(seen: &Seen, wanted: &[Protocol], is_so: impl Fn(&RecordView<'_>) -> R
         messages > 0 && all + unseen >= messages,
         "{messages} messages arrived, but only {all} packets passed"
     );
-    let filtered = seen.recording.last.counters.filtered;
-    // There are pings between the nodes, which no filter lets through.
-    ensure!(filtered >= 100, "only {filtered} packets were filtered");
-    Ok(Verdict::With(format!("{all} passed, {filtered} did not")))
+    Ok(Verdict::With(format!("{all} passed")))
 }
+
+/// There are pings between the nodes, which no filter of headers lets through; each is counted. What does
+/// not come to the place that a filter names is no packet of the recording at all.
+const COUNTED: Check = check("counts", |seen, _| {
+    let filtered = seen.recording.last.counters.filtered;
+    ensure!(filtered >= 100, "only {filtered} packets were filtered");
+    Ok(Verdict::With(format!("{filtered} filtered")))
+});

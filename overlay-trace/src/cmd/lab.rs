@@ -173,7 +173,7 @@ impl Run {
         for note in running.notes() {
             eprintln!("note: {note}");
         }
-        let session = self.start_recording()?;
+        let session = self.start_recording(&running)?;
         let outcome = self.load(&running, &plan, &stop);
         // What was recorded until a failure or an interruption is kept.
         self.stop_recording(session, outcome.as_ref().map_or(&[], |(_, reports)| reports))?;
@@ -198,11 +198,12 @@ impl Run {
         Ok((ExitCode::SUCCESS, reports))
     }
 
-    fn start_recording(&self) -> Result<Option<Session>> {
+    fn start_recording(&self, running: &Running) -> Result<Option<Session>> {
         let Some(output) = self.record.clone() else { return Ok(None) };
         let session = Session::start(SessionOptions {
             set: self.probes.set(),
             kprobes_only: self.kprobes,
+            filter: running.filter(),
             output,
             force: self.force,
             ..SessionOptions::default()

@@ -9,6 +9,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use super::expand::{Action, prefix, script};
 use super::system::System;
 use super::{Knobs, Lab, Netns, Place, Tool, ready, tools};
+use crate::probe::FilterOptions;
 use crate::traffic::{self, Stop};
 
 /// Where traffic comes from or goes to.
@@ -98,6 +99,12 @@ impl Running {
     /// What is not as the real system would have it, a sentence each.
     pub fn notes(&self) -> &[&'static str] {
         &self.notes
+    }
+
+    /// What passes through the lab, and nothing else of this machine, is to be recorded.
+    pub fn filter(&self) -> FilterOptions {
+        let netns = self.namespaces().iter().map(|netns| netns.name().to_string()).collect();
+        FilterOptions { netns, ..FilterOptions::default() }
     }
 
     /// All its namespaces.

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use anyhow::{Result, bail};
-use overlay_trace_common::kernel::Filter;
+use overlay_trace_common::kernel::{Filter, NETNS_MAX};
 
 use crate::sys::netns;
 
@@ -11,9 +11,10 @@ use crate::sys::netns;
 /// those of the innermost packet.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct FilterOptions {
-    /// Only packets that pass through this network namespace: name, path, or process id
+    /// Only packets that pass through this network namespace: name, path, or process id; can be given
+    /// several times, for packets that pass through one of them
     #[arg(long, value_name = "NETNS")]
-    pub netns: Option<String>,
+    pub netns: Vec<String>,
     /// Only packets that pass through a device of this name
     #[arg(long, value_name = "DEVICE")]
     pub device: Option<String>,
@@ -46,11 +47,16 @@ impl FilterOptions {
     /// If the namespace or the device does not exist.
     pub fn resolve(&self) -> Result<Filter> {
         let mut filter = Filter {
-            netns: self.netns.as_deref().map(netns::inode).transpose()?.unwrap_or(0),
             protocol: self.protocol.unwrap_or(0),
             port: self.port.unwrap_or(0),
             ..Filter::default()
         };
+        if self.netns.len() > NETNS_MAX {
+            bail!("--netns can be given {NETNS_MAX} times, not {}", self.netns.len());
+        }
+        for (slot, given) in filter.netns.iter_mut().zip(&self.netns) {
+            *slot = netns::inode(given)?;
+        }
         if let Some(device) = &self.device {
             if device.is_empty() || device.len() > 15 || !netns::device_exists(device) {
                 bail!(
@@ -82,7 +88,7 @@ impl std::fmt::Display for FilterOptions {
                 parts.push(format!("{name} {value}"));
             }
         };
-        part("netns", self.netns.clone());
+        part("netns", (!self.netns.is_empty()).then(|| self.netns.join(" or ")));
         part("device", self.device.clone());
         part("protocol", self.protocol.map(|protocol| protocol.to_string()));
         part("address", self.address.map(|address| address.to_string()));
@@ -97,7 +103,7 @@ mod tests {
 
     #[test]
     fn an_unknown_namespace_or_device_is_named_in_the_error() {
-        let missing = FilterOptions { netns: Some("no-such-ns".into()), ..FilterOptions::default() };
+        let missing = FilterOptions { netns: vec!["no-such-ns".into()], ..FilterOptions::default() };
         assert!(missing.resolve().unwrap_err().to_string().contains("no-such-ns"));
         let missing = FilterOptions { device: Some("no-such-dev".into()), ..FilterOptions::default() };
         assert!(missing.resolve().unwrap_err().to_string().contains("no-such-dev"));
