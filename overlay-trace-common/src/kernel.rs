@@ -13,8 +13,6 @@ pub struct Offsets {
     /// Offset of the end of the head buffer from `skb_head`, where `skb_shared_info` begins.
     pub skb_end: u32,
     pub skb_network_header: u32,
-    pub skb_transport_header: u32,
-    pub skb_protocol: u32,
     pub shared_gso_segs: u32,
     pub dev_ifindex: u32,
     pub dev_net: u32,

@@ -7,9 +7,12 @@
 
 mod account;
 mod atomic;
+mod birth;
 mod event;
+mod family;
 mod hop;
 mod identify;
+mod key;
 mod maps;
 mod read;
 mod state;
@@ -40,7 +43,7 @@ macro_rules! typed_programs {
             if row.has(ROW_CALIBRATE) {
                 event::calibrate(row);
             } else if row.action() == Action::Note as u8 {
-                event::note(packet, row);
+                birth::note(packet, row);
             } else if row.action() == Action::End as u8 {
                 if row.has(ROW_CURRENT) {
                     event::queued::<Copied>(packet, row);
@@ -63,7 +66,7 @@ macro_rules! typed_programs {
             if row.has(ROW_CALIBRATE) {
                 event::calibrate(row);
             } else if row.action() == Action::Note as u8 {
-                event::forget(packet);
+                birth::forget(packet);
             } else {
                 let mut returned = 0u64;
                 if row.has(ROW_CHILDREN | ROW_RETURNED | ROW_IF_ZERO) {
@@ -76,7 +79,7 @@ macro_rules! typed_programs {
                 } else if row.has(ROW_RETURNED) {
                     event::returned(returned, row);
                 } else if row.action() == Action::Copy as u8 {
-                    event::copied(packet, returned);
+                    family::copy(packet, returned);
                 } else {
                     event::leave(packet, row, returned);
                 }
@@ -146,7 +149,7 @@ macro_rules! kprobe_programs {
             if row.has(ROW_CALIBRATE) {
                 event::calibrate(row);
             } else if row.action() == Action::Note as u8 {
-                event::note(packet, row);
+                birth::note(packet, row);
             } else if row.action() == Action::End as u8 {
                 event::end(packet, row, 0, 0);
             } else if row.has(ROW_INDIRECT) {

@@ -128,8 +128,6 @@ impl Kernel {
             skb_data: of("sk_buff", "data")?,
             skb_end: of("sk_buff", "end")?,
             skb_network_header: of("sk_buff", "network_header")?,
-            skb_transport_header: of("sk_buff", "transport_header")?,
-            skb_protocol: of("sk_buff", "protocol")?,
             shared_gso_segs: of("skb_shared_info", "gso_segs")?,
             dev_ifindex: of("net_device", "ifindex")?,
             dev_net: of("net_device", "nd_net")?,

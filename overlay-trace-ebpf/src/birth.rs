@@ -1,0 +1,136 @@
+//! How a packet's way begins, and what was noted before there was a packet.
+
+use aya_ebpf::helpers::generated::bpf_get_current_task;
+use overlay_trace_common::{
+    record::{FLAG_FROM_DEVICE, FLAG_UNKNOWN_START, HEADER_BYTES, RecordHeader},
+    row::*,
+    stage::Action,
+    stage_map::{OTHER, SOCKET_SEND, TCP_SEND},
+};
+
+use crate::{
+    account::push,
+    event::reach,
+    hop,
+    key::{PLACE_MASK, stage_bits},
+    maps::{Busy, NOTES, SEND_NOTES, SendNote, State, setting},
+    read::{Access, low_half, now, opaque},
+};
+
+/// Zeroes a header word by word; the target's `memset` goes byte by byte.
+#[inline(always)]
+fn clear(header: &mut RecordHeader) {
+    let words = header as *mut RecordHeader as *mut u64;
+    let mut word = 0;
+    while word < HEADER_BYTES / 8 {
+        unsafe { words.add(word).write_volatile(0) };
+        word += 1;
+    }
+}
+
+/// Begins a way.
+#[inline(always)]
+pub fn begin<A: Access>(skb: u64, row: Row, state: &mut State, busy: &mut Busy, cpu: u32, now: u64) {
+    reset(state, busy, cpu, now);
+    if row.action() == Action::Adopt as u8 {
+        state.record.header.flags = if row.has(ROW_INGRESS) { FLAG_FROM_DEVICE } else { FLAG_UNKNOWN_START };
+    } else {
+        let sock = A::word(skb, setting!(offsets.skb_sk));
+        born::<A>(sock, state, now);
+    }
+}
+
+#[inline(always)]
+pub fn reset(state: &mut State, busy: &mut Busy, cpu: u32, now: u64) {
+    state.last_ns = now;
+    state.interrupted_ns = 0;
+    state.current = stage_bits(OTHER);
+    state.overflow_ns = 0;
+    state.identified = 0;
+    state.matched = 0;
+    state.empty = 0;
+    state.rejected = 0;
+    state.device = 0;
+    state.copy = 0;
+    state.arrived = 0;
+    state.transmit_stage = setting!(transmit_default) as u8;
+    state.up = 0;
+    clear(&mut state.record.header);
+    state.record.header.start_ns = now;
+    state.record.header.segments = 1;
+    busy.births += 1;
+    state.cpu = cpu as u16;
+    state.record.header.id = (cpu as u64) << 40 | busy.births as u64;
+}
+
+/// The packet was made by a socket of this machine: what was noted of the send call is its beginning.
+#[inline(always)]
+fn born<A: Access>(sock: u64, state: &mut State, now: u64) {
+    if sock == 0 {
+        return;
+    }
+    let net = A::word(sock, setting!(offsets.sock_net));
+    if net != 0 {
+        if let Some(entry) = hop::of_net(net) {
+            state.current |= (entry.hop as u64) << 32;
+            reach(state, entry);
+        }
+    }
+    let Some(note) = send_note(sock) else { return };
+    if note.sock != opaque(sock) || note.task != task() {
+        return;
+    }
+    let place = state.current & PLACE_MASK;
+    let sent = if note.transmit_ns != 0 { note.transmit_ns } else { now };
+    if note.call_ns != 0 {
+        state.record.header.start_ns = note.call_ns;
+        push(state, stage_bits(SOCKET_SEND) | place, sent - note.call_ns);
+    } else {
+        state.record.header.start_ns = sent;
+    }
+    if note.transmit_ns != 0 {
+        push(state, stage_bits(TCP_SEND) | place, now - sent);
+    }
+    note.sock = 0;
+}
+
+#[inline(always)]
+fn task() -> u64 {
+    unsafe { bpf_get_current_task() }
+}
+
+#[inline(always)]
+fn send_note(sock: u64) -> Option<&'static mut SendNote> {
+    let mixed = (low_half(sock) >> 6) ^ (task() as u32 >> 6).wrapping_mul(31);
+    let note = SEND_NOTES.get_ptr_mut(mixed & (NOTES - 1))?;
+    Some(unsafe { &mut *note })
+}
+
+/// A task has begun to send from a socket.
+#[inline(always)]
+pub fn note(sock: u64, row: Row) {
+    let Some(note) = send_note(sock) else { return };
+    let (key, task, now) = (opaque(sock), task(), now());
+    let known = note.sock == key && note.task == task;
+    if row.stage() == TCP_SEND {
+        if !known {
+            note.call_ns = 0;
+        }
+        note.transmit_ns = now;
+    } else {
+        note.call_ns = now;
+        note.transmit_ns = 0;
+    }
+    note.sock = key;
+    note.task = task;
+}
+
+/// The send call is over: what was not sent in it will not be its packet.
+#[inline(always)]
+pub fn forget(sock: u64) {
+    if let Some(note) = send_note(sock) {
+        if note.sock == opaque(sock) && note.task == task() {
+            note.sock = 0;
+        }
+    }
+}
