@@ -10,12 +10,12 @@ pub(super) fn heading(analysis: &Analysis) -> String {
     let header = &analysis.header;
     let seconds = analysis.last.duration_ns as f64 / 1e9;
     let mut out = format!(
-        "capture   node {}, kernel {}, probe set {}, {seconds:.1} s{}\n",
-        header.node,
-        header.kernel,
-        header.probe_set,
-        if header.filter.is_empty() { String::new() } else { format!(", filter: {}", header.filter) },
+        "capture   node {}, kernel {}, probe set {}, {seconds:.1} s\n",
+        header.node, header.kernel, header.probe_set,
     );
+    if !header.filter.is_empty() {
+        let _ = writeln!(out, "filter    {}", header.filter);
+    }
     let _ = writeln!(out, "packets   {}", packets(analysis));
     let _ = writeln!(out, "losses    {}", losses(analysis));
     let lost = analysis.last.counters.lost_records;
