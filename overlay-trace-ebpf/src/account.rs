@@ -27,12 +27,16 @@ pub fn busy() -> Option<(&'static mut Busy, u32)> {
 ///
 /// If other packets' probes fired on the CPU in between, the segment is cut in three: the stage until
 /// the first of them, waiting until the last of them, the rest of the stage.
+///
+/// Time never runs backwards for a packet: the clocks of two CPUs can differ by some nanoseconds, and an
+/// interrupt may come between the reading of the clock and this.
 #[inline(always)]
 pub fn close(state: &mut State, busy: &Busy, cpu: u32, now: u64) {
     let mut from = state.last_ns;
+    let now = later(now, from);
     if state.interrupted_ns != 0 {
-        let first = state.interrupted_ns;
-        let last = if state.cpu as u32 == cpu && busy.last_ns > first { busy.last_ns } else { first };
+        let first = earlier(later(state.interrupted_ns, from), now);
+        let last = if state.cpu as u32 == cpu { earlier(later(busy.last_ns, first), now) } else { first };
         state.interrupted_ns = 0;
         if last > first {
             push(state, state.current, first - from);
@@ -43,6 +47,16 @@ pub fn close(state: &mut State, busy: &Busy, cpu: u32, now: u64) {
     }
     push(state, state.current, now - from);
     state.last_ns = now;
+}
+
+#[inline(always)]
+pub fn later(one: u64, other: u64) -> u64 {
+    if one > other { one } else { other }
+}
+
+#[inline(always)]
+fn earlier(one: u64, other: u64) -> u64 {
+    if one < other { one } else { other }
 }
 
 /// Adds a segment to the way; a time that does not fit in 32 bits takes two words.

@@ -9,7 +9,7 @@ use overlay_trace_common::{
 };
 
 use crate::{
-    account::push,
+    account::{later, push},
     event::reach,
     hop,
     key::{PLACE_MASK, stage_bits},
@@ -82,11 +82,13 @@ fn born<A: Access>(sock: u64, state: &mut State, now: u64) {
     }
     let place = state.current & PLACE_MASK;
     let sent = if note.transmit_ns != 0 { note.transmit_ns } else { now };
+    let called = if note.call_ns != 0 { note.call_ns } else { sent };
+    let sent = later(sent, called);
+    let now = later(now, sent);
+    state.record.header.start_ns = called;
+    state.last_ns = now;
     if note.call_ns != 0 {
-        state.record.header.start_ns = note.call_ns;
-        push(state, stage_bits(SOCKET_SEND) | place, sent - note.call_ns);
-    } else {
-        state.record.header.start_ns = sent;
+        push(state, stage_bits(SOCKET_SEND) | place, sent - called);
     }
     if note.transmit_ns != 0 {
         push(state, stage_bits(TCP_SEND) | place, now - sent);

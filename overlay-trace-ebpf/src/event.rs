@@ -268,7 +268,7 @@ pub fn end(skb: u64, row: Row, location: u64, reason: u32) {
         count(Counter::Filtered, 1);
     } else {
         let header = &mut state.record.header;
-        header.end_ns = now;
+        header.end_ns = state.last_ns;
         header.cpu = cpu as u16;
         header.drop_location = location;
         header.drop_reason = reason;
