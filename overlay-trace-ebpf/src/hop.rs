@@ -61,7 +61,7 @@ fn find(key: u64, net: u64, ifindex: u32) -> Option<&'static HopEntry> {
 /// Reads name and kind of a hop that is seen for the first time.
 #[inline(never)]
 fn create(key: u64, net: u64, ifindex: u32) -> Option<&'static HopEntry> {
-    let entry = unsafe { &mut *free_entry(key, net, ifindex)? };
+    let entry = unsafe { &mut *free_entry(key)? };
     let hop = fetch_add(HOP_COUNT.get_ptr_mut(0)?, 1) + 1;
     entry.owner = 0;
     entry.hop = 0;
@@ -88,7 +88,7 @@ fn create(key: u64, net: u64, ifindex: u32) -> Option<&'static HopEntry> {
 
 /// A free place, else one of the same device under an older name, else the first.
 #[inline(always)]
-fn free_entry(key: u64, _net: u64, _ifindex: u32) -> Option<*mut HopEntry> {
+fn free_entry(key: u64) -> Option<*mut HopEntry> {
     let mut place = 0;
     while place < PLACES {
         let entry = HOP_CACHE.get_ptr_mut(index(key, place))?;

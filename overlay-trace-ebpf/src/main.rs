@@ -20,7 +20,7 @@ mod state;
 use aya_ebpf::helpers::generated::bpf_get_func_ret;
 use overlay_trace_common::{row::*, stage::Action};
 
-use crate::read::{Copied, Direct};
+use crate::read::{Access, Copied, Direct};
 
 /// This copy's row: an immediate that the loader replaces.
 #[inline(always)]
@@ -32,29 +32,33 @@ fn row() -> Row {
     Row(row)
 }
 
+/// What a probe at an entry or a tracepoint does, as its row says.
+#[inline(always)]
+fn fired<A: Access>(packet: u64, row: Row) {
+    if row.has(ROW_CALIBRATE) {
+        event::calibrate(row);
+    } else if row.action() == Action::Note as u8 {
+        birth::note(packet, row);
+    } else if row.action() == Action::End as u8 {
+        if row.has(ROW_CURRENT) {
+            event::queued::<Copied>(packet, row);
+        } else {
+            event::end(packet, row, 0, 0);
+        }
+    } else if row.has(ROW_INDIRECT) {
+        event::enter::<Copied>(read::copied(packet, 0), row);
+    } else {
+        event::enter::<A>(packet, row);
+    }
+}
+
 /// Programs for fentry and tp_btf: the context is the array of arguments.
 macro_rules! typed_programs {
     ($($entry:ident $exit:ident $section:literal $exit_section:literal $argument:literal;)*) => {$(
         #[unsafe(no_mangle)]
         #[unsafe(link_section = $section)]
         pub extern "C" fn $entry(context: *const u64) -> i32 {
-            let packet = unsafe { context.add($argument).read_volatile() };
-            let row = row();
-            if row.has(ROW_CALIBRATE) {
-                event::calibrate(row);
-            } else if row.action() == Action::Note as u8 {
-                birth::note(packet, row);
-            } else if row.action() == Action::End as u8 {
-                if row.has(ROW_CURRENT) {
-                    event::queued::<Copied>(packet, row);
-                } else {
-                    event::end(packet, row, 0, 0);
-                }
-            } else if row.has(ROW_INDIRECT) {
-                event::enter::<Copied>(read::copied(packet, 0), row);
-            } else {
-                event::enter::<Direct>(packet, row);
-            }
+            fired::<Direct>(unsafe { context.add($argument).read_volatile() }, row());
             0
         }
 
@@ -145,18 +149,7 @@ macro_rules! kprobe_programs {
         #[unsafe(link_section = $section)]
         pub extern "C" fn $entry(context: *const u8) -> i32 {
             let packet = unsafe { (context.add(ARGUMENTS[$argument]) as *const u64).read_volatile() };
-            let row = row();
-            if row.has(ROW_CALIBRATE) {
-                event::calibrate(row);
-            } else if row.action() == Action::Note as u8 {
-                birth::note(packet, row);
-            } else if row.action() == Action::End as u8 {
-                event::end(packet, row, 0, 0);
-            } else if row.has(ROW_INDIRECT) {
-                event::enter::<Copied>(read::copied(packet, 0), row);
-            } else {
-                event::enter::<Copied>(packet, row);
-            }
+            fired::<Copied>(packet, row());
             0
         }
     )*};
