@@ -1,13 +1,14 @@
 //! Where a report goes.
 
 use std::{
-    fs::OpenOptions,
     io::{self, ErrorKind, Write},
     path::Path,
     process::ExitCode,
 };
 
 use anyhow::{Context, Result, bail};
+
+use crate::trace::open_output;
 
 /// Prints a line. A reader that has seen enough is no error here either.
 pub(super) fn line(text: &str) {
@@ -31,14 +32,7 @@ pub(super) fn write(report: &[u8], file: Option<&Path>, force: bool) -> Result<E
 }
 
 fn write_file(report: &[u8], path: &Path, force: bool) -> Result<()> {
-    let mut options = OpenOptions::new();
-    options.write(true);
-    if force {
-        options.create(true).truncate(true)
-    } else {
-        options.create_new(true)
-    };
-    match options.open(path).and_then(|mut file| file.write_all(report)) {
+    match open_output(path, force).and_then(|mut file| file.write_all(report)) {
         Err(error) if error.kind() == ErrorKind::AlreadyExists => {
             bail!("{} exists already: choose another name, or overwrite it with --force", path.display())
         }

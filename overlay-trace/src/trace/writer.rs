@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, File, OpenOptions},
-    io::{ErrorKind, Write},
+    io::{self, ErrorKind, Write},
     path::{Path, PathBuf},
 };
 
@@ -58,6 +58,18 @@ pub struct Writer {
     failed: bool,
 }
 
+/// Opens a file to be written from its beginning; one that exists only with `force`.
+pub(crate) fn open_output(path: &Path, force: bool) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.write(true);
+    if force {
+        options.create(true).truncate(true)
+    } else {
+        options.create_new(true)
+    };
+    options.open(path)
+}
+
 impl Writer {
     /// Creates the file and writes the header.
     ///
@@ -66,14 +78,7 @@ impl Writer {
     /// The file exists and `force` is false, or it cannot be created or written.
     pub fn create(path: impl AsRef<Path>, force: bool, header: &Header) -> Result<Writer> {
         let path = path.as_ref();
-        let mut options = OpenOptions::new();
-        options.write(true);
-        if force {
-            options.create(true).truncate(true)
-        } else {
-            options.create_new(true)
-        };
-        let file = options.open(path).map_err(|error| match error.kind() {
+        let file = open_output(path, force).map_err(|error| match error.kind() {
             ErrorKind::AlreadyExists => anyhow!(exists_already(path)),
             _ => anyhow!("cannot create the recording {}: {error}", path.display()),
         })?;
