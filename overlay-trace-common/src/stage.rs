@@ -41,6 +41,7 @@ pub enum Layer {
     Fragment,
     Neighbour,
     Driver,
+    Cpu,
     Other,
 }
 
@@ -74,6 +75,7 @@ impl Layer {
             Layer::Fragment => "fragment",
             Layer::Neighbour => "neighbour",
             Layer::Driver => "driver",
+            Layer::Cpu => "cpu",
             Layer::Other => "other",
         }
     }
@@ -136,6 +138,10 @@ pub enum Action {
     Transmit = 5,
     /// The function returns a copy of the packet, which is followed too, as its child.
     Copy = 6,
+    /// Something takes the CPU from the packet that it is busy with: the packet waits in the stage.
+    Interrupt = 7,
+    /// What was interrupted has the CPU again.
+    Resume = 8,
 }
 
 /// Whether the packet's headers can be read at a point, for its addresses.
@@ -173,6 +179,12 @@ pub struct Point {
     pub after: bool,
     /// Only if the function returns 0, so only its exit is probed.
     pub if_zero: bool,
+    /// A softirq empties the queue.
+    pub deferred: bool,
+    /// The argument is the number of a softirq.
+    pub softirq: bool,
+    /// What is interrupted here goes on when the same point fires again.
+    pub resumes: bool,
     pub probes: &'static [Probe],
 }
 

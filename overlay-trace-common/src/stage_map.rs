@@ -32,6 +32,9 @@ const fn point(action: Action, probes: &'static [Probe]) -> Point {
         returned: false,
         after: false,
         if_zero: false,
+        deferred: false,
+        softirq: false,
+        resumes: false,
         probes,
     }
 }
@@ -54,6 +57,12 @@ const fn copy(probes: &'static [Probe]) -> Point {
 }
 const fn note(probes: &'static [Probe]) -> Point {
     point(Action::Note, probes)
+}
+const fn interrupt(probes: &'static [Probe]) -> Point {
+    point(Action::Interrupt, probes)
+}
+const fn resume(probes: &'static [Probe]) -> Point {
+    point(Action::Resume, probes)
 }
 const fn end(probes: &'static [Probe]) -> Point {
     point(Action::End, probes)
@@ -132,6 +141,30 @@ pub const OTHER: u8 = 0;
 pub const SOCKET_SEND: u8 = 1;
 /// The number of the stage of TCP's transmission, of which [`Action::Note`] knows.
 pub const TCP_SEND: u8 = 2;
+
+/// The numbers of the waits in the middle of a stage, of which the accounting knows.
+pub const BATCH_WAIT: u8 = number("batch-wait");
+pub const SOFTIRQ_WAIT: u8 = number("softirq-wait");
+pub const KSOFTIRQD_WAIT: u8 = number("ksoftirqd-wait");
+pub const SOFTIRQ_INTERRUPTION: u8 = number("softirq-interruption");
+pub const SCHEDULING_WAIT: u8 = number("scheduling-wait");
+
+/// The number of the stage of this name, which must be in the map.
+const fn number(name: &str) -> u8 {
+    let mut number = 0;
+    while !is_same(STAGES[number].name.as_bytes(), name.as_bytes()) {
+        number += 1;
+    }
+    number as u8
+}
+
+const fn is_same(one: &[u8], other: &[u8]) -> bool {
+    let mut at = 0;
+    while at < one.len() && at < other.len() && one[at] == other[at] {
+        at += 1;
+    }
+    at == one.len() && at == other.len()
+}
 
 /// The stage map.
 pub static STAGES: &[Stage] = &[
@@ -396,7 +429,7 @@ pub static STAGES: &[Stage] = &[
         "backlog-wait",
         Layer::Backlog,
         ALL,
-        &[hop(&[f("enqueue_to_backlog", 0), t("netif_rx", 0)])],
+        &[Point { deferred: true, ..hop(&[f("enqueue_to_backlog", 0), t("netif_rx", 0)]) }],
         "The packet waits in a CPU's backlog for its softirq.",
     ),
     work(
@@ -442,7 +475,7 @@ pub static STAGES: &[Stage] = &[
         "gro-cells-wait",
         Layer::GroCells,
         NOT_DEVICE,
-        &[hop(&[f("gro_cells_receive", 1)])],
+        &[Point { deferred: true, ..hop(&[f("gro_cells_receive", 1)]) }],
         "The decapsulated packet waits in the tunnel device's queue for its softirq.",
     )),
     // --- the receiving transport and socket
@@ -501,6 +534,57 @@ pub static STAGES: &[Stage] = &[
             Point { returned: true, ..enter(&[f("__skb_recv_udp", 0)]) },
         ],
         "Taking the packet from the socket and copying it to the application.",
+    ),
+    // --- waiting for the CPU, in the middle of any stage
+    wait(
+        "batch-wait",
+        Layer::Cpu,
+        ALL,
+        &[],
+        "Behind other packets of its batch, or of those that came meanwhile: the CPU was busy with them.",
+    ),
+    wait(
+        "softirq-wait",
+        Layer::Cpu,
+        NOT_LIGHT,
+        &[],
+        "In a CPU's queue (backlog, gro-cells), until the softirq that empties it has begun.",
+    ),
+    wait(
+        "ksoftirqd-wait",
+        Layer::Cpu,
+        NOT_LIGHT,
+        &[],
+        "As softirq-wait; the softirqs were so many that the thread ksoftirqd had to be scheduled for them.",
+    ),
+    wait(
+        "softirq-interruption",
+        Layer::Cpu,
+        NOT_LIGHT,
+        &[
+            Point { softirq: true, ..interrupt(&[t("softirq_entry", 0)]) },
+            Point { softirq: true, ..resume(&[t("softirq_exit", 0)]) },
+        ],
+        "A softirq interrupted the work on the packet.",
+    ),
+    wait(
+        "irq-interruption",
+        Layer::Cpu,
+        NOT_LIGHT,
+        &[
+            interrupt(&[t("irq_handler_entry", 0)]),
+            resume(&[t("irq_handler_exit", 0)]),
+            interrupt(&[t("local_timer_entry", 0)]),
+            resume(&[t("local_timer_exit", 0)]),
+        ],
+        "A hard interrupt (a device's, or the timer's) interrupted the work on the packet.",
+    ),
+    wait(
+        "scheduling-wait",
+        Layer::Cpu,
+        NOT_LIGHT,
+        &[Point { resumes: true, ..interrupt(&[t("sched_switch", 0)]) }],
+        "The task that worked on the packet lost the CPU to another one.",
     ),
     // --- copies
     work(

@@ -1,6 +1,6 @@
-//! The kernel side of overlay-trace: generic programs, one per kind of probe and position of the packet
-//! among the arguments. The loader makes one copy per probe and patches the probe's row of the stage map
-//! into it (see `overlay_trace_common::row`).
+//! The kernel side of overlay-trace: a program for each class of rows of the stage map, and generic ones, one
+//! per kind of probe and position of the packet among the arguments. The loader makes one copy per probe and
+//! patches the probe's row of the stage map into it (see `overlay_trace_common::row`).
 #![no_std]
 #![no_main]
 #![feature(asm_experimental_arch)]
@@ -12,7 +12,6 @@ mod event;
 mod family;
 mod hop;
 mod identify;
-mod key;
 mod maps;
 mod read;
 mod state;
@@ -45,6 +44,12 @@ fn fired<A: Access>(packet: u64, row: Row) {
         } else {
             event::end(packet, row, 0, 0);
         }
+    } else if row.action() == Action::Interrupt as u8 {
+        event::interrupted(packet, row);
+    } else if row.action() == Action::Resume as u8 {
+        event::resumed(row);
+    } else if row.is_step() {
+        event::step(packet, row);
     } else if row.has(ROW_INDIRECT) {
         event::enter::<Copied>(read::copied(packet, 0), row);
     } else {
@@ -100,32 +105,41 @@ typed_programs! {
     typed_3 typed_exit_3 "fentry/typed_3" "fexit/typed_exit_3" 3;
 }
 
-/// Programs for rows that need no more than [`event::step`].
-macro_rules! step_programs {
-    ($($typed:ident $typed_section:literal $kprobe:ident $kprobe_section:literal $argument:literal;)*) => {$(
+/// Programs for the classes of rows that the stage map has. The loader puts the argument's offset into the
+/// load at [`ARGUMENT_MARKER`].
+macro_rules! class_programs {
+    ($($class:literal $typed:ident $typed_section:literal $kprobe:ident $kprobe_section:literal;)*) => {$(
         #[unsafe(no_mangle)]
         #[unsafe(link_section = $typed_section)]
         pub extern "C" fn $typed(context: *const u64) -> i32 {
-            event::step(unsafe { context.add($argument).read_volatile() }, row());
+            fired::<Direct>(marked_argument(context as u64), Row($class | row().stage() as u64));
             0
         }
 
         #[unsafe(no_mangle)]
         #[unsafe(link_section = $kprobe_section)]
-        pub extern "C" fn $kprobe(context: *const u8) -> i32 {
-            let packet = unsafe { (context.add(ARGUMENTS[$argument]) as *const u64).read_volatile() };
-            event::step(packet, row());
+        pub extern "C" fn $kprobe(context: *const u64) -> i32 {
+            fired::<Copied>(marked_argument(context as u64), Row($class | row().stage() as u64));
             0
         }
     )*};
 }
 
-step_programs! {
-    typed_step_0 "fentry/typed_step_0" kprobe_step_0 "kprobe/kprobe_step_0" 0;
-    typed_step_1 "fentry/typed_step_1" kprobe_step_1 "kprobe/kprobe_step_1" 1;
-    typed_step_2 "fentry/typed_step_2" kprobe_step_2 "kprobe/kprobe_step_2" 2;
-    typed_step_3 "fentry/typed_step_3" kprobe_step_3 "kprobe/kprobe_step_3" 3;
+#[inline(always)]
+fn marked_argument(context: u64) -> u64 {
+    let argument: u64;
+    unsafe {
+        core::arch::asm!(
+            "{0} = *(u64 *)({1} + 0x7f8)", out(reg) argument, in(reg) context, options(pure, readonly, nostack)
+        )
+    };
+    argument
 }
+
+const _: () = assert!(ARGUMENT_MARKER == 0x7f8);
+
+// Written by build.rs.
+include!(concat!(env!("OUT_DIR"), "/classes.rs"));
 
 /// `skb:kfree_skb`: the packet, where, and from 5.17 on why.
 #[unsafe(no_mangle)]
@@ -139,16 +153,13 @@ pub extern "C" fn typed_drop(context: *const u64) -> i32 {
     0
 }
 
-/// Byte offsets of the first four arguments (di, si, dx, cx) in x86-64's `struct pt_regs`.
-const ARGUMENTS: [usize; 4] = [112, 104, 96, 88];
-
 /// Programs for kprobes: the context is the registers.
 macro_rules! kprobe_programs {
     ($($entry:ident $section:literal $argument:literal;)*) => {$(
         #[unsafe(no_mangle)]
         #[unsafe(link_section = $section)]
         pub extern "C" fn $entry(context: *const u8) -> i32 {
-            let packet = unsafe { (context.add(ARGUMENTS[$argument]) as *const u64).read_volatile() };
+            let packet = unsafe { (context.add(KPROBE_ARGUMENTS[$argument]) as *const u64).read_volatile() };
             fired::<Copied>(packet, row());
             0
         }

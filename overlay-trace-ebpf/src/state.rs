@@ -3,11 +3,11 @@
 //! The tags, four to a bucket, stand apart from the states, so that looking for an unknown packet
 //! touches one cache line. A place is claimed by compare-and-swap of its tag.
 
-use overlay_trace_common::{kernel::WAYS, record::Counter};
+use overlay_trace_common::{cpu::Cpu, kernel::WAYS, record::Counter};
 
 use crate::{
     atomic::replace_zero,
-    maps::{Busy, STATES, State, TAGS, count, setting},
+    maps::{STATES, State, TAGS, count, setting},
     read::{low_half, now, opaque},
 };
 
@@ -27,11 +27,11 @@ fn state_at(bucket: u32, way: usize) -> Option<&'static mut State> {
 
 /// The state of a packet that is known. Most often it is the one that the CPU is busy with.
 #[inline(always)]
-pub fn find_near(skb: u64, busy: &Busy) -> Option<&'static mut State> {
+pub fn find_near(skb: u64, cpu: &Cpu) -> Option<&'static mut State> {
     let key = opaque(skb);
-    if busy.skb == key {
-        let state = STATES.get_ptr_mut(busy.state).map(|state| unsafe { &mut *state })?;
-        if state.skb == key {
+    if cpu.skb == key {
+        let state = STATES.get_ptr_mut(cpu.packet).map(|state| unsafe { &mut *state })?;
+        if state.followed.skb == key {
             return Some(state);
         }
     }
@@ -64,8 +64,8 @@ pub fn claim(skb: u64) -> Option<&'static mut State> {
     while way < WAYS {
         if replace_zero(unsafe { &raw mut (*tags)[way] }, key) {
             let state = state_at(bucket, way)?;
-            state.number = bucket * WAYS as u32 + way as u32;
-            state.skb = key;
+            state.followed.number = bucket * WAYS as u32 + way as u32;
+            state.followed.skb = key;
             return Some(state);
         }
         way += 1;
@@ -80,9 +80,9 @@ fn claim_stale(key: u64, bucket: u32, tags: *mut [u64; WAYS]) -> Option<&'static
     let mut way = 0;
     while way < WAYS {
         let state = state_at(bucket, way)?;
-        if now.wrapping_sub(state.last_ns) as i64 > STALE_NS as i64 {
+        if now.wrapping_sub(state.followed.account.last_ns) as i64 > STALE_NS as i64 {
             unsafe { (&raw mut (*tags)[way]).write_volatile(key) };
-            state.skb = key;
+            state.followed.skb = key;
             lost(state);
             return Some(state);
         }
@@ -109,8 +109,8 @@ pub fn lost(state: &State) {
 /// Gives a packet's place free.
 #[inline(always)]
 pub fn leave(state: &mut State) {
-    state.skb = 0;
-    if let Some(tags) = TAGS.get_ptr_mut(state.number / WAYS as u32) {
-        unsafe { (&raw mut (*tags)[state.number as usize % WAYS]).write_volatile(0) };
+    state.followed.skb = 0;
+    if let Some(tags) = TAGS.get_ptr_mut(state.followed.number / WAYS as u32) {
+        unsafe { (&raw mut (*tags)[state.followed.number as usize % WAYS]).write_volatile(0) };
     }
 }

@@ -65,17 +65,15 @@ pub const NETNS: &[Check] = &[check("passes", |seen, _| {
     let pod2 = seen.netns("pod2");
     passes(seen, BOTH, |record| {
         Ok(record
-            .way
-            .iter()
-            .any(|step| seen.recording.hops.get(&step.hop()).is_some_and(|hop| hop.netns == pod2)))
+            .segments()
+            .any(|step| seen.recording.hops.get(&step.hop).is_some_and(|hop| hop.netns == pod2)))
     })
 })];
 pub const DEVICE: &[Check] = &[check("passes", |seen, _| {
     passes(seen, BOTH, |record| {
         Ok(record
-            .way
-            .iter()
-            .any(|step| seen.recording.hops.get(&step.hop()).is_some_and(|hop| hop.device == "flannel.1")))
+            .segments()
+            .any(|step| seen.recording.hops.get(&step.hop).is_some_and(|hop| hop.device == "flannel.1")))
     })
 })];
 

@@ -151,7 +151,8 @@ fn losses(seen: &Seen, _: &[Seen]) -> Outcome {
 
 /// Whether the packet has reached its socket: so said, or freed there without having been dropped.
 fn is_delivered(seen: &Seen, record: &RecordView<'_>) -> bool {
-    let last = record.way.last().and_then(|step| seen.recording.header.stages.get(usize::from(step.stage())));
+    let last =
+        record.segments().last().and_then(|step| seen.recording.header.stages.get(usize::from(step.stage)));
     let at_socket = last.is_some_and(|stage| stage.layer == "socket" || stage.layer == "transport");
     match End::from_u8(record.header.outcome) {
         Some(End::Delivered) => true,

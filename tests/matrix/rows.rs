@@ -67,7 +67,7 @@ fn fired(set: ProbeSet, all: &[&Seen]) -> Result<BTreeSet<String>> {
         let (mut stages, mut ends) = ([false; 256], BTreeSet::new());
         let (mut parents, mut split) = (HashSet::new(), HashSet::new());
         seen.recording.for_each_record(|record| {
-            record.way.iter().for_each(|step| stages[usize::from(step.stage())] = true);
+            record.segments().for_each(|step| stages[usize::from(step.stage)] = true);
             let header = record.header;
             let empty = header.flow.protocol == 6 && header.bytes <= EMPTY_TCP;
             ends.extend(

@@ -63,9 +63,9 @@ impl Seen {
     /// Whether the packet has been in one of the lab's namespaces.
     pub fn is_own(&self, record: &RecordView<'_>) -> bool {
         let prefix = self.netns("");
-        record.way.iter().any(|step| {
-            self.recording.hops.get(&step.hop()).is_some_and(|hop| hop.netns.starts_with(&prefix))
-        })
+        record
+            .segments()
+            .any(|step| self.recording.hops.get(&step.hop).is_some_and(|hop| hop.netns.starts_with(&prefix)))
     }
 
     /// An analysis of some of the packets.

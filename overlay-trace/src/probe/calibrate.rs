@@ -65,6 +65,7 @@ fn attachment(kernel: &Kernel, kind: ProbeKind) -> anyhow::Result<Attachment> {
         target,
         type_id,
         module: None,
+        argument: 0,
         program: program.to_owned(),
         row,
     })

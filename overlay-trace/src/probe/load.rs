@@ -13,7 +13,7 @@ use aya_obj::{
 };
 use overlay_trace_common::{
     kernel::{BUCKETS, Settings, TRANSMIT_KINDS, TransmitKind, WAYS},
-    row::ROW_MARKER,
+    row::{ARGUMENT_MARKER, KPROBE_ARGUMENTS, ROW_MARKER},
     stage::LevelChange,
     stage_map::{STAGES, transmit_stages},
 };
@@ -32,6 +32,9 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("OVERLAY_TRACE_EBPF_OBJE
 
 /// Opcode of the first half of a 64-bit immediate load.
 const LOAD_IMMEDIATE: u8 = 0x18;
+
+/// Opcode of the load of a 64-bit word.
+const LOAD_WORD: u8 = 0x79;
 
 /// `Settings` for aya's typed interface.
 #[derive(Clone, Copy)]
@@ -106,11 +109,7 @@ impl Loader {
     ///
     /// The kernel's reason.
     pub fn attach(&self, kernel: &Kernel, attachment: &Attachment) -> Result<Attached> {
-        let generic = self
-            .programs
-            .get(&attachment.program)
-            .with_context(|| format!("there is no generic program {}", attachment.program))?;
-        let instructions = patch(generic, attachment.row.0);
+        let instructions = self.instructions(attachment)?;
         let name = &attachment.target[..attachment.target.len().min(15)];
         let program = bpf::load(name, "Dual MIT/GPL", &instructions, kind(kernel, attachment)?)?;
         let link = match attachment.kind {
@@ -119,6 +118,23 @@ impl Loader {
         }
         .with_context(|| format!("cannot attach {} to {}", attachment.kind.name(), attachment.target))?;
         Ok(Attached { attachment: attachment.clone(), program, _link: link })
+    }
+
+    /// A copy of the program for the attachment's class, or of the generic one where there is none.
+    fn instructions(&self, attachment: &Attachment) -> Result<Vec<bpf_insn>> {
+        if let Some(program) = attachment.class_program().and_then(|name| self.programs.get(&name)) {
+            let argument = usize::from(attachment.argument);
+            let offset = match attachment.kind {
+                ProbeKind::Kprobe => KPROBE_ARGUMENTS[argument],
+                _ => 8 * argument,
+            };
+            return Ok(patch_argument(patch(program, attachment.row.0), offset as i16));
+        }
+        let generic = self
+            .programs
+            .get(&attachment.program)
+            .with_context(|| format!("there is no generic program {}", attachment.program))?;
+        Ok(patch(generic, attachment.row.0))
     }
 
     /// Attaches the whole plan: for each point the first alternative that the kernel accepts. What cannot
@@ -236,6 +252,16 @@ fn descriptor(map: &Map) -> Result<i32> {
         other => bail!("the kernel side has a map of an unexpected type: {other:?}"),
     };
     Ok(data.fd().as_fd().as_raw_fd())
+}
+
+/// Puts the offset of the argument, from the program's context, in place of the marker.
+fn patch_argument(mut instructions: Vec<bpf_insn>, offset: i16) -> Vec<bpf_insn> {
+    for instruction in &mut instructions {
+        if instruction.code == LOAD_WORD && instruction.off == ARGUMENT_MARKER {
+            instruction.off = offset;
+        }
+    }
+    instructions
 }
 
 /// A copy of a generic program with its row in place of the marker.

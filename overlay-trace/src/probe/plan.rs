@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashSet};
 use overlay_trace_common::{
     record::Outcome,
     row::*,
-    stage::{Action, Headers, Kind, LevelChange, Point, Probe, Sets, Stage, Target},
+    stage::{Action, Point, Probe, Sets, Stage, Target},
     stage_map::STAGES,
 };
 
@@ -74,7 +74,9 @@ pub struct Attachment {
     /// BTF type to attach to, for all kinds but kprobe.
     pub type_id: u32,
     pub module: Option<String>,
-    /// The generic program that is copied.
+    /// The argument that the packet is, from 0.
+    pub argument: u8,
+    /// The generic program that is copied where there is none for the row's class.
     pub program: String,
     pub row: Row,
 }
@@ -162,7 +164,7 @@ fn alternatives(
     probe: &Probe,
     kprobes_only: bool,
 ) -> Result<Vec<Attachment>, String> {
-    let row = Row(row(number, stage, point, set).0);
+    let row = Row::of(number, stage, point, set.bits());
     let attachment = |kind, target, typed: Option<&Typed>, argument: u8, row: Row| Attachment {
         stage: number,
         point: index,
@@ -170,6 +172,7 @@ fn alternatives(
         target,
         type_id: typed.map_or(0, |typed| typed.id),
         module: typed.and_then(|typed| typed.module.clone()),
+        argument,
         program: program(kind, argument, row),
         row,
     };
@@ -230,6 +233,18 @@ fn at_exit(point: &Point) -> bool {
 }
 
 impl Attachment {
+    /// The name of the program for the row's class; `None` for an exit, for the drops, and where the kernel
+    /// decides what the program has to do.
+    pub fn class_program(&self) -> Option<String> {
+        let kind = match self.kind {
+            ProbeKind::Kprobe => "kprobe",
+            ProbeKind::Fentry | ProbeKind::TpBtf => "typed",
+            ProbeKind::Fexit => return None,
+        };
+        let is_plain = !self.row.has(ROW_OF_KERNEL | ROW_CALIBRATE) && self.program != "typed_drop";
+        is_plain.then(|| format!("{kind}_class_{:x}", self.row.class()))
+    }
+
     /// The attachment of the exit, if the point asks for it; only fexit gives the arguments at the exit,
     /// so a kprobe has none and the stage then ends with the next one's entry.
     pub fn exit(&self) -> Option<Attachment> {
@@ -248,39 +263,7 @@ fn program(kind: ProbeKind, argument: u8, row: Row) -> String {
             "typed_drop".to_owned()
         }
         ProbeKind::Fexit => format!("typed_exit_{argument}"),
-        ProbeKind::Kprobe if is_step(row) => format!("kprobe_step_{argument}"),
         ProbeKind::Kprobe => format!("kprobe_{argument}"),
-        ProbeKind::Fentry | ProbeKind::TpBtf if is_step(row) => format!("typed_step_{argument}"),
         ProbeKind::Fentry | ProbeKind::TpBtf => format!("typed_{argument}"),
     }
-}
-
-/// Whether a known packet only enters another stage, without anything to be read of it.
-fn is_step(row: Row) -> bool {
-    row.action() == Action::Enter as u8 && row.0 >> 24 << 24 & !ROW_WAIT == 0
-}
-
-/// Packs what the kernel side must know of a point.
-fn row(number: u8, stage: &Stage, point: &Point, set: ProbeSet) -> Row {
-    let flag = |wanted: bool, flag: u64| if wanted { flag } else { 0 };
-    // Without probes on all the places where sockets send, a packet's way properly begins at its first device.
-    let begins = set != ProbeSet::Full && point.action == Action::Adopt && point.headers == Headers::Out;
-    let action = if begins { Action::Birth } else { point.action };
-    let flags = flag(point.hop, ROW_HOP)
-        | flag(stage.kind == Kind::Wait, ROW_WAIT)
-        | flag(stage.level == LevelChange::Down, ROW_DOWN)
-        | flag(point.exit, ROW_EXIT)
-        | flag(point.first, ROW_FIRST)
-        | flag(point.empty_only, ROW_EMPTY_ONLY)
-        | flag(point.current, ROW_CURRENT)
-        | flag(point.returned, ROW_RETURNED)
-        | flag(point.after, ROW_AFTER)
-        | flag(point.if_zero, ROW_IF_ZERO)
-        // What the light set has not seen before begins at its first device.
-        | flag(set == ProbeSet::Light && point.action == Action::Transmit, ROW_BEGINS)
-        | flag(point.headers != Headers::No, ROW_IDENTIFY)
-        | flag(point.headers == Headers::In, ROW_INGRESS)
-        | flag(point.split || point.action == Action::Copy, ROW_CHILDREN);
-    let outcome = stage.outcome.map_or(0, |outcome| outcome as u8);
-    Row::new(number, action as u8, outcome, flags)
 }

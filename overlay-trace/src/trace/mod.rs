@@ -15,6 +15,6 @@ mod writer;
 
 pub use header::{Checkpoint, Counters, Header, HopName, Names, ProbeCost, ProbeKind, StageRow, UnseenStage};
 pub use reader::Recording;
-pub use records::{RecordView, encode_record};
+pub use records::{RecordView, encode_record, encode_way};
 pub(crate) use writer::open_output;
 pub use writer::{Writer, check_output};
