@@ -114,6 +114,9 @@ pub struct Probe {
     /// Which argument (from 0) is the packet or, for [`Action::Note`], the socket. Where the kernel has BTF
     /// of the function, the position of the argument of that type is read from it instead.
     pub argument: u8,
+    /// Where there is no BTF of the function: before this kernel version (major, minor) the packet was at
+    /// this position.
+    pub before: Option<((u32, u32), u8)>,
 }
 
 /// What happens when a point fires.
@@ -173,6 +176,8 @@ pub struct Point {
     pub after: bool,
     /// Only if the function returns 0, so only its exit is probed.
     pub if_zero: bool,
+    /// Only where the kernel lacks this tracepoint, which would see more.
+    pub without: Option<&'static str>,
     pub probes: &'static [Probe],
 }
 

@@ -65,6 +65,7 @@ fn attachment(kernel: &Kernel, kind: ProbeKind) -> anyhow::Result<Attachment> {
         target,
         type_id,
         module: None,
+        arguments: 0,
         program: program.to_owned(),
         row,
     })

@@ -13,13 +13,13 @@ use aya_obj::{
 };
 use overlay_trace_common::{
     kernel::{BUCKETS, Settings, TRANSMIT_KINDS, TransmitKind, WAYS},
-    row::ROW_MARKER,
     stage::LevelChange,
     stage_map::{STAGES, transmit_stages},
 };
 
 use super::{
     filter::FilterOptions,
+    patch::patch,
     plan::{Attachment, Plan, ProbeKind},
 };
 use crate::sys::{
@@ -29,9 +29,6 @@ use crate::sys::{
 
 /// The kernel programs, as `cargo xtask build-ebpf` built them.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("OVERLAY_TRACE_EBPF_OBJECT"));
-
-/// Opcode of the first half of a 64-bit immediate load.
-const LOAD_IMMEDIATE: u8 = 0x18;
 
 /// `Settings` for aya's typed interface.
 #[derive(Clone, Copy)]
@@ -110,11 +107,13 @@ impl Loader {
             .programs
             .get(&attachment.program)
             .with_context(|| format!("there is no generic program {}", attachment.program))?;
-        let instructions = patch(generic, attachment.row.0);
+        let instructions = patch(generic, attachment.row, attachment.arguments);
         let name = &attachment.target[..attachment.target.len().min(15)];
         let program = bpf::load(name, "Dual MIT/GPL", &instructions, kind(kernel, attachment)?)?;
         let link = match attachment.kind {
-            ProbeKind::Kprobe => bpf::attach_kprobe(program.as_fd(), attachment.target),
+            ProbeKind::Kprobe => {
+                bpf::attach_kprobe(program.as_fd(), attachment.module.as_deref(), attachment.target)
+            }
             _ => bpf::attach_tracing(program.as_fd()),
         }
         .with_context(|| format!("cannot attach {} to {}", attachment.kind.name(), attachment.target))?;
@@ -232,21 +231,8 @@ fn generic_programs(maps: &Ebpf) -> Result<HashMap<String, Vec<bpf_insn>>> {
 
 fn descriptor(map: &Map) -> Result<i32> {
     let data = match map {
-        Map::Array(data) | Map::PerCpuArray(data) | Map::RingBuf(data) => data,
+        Map::Array(data) | Map::PerCpuArray(data) | Map::HashMap(data) | Map::RingBuf(data) => data,
         other => bail!("the kernel side has a map of an unexpected type: {other:?}"),
     };
     Ok(data.fd().as_fd().as_raw_fd())
-}
-
-/// A copy of a generic program with its row in place of the marker.
-fn patch(generic: &[bpf_insn], row: u64) -> Vec<bpf_insn> {
-    let mut instructions = generic.to_vec();
-    for index in 0..instructions.len().saturating_sub(1) {
-        let value = instructions[index].imm as u32 as u64 | (instructions[index + 1].imm as u32 as u64) << 32;
-        if instructions[index].code == LOAD_IMMEDIATE && value == ROW_MARKER {
-            instructions[index].imm = row as u32 as i32;
-            instructions[index + 1].imm = (row >> 32) as i32;
-        }
-    }
-    instructions
 }

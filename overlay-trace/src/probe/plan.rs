@@ -10,7 +10,7 @@ use overlay_trace_common::{
 };
 
 use super::modules;
-use crate::sys::kernel::{Kernel, Typed};
+use crate::sys::kernel::{self, Kernel, Typed};
 
 /// Which probes are attached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -74,6 +74,8 @@ pub struct Attachment {
     /// BTF type to attach to, for all kinds but kprobe.
     pub type_id: u32,
     pub module: Option<String>,
+    /// How many arguments the function has, where BTF tells.
+    pub arguments: u8,
     /// The generic program that is copied.
     pub program: String,
     pub row: Row,
@@ -122,7 +124,8 @@ impl Plan {
     fn add_stage(&mut self, kernel: &Kernel, number: u8, stage: &'static Stage, kprobes_only: bool) {
         let mut missing = Vec::new();
         let mut seen = stage.points.is_empty();
-        for (index, point) in stage.points.iter().enumerate() {
+        let wanted = |point: &Point| point.without.is_none_or(|better| kernel.tracepoint(better).is_none());
+        for (index, point) in stage.points.iter().enumerate().filter(|(_, point)| wanted(point)) {
             let mut found = Vec::new();
             for probe in point.probes {
                 match alternatives(kernel, self.set, number, index, stage, point, probe, kprobes_only) {
@@ -163,13 +166,18 @@ fn alternatives(
     kprobes_only: bool,
 ) -> Result<Vec<Attachment>, String> {
     let row = Row(row(number, stage, point, set).0);
+    let module = match probe.target {
+        Target::Function(name) => kernel.symbol(name).and_then(Option::as_ref),
+        _ => None,
+    };
     let attachment = |kind, target, typed: Option<&Typed>, argument: u8, row: Row| Attachment {
         stage: number,
         point: index,
         kind,
         target,
         type_id: typed.map_or(0, |typed| typed.id),
-        module: typed.and_then(|typed| typed.module.clone()),
+        module: module.cloned(),
+        arguments: typed.map_or(0, |typed| typed.arguments),
         program: program(kind, argument, row),
         row,
     };
@@ -205,7 +213,7 @@ fn alternatives(
                 .as_ref()
                 .filter(|_| !point.returned)
                 .and_then(|typed| if wants_sock { typed.sock } else { typed.packet(probe.argument) })
-                .unwrap_or(probe.argument);
+                .unwrap_or(untyped(probe, kernel::at_least));
             if argument >= POSITIONS {
                 return Err(format!("{name} has the packet at argument {argument}"));
             }
@@ -219,8 +227,19 @@ fn alternatives(
             if !at_exit(point) {
                 found.push(attachment(ProbeKind::Kprobe, name, None, argument, row));
             }
+            if found.is_empty() {
+                return Err(format!("the exit of {name} is needed, which only fexit sees"));
+            }
             Ok(found)
         }
+    }
+}
+
+/// Where the packet is if no BTF tells.
+fn untyped(probe: &Probe, at_least: impl Fn((u32, u32)) -> bool) -> u8 {
+    match probe.before {
+        Some((version, argument)) if !at_least(version) => argument,
+        _ => probe.argument,
     }
 }
 
