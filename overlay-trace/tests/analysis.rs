@@ -298,7 +298,12 @@ fn the_probes_cost_is_taken_off_per_visit_and_never_more() {
             stage("b", ProbeKind::Kprobe, true),
             stage("t", ProbeKind::TpBtf, false),
         ],
-        probe_cost_ns: ProbeCost { entry: Some(100.0), exit: Some(50.5), tracepoint: Some(10.0), tc: None },
+        probe_cost_ns: ProbeCost {
+            entry: Some(100.0),
+            exit: Some(50.5),
+            tracepoint: Some(10.0),
+            ..ProbeCost::default()
+        },
         ..Header::default()
     };
     let key = |stage| Segment::key(stage, 0, 0);

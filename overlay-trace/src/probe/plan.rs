@@ -89,6 +89,8 @@ pub struct Plan {
     pub points: Vec<Vec<Attachment>>,
     /// Stages of the set that cannot be seen at all, with the reason.
     pub unseen: BTreeMap<u8, String>,
+    /// Points that cannot be probed, whether or not their stage has others: stage, point, reason.
+    pub missing: Vec<(u8, usize, String)>,
 }
 
 /// The highest argument position that there is a generic program for, plus 1.
@@ -112,7 +114,7 @@ impl Plan {
     /// Makes the plan for a probe set on the running kernel. With `kprobes_only` functions are probed by
     /// kprobe also where fentry would do.
     pub fn new(kernel: &Kernel, set: ProbeSet, kprobes_only: bool) -> Plan {
-        let mut plan = Plan { set, points: Vec::new(), unseen: BTreeMap::new() };
+        let mut plan = Plan { set, points: Vec::new(), unseen: BTreeMap::new(), missing: Vec::new() };
         for (number, stage) in STAGES.iter().enumerate() {
             if stage.sets.contains(set.bits()) {
                 plan.add_stage(kernel, number as u8, stage, kprobes_only);
@@ -122,33 +124,34 @@ impl Plan {
     }
 
     fn add_stage(&mut self, kernel: &Kernel, number: u8, stage: &'static Stage, kprobes_only: bool) {
-        let mut missing = Vec::new();
+        let mut reasons = Vec::new();
         let mut seen = stage.points.is_empty();
         let wanted = |point: &Point| point.without.is_none_or(|better| kernel.tracepoint(better).is_none());
         for (index, point) in stage.points.iter().enumerate().filter(|(_, point)| wanted(point)) {
             let mut found = Vec::new();
+            let mut lacks = Vec::new();
             for probe in point.probes {
                 match alternatives(kernel, self.set, number, index, stage, point, probe, kprobes_only) {
-                    Ok(attachments) => {
-                        // The rows of link kinds share one program.
-                        seen |= matches!(probe.target, Target::Transmit(_));
-                        found.extend(attachments);
-                    }
-                    Err(reason) => missing.push(reason),
+                    Ok(attachments) => found.extend(attachments),
+                    Err(reason) => lacks.push(reason),
                 }
             }
             if kprobes_only {
                 // A tracepoint costs less than a kprobe.
                 found.sort_by_key(|attachment: &Attachment| attachment.kind != ProbeKind::TpBtf);
             }
+            // What the first alternative lacks is what to get. The rows of link kinds share one program.
+            let lack = lacks.into_iter().next();
+            seen |= !found.is_empty() || lack.is_none();
             if !found.is_empty() {
-                seen = true;
                 self.points.push(found);
+            } else if let Some(lack) = lack {
+                self.missing.push((number, index, lack.clone()));
+                reasons.push(lack);
             }
         }
         if !seen {
-            // What the first alternative lacks is what to get.
-            self.unseen.insert(number, missing.into_iter().next().unwrap_or_default());
+            self.unseen.insert(number, reasons.into_iter().next().unwrap_or_default());
         }
     }
 }
