@@ -151,6 +151,7 @@ impl Cpu {
     }
 
     /// The packet that the CPU is busy with. A sender that has been moved to another CPU is not.
+    #[allow(clippy::mut_from_ref)] // What is in the table belongs to nobody.
     #[inline(always)]
     fn packet<'a>(
         &self,

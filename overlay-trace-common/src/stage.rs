@@ -116,6 +116,9 @@ pub struct Probe {
     /// Which argument (from 0) is the packet or, for [`Action::Note`], the socket. Where the kernel has BTF
     /// of the function, the position of the argument of that type is read from it instead.
     pub argument: u8,
+    /// Where there is no BTF of the function: before this kernel version (major, minor) the packet was at
+    /// this position.
+    pub before: Option<((u32, u32), u8)>,
 }
 
 /// What happens when a point fires.
@@ -185,6 +188,8 @@ pub struct Point {
     pub softirq: bool,
     /// What is interrupted here goes on when the same point fires again.
     pub resumes: bool,
+    /// Only where the kernel lacks this tracepoint, which would see more.
+    pub without: Option<&'static str>,
     pub probes: &'static [Probe],
 }
 

@@ -11,12 +11,17 @@ use crate::stage::{
 
 /// A kernel function whose argument number `argument` is the packet.
 const fn f(name: &'static str, argument: u8) -> Probe {
-    Probe { target: Function(name), argument }
+    Probe { target: Function(name), argument, before: None }
+}
+
+/// The same, where the packet was at another position before a kernel version.
+const fn since(name: &'static str, argument: u8, version: (u32, u32), before: u8) -> Probe {
+    Probe { before: Some((version, before)), ..f(name, argument) }
 }
 
 /// A tracepoint whose argument number `argument` is the packet.
 const fn t(name: &'static str, argument: u8) -> Probe {
-    Probe { target: Tracepoint(name), argument }
+    Probe { target: Tracepoint(name), argument, before: None }
 }
 
 const fn point(action: Action, probes: &'static [Probe]) -> Point {
@@ -35,6 +40,7 @@ const fn point(action: Action, probes: &'static [Probe]) -> Point {
         deferred: false,
         softirq: false,
         resumes: false,
+        without: None,
         probes,
     }
 }
@@ -66,6 +72,10 @@ const fn resume(probes: &'static [Probe]) -> Point {
 }
 const fn end(probes: &'static [Probe]) -> Point {
     point(Action::End, probes)
+}
+/// The enqueuing function of a qdisc, where there is no tracepoint for all of them.
+const fn qdisc(probes: &'static [Probe]) -> Point {
+    Point { without: Some("qdisc_enqueue"), ..enter(probes) }
 }
 /// Enters the stage and reads the packet's device anew.
 const fn hop(probes: &'static [Probe]) -> Point {
@@ -122,7 +132,7 @@ macro_rules! transmit {
             &[Point {
                 hop: true,
                 headers: Headers::Out,
-                ..point(Action::Transmit, &[Probe { target: Transmit($kind), argument: 0 }])
+                ..point(Action::Transmit, &[Probe { target: Transmit($kind), argument: 0, before: None }])
             }],
             $about,
         )
@@ -317,7 +327,7 @@ pub static STAGES: &[Stage] = &[
         "conntrack-confirm",
         Layer::Conntrack,
         FULL,
-        &[enter(&[f("nf_confirm", 1), f("ipv4_confirm", 1)])],
+        &[enter(&[since("nf_confirm", 1, (6, 2), 0), f("ipv4_confirm", 1)])],
         "Connection tracking at the packet's way out: helpers, insertion of a new connection.",
     ),
     work("nat", Layer::Nat, FULL, &[enter(&[f("nf_nat_inet_fn", 1)])], "Address translation."),
@@ -325,7 +335,7 @@ pub static STAGES: &[Stage] = &[
         "iptables",
         Layer::Iptables,
         FULL,
-        &[enter(&[f("ipt_do_table", 1)]), enter(&[f("ip6t_do_table", 1)])],
+        &[enter(&[since("ipt_do_table", 1, (5, 16), 0)]), enter(&[since("ip6t_do_table", 1, (5, 16), 0)])],
         "A table of iptables: the chains of one hook.",
     ),
     work(
@@ -378,7 +388,18 @@ pub static STAGES: &[Stage] = &[
         "qdisc-wait",
         Layer::Qdisc,
         ALL,
-        &[Point { after: true, ..enter(&[t("qdisc_enqueue", 2)]) }],
+        &[
+            Point { after: true, ..enter(&[t("qdisc_enqueue", 2)]) },
+            // Before 5.15 the qdiscs themselves are asked.
+            qdisc(&[f("pfifo_fast_enqueue", 0)]),
+            qdisc(&[f("pfifo_enqueue", 0)]),
+            qdisc(&[f("bfifo_enqueue", 0)]),
+            qdisc(&[f("fq_codel_enqueue", 0)]),
+            qdisc(&[f("fq_enqueue", 0)]),
+            qdisc(&[f("tbf_enqueue", 0)]),
+            qdisc(&[f("htb_enqueue", 0)]),
+            qdisc(&[f("netem_enqueue", 0)]),
+        ],
         "The packet lies in the device's qdisc.",
     ),
     work(
@@ -392,7 +413,7 @@ pub static STAGES: &[Stage] = &[
         "tc-classify",
         Layer::Tc,
         FULL,
-        &[with_exit(enter(&[f("tcf_classify", 0)]))],
+        &[with_exit(enter(&[f("tcf_classify", 0)])), with_exit(enter(&[f("tcf_classify_ingress", 0)]))],
         "Classifiers and actions of tc (clsact, and the filters of a qdisc).",
     ),
     work(

@@ -12,8 +12,8 @@ use overlay_trace_common::{
 };
 
 use crate::{
-    atomic::fetch_add,
-    maps::{HOP_CACHE, HOP_COUNT, HOP_ENTRIES, HOPS, HopEntry, count, setting},
+    atomic::next_hop,
+    maps::{HOP_CACHE, HOP_ENTRIES, HOPS, HopEntry, count, setting},
     read::{Access, copied, low_half, opaque},
 };
 
@@ -62,7 +62,7 @@ fn find(key: u64, net: u64, ifindex: u32) -> Option<&'static HopEntry> {
 #[inline(never)]
 fn create(key: u64, net: u64, ifindex: u32) -> Option<&'static HopEntry> {
     let entry = unsafe { &mut *free_entry(key)? };
-    let hop = fetch_add(HOP_COUNT.get_ptr_mut(0)?, 1) + 1;
+    let hop = next_hop().unwrap_or(HOPS_MAX as u64);
     entry.owner = 0;
     entry.hop = 0;
     entry.net = net;

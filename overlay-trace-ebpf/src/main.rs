@@ -16,7 +16,6 @@ mod maps;
 mod read;
 mod state;
 
-use aya_ebpf::helpers::generated::bpf_get_func_ret;
 use overlay_trace_common::{row::*, stage::Action};
 
 use crate::read::{Access, Copied, Direct};
@@ -29,6 +28,17 @@ fn row() -> Row {
         core::arch::asm!("{0} = 0x0eae7ace0b5e55ed ll", out(reg) row, options(pure, nomem, nostack, preserves_flags))
     };
     Row(row)
+}
+
+/// What a function has returned lies behind its arguments, of which the loader knows the number: it
+/// replaces the offset. (Kernels before 5.17 have no helper for this.)
+#[inline(always)]
+fn result(context: *const u64) -> u64 {
+    let result: u64;
+    unsafe {
+        core::arch::asm!("{0} = *(u64 *)({1} + {offset})", out(reg) result, in(reg) context, offset = const RESULT_MARKER)
+    };
+    result
 }
 
 /// What a probe at an entry or a tracepoint does, as its row says.
@@ -57,6 +67,29 @@ fn fired<A: Access>(packet: u64, row: Row) {
     }
 }
 
+/// What a probe at a function's exit does, as its row says.
+#[inline(always)]
+fn returned(context: *const u64, packet: u64, row: Row) {
+    if row.has(ROW_CALIBRATE) {
+        return event::calibrate(row);
+    }
+    if row.action() == Action::Note as u8 {
+        return birth::forget(packet);
+    }
+    let returned = if row.has(ROW_CHILDREN | ROW_RETURNED | ROW_IF_ZERO) { result(context) } else { 0 };
+    if row.has(ROW_IF_ZERO) {
+        if returned as u32 == 0 {
+            event::end(packet, row, 0, 0);
+        }
+    } else if row.has(ROW_RETURNED) {
+        event::returned(returned, row);
+    } else if row.action() == Action::Copy as u8 {
+        family::copy(packet, returned);
+    } else {
+        event::leave(packet, row, returned);
+    }
+}
+
 /// Programs for fentry and tp_btf: the context is the array of arguments.
 macro_rules! typed_programs {
     ($($entry:ident $exit:ident $section:literal $exit_section:literal $argument:literal;)*) => {$(
@@ -70,29 +103,7 @@ macro_rules! typed_programs {
         #[unsafe(no_mangle)]
         #[unsafe(link_section = $exit_section)]
         pub extern "C" fn $exit(context: *const u64) -> i32 {
-            let packet = unsafe { context.add($argument).read_volatile() };
-            let row = row();
-            if row.has(ROW_CALIBRATE) {
-                event::calibrate(row);
-            } else if row.action() == Action::Note as u8 {
-                birth::forget(packet);
-            } else {
-                let mut returned = 0u64;
-                if row.has(ROW_CHILDREN | ROW_RETURNED | ROW_IF_ZERO) {
-                    unsafe { bpf_get_func_ret(context as *mut _, &raw mut returned) };
-                }
-                if row.has(ROW_IF_ZERO) {
-                    if returned as u32 == 0 {
-                        event::end(packet, row, 0, 0);
-                    }
-                } else if row.has(ROW_RETURNED) {
-                    event::returned(returned, row);
-                } else if row.action() == Action::Copy as u8 {
-                    family::copy(packet, returned);
-                } else {
-                    event::leave(packet, row, returned);
-                }
-            }
+            returned(context, unsafe { context.add($argument).read_volatile() }, row());
             0
         }
     )*};

@@ -2,7 +2,7 @@
 
 use aya_ebpf::{
     macros::map,
-    maps::{Array, PerCpuArray, RingBuf},
+    maps::{Array, HashMap, PerCpuArray, RingBuf},
 };
 use overlay_trace_common::{
     cpu::{Cpu, Followed},
@@ -92,8 +92,17 @@ pub struct HopEntry {
 pub const NOTES: u32 = 4096;
 pub const HOP_ENTRIES: u32 = 4096;
 
+/// The places of a bucket of the state table; as large as a cache line.
+#[repr(C)]
+pub struct Bucket {
+    /// Address of the `sk_buff` that the place is taken for, 0 when it is free.
+    pub tags: [u64; WAYS],
+    /// Who has the place; see [`crate::atomic::take`].
+    pub holders: [u64; WAYS],
+}
+
 #[map]
-pub static TAGS: Array<[u64; WAYS]> = Array::with_max_entries(BUCKETS, 0);
+pub static TAGS: Array<Bucket> = Array::with_max_entries(BUCKETS, 0);
 #[map]
 pub static STATES: Array<State> = Array::with_max_entries(BUCKETS * WAYS as u32, 0);
 /// By number of CPU. A variable, not a map: reaching it costs two instructions.
@@ -108,6 +117,9 @@ pub static HOPS: Array<Hop> = Array::with_max_entries(HOPS_MAX as u32, 0);
 /// One number: how many hops have been given out.
 #[map]
 pub static HOP_COUNT: Array<u64> = Array::with_max_entries(1, 0);
+/// The numbers that have been given out.
+#[map]
+pub static HOP_NUMBERS: HashMap<u32, u8> = HashMap::with_max_entries(HOPS_MAX as u32, 0);
 #[map]
 pub static COUNTS: PerCpuArray<[u64; COUNTERS]> = PerCpuArray::with_max_entries(1, 0);
 #[map]

@@ -1,13 +1,13 @@
 //! The state table: finding, claiming and leaving a packet's state.
 //!
 //! The tags, four to a bucket, stand apart from the states, so that looking for an unknown packet
-//! touches one cache line. A place is claimed by compare-and-swap of its tag.
+//! touches one cache line. Who claims a place takes it first, and writes its tag then.
 
 use overlay_trace_common::{cpu::Cpu, kernel::WAYS, record::Counter};
 
 use crate::{
-    atomic::replace_zero,
-    maps::{STATES, State, TAGS, count, setting},
+    atomic::{give, take},
+    maps::{Bucket, STATES, State, TAGS, count, setting},
     read::{low_half, now, opaque},
 };
 
@@ -43,10 +43,10 @@ pub fn find_near(skb: u64, cpu: &Cpu) -> Option<&'static mut State> {
 pub fn find(skb: u64) -> Option<&'static mut State> {
     let key = opaque(skb);
     let bucket = bucket_of(key);
-    let tags = TAGS.get_ptr(bucket)?;
+    let places = TAGS.get_ptr(bucket)?;
     let mut way = 0;
     while way < WAYS {
-        if unsafe { (&raw const (*tags)[way]).read_volatile() } == key {
+        if unsafe { (&raw const (*places).tags[way]).read_volatile() } == key {
             return state_at(bucket, way);
         }
         way += 1;
@@ -59,10 +59,12 @@ pub fn find(skb: u64) -> Option<&'static mut State> {
 pub fn claim(skb: u64) -> Option<&'static mut State> {
     let key = opaque(skb);
     let bucket = bucket_of(key);
-    let tags = TAGS.get_ptr_mut(bucket)?;
+    let places = TAGS.get_ptr_mut(bucket)?;
     let mut way = 0;
     while way < WAYS {
-        if replace_zero(unsafe { &raw mut (*tags)[way] }, key) {
+        let tag = unsafe { &raw mut (*places).tags[way] };
+        if unsafe { tag.read_volatile() } == 0 && take(unsafe { &raw mut (*places).holders[way] }) {
+            unsafe { tag.write_volatile(key) };
             let state = state_at(bucket, way)?;
             state.followed.number = bucket * WAYS as u32 + way as u32;
             state.followed.skb = key;
@@ -70,18 +72,18 @@ pub fn claim(skb: u64) -> Option<&'static mut State> {
         }
         way += 1;
     }
-    claim_stale(key, bucket, tags)
+    claim_stale(key, bucket, places)
 }
 
 /// The place of a packet of which nothing has been seen for long.
 #[inline(always)]
-fn claim_stale(key: u64, bucket: u32, tags: *mut [u64; WAYS]) -> Option<&'static mut State> {
+fn claim_stale(key: u64, bucket: u32, places: *mut Bucket) -> Option<&'static mut State> {
     let now = now();
     let mut way = 0;
     while way < WAYS {
         let state = state_at(bucket, way)?;
         if now.wrapping_sub(state.followed.account.last_ns) as i64 > STALE_NS as i64 {
-            unsafe { (&raw mut (*tags)[way]).write_volatile(key) };
+            unsafe { (&raw mut (*places).tags[way]).write_volatile(key) };
             state.followed.skb = key;
             lost(state);
             return Some(state);
@@ -110,7 +112,13 @@ pub fn lost(state: &State) {
 #[inline(always)]
 pub fn leave(state: &mut State) {
     state.followed.skb = 0;
-    if let Some(tags) = TAGS.get_ptr_mut(state.followed.number / WAYS as u32) {
-        unsafe { (&raw mut (*tags)[state.followed.number as usize % WAYS]).write_volatile(0) };
+    if let Some(places) = TAGS.get_ptr_mut(state.followed.number / WAYS as u32) {
+        let way = state.followed.number as usize % WAYS;
+        let tag = unsafe { &raw mut (*places).tags[way] };
+        // Given back once, also if the packet's end is seen twice.
+        if unsafe { tag.read_volatile() } != 0 {
+            unsafe { tag.write_volatile(0) };
+            give(unsafe { &raw mut (*places).holders[way] });
+        }
     }
 }

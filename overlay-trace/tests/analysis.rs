@@ -297,7 +297,12 @@ fn the_probes_cost_is_taken_off_per_visit_and_never_more() {
             stage("t", ProbeKind::TpBtf, false),
             StageRow { name: "w".into(), layer: "cpu".into(), kind: "wait".into(), ..StageRow::default() },
         ],
-        probe_cost_ns: ProbeCost { entry: Some(100.0), exit: Some(50.5), tracepoint: Some(10.0), tc: None },
+        probe_cost_ns: ProbeCost {
+            entry: Some(100.0),
+            exit: Some(50.5),
+            tracepoint: Some(10.0),
+            ..ProbeCost::default()
+        },
         ..Header::default()
     };
     let segment = |stage, ns| Segment { ns, stage, ..Segment::default() };

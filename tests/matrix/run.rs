@@ -21,18 +21,19 @@ pub fn all(sets: &[ProbeSet], truth: bool, place: (&Path, &Stop), results: &mut 
     let table = if truth { TRUTH } else { SETTINGS };
     let system = System::inspect()?;
     let mut seen = Vec::new();
-    // Rows are looked for in everything that is recorded; rows of the light set are rows of the full one too.
-    let of_rows: Vec<ProbeSet> = sets
-        .iter()
-        .copied()
-        .filter(|set| !truth && *set != ProbeSet::Light && rows::wanted(*set, results))
-        .collect();
+    // Rows are looked for in everything that is recorded.
+    let of_rows: Vec<ProbeSet> =
+        sets.iter().copied().filter(|set| !truth && rows::wanted(*set, results)).collect();
     for setting in table {
         let scenes: Vec<&Scene> = setting
             .scenes
             .iter()
             .filter(|scene| sets.contains(&scene.set))
-            .filter(|scene| truth || of_rows.contains(&scene.set) || is_wanted(setting, scene, results))
+            .filter(|scene| {
+                // What a filter lets through comes by no other rows.
+                let shows_rows = of_rows.contains(&scene.set) && !scene.name.contains("filter");
+                truth || shows_rows || is_wanted(setting, scene, results)
+            })
             .collect();
         if !scenes.is_empty() {
             run_setting(setting, &scenes, &system, place, &mut seen, results);
@@ -109,7 +110,12 @@ fn in_setting(
         let name = |check: &str| format!("{}/{}/{check}", setting.name, scene.name);
         match capture::record(setting, scene, running, &lacks, folder, stop) {
             Ok(recorded) => {
-                eprintln!("{} recorded in {:.1} s", name(""), begin.elapsed().as_secs_f64());
+                eprintln!(
+                    "{}  {} recorded in {:.1} s",
+                    results.kernel(),
+                    name(""),
+                    begin.elapsed().as_secs_f64()
+                );
                 for check in scene.checks() {
                     results.add(&name(check.name), (check.run)(&recorded, seen));
                 }

@@ -28,6 +28,7 @@ pub const SETTINGS: &[Setting] = &[
         "same-pod",
         &[
             Scene::of(Full, &[EXACT, MODERATE, REQUESTS, SAME_POD]),
+            Scene::of(Light, &[EXACT, MODERATE, REQUESTS]),
             Scene::of(Device, &[EXACT, MODERATE, REQUESTS]),
         ],
     ),
@@ -82,7 +83,11 @@ pub const SETTINGS: &[Setting] = &[
         prepare: special::paths,
         ..Setting::plain(
             "flannel-vxlan",
-            &[special_scene(Full, special::along_all_paths), special_scene(Device, special::along_all_paths)],
+            &[
+                special_scene(Full, special::along_all_paths),
+                special_scene(Light, special::along_all_paths),
+                special_scene(Device, special::along_all_paths),
+            ],
         )
     },
     Setting {
@@ -90,7 +95,11 @@ pub const SETTINGS: &[Setting] = &[
         prepare: special::tunnels,
         ..Setting::plain(
             "host",
-            &[special_scene(Full, special::through_tunnels), special_scene(Device, special::through_tunnels)],
+            &[
+                special_scene(Full, special::through_tunnels),
+                special_scene(Light, special::through_tunnels),
+                special_scene(Device, special::through_tunnels),
+            ],
         )
     },
 ];

@@ -127,7 +127,8 @@ fn cost(header: &Header, probe: Option<ProbeKind>) -> u64 {
     let costs = &header.probe_cost_ns;
     fixed(match probe {
         None => None,
-        Some(ProbeKind::Fentry | ProbeKind::Kprobe) => costs.entry,
+        Some(ProbeKind::Fentry) => costs.entry,
+        Some(ProbeKind::Kprobe) => costs.kprobe.or(costs.entry),
         Some(ProbeKind::TpBtf | ProbeKind::Tracepoint) => costs.tracepoint,
         Some(ProbeKind::Tc) => costs.tc,
     })

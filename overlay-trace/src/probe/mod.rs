@@ -5,6 +5,7 @@ pub mod calibrate;
 pub mod filter;
 pub mod load;
 pub mod modules;
+pub mod patch;
 pub mod plan;
 pub mod session;
 

@@ -66,7 +66,12 @@ pub fn header() -> Header {
             stage: "ipip-encap".into(),
             reason: "module ipip is not loaded".into(),
         }],
-        probe_cost_ns: ProbeCost { entry: Some(90.0), exit: Some(130.5), tracepoint: Some(41.25), tc: None },
+        probe_cost_ns: ProbeCost {
+            entry: Some(90.0),
+            exit: Some(130.5),
+            tracepoint: Some(41.25),
+            ..ProbeCost::default()
+        },
         filter: "udp, port 5201".into(),
         command: "overlay-trace record -o vxlan.otr -d 30s".into(),
         ..Header::new()
