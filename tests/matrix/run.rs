@@ -14,32 +14,33 @@ use crate::results::{Outcome, Results, Verdict};
 use crate::rows;
 use crate::scene::{Scene, Setting};
 use crate::seen::Seen;
-use crate::settings::{SETTINGS, TRUTH};
+use crate::settings::SETTINGS;
+use crate::truth;
 
-/// Runs everything that is wanted for these probe sets, or with `truth` what compares times.
-pub fn all(sets: &[ProbeSet], truth: bool, place: (&Path, &Stop), results: &mut Results) -> Result<()> {
-    let table = if truth { TRUTH } else { SETTINGS };
+/// Runs everything that is wanted for these probe sets, or with `times` what compares times.
+pub fn all(sets: &[ProbeSet], times: bool, place: (&Path, &Stop), results: &mut Results) -> Result<()> {
+    if times {
+        sets.iter().for_each(|set| truth::run(*set, place, results));
+        return Ok(());
+    }
     let system = System::inspect()?;
     let mut seen = Vec::new();
     // Rows are looked for in everything that is recorded; rows of the light set are rows of the full one too.
-    let of_rows: Vec<ProbeSet> = sets
-        .iter()
-        .copied()
-        .filter(|set| !truth && *set != ProbeSet::Light && rows::wanted(*set, results))
-        .collect();
-    for setting in table {
+    let of_rows: Vec<ProbeSet> =
+        sets.iter().copied().filter(|set| *set != ProbeSet::Light && rows::wanted(*set, results)).collect();
+    for setting in SETTINGS {
         let scenes: Vec<&Scene> = setting
             .scenes
             .iter()
             .filter(|scene| sets.contains(&scene.set))
-            .filter(|scene| truth || of_rows.contains(&scene.set) || is_wanted(setting, scene, results))
+            .filter(|scene| of_rows.contains(&scene.set) || is_wanted(setting, scene, results))
             .collect();
         if !scenes.is_empty() {
             run_setting(setting, &scenes, &system, place, &mut seen, results);
             place.1.check()?;
         }
     }
-    if let (Some(set), false) = (sets.first(), truth) {
+    if let Some(set) = sets.first() {
         interrupted::run(*set, place, results);
     }
     for set in of_rows {

@@ -1,7 +1,5 @@
 //! The table of everything that is recorded and checked.
 
-use std::time::Duration;
-
 use overlay_trace::lab::Knobs;
 use overlay_trace::probe::ProbeSet::{self, *};
 
@@ -9,16 +7,11 @@ use crate::filters::{self, scene};
 use crate::invariants::{EXACT, EXPLAINED, MODERATE, REQUESTS};
 use crate::layers::*;
 use crate::scene::{Scene, Setting};
-use crate::{special, truth};
-
-/// The delay of the setting with a delay.
-pub const DELAY: Duration = Duration::from_millis(2);
-/// The rules of the setting with rules.
-pub const RULES: u32 = 2000;
+use crate::special;
 
 const DEVICE_CHECKS: &[&[crate::scene::Check]] = &[EXACT, MODERATE, REQUESTS, OUTLINE, DEVICES];
 
-/// Everything but what compares times.
+/// Everything but what compares times, which is in [`truth`](crate::truth).
 pub const SETTINGS: &[Setting] = &[
     Setting::plain(
         "host",
@@ -92,21 +85,6 @@ pub const SETTINGS: &[Setting] = &[
             "host",
             &[special_scene(Full, special::through_tunnels), special_scene(Device, special::through_tunnels)],
         )
-    },
-];
-
-/// What compares times. What others are compared with comes before them.
-pub const TRUTH: &[Setting] = &[
-    Setting::plain("flannel-vxlan", &[Scene::of(Full, &[EXACT])]),
-    Setting {
-        name: "flannel-vxlan+delay",
-        knobs: || Knobs { delay: Some(DELAY), ..Knobs::default() },
-        ..Setting::plain("flannel-vxlan", &[Scene::of(Full, &[EXACT, truth::DELAYED])])
-    },
-    Setting {
-        name: "flannel-vxlan+rules",
-        knobs: || Knobs { rules: RULES, ..Knobs::default() },
-        ..Setting::plain("flannel-vxlan", &[Scene::of(Full, &[EXACT, truth::FILTERED])])
     },
 ];
 

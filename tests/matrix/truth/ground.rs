@@ -1,0 +1,94 @@
+//! The lab that causes are brought about in.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use overlay_trace::lab::Running;
+use overlay_trace::traffic::Stop;
+
+use super::flow::{Flow, Sent};
+use crate::machine;
+
+/// A lab that stands, and is being recorded.
+pub struct Ground<'a> {
+    pub running: &'a Running,
+    pub stop: &'a Stop,
+    folder: &'a Path,
+}
+
+/// A stretch of the recording in which one thing was so.
+#[derive(Clone, Debug)]
+pub struct Window {
+    /// ns of CLOCK_MONOTONIC, the records' clock.
+    pub begin_ns: u64,
+    pub end_ns: u64,
+    /// The known size of what is compared, in a unit of the cause's own (ns, rules, bytes).
+    pub size: f64,
+    /// Datagrams that were sent and read in it, and how long each took from its sender to its reader, ns.
+    pub one_way_ns: Vec<u64>,
+}
+
+/// Commands that change the lab, and those that undo it; all in one namespace.
+pub struct Change {
+    pub on: &'static str,
+    pub make: Vec<String>,
+    pub undo: Vec<String>,
+}
+
+impl Change {
+    pub fn new(on: &'static str, make: &[&str], undo: &[&str]) -> Change {
+        let owned = |lines: &[&str]| lines.iter().map(|line| line.to_string()).collect();
+        Change { on, make: owned(make), undo: owned(undo) }
+    }
+}
+
+impl<'a> Ground<'a> {
+    pub fn new(running: &'a Running, folder: &'a Path, stop: &'a Stop) -> Ground<'a> {
+        Ground { running, stop, folder }
+    }
+
+    /// Sends datagrams; the window begins when the first few of them are through.
+    pub fn send(&self, flow: &Flow, size: f64) -> Result<Window> {
+        let Sent { begin_ns, end_ns, one_way_ns } = flow.send(self.running, self.stop)?;
+        Ok(Window { begin_ns, end_ns, size, one_way_ns })
+    }
+
+    /// Does something while the changes hold; or says which of them this machine does not know. They are
+    /// undone in any case.
+    pub fn with<T>(&self, changes: &[Change], then: impl FnOnce() -> Result<T>) -> Result<Result<T, String>> {
+        let outcome = match self.make(changes) {
+            Ok(None) => then().map(Ok),
+            Ok(Some(lack)) => Ok(Err(lack)),
+            Err(error) => Err(error),
+        };
+        for change in changes {
+            for command in &change.undo {
+                let undone = machine::run_in(self.running.netns(change.on)?, command);
+                // What was not made cannot be undone.
+                if matches!(outcome, Ok(Ok(_))) {
+                    undone?;
+                }
+            }
+        }
+        outcome
+    }
+
+    fn make(&self, changes: &[Change]) -> Result<Option<String>> {
+        for change in changes {
+            for command in &change.make {
+                if let Some(lack) = machine::run_in(self.running.netns(change.on)?, command)? {
+                    return Ok(Some(lack));
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// Writes a file that commands can read, and gives its path.
+    pub fn file(&self, name: &str, text: &str) -> Result<String> {
+        let path = self.folder.join(name);
+        fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
+        Ok(path.display().to_string())
+    }
+}
