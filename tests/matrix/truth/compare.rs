@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use overlay_trace::analysis::{Analysis, By, Key};
 use overlay_trace::trace::RecordView;
 use overlay_trace_common::record::FLAG_CHILD;
@@ -68,6 +68,16 @@ impl Profile {
         self.typical.get(key).copied().unwrap_or(0.0)
     }
 
+    /// ns per packet where it is so, the probes' cost taken off.
+    pub fn net(&self, is_so: impl Fn(&Key) -> bool) -> Result<f64> {
+        let rows = self.analysis.rows.iter().filter(|row| is_so(&row.key));
+        rows.map(|row| {
+            let net = row.net.as_ref().context("the probes' cost was not measured")?;
+            Ok(net.quantile(0.5) as f64 * net.count() as f64 / self.analysis.packets() as f64)
+        })
+        .sum()
+    }
+
     /// ns per packet where it is so.
     pub fn sum(&self, is_so: impl Fn(&Key) -> bool) -> f64 {
         self.typical.iter().filter(|(key, _)| is_so(key)).map(|(_, ns)| ns).sum()
@@ -96,6 +106,9 @@ impl Change {
                 continue;
             }
             elsewhere += change.abs();
+            if std::env::var_os("TRUTH_VERBOSE").is_some() && change.abs() > 3.0 {
+                eprintln!("    {change:+.0} {}", words(key));
+            }
             if change.abs() > largest.0 {
                 largest = (change.abs(), format!("{change:+.0} ns in {}", words(key)));
             }

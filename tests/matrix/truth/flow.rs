@@ -50,8 +50,8 @@ pub fn now_ns() -> Result<u64> {
 }
 
 impl Flow {
-    /// Sends the datagrams, each when the one before it has been read and the gap is over.
-    pub fn send(&self, running: &Running, stop: &Stop) -> Result<Sent> {
+    /// Sends the datagrams, one per gap, doing something `before` each.
+    pub fn send(&self, running: &Running, stop: &Stop, before: impl FnMut() -> Result<()>) -> Result<Sent> {
         let server = running.server()?;
         let address = SocketAddr::new(server.address, TRUTH_PORT);
         let reader = server.netns.run(|| UdpSocket::bind(address))??;
@@ -59,7 +59,7 @@ impl Flow {
         sender.connect(address)?;
         thread::scope(|scope| {
             let reading = scope.spawn(|| self.read(&reader));
-            let sending = self.write(&sender, stop);
+            let sending = self.write(&sender, stop, before);
             let read = reading.join().map_err(|_| anyhow::anyhow!("the reader failed"))?;
             let (begin_ns, end_ns) = sending?;
             Ok(Sent { begin_ns, end_ns, one_way_ns: read? })
@@ -67,7 +67,12 @@ impl Flow {
     }
 
     /// The times between which the datagrams after the first few were sent.
-    fn write(&self, sender: &UdpSocket, stop: &Stop) -> Result<(u64, u64)> {
+    fn write(
+        &self,
+        sender: &UdpSocket,
+        stop: &Stop,
+        mut before: impl FnMut() -> Result<()>,
+    ) -> Result<(u64, u64)> {
         prctl::set_timerslack(1)?;
         let mut payload = vec![0; self.bytes];
         let mut begin_ns = 0;
@@ -76,6 +81,7 @@ impl Flow {
             if number == WARM_UP {
                 begin_ns = now_ns()?;
             }
+            before()?;
             payload[..8].copy_from_slice(&now_ns()?.to_ne_bytes());
             sender.send(&payload).context("a datagram could not be sent")?;
             thread::sleep(self.gap + self.sleep);

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 
 use anyhow::{Context, Result};
 use overlay_trace::lab::Running;
@@ -48,9 +49,33 @@ impl<'a> Ground<'a> {
         Ground { running, stop, folder }
     }
 
+    /// Fixes all neighbours that are known: otherwise they would be asked for again now and then, and a packet
+    /// that comes by then takes a longer way.
+    pub fn settle(&self) -> Result<()> {
+        self.send(&Flow { count: 1, ..Flow::PLAIN }, 0.0)?;
+        for netns in self.running.namespaces() {
+            let output = netns.run(|| Command::new("ip").args(["-4", "neigh", "show"]).output())??;
+            for line in String::from_utf8_lossy(&output.stdout).lines() {
+                // `10.244.1.1 dev eth0 lladdr 0a:00:00:00:04:01 REACHABLE`
+                if let [address, "dev", device, "lladdr", lladdr, ..] =
+                    line.split_whitespace().collect::<Vec<_>>()[..]
+                {
+                    let neighbour = format!("{address} dev {device} lladdr {lladdr}");
+                    machine::run_in(netns, &format!("ip neigh replace {neighbour} nud permanent"))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Sends datagrams; the window begins when the first few of them are through.
     pub fn send(&self, flow: &Flow, size: f64) -> Result<Window> {
-        let Sent { begin_ns, end_ns, one_way_ns } = flow.send(self.running, self.stop)?;
+        self.send_each(flow, size, || Ok(()))
+    }
+
+    /// The same, doing something before each datagram.
+    pub fn send_each(&self, flow: &Flow, size: f64, before: impl FnMut() -> Result<()>) -> Result<Window> {
+        let Sent { begin_ns, end_ns, one_way_ns } = flow.send(self.running, self.stop, before)?;
         Ok(Window { begin_ns, end_ns, size, one_way_ns })
     }
 

@@ -5,10 +5,16 @@
 //! of time, beside a window without the cause; then the windows are compared. Compared are medians, so these
 //! tests want a machine whose clock counts instructions: there a cause of some nanoseconds stands out.
 
+mod classifier;
 mod compare;
+mod cut;
 mod delay;
 mod flow;
 mod ground;
+mod neighbour;
+mod reader;
+mod rules;
+mod untracked;
 
 use std::path::Path;
 
@@ -37,7 +43,15 @@ pub struct Cause {
 /// The windows of a cause, or what this machine lacks for it.
 type Brought = Result<Vec<Window>, String>;
 
-const CAUSES: &[&[Cause]] = &[delay::CAUSES];
+const CAUSES: &[&[Cause]] = &[
+    delay::CAUSES,
+    rules::CAUSES,
+    untracked::CAUSES,
+    classifier::CAUSES,
+    reader::CAUSES,
+    neighbour::CAUSES,
+    cut::CAUSES,
+];
 
 /// Runs all causes that are wanted.
 pub fn run(set: ProbeSet, place: (&Path, &Stop), results: &mut Results) {
@@ -77,6 +91,8 @@ fn record(
     }
     let running = Running::up(lab, Knobs::default(), stop)?;
     let ground = Ground::new(&running, folder, stop);
+    ground.settle()?;
+    rules::prepare(&ground)?;
     let path = folder.join("truth.otr");
     let session = Session::start(SessionOptions {
         set: Some(set),
