@@ -23,6 +23,7 @@ const PLACE: Place = Place { stage: "tc-classify", netns: "node2", device: "eth0
 pub const CAUSES: &[Cause] = &[Cause {
     name: "classifier/underlay",
     bring_about,
+    untraced: None,
     check: |seen, windows| {
         let [before, after] = [Profile::of(seen, &windows[0])?, Profile::of(seen, &windows[1])?];
         let known = windows[1].size - windows[0].size;

@@ -54,7 +54,7 @@ pub struct Profile {
 impl Profile {
     pub fn of(seen: &Seen, window: &Window) -> Result<Profile> {
         let analysis = seen.analysis_of(By::Stage, |record| is_in(window, record))?;
-        let (packets, sent) = (analysis.packets(), window.one_way_ns.len() as u64);
+        let (packets, sent) = (analysis.packets(), window.times_ns.len() as u64);
         ensure!(packets == sent, "{sent} datagrams were sent, {packets} were recorded");
         let typical = analysis
             .rows

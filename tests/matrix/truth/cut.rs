@@ -32,15 +32,17 @@ const POD_SEGMENTS: Place = Place { stage: "gso-segment", netns: "pod1", device:
 const UNDERLAY_SEGMENTS: Place = Place { netns: "node1", level: 1, ..POD_SEGMENTS };
 
 pub const CAUSES: &[Cause] = &[
-    Cause { name: "mtu/underlay", bring_about: narrow, check: is_fragmented },
+    Cause { name: "mtu/underlay", bring_about: narrow, untraced: None, check: is_fragmented },
     Cause {
         name: "gso/pod",
         bring_about: |ground| without_gso(ground, &POD_SEGMENTS),
+        untraced: None,
         check: |seen, windows| is_segmented(seen, windows, &POD_SEGMENTS),
     },
     Cause {
         name: "gso/underlay",
         bring_about: |ground| without_gso(ground, &UNDERLAY_SEGMENTS),
+        untraced: None,
         check: |seen, windows| is_segmented(seen, windows, &UNDERLAY_SEGMENTS),
     },
 ];
@@ -114,7 +116,7 @@ fn is_fragmented(seen: &Seen, windows: &[Window]) -> Outcome {
         ensure!(with == only(&place), "there is {} at {with:?} instead of {:?}", place.stage, only(&place));
     }
     let cut = cut(seen, |record| is_in(&windows[1], record))?;
-    let (sent, parts) = (windows[1].one_way_ns.len(), cut.parts.values().sum::<usize>());
+    let (sent, parts) = (windows[1].times_ns.len(), cut.parts.values().sum::<usize>());
     ensure!(cut.parts.len() == sent, "of {sent} datagrams {} have a record", cut.parts.len());
     ensure!(
         cut.parts.values().all(|parts| *parts == FRAGMENTS),
@@ -128,7 +130,7 @@ fn bulk(ground: &Ground) -> Result<Window> {
     let spec = Spec { duration: BULK, ..Spec::new(Kind::Bulk, Protocol::Tcp) };
     let begin_ns = super::flow::now_ns()?;
     drive(ground.running, &[spec], ground.stop)?;
-    Ok(Window { begin_ns, end_ns: super::flow::now_ns()?, size: 0.0, one_way_ns: Vec::new() })
+    Ok(Window { begin_ns, end_ns: super::flow::now_ns()?, size: 0.0, times_ns: Vec::new() })
 }
 
 fn without_gso(ground: &Ground, place: &Place) -> Result<Brought> {

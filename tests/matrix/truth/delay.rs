@@ -22,16 +22,19 @@ pub const CAUSES: &[Cause] = &[
     Cause {
         name: "delay/pod",
         bring_about: |ground| delayed(ground, &POD, "tc qdisc del dev eth0 root"),
+        untraced: None,
         check: |seen, windows| is_at(seen, windows, &POD),
     },
     Cause {
         name: "delay/tunnel",
         bring_about: |ground| delayed(ground, &TUNNEL, "tc qdisc del dev flannel.1 root"),
+        untraced: None,
         check: |seen, windows| is_at(seen, windows, &TUNNEL),
     },
     Cause {
         name: "delay/underlay",
         bring_about: |ground| delayed(ground, &UNDERLAY, "tc qdisc replace dev eth0 root fq_codel"),
+        untraced: None,
         check: |seen, windows| is_at(seen, windows, &UNDERLAY),
     },
 ];

@@ -17,7 +17,7 @@ use overlay_trace::traffic::{PORT, Stop};
 /// The port of this traffic, which nothing else uses.
 pub const TRUTH_PORT: u16 = PORT + 2;
 /// Datagrams before the window begins: they find the neighbours, and make the connections' entries.
-const WARM_UP: usize = 10;
+pub const WARM_UP: usize = 10;
 /// How long a datagram may take.
 const PATIENCE: Duration = Duration::from_secs(5);
 

@@ -26,8 +26,8 @@ pub struct Window {
     pub end_ns: u64,
     /// The known size of what is compared, in a unit of the cause's own (ns, rules, bytes).
     pub size: f64,
-    /// Datagrams that were sent and read in it, and how long each took from its sender to its reader, ns.
-    pub one_way_ns: Vec<u64>,
+    /// How long each datagram took from its sender to its reader, ns; or what else the cause has measured.
+    pub times_ns: Vec<u64>,
 }
 
 /// Commands that change the lab, and those that undo it; all in one namespace.
@@ -76,7 +76,7 @@ impl<'a> Ground<'a> {
     /// The same, doing something before each datagram.
     pub fn send_each(&self, flow: &Flow, size: f64, before: impl FnMut() -> Result<()>) -> Result<Window> {
         let Sent { begin_ns, end_ns, one_way_ns } = flow.send(self.running, self.stop, before)?;
-        Ok(Window { begin_ns, end_ns, size, one_way_ns })
+        Ok(Window { begin_ns, end_ns, size, times_ns: one_way_ns })
     }
 
     /// Does something while the changes hold; or says which of them this machine does not know. They are

@@ -7,10 +7,13 @@
 
 mod classifier;
 mod compare;
+mod cost;
 mod cut;
 mod delay;
 mod flow;
+mod ftrace;
 mod ground;
+mod inclusive;
 mod neighbour;
 mod reader;
 mod rules;
@@ -36,6 +39,8 @@ pub struct Cause {
     name: &'static str,
     /// Sends traffic with the cause and without; or says what this machine lacks for it.
     bring_about: fn(&Ground) -> Result<Brought>,
+    /// Further windows, of the same lab without a recording.
+    untraced: Option<fn(&Ground) -> Result<Brought>>,
     /// What the recording must say of the windows.
     check: fn(&Seen, &[Window]) -> Outcome,
 }
@@ -51,6 +56,8 @@ const CAUSES: &[&[Cause]] = &[
     reader::CAUSES,
     neighbour::CAUSES,
     cut::CAUSES,
+    inclusive::CAUSES,
+    cost::CAUSES,
 ];
 
 /// Runs all causes that are wanted.
@@ -109,6 +116,15 @@ fn record(
         stop.check()?;
     }
     session.stop().context("the recording could not be finished")?;
+    for (cause, recorded) in causes.iter().zip(&mut all) {
+        if let (Some(untraced), Ok(Ok(windows))) = (cause.untraced, &mut *recorded) {
+            match untraced(&ground) {
+                Ok(Ok(more)) => windows.extend(more),
+                other => *recorded = other,
+            }
+            stop.check()?;
+        }
+    }
     let seen = Seen::read(&path, ("truth", LAB), set, Vec::new(), Vec::new())?;
     running.down()?;
     Ok((seen, all))

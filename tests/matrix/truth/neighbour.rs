@@ -17,11 +17,13 @@ const DELAY: Duration = Duration::from_millis(2);
 /// The pod's gateway.
 const GATEWAY: [u8; 4] = [10, 244, 1, 1];
 
-const PLACE: Place = Place { stage: "neighbour-wait", netns: "pod1", device: "eth0", level: 0 };
+/// The device is still to come.
+const PLACE: Place = Place { stage: "neighbour-wait", netns: "pod1", device: "", level: 0 };
 
 pub const CAUSES: &[Cause] = &[Cause {
     name: "neighbour/forgotten",
     bring_about,
+    untraced: None,
     check: |seen, windows| {
         let [before, after] = [Profile::of(seen, &windows[0])?, Profile::of(seen, &windows[1])?];
         compare::Change::between(&before, &after, |key| PLACE.is(seen, key)).is(windows[1].size)

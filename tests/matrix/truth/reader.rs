@@ -17,8 +17,9 @@ use crate::results::Outcome;
 use crate::seen::Seen;
 
 const SLEEP: Duration = Duration::from_millis(3);
-/// For how long the hog keeps the processor.
-const HOG: Duration = Duration::from_millis(2);
+/// For how long the hog keeps the processor: less than a clock tick apart, since a tick does the softirqs that
+/// wait.
+const HOG: Duration = Duration::from_millis(1);
 /// How often the hog looks whether it is done.
 const LOOK: Duration = Duration::from_millis(50);
 /// A real-time priority: nothing else in the process has one.
@@ -31,11 +32,13 @@ pub const CAUSES: &[Cause] = &[
     Cause {
         name: "reader/sleeps",
         bring_about: sleeps,
+        untraced: None,
         check: |seen, windows| is_at(seen, windows, &SOCKET),
     },
     Cause {
         name: "hog/reader",
         bring_about: |ground| hogged(ground, "pod2", &[]),
+        untraced: None,
         check: |seen, windows| is_at(seen, windows, &SOCKET),
     },
     // The queue is there so that the hog is woken inside of a softirq that then raises the next one: the
@@ -46,6 +49,7 @@ pub const CAUSES: &[Cause] = &[
             let queue = "tc qdisc replace dev eth0 root netem delay 500us";
             hogged(ground, "pod1", &[Change::new("pod1", &[queue], &["tc qdisc del dev eth0 root"])])
         },
+        untraced: None,
         check: |seen, windows| is_at(seen, windows, &SOFTIRQ),
     },
 ];

@@ -22,11 +22,13 @@ pub const CAUSES: &[Cause] = &[
     Cause {
         name: "rules/iptables",
         bring_about: |ground| lists(ground, iptables),
+        untraced: None,
         check: |seen, windows| is_linear(seen, windows, &IPTABLES),
     },
     Cause {
         name: "rules/nftables",
         bring_about: |ground| lists(ground, nftables),
+        untraced: None,
         check: |seen, windows| is_linear(seen, windows, &NFTABLES),
     },
 ];
