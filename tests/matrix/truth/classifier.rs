@@ -24,10 +24,10 @@ pub const CAUSES: &[Cause] = &[Cause {
     name: "classifier/underlay",
     bring_about,
     untraced: None,
-    check: |seen, windows| {
-        let [before, after] = [Profile::of(seen, &windows[0])?, Profile::of(seen, &windows[1])?];
+    check: |recorded, windows| {
+        let [before, after] = [Profile::of(recorded, &windows[0])?, Profile::of(recorded, &windows[1])?];
         let known = windows[1].size - windows[0].size;
-        compare::Change::between(&before, &after, |key| PLACE.is(seen, key)).is(known)
+        compare::Change::between(&before, &after, |key| PLACE.is(recorded, key)).is(known)
     },
 }];
 

@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context, Result, ensure};
-use overlay_trace::analysis::{Analysis, By, Key};
+use overlay_trace::analysis::{Analysis, By, Collector, Key};
 use overlay_trace::trace::RecordView;
-use overlay_trace_common::record::FLAG_CHILD;
+use overlay_trace_common::record::{FLAG_CHILD, RecordHeader, Segment};
 
 use super::flow::TRUTH_PORT;
 use super::ground::Window;
@@ -26,9 +26,9 @@ pub struct Place {
 }
 
 impl Place {
-    pub fn is(&self, seen: &Seen, key: &Key) -> bool {
+    pub fn is(&self, recorded: &Recorded, key: &Key) -> bool {
         key.stage.as_deref() == Some(self.stage)
-            && key.netns.as_deref().is_some_and(|netns| seen.short(netns) == self.netns)
+            && key.netns.as_deref().is_some_and(|netns| recorded.seen.short(netns) == self.netns)
             && key.device.as_deref() == Some(self.device)
             && key.level == Some(self.level)
     }
@@ -43,6 +43,37 @@ pub fn is_in(window: &Window, record: &RecordView<'_>) -> bool {
         && (window.begin_ns..window.end_ns).contains(&header.start_ns)
 }
 
+/// A finished recording with all its packets.
+pub struct Recorded {
+    pub seen: Seen,
+    packets: Vec<(RecordHeader, Vec<Segment>)>,
+}
+
+impl Recorded {
+    pub fn new(seen: Seen) -> Result<Recorded> {
+        let mut packets = Vec::new();
+        seen.recording.for_each_record(|record| packets.push((record.header, record.way.to_vec())))?;
+        Ok(Recorded { seen, packets })
+    }
+
+    pub fn packets(&self) -> impl Iterator<Item = RecordView<'_>> {
+        self.packets.iter().map(|(header, way)| RecordView { header: *header, way })
+    }
+
+    /// Our datagrams of the window.
+    pub fn datagrams(&self, window: &Window) -> impl Iterator<Item = RecordView<'_>> {
+        self.packets().filter(|record| is_in(window, record))
+    }
+
+    /// An analysis of these packets, or parts of packets, as if they were all.
+    pub fn analysis<'a>(&self, packets: impl Iterator<Item = RecordView<'a>>) -> Analysis {
+        let recording = &self.seen.recording;
+        let mut collector = Collector::new(&recording.header, &recording.hops, By::Stage);
+        packets.for_each(|record| collector.add(&record));
+        collector.finish(&recording.names)
+    }
+}
+
 /// Where the time of a window's packets went.
 pub struct Profile {
     pub analysis: Analysis,
@@ -52,8 +83,8 @@ pub struct Profile {
 }
 
 impl Profile {
-    pub fn of(seen: &Seen, window: &Window) -> Result<Profile> {
-        let analysis = seen.analysis_of(By::Stage, |record| is_in(window, record))?;
+    pub fn of(recorded: &Recorded, window: &Window) -> Result<Profile> {
+        let analysis = recorded.analysis(recorded.datagrams(window));
         let (packets, sent) = (analysis.packets(), window.times_ns.len() as u64);
         ensure!(packets == sent, "{sent} datagrams were sent, {packets} were recorded");
         let typical = analysis
@@ -76,11 +107,6 @@ impl Profile {
             Ok(net.quantile(0.5) as f64 * net.count() as f64 / self.analysis.packets() as f64)
         })
         .sum()
-    }
-
-    /// ns per packet where it is so.
-    pub fn sum(&self, is_so: impl Fn(&Key) -> bool) -> f64 {
-        self.typical.iter().filter(|(key, _)| is_so(key)).map(|(_, ns)| ns).sum()
     }
 }
 
@@ -106,9 +132,6 @@ impl Change {
                 continue;
             }
             elsewhere += change.abs();
-            if std::env::var_os("TRUTH_VERBOSE").is_some() && change.abs() > 3.0 {
-                eprintln!("    {change:+.0} {}", words(key));
-            }
             if change.abs() > largest.0 {
                 largest = (change.abs(), format!("{change:+.0} ns in {}", words(key)));
             }

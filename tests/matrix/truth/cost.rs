@@ -1,14 +1,12 @@
 //! The probes' cost taken off, what is left is the time that packets take when nobody watches.
 
 use anyhow::{Context, Result, ensure};
-use overlay_trace::analysis::By;
 
-use super::compare::is_in;
+use super::compare::Recorded;
 use super::flow::Flow;
 use super::ground::{Ground, Window};
 use super::{Brought, Cause};
 use crate::results::{Outcome, Verdict};
-use crate::seen::Seen;
 
 /// How far the two may be apart.
 const TOLERANCE: f64 = 0.10;
@@ -26,9 +24,9 @@ fn mean(times: &[u64]) -> f64 {
 
 /// Compared is what the datagrams themselves measure, from before the send call to after the call that reads,
 /// with the same less what is said to be the probes' cost of their way.
-fn is_as_untraced(seen: &Seen, windows: &[Window]) -> Outcome {
+fn is_as_untraced(recorded: &Recorded, windows: &[Window]) -> Outcome {
     let [traced, untraced] = windows else { anyhow::bail!("there are {} windows", windows.len()) };
-    let analysis = seen.analysis_of(By::Stage, |record| is_in(traced, record))?;
+    let analysis = recorded.analysis(recorded.datagrams(traced));
     let raw = analysis.end_to_end.mean();
     let net = analysis.net_mean().context("the probes' cost was not measured")?;
     let (one_way, without) = (mean(&traced.times_ns), mean(&untraced.times_ns));

@@ -5,18 +5,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use overlay_trace::analysis::By;
 use overlay_trace::lab::drive;
 use overlay_trace::trace::RecordView;
 use overlay_trace::traffic::{Kind, PORT, Protocol, Spec};
 use overlay_trace_common::record::{FLAG_CHILD, Outcome as End};
 
-use super::compare::{Place, is_in};
+use super::compare::{Place, Recorded, is_in};
 use super::flow::{Flow, TRUTH_PORT};
 use super::ground::{Change, Ground, Window};
 use super::{Brought, Cause};
 use crate::results::{Outcome, Verdict};
-use crate::seen::{Seen, is_stage};
+use crate::seen::is_stage;
 
 /// An MTU of the underlay that the encapsulated datagrams of [`LARGE`] exceed by less than one packet.
 const NARROW: u32 = 1400;
@@ -37,13 +36,13 @@ pub const CAUSES: &[Cause] = &[
         name: "gso/pod",
         bring_about: |ground| without_gso(ground, &POD_SEGMENTS),
         untraced: None,
-        check: |seen, windows| is_segmented(seen, windows, &POD_SEGMENTS),
+        check: |recorded, windows| is_segmented(recorded, windows, &POD_SEGMENTS),
     },
     Cause {
         name: "gso/underlay",
         bring_about: |ground| without_gso(ground, &UNDERLAY_SEGMENTS),
         untraced: None,
-        check: |seen, windows| is_segmented(seen, windows, &UNDERLAY_SEGMENTS),
+        check: |recorded, windows| is_segmented(recorded, windows, &UNDERLAY_SEGMENTS),
     },
 ];
 
@@ -65,41 +64,44 @@ struct Cut {
     delivered: usize,
 }
 
-fn cut(seen: &Seen, is_whole: impl Fn(&RecordView<'_>) -> bool) -> Result<Cut> {
+fn cut(recorded: &Recorded, is_whole: impl Fn(&RecordView<'_>) -> bool) -> Cut {
     let mut cut = Cut::default();
     let is_delivered = |record: &RecordView<'_>| record.header.outcome == End::Delivered as u8;
-    seen.recording.for_each_record(|record| {
-        if is_whole(&record) {
-            cut.parts.insert(record.header.id, 0);
-            cut.delivered += usize::from(is_delivered(&record));
-        }
-    })?;
-    seen.recording.for_each_record(|record| {
+    for record in recorded.packets().filter(&is_whole) {
+        cut.parts.insert(record.header.id, 0);
+        cut.delivered += usize::from(is_delivered(&record));
+    }
+    for record in recorded.packets() {
         if record.header.flags & FLAG_CHILD != 0
             && let Some(parts) = cut.parts.get_mut(&record.header.parent)
         {
             *parts += 1;
             cut.delivered += usize::from(is_delivered(&record));
         }
-    })?;
-    Ok(cut)
+    }
+    cut
 }
 
 /// The places where packets of the window were in the stage: of our datagrams, or of bulk data.
-fn places(seen: &Seen, window: &Window, stage: &str) -> Result<BTreeSet<String>> {
-    let analysis = seen.analysis_of(By::Stage, |record| {
+fn places(recorded: &Recorded, window: &Window, stage: &str) -> BTreeSet<String> {
+    let analysis = recorded.analysis(recorded.packets().filter(|record| {
         let flow = record.header.flow;
         [TRUTH_PORT, PORT].contains(&flow.destination_port)
             && (window.begin_ns..window.end_ns).contains(&record.header.start_ns)
-    })?;
+    }));
     let of_stage = analysis.rows.iter().map(|row| &row.key).filter(|key| is_stage(key, stage));
-    Ok(of_stage
+    of_stage
         .map(|key| {
             let text = |part: &Option<String>| part.clone().unwrap_or_default();
             let netns = text(&key.netns);
-            format!("{} {}, level {}", seen.short(&netns), text(&key.device), key.level.unwrap_or_default())
+            format!(
+                "{} {}, level {}",
+                recorded.seen.short(&netns),
+                text(&key.device),
+                key.level.unwrap_or_default()
+            )
         })
-        .collect())
+        .collect()
 }
 
 fn only(place: &Place) -> BTreeSet<String> {
@@ -108,14 +110,14 @@ fn only(place: &Place) -> BTreeSet<String> {
 
 /// Each datagram was cut in two by node1 and joined by node2, encapsulated, and only there; its fragments are
 /// its children.
-fn is_fragmented(seen: &Seen, windows: &[Window]) -> Outcome {
+fn is_fragmented(recorded: &Recorded, windows: &[Window]) -> Outcome {
     for place in [FRAGMENT, REASSEMBLY] {
-        let without = places(seen, &windows[0], place.stage)?;
+        let without = places(recorded, &windows[0], place.stage);
         ensure!(without.is_empty(), "there is {} at {without:?} although all fits", place.stage);
-        let with = places(seen, &windows[1], place.stage)?;
+        let with = places(recorded, &windows[1], place.stage);
         ensure!(with == only(&place), "there is {} at {with:?} instead of {:?}", place.stage, only(&place));
     }
-    let cut = cut(seen, |record| is_in(&windows[1], record))?;
+    let cut = cut(recorded, |record| is_in(&windows[1], record));
     let (sent, parts) = (windows[1].times_ns.len(), cut.parts.values().sum::<usize>());
     ensure!(cut.parts.len() == sent, "of {sent} datagrams {} have a record", cut.parts.len());
     ensure!(
@@ -142,23 +144,22 @@ fn without_gso(ground: &Ground, place: &Place) -> Result<Brought> {
 }
 
 /// The segments were cut there and only there, and each packet that was cut has all of them as its children.
-fn is_segmented(seen: &Seen, windows: &[Window], place: &Place) -> Outcome {
-    let without = places(seen, &windows[0], place.stage)?;
+fn is_segmented(recorded: &Recorded, windows: &[Window], place: &Place) -> Outcome {
+    let without = places(recorded, &windows[0], place.stage);
     ensure!(without.is_empty(), "there is {} at {without:?} although devices do it", place.stage);
-    let with = places(seen, &windows[1], place.stage)?;
+    let with = places(recorded, &windows[1], place.stage);
     ensure!(with == only(place), "there is {} at {with:?} instead of {:?}", place.stage, only(place));
     let window = &windows[1];
     let is_split = |record: &RecordView<'_>| {
         record.header.outcome == End::Split as u8
             && (window.begin_ns..window.end_ns).contains(&record.header.start_ns)
     };
-    let mut expected = BTreeMap::new();
-    seen.recording.for_each_record(|record| {
-        if is_split(&record) {
-            expected.insert(record.header.id, usize::from(record.header.segments));
-        }
-    })?;
-    let cut = cut(seen, is_split)?;
+    let expected: BTreeMap<u64, usize> = recorded
+        .packets()
+        .filter(is_split)
+        .map(|record| (record.header.id, usize::from(record.header.segments)))
+        .collect();
+    let cut = cut(recorded, is_split);
     let (wholes, parts) = (cut.parts.len(), cut.parts.values().sum::<usize>());
     let wrong = expected.iter().filter(|(id, segments)| cut.parts.get(id) != Some(segments)).count();
     ensure!(

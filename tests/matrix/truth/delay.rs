@@ -4,12 +4,11 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use super::compare::{self, Place, Profile};
+use super::compare::{self, Place, Profile, Recorded};
 use super::flow::Flow;
 use super::ground::{Change, Ground, Window};
 use super::{Brought, Cause};
 use crate::results::Outcome;
-use crate::seen::Seen;
 
 const DELAY: Duration = Duration::from_millis(2);
 
@@ -23,19 +22,19 @@ pub const CAUSES: &[Cause] = &[
         name: "delay/pod",
         bring_about: |ground| delayed(ground, &POD, "tc qdisc del dev eth0 root"),
         untraced: None,
-        check: |seen, windows| is_at(seen, windows, &POD),
+        check: |recorded, windows| is_at(recorded, windows, &POD),
     },
     Cause {
         name: "delay/tunnel",
         bring_about: |ground| delayed(ground, &TUNNEL, "tc qdisc del dev flannel.1 root"),
         untraced: None,
-        check: |seen, windows| is_at(seen, windows, &TUNNEL),
+        check: |recorded, windows| is_at(recorded, windows, &TUNNEL),
     },
     Cause {
         name: "delay/underlay",
         bring_about: |ground| delayed(ground, &UNDERLAY, "tc qdisc replace dev eth0 root fq_codel"),
         untraced: None,
-        check: |seen, windows| is_at(seen, windows, &UNDERLAY),
+        check: |recorded, windows| is_at(recorded, windows, &UNDERLAY),
     },
 ];
 
@@ -47,7 +46,7 @@ fn delayed(ground: &Ground, place: &Place, undo: &str) -> Result<Brought> {
     Ok(with.map(|with| vec![without, with]))
 }
 
-fn is_at(seen: &Seen, windows: &[Window], place: &Place) -> Outcome {
-    let [before, after] = [Profile::of(seen, &windows[0])?, Profile::of(seen, &windows[1])?];
-    compare::Change::between(&before, &after, |key| place.is(seen, key)).is(windows[1].size)
+fn is_at(recorded: &Recorded, windows: &[Window], place: &Place) -> Outcome {
+    let [before, after] = [Profile::of(recorded, &windows[0])?, Profile::of(recorded, &windows[1])?];
+    compare::Change::between(&before, &after, |key| place.is(recorded, key)).is(windows[1].size)
 }

@@ -18,6 +18,7 @@ use overlay_trace::traffic::{PORT, Stop};
 pub const TRUTH_PORT: u16 = PORT + 2;
 /// Datagrams before the window begins: they find the neighbours, and make the connections' entries.
 pub const WARM_UP: usize = 10;
+const READER_PRIORITY: i32 = 1;
 /// How long a datagram may take.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -47,6 +48,16 @@ pub struct Sent {
 /// ns of CLOCK_MONOTONIC.
 pub fn now_ns() -> Result<u64> {
     Ok(Duration::from(clock_gettime(ClockId::CLOCK_MONOTONIC)?).as_nanos() as u64)
+}
+
+/// Gives the calling thread a real-time priority: it takes the processor from every thread that has a lower
+/// one, or none.
+pub fn take_priority(priority: i32) -> Result<()> {
+    let parameters = libc::sched_param { sched_priority: priority };
+    // SAFETY: the call reads its parameters only; 0 is this thread.
+    let set = unsafe { libc::sched_setscheduler(0, libc::SCHED_FIFO, &raw const parameters) };
+    ensure!(set == 0, "no real-time priority: {}", std::io::Error::last_os_error());
+    Ok(())
 }
 
 impl Flow {
@@ -92,6 +103,8 @@ impl Flow {
     /// How long the datagrams after the first few took.
     fn read(&self, reader: &UdpSocket) -> Result<Vec<u64>> {
         prctl::set_timerslack(1)?;
+        // When the sender's time is up and the reader's has come shall not be the scheduler's choice.
+        take_priority(READER_PRIORITY)?;
         reader.set_nonblocking(true)?;
         let mut buffer = vec![0; self.bytes];
         let mut took = Vec::with_capacity(WARM_UP + self.count);

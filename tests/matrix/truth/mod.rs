@@ -29,6 +29,7 @@ use overlay_trace::traffic::Stop;
 use crate::invariants::EXACT;
 use crate::results::{Outcome, Results, Verdict};
 use crate::seen::Seen;
+use compare::Recorded;
 use ground::{Ground, Window};
 
 const LAB: &str = "flannel-vxlan";
@@ -42,7 +43,7 @@ pub struct Cause {
     /// Further windows, of the same lab without a recording.
     untraced: Option<fn(&Ground) -> Result<Brought>>,
     /// What the recording must say of the windows.
-    check: fn(&Seen, &[Window]) -> Outcome,
+    check: fn(&Recorded, &[Window]) -> Outcome,
 }
 
 /// The windows of a cause, or what this machine lacks for it.
@@ -69,13 +70,13 @@ pub fn run(set: ProbeSet, place: (&Path, &Stop), results: &mut Results) {
         return;
     }
     match record(set, &causes, place) {
-        Ok((seen, all)) => {
+        Ok((recorded, all)) => {
             for check in EXACT {
-                results.add(&format!("truth/{}", check.name), (check.run)(&seen, &[]));
+                results.add(&format!("truth/{}", check.name), (check.run)(&recorded.seen, &[]));
             }
             for (cause, brought) in causes.iter().zip(all) {
                 let outcome = match brought {
-                    Ok(Ok(windows)) => (cause.check)(&seen, &windows),
+                    Ok(Ok(windows)) => (cause.check)(&recorded, &windows),
                     Ok(Err(lack)) => Ok(Verdict::Skipped(lack)),
                     Err(error) => Err(error.context("the cause could not be brought about")),
                 };
@@ -91,7 +92,7 @@ fn record(
     set: ProbeSet,
     causes: &[&Cause],
     (folder, stop): (&Path, &Stop),
-) -> Result<(Seen, Vec<Result<Brought>>)> {
+) -> Result<(Recorded, Vec<Result<Brought>>)> {
     let lab = lab::find(LAB).context("the lab is missing")?;
     if let Some(lack) = System::inspect()?.lack(lab, &Knobs::default())? {
         bail!("the lab is not possible here: {lack}");
@@ -125,7 +126,7 @@ fn record(
             stop.check()?;
         }
     }
-    let seen = Seen::read(&path, ("truth", LAB), set, Vec::new(), Vec::new())?;
+    let seen = Seen::read(&path, LAB, set, Vec::new(), Vec::new())?;
     running.down()?;
-    Ok((seen, all))
+    Ok((Recorded::new(seen)?, all))
 }

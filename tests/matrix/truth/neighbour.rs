@@ -24,9 +24,9 @@ pub const CAUSES: &[Cause] = &[Cause {
     name: "neighbour/forgotten",
     bring_about,
     untraced: None,
-    check: |seen, windows| {
-        let [before, after] = [Profile::of(seen, &windows[0])?, Profile::of(seen, &windows[1])?];
-        compare::Change::between(&before, &after, |key| PLACE.is(seen, key)).is(windows[1].size)
+    check: |recorded, windows| {
+        let [before, after] = [Profile::of(recorded, &windows[0])?, Profile::of(recorded, &windows[1])?];
+        compare::Change::between(&before, &after, |key| PLACE.is(recorded, key)).is(windows[1].size)
     },
 }];
 

@@ -4,17 +4,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use overlay_trace::lab::Netns;
 use socket2::{Domain, Socket, Type};
 
-use super::compare::{self, Place, Profile};
-use super::flow::{Flow, now_ns};
+use super::compare::{self, Place, Profile, Recorded};
+use super::flow::{Flow, now_ns, take_priority};
 use super::ground::{Change, Ground, Window};
 use super::{Brought, Cause};
 use crate::machine;
 use crate::results::Outcome;
-use crate::seen::Seen;
 
 const SLEEP: Duration = Duration::from_millis(3);
 /// For how long the hog keeps the processor: less than a clock tick apart, since a tick does the softirqs that
@@ -22,7 +21,7 @@ const SLEEP: Duration = Duration::from_millis(3);
 const HOG: Duration = Duration::from_millis(1);
 /// How often the hog looks whether it is done.
 const LOOK: Duration = Duration::from_millis(50);
-/// A real-time priority: nothing else in the process has one.
+/// The hog's real-time priority: more than the reader's.
 const PRIORITY: i32 = 10;
 
 const SOCKET: Place = Place { stage: "socket-wait", netns: "pod2", device: "eth0", level: 0 };
@@ -33,13 +32,13 @@ pub const CAUSES: &[Cause] = &[
         name: "reader/sleeps",
         bring_about: sleeps,
         untraced: None,
-        check: |seen, windows| is_at(seen, windows, &SOCKET),
+        check: |recorded, windows| is_at(recorded, windows, &SOCKET),
     },
     Cause {
         name: "hog/reader",
         bring_about: |ground| hogged(ground, "pod2", &[]),
         untraced: None,
-        check: |seen, windows| is_at(seen, windows, &SOCKET),
+        check: |recorded, windows| is_at(recorded, windows, &SOCKET),
     },
     // The queue is there so that the hog is woken inside of a softirq that then raises the next one: the
     // kernel leaves that to ksoftirqd, which has to wait for the hog.
@@ -50,7 +49,7 @@ pub const CAUSES: &[Cause] = &[
             hogged(ground, "pod1", &[Change::new("pod1", &[queue], &["tc qdisc del dev eth0 root"])])
         },
         untraced: None,
-        check: |seen, windows| is_at(seen, windows, &SOFTIRQ),
+        check: |recorded, windows| is_at(recorded, windows, &SOFTIRQ),
     },
 ];
 
@@ -59,9 +58,9 @@ fn sleeps(ground: &Ground) -> Result<Brought> {
     Ok(Ok(vec![ground.send(&Flow::PLAIN, 0.0)?, ground.send(&slow, SLEEP.as_nanos() as f64)?]))
 }
 
-fn is_at(seen: &Seen, windows: &[Window], place: &Place) -> Outcome {
-    let [before, after] = [Profile::of(seen, &windows[0])?, Profile::of(seen, &windows[1])?];
-    compare::Change::between(&before, &after, |key| place.is(seen, key)).is(windows[1].size)
+fn is_at(recorded: &Recorded, windows: &[Window], place: &Place) -> Outcome {
+    let [before, after] = [Profile::of(recorded, &windows[0])?, Profile::of(recorded, &windows[1])?];
+    compare::Change::between(&before, &after, |key| place.is(recorded, key)).is(windows[1].size)
 }
 
 /// Whenever a packet is at a device of the namespace, something takes the processor away for a while.
@@ -93,10 +92,7 @@ fn with_hog<T>(netns: &Netns, busy: Duration, then: impl FnOnce() -> Result<T>) 
 
 /// Is woken by each packet, and then does nothing for so long, with all its might.
 fn hog(packets: &Socket, busy: Duration, done: &AtomicBool) -> Result<()> {
-    let parameters = libc::sched_param { sched_priority: PRIORITY };
-    // SAFETY: the call reads its parameters only; 0 is this thread.
-    let set = unsafe { libc::sched_setscheduler(0, libc::SCHED_FIFO, &raw const parameters) };
-    ensure!(set == 0, "no real-time priority: {}", std::io::Error::last_os_error());
+    take_priority(PRIORITY)?;
     packets.set_read_timeout(Some(LOOK))?;
     let mut buffer = [std::mem::MaybeUninit::uninit(); 64];
     while !done.load(Ordering::Relaxed) {

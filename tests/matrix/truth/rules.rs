@@ -3,12 +3,11 @@
 use anyhow::{Result, ensure};
 use overlay_trace::analysis::Key;
 
-use super::compare::{self, Place, Profile, TOLERANCE};
+use super::compare::{self, Place, Profile, Recorded, TOLERANCE};
 use super::flow::Flow;
 use super::ground::{Change, Ground, Window};
 use super::{Brought, Cause};
 use crate::results::{Outcome, Verdict};
-use crate::seen::Seen;
 
 /// How many rules; the first is what the others are compared with.
 const LISTS: [usize; 5] = [0, 10, 100, 1_000, 10_000];
@@ -23,13 +22,13 @@ pub const CAUSES: &[Cause] = &[
         name: "rules/iptables",
         bring_about: |ground| lists(ground, iptables),
         untraced: None,
-        check: |seen, windows| is_linear(seen, windows, &IPTABLES),
+        check: |recorded, windows| is_linear(recorded, windows, &IPTABLES),
     },
     Cause {
         name: "rules/nftables",
         bring_about: |ground| lists(ground, nftables),
         untraced: None,
-        check: |seen, windows| is_linear(seen, windows, &NFTABLES),
+        check: |recorded, windows| is_linear(recorded, windows, &NFTABLES),
     },
 ];
 
@@ -40,7 +39,8 @@ pub fn prepare(ground: &Ground) -> Result<()> {
     ground.with(&[Change::new("node1", &table, &[])], || Ok(())).map(drop)
 }
 
-fn iptables(ground: &Ground, rules: usize) -> Result<Change> {
+/// A list of so many rules at the head of node1's FORWARD.
+pub fn iptables(ground: &Ground, rules: usize) -> Result<Change> {
     let list = format!("-A TRUTH -s {NOBODY} -j DROP\n").repeat(rules);
     let text = format!("*filter\n:TRUTH - [0:0]\n-I FORWARD -j TRUTH\n{list}COMMIT\n");
     let file = ground.file("rules", &text)?;
@@ -70,9 +70,9 @@ fn lists(ground: &Ground, change: fn(&Ground, usize) -> Result<Change>) -> Resul
 }
 
 /// Each list costs its number of rules times what one rule costs in the longest list.
-fn is_linear(seen: &Seen, windows: &[Window], place: &Place) -> Outcome {
-    let profiles = windows.iter().map(|window| Profile::of(seen, window)).collect::<Result<Vec<_>>>()?;
-    let is_there = |key: &Key| place.is(seen, key);
+fn is_linear(recorded: &Recorded, windows: &[Window], place: &Place) -> Outcome {
+    let profiles = windows.iter().map(|window| Profile::of(recorded, window)).collect::<Result<Vec<_>>>()?;
+    let is_there = |key: &Key| place.is(recorded, key);
     let changes: Vec<compare::Change> = profiles[1..]
         .iter()
         .map(|profile| compare::Change::between(&profiles[0], profile, is_there))

@@ -3,12 +3,12 @@
 use anyhow::{Result, ensure};
 use overlay_trace::analysis::Key;
 
-use super::compare::{self, Profile, TOLERANCE};
+use super::compare::{self, Profile, Recorded, TOLERANCE};
 use super::flow::Flow;
 use super::ground::{Change, Ground, Window};
 use super::{Brought, Cause};
 use crate::results::{Outcome, Verdict};
-use crate::seen::{Seen, is_layer};
+use crate::seen::is_layer;
 
 pub const CAUSES: &[Cause] =
     &[Cause { name: "untracked/underlay", bring_about: untracked, untraced: None, check: vanishes }];
@@ -38,8 +38,8 @@ fn untracked(ground: &Ground) -> Result<Brought> {
 /// what the caller does until it calls the next hook is counted as theirs.
 const LEFT: f64 = 0.2;
 
-fn vanishes(seen: &Seen, windows: &[Window]) -> Outcome {
-    let [before, after] = [Profile::of(seen, &windows[0])?, Profile::of(seen, &windows[1])?];
+fn vanishes(recorded: &Recorded, windows: &[Window]) -> Outcome {
+    let [before, after] = [Profile::of(recorded, &windows[0])?, Profile::of(recorded, &windows[1])?];
     let tracking = |key: &Key| is_layer(key, "conntrack") && key.level == Some(1);
     // Without a connection there is nothing to translate either, and rules that are for new connections alone
     // are passed by.
