@@ -91,7 +91,7 @@ fn is_linear(recorded: &Recorded, windows: &[Window], place: &Place) -> Outcome 
     ensure!(slope > 0.0, "the rules cost nothing: {figures}");
     for (change, per_rule) in changes.iter().zip(&per_rule) {
         ensure!((per_rule / slope - 1.0).abs() <= TOLERANCE, "not linear: {figures}");
-        ensure!(change.elsewhere <= change.there * TOLERANCE, "{figures}; {}", change.largest);
+        ensure!(change.is_nowhere_else(change.there), "{figures}; {}", change.largest);
     }
     Ok(Verdict::With(format!("{slope:.1} ns per rule; {figures}")))
 }

@@ -3,7 +3,7 @@
 use anyhow::{Result, ensure};
 use overlay_trace::analysis::Key;
 
-use super::compare::{self, Profile, Recorded, TOLERANCE};
+use super::compare::{self, Profile, Recorded};
 use super::flow::Flow;
 use super::ground::{Change, Ground, Window};
 use super::{Brought, Cause};
@@ -51,6 +51,6 @@ fn vanishes(recorded: &Recorded, windows: &[Window]) -> Outcome {
         change.elsewhere
     );
     ensure!(is <= was * LEFT, "{figures}");
-    ensure!(change.elsewhere <= was * TOLERANCE, "{figures}: {}", change.largest);
+    ensure!(change.is_nowhere_else(was), "{figures}: {}", change.largest);
     Ok(Verdict::With(figures))
 }
