@@ -15,23 +15,26 @@ const DEVICE_CHECKS: &[&[crate::scene::Check]] = &[EXACT, MODERATE, REQUESTS, OU
 pub const SETTINGS: &[Setting] = &[
     Setting::plain(
         "host",
-        &[Scene::of(Full, &[EXACT, MODERATE, REQUESTS, HOST]), Scene::of(Device, DEVICE_CHECKS)],
+        &[Scene::of(Full, &[EXACT, MODERATE, REQUESTS, EXPLAINED, HOST]), Scene::of(Device, DEVICE_CHECKS)],
     ),
     Setting::plain(
         "same-pod",
         &[
-            Scene::of(Full, &[EXACT, MODERATE, REQUESTS, SAME_POD]),
+            Scene::of(Full, &[EXACT, MODERATE, REQUESTS, EXPLAINED, SAME_POD]),
             Scene::of(Device, &[EXACT, MODERATE, REQUESTS]),
         ],
     ),
     Setting::plain(
         "same-host",
-        &[Scene::of(Full, &[EXACT, MODERATE, REQUESTS, SAME_HOST]), Scene::of(Device, DEVICE_CHECKS)],
+        &[
+            Scene::of(Full, &[EXACT, MODERATE, REQUESTS, EXPLAINED, SAME_HOST]),
+            Scene::of(Device, DEVICE_CHECKS),
+        ],
     ),
     Setting::plain(
         "flannel-host-gw",
         &[
-            Scene::of(Full, &[EXACT, MODERATE, REQUESTS, HOST_GW]),
+            Scene::of(Full, &[EXACT, MODERATE, REQUESTS, EXPLAINED, HOST_GW]),
             Scene::of(Light, &[EXACT, MODERATE, REQUESTS, OUTLINE]),
             Scene::of(Device, DEVICE_CHECKS),
         ],
@@ -64,11 +67,11 @@ pub const SETTINGS: &[Setting] = &[
             scene(Device, "device-filter-device", filters::by_device, &[EXACT, MODERATE, filters::DEVICE]),
         ],
     ),
-    Setting::plain("calico-ipip", &[Scene::of(Full, &[EXACT, MODERATE, REQUESTS, CALICO])]),
+    Setting::plain("calico-ipip", &[Scene::of(Full, &[EXACT, MODERATE, REQUESTS, EXPLAINED, CALICO])]),
     Setting {
         name: "flannel-vxlan+ipv6",
         knobs: || Knobs { ipv6: true, ..Knobs::default() },
-        ..Setting::plain("flannel-vxlan", &[Scene::of(Full, &[EXACT, MODERATE, REQUESTS, IPV6])])
+        ..Setting::plain("flannel-vxlan", &[Scene::of(Full, &[EXACT, MODERATE, REQUESTS, EXPLAINED, IPV6])])
     },
     Setting {
         name: "flannel-vxlan+special",

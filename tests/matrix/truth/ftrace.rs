@@ -2,6 +2,7 @@
 //! probes nor accounting with overlay-trace.
 
 use std::fs;
+use std::io::Write;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
@@ -12,9 +13,9 @@ const TRACING: &str = "/sys/kernel/tracing";
 const EMPTY: &str = "__x64_sys_umask";
 const EMPTY_CALLS: usize = 200;
 
-/// The tracer, tracing one function; as it was before when dropped.
+/// The tracer, tracing functions of which none calls another; as it was before when dropped.
 pub struct Graph {
-    function: &'static str,
+    functions: &'static [&'static str],
 }
 
 impl Graph {
@@ -25,11 +26,14 @@ impl Graph {
             .then(|| format!("there is no tracer function_graph in {TRACING}"))
     }
 
-    /// Begins to trace the function.
-    pub fn of(function: &'static str) -> Result<Graph> {
-        let graph = Graph { function };
+    /// Begins to trace those of the functions that this kernel has.
+    pub fn of(functions: &'static [&'static str]) -> Result<Graph> {
+        let graph = Graph { functions };
         write("tracing_on", "0")?;
-        write("set_ftrace_filter", function)?;
+        let mut filter = fs::File::create(Path::new(TRACING).join("set_ftrace_filter"))?;
+        let known = functions.iter().filter(|function| writeln!(filter, "{function}").is_ok()).count();
+        drop(filter);
+        ensure!(known > 0, "the kernel cannot trace {}", functions.join(", "));
         write("current_tracer", "function_graph")?;
         write("tracing_on", "1")?;
         Ok(graph)
@@ -44,14 +48,14 @@ impl Graph {
     pub fn calls(&self) -> Result<Vec<f64>> {
         write("tracing_on", "0")?;
         let text = fs::read_to_string(Path::new(TRACING).join("trace")).context("cannot read the trace")?;
-        let calls: Vec<f64> = text.lines().filter_map(|line| duration_ns(line, self.function)).collect();
-        ensure!(!calls.is_empty(), "{} was not called", self.function);
+        let calls: Vec<f64> = text.lines().filter_map(|line| duration_ns(line, self.functions)).collect();
+        ensure!(!calls.is_empty(), "{} was not called", self.functions.join(", "));
         Ok(calls)
     }
 
     /// What the tracer adds to the time of each call, ns.
     pub fn own_cost_ns() -> Result<f64> {
-        let graph = Graph::of(EMPTY)?;
+        let graph = Graph::of(&[EMPTY])?;
         for _ in 0..EMPTY_CALLS {
             // SAFETY: umask cannot fail. The second call restores what the first one has changed.
             unsafe { libc::umask(libc::umask(0o077)) };
@@ -77,13 +81,13 @@ fn write(file: &str, text: &str) -> Result<()> {
     fs::write(&path, text).with_context(|| format!("cannot write \"{text}\" to {}", path.display()))
 }
 
-/// The time of a line as ` 0) + 12.345 us   |  vxlan_xmit [vxlan]();`, if it is of a call of the function.
-fn duration_ns(line: &str, function: &str) -> Option<f64> {
+/// The time of a line as ` 0) + 12.345 us   |  vxlan_xmit [vxlan]();`, if it is of a call of one of the functions.
+fn duration_ns(line: &str, functions: &[&str]) -> Option<f64> {
     let (left, right) = line.split_once('|')?;
     let called = right.trim().split(['(', ' ']).next()?;
     let mut words = left.split_whitespace().rev();
     let (unit, number) = (words.next()?, words.next()?);
-    (called == function && unit == "us").then(|| number.parse::<f64>().ok().map(|us| us * 1000.0))?
+    (functions.contains(&called) && unit == "us").then(|| number.parse::<f64>().ok().map(|us| us * 1000.0))?
 }
 
 #[cfg(test)]
@@ -93,9 +97,9 @@ mod tests {
     #[test]
     fn a_call_is_read() {
         let line = " 0) + 12.345 us   |  vxlan_xmit [vxlan]();";
-        assert_eq!(duration_ns(line, "vxlan_xmit"), Some(12345.0));
-        assert_eq!(duration_ns(" 0)   0.250 us    |  nf_conntrack_in();", "nf_conntrack_in"), Some(250.0));
-        assert_eq!(duration_ns(line, "vxlan"), None);
-        assert_eq!(duration_ns(" 0)  idle-0  =>  matrix-1", "vxlan_xmit"), None);
+        assert_eq!(duration_ns(line, &["x", "vxlan_xmit"]), Some(12345.0));
+        assert_eq!(duration_ns(" 0)   0.250 us    |  nf_conntrack_in();", &["nf_conntrack_in"]), Some(250.0));
+        assert_eq!(duration_ns(line, &["vxlan"]), None);
+        assert_eq!(duration_ns(" 0)  idle-0  =>  matrix-1", &["vxlan_xmit"]), None);
     }
 }

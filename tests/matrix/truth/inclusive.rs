@@ -22,21 +22,22 @@ use crate::results::{Outcome, Verdict};
 const TOLERANCE: f64 = 0.10;
 
 /// A function whose time both tools know.
-struct Function {
-    name: &'static str,
+pub struct Function {
+    /// Its name, or those of several that share a stage.
+    pub names: &'static [&'static str],
     /// The stage in whose segment it is entered.
-    stage: &'static str,
+    pub stage: &'static str,
     /// The stage before, where not every segment of the stage is of this function.
-    after: Option<&'static str>,
-    ends: Ends,
+    pub after: Option<&'static str>,
+    pub ends: Ends,
     /// Rules in the way of the packets: a list makes a short function large beside what its caller does until
     /// the next entry.
-    rules: usize,
+    pub rules: usize,
 }
 
 /// Where a function ends in a packet's way.
 #[derive(Clone, Copy, PartialEq)]
-enum Ends {
+pub enum Ends {
     /// At the next entry.
     AtNextEntry,
     /// Where the packet is queued.
@@ -44,24 +45,29 @@ enum Ends {
 }
 
 const VXLAN_XMIT: Function =
-    Function { name: "vxlan_xmit", stage: "vxlan-encap", after: None, ends: Ends::InQueue, rules: 0 };
+    Function { names: &["vxlan_xmit"], stage: "vxlan-encap", after: None, ends: Ends::InQueue, rules: 0 };
 /// Its first stage is what it calls at once.
 const BR_HANDLE_FRAME: Function = Function {
-    name: "br_handle_frame",
+    names: &["br_handle_frame"],
     stage: "bridge-netfilter",
     after: Some("receive"),
     ends: Ends::InQueue,
     rules: 0,
 };
 const NF_CONNTRACK_IN: Function = Function {
-    name: "nf_conntrack_in",
+    names: &["nf_conntrack_in"],
     stage: "conntrack-in",
     after: None,
     ends: Ends::AtNextEntry,
     rules: 0,
 };
-const IPT_DO_TABLE: Function =
-    Function { name: "ipt_do_table", stage: "iptables", after: None, ends: Ends::AtNextEntry, rules: 1_000 };
+const IPT_DO_TABLE: Function = Function {
+    names: &["ipt_do_table"],
+    stage: "iptables",
+    after: None,
+    ends: Ends::AtNextEntry,
+    rules: 1_000,
+};
 
 macro_rules! cause {
     ($name:literal, $function:expr) => {
@@ -96,9 +102,9 @@ fn with_rules(
 }
 
 /// A window whose times are those of the function's calls, and whose size is what the tracer adds to each.
-fn traced_by_the_kernel(ground: &Ground, function: &Function) -> Result<Window> {
+pub fn traced_by_the_kernel(ground: &Ground, function: &Function) -> Result<Window> {
     let own = Graph::own_cost_ns()?;
-    let graph = Graph::of(function.name)?;
+    let graph = Graph::of(function.names)?;
     let mut sent = 0;
     let forget_the_first = || {
         sent += 1;
@@ -110,7 +116,7 @@ fn traced_by_the_kernel(ground: &Ground, function: &Function) -> Result<Window> 
 }
 
 /// An analysis of a function's calls, each as if it were a whole way.
-fn calls_of(recorded: &Recorded, window: &Window, function: &Function) -> Result<Analysis> {
+pub fn calls_of(recorded: &Recorded, window: &Window, function: &Function) -> Result<Analysis> {
     let stages = &recorded.seen.recording.header.stages;
     let number = |name: &str| {
         let at = stages.iter().position(|row| row.name == name);
@@ -160,7 +166,7 @@ fn agree(recorded: &Recorded, windows: &[Window], function: &Function) -> Outcom
     let [window, measured] = windows else { anyhow::bail!("there are {} windows", windows.len()) };
     let analysis = calls_of(recorded, window, function)?;
     let (ours, calls) = (analysis.packets(), measured.times_ns.len() as u64);
-    ensure!(ours == calls, "{} was called {calls} times, and recorded {ours} times", function.name);
+    ensure!(ours == calls, "{} was called {calls} times, and recorded {ours} times", function.names[0]);
     let net = analysis.net_mean().context("the probes' cost was not measured")?;
     let raw = analysis.end_to_end.mean();
     let with_own = measured.times_ns.iter().sum::<u64>() as f64 / calls as f64;

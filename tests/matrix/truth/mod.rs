@@ -14,6 +14,7 @@ mod flow;
 mod ftrace;
 mod ground;
 mod inclusive;
+mod leaves;
 mod neighbour;
 mod reader;
 mod rules;
@@ -58,18 +59,19 @@ const CAUSES: &[&[Cause]] = &[
     neighbour::CAUSES,
     cut::CAUSES,
     inclusive::CAUSES,
+    leaves::CAUSES,
     cost::CAUSES,
 ];
 
 /// Runs all causes that are wanted.
-pub fn run(set: ProbeSet, place: (&Path, &Stop), results: &mut Results) {
+pub fn run(place: (&Path, &Stop), results: &mut Results) {
     let test = |cause: &Cause| format!("truth/{}", cause.name);
     let causes: Vec<&Cause> =
         CAUSES.iter().flat_map(|group| group.iter()).filter(|cause| results.wants(&test(cause))).collect();
     if causes.is_empty() {
         return;
     }
-    match record(set, &causes, place) {
+    match record(&causes, place) {
         Ok((recorded, all)) => {
             for check in EXACT {
                 results.add(&format!("truth/{}", check.name), (check.run)(&recorded.seen, &[]));
@@ -88,11 +90,7 @@ pub fn run(set: ProbeSet, place: (&Path, &Stop), results: &mut Results) {
 }
 
 /// One recording with the windows of all causes.
-fn record(
-    set: ProbeSet,
-    causes: &[&Cause],
-    (folder, stop): (&Path, &Stop),
-) -> Result<(Recorded, Vec<Result<Brought>>)> {
+fn record(causes: &[&Cause], (folder, stop): (&Path, &Stop)) -> Result<(Recorded, Vec<Result<Brought>>)> {
     let lab = lab::find(LAB).context("the lab is missing")?;
     if let Some(lack) = System::inspect()?.lack(lab, &Knobs::default())? {
         bail!("the lab is not possible here: {lack}");
@@ -103,7 +101,7 @@ fn record(
     rules::prepare(&ground)?;
     let path = folder.join("truth.otr");
     let session = Session::start(SessionOptions {
-        set: Some(set),
+        set: Some(ProbeSet::Full),
         filter: running.filter(),
         output: path.clone(),
         force: true,
@@ -126,7 +124,7 @@ fn record(
             stop.check()?;
         }
     }
-    let seen = Seen::read(&path, LAB, set, Vec::new(), Vec::new())?;
+    let seen = Seen::read(&path, LAB, ProbeSet::Full, Vec::new(), Vec::new())?;
     running.down()?;
     Ok((Recorded::new(seen)?, all))
 }
