@@ -22,7 +22,7 @@ const NARROW: u32 = 1400;
 const LARGE: Flow = Flow { bytes: 1400, ..Flow::PLAIN };
 /// So many fragments are one datagram of [`LARGE`].
 const FRAGMENTS: usize = 2;
-const BULK: Duration = Duration::from_millis(60);
+const BULK: Duration = Duration::from_millis(25);
 
 /// Until the outer packet is handed to the underlay's device it is at the tunnel's.
 const FRAGMENT: Place = Place { stage: "fragment", netns: "node1", device: "flannel.1", level: 1 };

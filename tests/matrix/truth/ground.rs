@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use overlay_trace::lab::Running;
 use overlay_trace::traffic::Stop;
 
@@ -49,10 +49,14 @@ impl<'a> Ground<'a> {
         Ground { running, stop, folder }
     }
 
-    /// Fixes all neighbours that are known: otherwise they would be asked for again now and then, and a packet
-    /// that comes by then takes a longer way.
+    /// Lets nothing that is known about neighbours be forgotten: otherwise they would be asked for again now
+    /// and then, and a packet that comes by then takes a longer way.
     pub fn settle(&self) -> Result<()> {
         self.send(&Flow { count: 1, ..Flow::PLAIN }, 0.0)?;
+        for node in ["node1", "node2"] {
+            let remember = "ip link set dev cni0 type bridge ageing_time 10000000";
+            machine::run_in(self.running.netns(node)?, remember)?;
+        }
         for netns in self.running.namespaces() {
             let output = netns.run(|| Command::new("ip").args(["-4", "neigh", "show"]).output())??;
             for line in String::from_utf8_lossy(&output.stdout).lines() {
@@ -87,16 +91,23 @@ impl<'a> Ground<'a> {
             Ok(Some(lack)) => Ok(Err(lack)),
             Err(error) => Err(error),
         };
-        for change in changes {
-            for command in &change.undo {
-                let undone = machine::run_in(self.running.netns(change.on)?, command);
-                // What was not made cannot be undone.
-                if matches!(outcome, Ok(Ok(_))) {
-                    undone?;
-                }
-            }
+        let undone: Vec<Result<()>> = changes.iter().rev().map(|change| self.undo(change)).collect();
+        // What was not made cannot be undone.
+        if matches!(outcome, Ok(Ok(_))) {
+            undone.into_iter().collect::<Result<()>>()?;
         }
         outcome
+    }
+
+    /// Runs all the commands, also after one has failed.
+    fn undo(&self, change: &Change) -> Result<()> {
+        let netns = self.running.netns(change.on)?;
+        let run = |command: &String| match machine::run_in(netns, command)? {
+            None => Ok(()),
+            Some(complaint) => bail!("{complaint}"),
+        };
+        let outcomes: Vec<Result<()>> = change.undo.iter().map(run).collect();
+        outcomes.into_iter().collect()
     }
 
     fn make(&self, changes: &[Change]) -> Result<Option<String>> {
