@@ -14,17 +14,21 @@ use crate::results::{Outcome, Results, Verdict};
 use crate::rows;
 use crate::scene::{Scene, Setting};
 use crate::seen::Seen;
-use crate::settings::{SETTINGS, TRUTH};
+use crate::settings::SETTINGS;
+use crate::truth;
 
-/// Runs everything that is wanted for these probe sets, or with `truth` what compares times.
-pub fn all(sets: &[ProbeSet], truth: bool, place: (&Path, &Stop), results: &mut Results) -> Result<()> {
-    let table = if truth { TRUTH } else { SETTINGS };
+/// Runs everything that is wanted for these probe sets, or with `times` what compares times.
+pub fn all(sets: &[ProbeSet], times: bool, place: (&Path, &Stop), results: &mut Results) -> Result<()> {
+    if times {
+        ensure!(sets.contains(&ProbeSet::Full), "what compares times wants the probe set full");
+        truth::run(place, results);
+        return Ok(());
+    }
     let system = System::inspect()?;
     let mut seen = Vec::new();
     // Rows are looked for in everything that is recorded.
-    let of_rows: Vec<ProbeSet> =
-        sets.iter().copied().filter(|set| !truth && rows::wanted(*set, results)).collect();
-    for setting in table {
+    let of_rows: Vec<ProbeSet> = sets.iter().copied().filter(|set| rows::wanted(*set, results)).collect();
+    for setting in SETTINGS {
         let scenes: Vec<&Scene> = setting
             .scenes
             .iter()
@@ -32,7 +36,7 @@ pub fn all(sets: &[ProbeSet], truth: bool, place: (&Path, &Stop), results: &mut 
             .filter(|scene| {
                 // What a filter lets through comes by no other rows.
                 let shows_rows = of_rows.contains(&scene.set) && !scene.name.contains("filter");
-                truth || shows_rows || is_wanted(setting, scene, results)
+                shows_rows || is_wanted(setting, scene, results)
             })
             .collect();
         if !scenes.is_empty() {
@@ -40,7 +44,7 @@ pub fn all(sets: &[ProbeSet], truth: bool, place: (&Path, &Stop), results: &mut 
             place.1.check()?;
         }
     }
-    if let (Some(set), false) = (sets.first(), truth) {
+    if let Some(set) = sets.first() {
         interrupted::run(*set, place, results);
     }
     for set in of_rows {
