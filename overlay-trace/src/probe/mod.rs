@@ -7,6 +7,7 @@ pub mod load;
 pub mod modules;
 pub mod plan;
 pub mod session;
+mod tunnels;
 
 pub use filter::FilterOptions;
 pub use plan::{Attachment, Plan, ProbeKind, ProbeSet};
