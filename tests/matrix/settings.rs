@@ -9,7 +9,7 @@ use crate::filters::{self, scene};
 use crate::invariants::{EXACT, EXPLAINED, MODERATE, REQUESTS};
 use crate::layers::*;
 use crate::scene::{Scene, Setting};
-use crate::{special, truth};
+use crate::{levels, special, truth};
 
 /// The delay of the setting with a delay.
 pub const DELAY: Duration = Duration::from_millis(2);
@@ -90,9 +90,30 @@ pub const SETTINGS: &[Setting] = &[
         prepare: special::tunnels,
         ..Setting::plain(
             "host",
-            &[special_scene(Full, special::through_tunnels), special_scene(Device, special::through_tunnels)],
+            &[
+                Scene {
+                    drive: special::through_tunnels,
+                    ..Scene::of(Full, &[EXACT, MODERATE, special::LEVELS])
+                },
+                special_scene(Device, special::through_tunnels),
+            ],
         )
     },
+    levels::FLANNEL_IN_NEUTRON,
+    levels::CALICO_IN_NEUTRON,
+    levels::GRE,
+    levels::GRETAP,
+    levels::GENEVE,
+    levels::VXLAN_OVER_IPV6,
+    levels::VLAN,
+    levels::QINQ,
+    levels::FLANNEL_WIRE,
+    levels::CALICO_WIRE,
+    levels::FLANNEL_IN_NEUTRON_WIRE,
+    levels::GRE_WIRE,
+    levels::GRETAP_WIRE,
+    levels::GENEVE_WIRE,
+    levels::VXLAN_OVER_IPV6_WIRE,
 ];
 
 /// What compares times. What others are compared with comes before them.
