@@ -104,7 +104,7 @@ pub const SETTINGS: &[Setting] = &[
     levels::GRE,
     levels::GRETAP,
     levels::GENEVE,
-    levels::VXLAN_OVER_IPV6,
+    levels::VXLAN6,
     levels::VLAN,
     levels::QINQ,
     levels::FLANNEL_WIRE,
@@ -113,7 +113,7 @@ pub const SETTINGS: &[Setting] = &[
     levels::GRE_WIRE,
     levels::GRETAP_WIRE,
     levels::GENEVE_WIRE,
-    levels::VXLAN_OVER_IPV6_WIRE,
+    levels::VXLAN6_WIRE,
 ];
 
 /// What compares times. What others are compared with comes before them.
