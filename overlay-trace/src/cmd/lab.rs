@@ -100,12 +100,15 @@ struct KnobArgs {
     /// Send to the server's Service address, which kube-proxy's rules translate
     #[arg(long)]
     service: bool,
+    /// Join the nodes by taps and a program between them, as if they were two machines
+    #[arg(long)]
+    wire: bool,
 }
 
 impl KnobArgs {
     fn knobs(&self, keep: bool) -> Knobs {
-        let KnobArgs { delay, rules, mtu, ipv6, service } = *self;
-        Knobs { delay, rules, mtu, ipv6, service, keep }
+        let KnobArgs { delay, rules, mtu, ipv6, service, wire } = *self;
+        Knobs { delay, rules, mtu, ipv6, service, wire, keep }
     }
 }
 
@@ -134,17 +137,17 @@ fn find(name: &str) -> Result<&'static lab::Lab> {
 fn list() -> Result<ExitCode> {
     let system = System::inspect();
     for lab in lab::all() {
-        println!("{:16} {}", lab.name, lab.about);
+        println!("{:18} {}", lab.name, lab.about);
         let lack = match &system {
             Ok(system) => system.lack(lab, &Knobs::default())?,
             Err(error) => Some(format!("{error:#}")),
         };
         match lack {
-            None => println!("{:16} runs here", ""),
-            Some(lack) => println!("{:16} does not run here: {lack}", ""),
+            None => println!("{:18} runs here", ""),
+            Some(lack) => println!("{:18} does not run here: {lack}", ""),
         }
         for note in system.iter().flat_map(|system| system.notes(lab)) {
-            println!("{:16} note: {note}", "");
+            println!("{:18} note: {note}", "");
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -166,6 +169,10 @@ fn show(name: &str, knobs: &Knobs) -> Result<ExitCode> {
 impl Run {
     fn run(self) -> Result<ExitCode> {
         let lab = find(&self.name)?;
+        ensure!(
+            !(self.keep && self.knobs.wire),
+            "the program between the nodes ends with this one: take --keep or --wire, not both"
+        );
         let plan = self.plan()?;
         let stop = Stop::on_signals()?;
         eprintln!("building {}", lab.name);
