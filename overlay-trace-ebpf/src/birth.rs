@@ -71,7 +71,7 @@ fn born<A: Access>(sock: u64, state: &mut State, now: u64) {
     }
     let net = A::word(sock, setting!(offsets.sock_net));
     if net != 0 {
-        if let Some(entry) = hop::of_net(net) {
+        if let Some(entry) = hop::of_net::<A>(net) {
             state.current |= (entry.hop as u64) << 32;
             reach(state, entry);
         }

@@ -1,7 +1,11 @@
 //! Hops: the device and the namespace that a packet is at.
 //!
 //! A hop is found by the address of its device (or of its namespace, for a packet that is at no device
-//! yet). Name and link kind are read once, when the hop is first seen, so they outlive the device.
+//! yet). Addresses are used again, and so are the numbers of namespaces and devices: in the place of a pod
+//! that has vanished the next one can have its address, its inode number, and an `eth0` of the same index.
+//! So a hop is also told by its namespace's random number and by its device's name; what differs in one
+//! of them is another hop. Name and link kind are noted when the hop is first seen, so they outlive the
+//! device.
 
 use core::ffi::c_void;
 
@@ -12,42 +16,62 @@ use overlay_trace_common::{
 };
 
 use crate::{
-    atomic::fetch_add,
+    atomic::{fetch_add, replace_zero},
     maps::{HOP_CACHE, HOP_COUNT, HOP_ENTRIES, HOPS, HopEntry, count, setting},
-    read::{Access, copied, low_half, opaque},
+    read::{Access, copied, low_half, now, opaque},
 };
 
 /// How many neighbouring places of the cache a hop may stand at.
-const PLACES: u32 = 4;
+const PLACES: u32 = 8;
+/// An entry's owner while it is being written: nothing lies at this address.
+const UNFINISHED: u64 = 1;
+
+/// What a hop is told by.
+#[derive(Clone, Copy)]
+struct Mark {
+    /// Address of the device or the namespace.
+    owner: u64,
+    /// The namespace's random number and the device's index.
+    identity: u64,
+    name: [u64; 2],
+}
 
 /// The hop of a device; `device` must not be 0.
 #[inline(always)]
 pub fn of_device<A: Access>(device: u64) -> Option<&'static HopEntry> {
     let net = A::word(device, setting!(offsets.dev_net));
+    let mix = A::half(net, setting!(offsets.net_mix));
     let ifindex = A::half(device, setting!(offsets.dev_ifindex));
-    let key = opaque(device);
-    find(key, opaque(net), ifindex).or_else(|| create(key, opaque(net), ifindex))
+    let name = A::pair(device, setting!(offsets.dev_name));
+    let mark = Mark { owner: opaque(device), identity: identity(mix, ifindex), name };
+    find(&mark).or_else(|| create(mark.owner, opaque(net), mark.identity, name[0], name[1]))
 }
 
 /// The hop "in this namespace, at no device yet"; `net` must not be 0.
 #[inline(always)]
-pub fn of_net(net: u64) -> Option<&'static HopEntry> {
-    let key = opaque(net);
-    find(key, key, 0).or_else(|| create(key, key, 0))
+pub fn of_net<A: Access>(net: u64) -> Option<&'static HopEntry> {
+    let mix = A::half(net, setting!(offsets.net_mix));
+    let mark = Mark { owner: opaque(net), identity: identity(mix, 0), name: [0; 2] };
+    find(&mark).or_else(|| create(mark.owner, mark.owner, mark.identity, 0, 0))
 }
 
 #[inline(always)]
-fn index(key: u64, place: u32) -> u32 {
-    (((low_half(key) >> 6).wrapping_mul(0x9e37_79b1) >> 14) + place) & (HOP_ENTRIES - 1)
+fn identity(mix: u32, ifindex: u32) -> u64 {
+    (mix as u64) << 32 | ifindex as u64
 }
 
 #[inline(always)]
-fn find(key: u64, net: u64, ifindex: u32) -> Option<&'static HopEntry> {
+fn index(owner: u64, place: u32) -> u32 {
+    (((low_half(owner) >> 6).wrapping_mul(0x9e37_79b1) >> 16) + place) & (HOP_ENTRIES - 1)
+}
+
+#[inline(always)]
+fn find(mark: &Mark) -> Option<&'static HopEntry> {
     let mut place = 0;
     while place < PLACES {
-        let entry = unsafe { &*HOP_CACHE.get_ptr(index(key, place))? };
+        let entry = unsafe { &*HOP_CACHE.get_ptr(index(mark.owner, place))? };
         let owner = unsafe { (&raw const entry.owner).read_volatile() };
-        if owner == key && entry.net == net && entry.ifindex == ifindex {
+        if owner == mark.owner && entry.identity == mark.identity && entry.name == mark.name {
             return Some(entry);
         }
         if owner == 0 {
@@ -58,47 +82,68 @@ fn find(key: u64, net: u64, ifindex: u32) -> Option<&'static HopEntry> {
     None
 }
 
-/// Reads name and kind of a hop that is seen for the first time.
+/// Notes a hop that is seen for the first time.
 #[inline(never)]
-fn create(key: u64, net: u64, ifindex: u32) -> Option<&'static HopEntry> {
-    let entry = unsafe { &mut *free_entry(key)? };
-    let hop = fetch_add(HOP_COUNT.get_ptr_mut(0)?, 1) + 1;
-    entry.owner = 0;
-    entry.hop = 0;
-    entry.net = net;
-    entry.ifindex = ifindex;
+fn create(owner: u64, net: u64, identity: u64, name: u64, name_rest: u64) -> Option<&'static HopEntry> {
+    let entry = unsafe { &mut *free_entry(owner)? };
+    let ifindex = identity as u32;
+    let mut described = Hop {
+        netns: copied(net, setting!(offsets.net_inum)),
+        netns_mix: (identity >> 32) as u32,
+        ifindex,
+        ..Hop::default()
+    };
+    entry.identity = identity;
+    entry.name = [name, name_rest];
     entry.transmit_stage = setting!(transmit_default) as u8;
     entry.up = 0;
-    let mut described = Hop { netns: copied(net, setting!(offsets.net_inum)), ifindex, ..Hop::default() };
     if ifindex != 0 {
-        describe(key, &mut described);
+        describe(owner, &mut described);
         transmit_stage(&described.kind, entry);
     }
     entry.matched = matches(&described) as u32;
-    if hop < HOPS_MAX as u64 {
-        let slot = HOPS.get_ptr_mut(hop as u32)?;
-        unsafe { *slot = described };
-        entry.hop = hop as u16;
-    } else {
-        count(Counter::HopsFull, 1);
-    }
-    unsafe { (&raw mut entry.owner).write_volatile(key) };
+    entry.hop = numbered(&described);
+    unsafe { (&raw mut entry.owner).write_volatile(owner) };
     Some(entry)
 }
 
-/// A free place, else one of the same device under an older name, else the first.
+/// A place for a hop, marked as being written.
 #[inline(always)]
-fn free_entry(key: u64) -> Option<*mut HopEntry> {
+fn free_entry(owner: u64) -> Option<*mut HopEntry> {
     let mut place = 0;
     while place < PLACES {
-        let entry = HOP_CACHE.get_ptr_mut(index(key, place))?;
-        let owner = unsafe { (*entry).owner };
-        if owner == 0 || owner == key {
+        let entry = HOP_CACHE.get_ptr_mut(index(owner, place))?;
+        let known = unsafe { &raw mut (*entry).owner };
+        // What was at the same address is no more, or has another name now.
+        if unsafe { known.read_volatile() } == owner {
+            unsafe { known.write_volatile(0) };
+        }
+        if replace_zero(known, UNFINISHED) {
             return Some(entry);
         }
         place += 1;
     }
-    HOP_CACHE.get_ptr_mut(index(key, 0))
+    // One of so many that the table is full: it gets another number when it is seen again.
+    let entry = HOP_CACHE.get_ptr_mut(index(owner, 0))?;
+    unsafe { (&raw mut (*entry).owner).write_volatile(UNFINISHED) };
+    Some(entry)
+}
+
+/// Gives a hop its number and tells it to the reader; 0 when there are no more numbers.
+#[inline(always)]
+fn numbered(described: &Hop) -> u16 {
+    let Some(given) = HOP_COUNT.get_ptr_mut(0) else { return 0 };
+    let number = fetch_add(given, 1) + 1;
+    if number >= HOPS_MAX as u64 {
+        count(Counter::HopsFull, 1);
+        return 0;
+    }
+    let Some(slot) = HOPS.get_ptr_mut(number as u32) else { return 0 };
+    unsafe {
+        *slot = *described;
+        (&raw mut (*slot).since_ns).write_volatile(now());
+    }
+    number as u16
 }
 
 #[inline(always)]

@@ -13,6 +13,8 @@ pub trait Access {
     fn half(base: u64, offset: u32) -> u32;
     /// The 16-bit number at `base + offset`.
     fn quarter(base: u64, offset: u32) -> u16;
+    /// The two 64-bit numbers at `base + offset`.
+    fn pair(base: u64, offset: u32) -> [u64; 2];
 }
 
 pub struct Direct;
@@ -31,6 +33,10 @@ impl Access for Direct {
     fn quarter(base: u64, offset: u32) -> u16 {
         unsafe { core::ptr::read_volatile((base + offset as u64) as *const u16) }
     }
+    #[inline(always)]
+    fn pair(base: u64, offset: u32) -> [u64; 2] {
+        [Self::word(base, offset), Self::word(base, offset + 8)]
+    }
 }
 
 impl Access for Copied {
@@ -44,6 +50,10 @@ impl Access for Copied {
     }
     #[inline(always)]
     fn quarter(base: u64, offset: u32) -> u16 {
+        copied(base, offset)
+    }
+    #[inline(always)]
+    fn pair(base: u64, offset: u32) -> [u64; 2] {
         copied(base, offset)
     }
 }

@@ -3,11 +3,15 @@
 
 pub mod calibrate;
 pub mod filter;
+mod helper;
+mod hops;
 pub mod load;
 pub mod modules;
 pub mod plan;
+mod reader;
 pub mod session;
 
 pub use filter::FilterOptions;
 pub use plan::{Attachment, Plan, ProbeKind, ProbeSet};
-pub use session::{Session, SessionOptions, Summary};
+pub use reader::Summary;
+pub use session::{Session, SessionOptions};

@@ -1,6 +1,6 @@
 //! What stands above every report for people: what was recorded, and what was lost.
 
-use std::fmt::Write;
+use std::{collections::BTreeMap, fmt::Write};
 
 use super::units::{count, percent, time};
 use crate::analysis::Analysis;
@@ -31,6 +31,11 @@ pub(super) fn heading(analysis: &Analysis) -> String {
     }
     for (number, line) in wrap(&unseen(analysis), 110).iter().enumerate() {
         let _ = writeln!(out, "{:<10}{line}", if number == 0 { "unseen" } else { "" });
+    }
+    for (number, line) in
+        wrap(&seen_later(analysis), 110).iter().enumerate().filter(|(_, line)| !line.is_empty())
+    {
+        let _ = writeln!(out, "{:<10}{line}", if number == 0 { "later" } else { "" });
     }
     let _ = writeln!(out, "probes    {}", probe_costs(analysis));
     out
@@ -87,6 +92,27 @@ fn unseen(analysis: &Analysis) -> String {
     } else {
         parts.join("; ")
     }
+}
+
+/// The stages that were not watched from the beginning on, those of the same moment together; empty if all
+/// were.
+fn seen_later(analysis: &Analysis) -> String {
+    let header = &analysis.header;
+    let mut moments: BTreeMap<u64, Vec<&str>> = BTreeMap::new();
+    for later in &header.seen_later {
+        moments.entry(later.since_ns).or_default().push(&later.stage);
+    }
+    let parts: Vec<String> = moments
+        .iter()
+        .map(|(since_ns, stages)| {
+            let seconds = since_ns.saturating_sub(header.start_monotonic_ns) as f64 / 1e9;
+            format!(
+                "{} (watched from {seconds:.1} s on: what they are in was not loaded before)",
+                stages.join(", ")
+            )
+        })
+        .collect();
+    parts.join("; ")
 }
 
 /// A sentence in lines of at most `width` characters, the further ones set in.

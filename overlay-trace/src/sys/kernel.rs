@@ -80,6 +80,17 @@ impl Kernel {
         Ok(Kernel { release: release(), btf, modules, symbols })
     }
 
+    /// Reads anew what changes when a module is loaded: the symbols and the modules' types.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel hides its symbols.
+    pub fn refresh(&mut self, wanted: &HashSet<&str>) -> Result<()> {
+        self.symbols = read_symbols(wanted)?;
+        self.modules = read_modules(&self.btf, &self.symbols);
+        Ok(())
+    }
+
     /// The module of a function that exists as a symbol.
     pub fn symbol(&self, function: &str) -> Option<&Option<String>> {
         self.symbols.get(function)
@@ -136,6 +147,7 @@ impl Kernel {
             link_ops_kind: of("rtnl_link_ops", "kind")?,
             sock_net: of("sock_common", "skc_net")?,
             net_inum: of("net", "ns.inum")?,
+            net_mix: of("net", "hash_mix")?,
             sock_protocol: of("sock", "sk_protocol")?,
             skb_dst: of("sk_buff", "_skb_refdst")?,
             dst_dev: of("dst_entry", "dev")?,

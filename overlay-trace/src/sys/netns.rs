@@ -5,7 +5,7 @@ use std::{collections::HashMap, fs, os::unix::fs::MetadataExt, path::Path};
 use anyhow::{Context, Result, bail};
 
 /// Where iproute2 keeps its named namespaces.
-const NAMED: &str = "/run/netns";
+pub(super) const NAMED: &str = "/run/netns";
 
 /// The inode number of a namespace that is given by name (`ip netns`), by path, or by the id of a
 /// process in it.
@@ -34,9 +34,9 @@ pub fn inode(given: &str) -> Result<u32> {
     Ok(metadata.ino() as u32)
 }
 
-/// The names of all namespaces that can be found: `host` for that of process 1, iproute2's names, and
-/// otherwise a process in it.
-pub fn names() -> HashMap<u32, String> {
+/// Names for namespaces after a process in them, the oldest one: the container that it is in, or its command
+/// and number.
+pub fn names_after_processes() -> HashMap<u32, String> {
     let mut names = HashMap::new();
     for process in fs::read_dir("/proc").into_iter().flatten().flatten() {
         let id = process.file_name().to_string_lossy().into_owned();
@@ -44,19 +44,29 @@ pub fn names() -> HashMap<u32, String> {
             continue;
         }
         if let Ok(metadata) = fs::metadata(process.path().join("ns/net")) {
-            let command = fs::read_to_string(process.path().join("comm")).unwrap_or_default();
-            names.entry(metadata.ino() as u32).or_insert_with(|| format!("{}:{id}", command.trim()));
+            names.entry(metadata.ino() as u32).or_insert_with(|| after_process(&process.path(), &id));
         }
-    }
-    for entry in fs::read_dir(NAMED).into_iter().flatten().flatten() {
-        if let Ok(metadata) = entry.metadata() {
-            names.insert(metadata.ino() as u32, entry.file_name().to_string_lossy().into_owned());
-        }
-    }
-    if let Ok(metadata) = fs::metadata("/proc/1/ns/net") {
-        names.insert(metadata.ino() as u32, "host".to_owned());
     }
     names
+}
+
+fn after_process(folder: &Path, id: &str) -> String {
+    let read = |file: &str| fs::read_to_string(folder.join(file)).unwrap_or_default().trim().to_owned();
+    let command = read("comm");
+    let cgroup = read("cgroup");
+    let Some(container) = container(&cgroup) else { return format!("{command}:{id}") };
+    // Of a pod the host name is its name; of other containers it is often just the id.
+    let host = read("root/etc/hostname");
+    let what = if host.is_empty() || container.starts_with(&host) { command } else { host };
+    format!("{what}:{container}")
+}
+
+/// The container that a process is in, by the name of its control group: the short form of its id.
+fn container(cgroup: &str) -> Option<&str> {
+    const ID: usize = 64;
+    const SHORT: usize = 12;
+    let is_id = |part: &&str| part.len() == ID && part.bytes().all(|byte| byte.is_ascii_hexdigit());
+    cgroup.split(['/', '-', '.', ':', '\n']).rfind(is_id).map(|id| &id[..SHORT])
 }
 
 /// Whether a device of this name is in any namespace that can be looked into.
@@ -81,4 +91,30 @@ fn named_namespace_has(device: &str) -> bool {
         })
     };
     std::thread::spawn(look).join().unwrap_or(false)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_container_is_found_in_the_name_of_its_control_group() {
+        let id = "3f2a9c1b44de".to_owned() + &"0".repeat(52);
+        for cgroup in [
+            format!("0::/system.slice/docker-{id}.scope"),
+            format!("12:pids:/docker/{id}\n0::/docker/{id}"),
+            format!("0::/kubepods.slice/kubepods-pod1b2c.slice/cri-containerd-{id}.scope"),
+            format!("0::/machine.slice/libpod-{id}.scope/container"),
+        ] {
+            assert_eq!(container(&cgroup), Some("3f2a9c1b44de"), "{cgroup}");
+        }
+        assert_eq!(container("0::/user.slice/user-0.slice/session-3.scope"), None);
+    }
+
+    #[test]
+    fn namespaces_without_a_name_are_called_after_a_process() {
+        let own = fs::metadata("/proc/self/ns/net").unwrap().ino() as u32;
+        let names = names_after_processes();
+        assert!(names[&own].contains(':'), "{}", names[&own]);
+    }
 }

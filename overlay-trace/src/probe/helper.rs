@@ -1,0 +1,200 @@
+//! What is done beside the reading of records, because it takes long: attaching what becomes possible when
+//! a module is loaded, and looking up names in the kernel's list of symbols.
+
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+        mpsc::{Receiver, RecvTimeoutError, Sender, channel},
+    },
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use anyhow::Result;
+use overlay_trace_common::stage_map::STAGES;
+
+use super::{
+    load::{Attached, Loader},
+    modules::Modules,
+    plan::{Plan, ProbeKind, ProbeSet, wanted_functions},
+};
+use crate::{
+    sys::{
+        clock::monotonic_ns,
+        kernel::{self, Kernel, symbol_names},
+    },
+    trace::{self, SeenLater},
+};
+
+/// How often it is looked whether a module was loaded.
+const LOOK: Duration = Duration::from_millis(100);
+/// From this kernel on the skipped kprobe programs are counted.
+const KPROBE_MISSES_SINCE: (u32, u32) = (6, 7);
+
+/// The attached programs; more can come.
+#[derive(Clone, Default)]
+pub struct Probes(Arc<Mutex<Vec<Attached>>>);
+
+impl Probes {
+    pub fn new(attached: Vec<Attached>) -> Probes {
+        Probes(Arc::new(Mutex::new(attached)))
+    }
+
+    /// All of them, for as long as this is held.
+    pub fn all(&self) -> MutexGuard<'_, Vec<Attached>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How often the kernel skipped a probe; `None` where it does not tell.
+    pub fn misses(&self) -> Option<u64> {
+        let all = self.all();
+        if all.is_empty() {
+            return None;
+        }
+        let told = |attached: &Attached| {
+            attached.attachment.kind != ProbeKind::Kprobe || kernel::at_least(KPROBE_MISSES_SINCE)
+        };
+        all.iter().all(told).then(|| all.iter().map(Attached::misses).sum())
+    }
+}
+
+/// What has come up.
+pub enum News {
+    /// Stages that are seen from now on.
+    Stages(Vec<SeenLater>),
+    /// Names of addresses in the kernel.
+    Symbols(BTreeMap<u64, String>),
+}
+
+/// The reader's side of the helper.
+pub struct Link {
+    addresses: Sender<Vec<u64>>,
+    news: Receiver<News>,
+}
+
+impl Link {
+    /// Asks for the names of addresses in the kernel.
+    pub fn name(&self, addresses: Vec<u64>) {
+        if !addresses.is_empty() {
+            // A helper that is gone has told why; the names are looked up in the end.
+            let _ = self.addresses.send(addresses);
+        }
+    }
+
+    /// What has come up since the last time.
+    pub fn news(&self) -> Option<News> {
+        self.news.try_recv().ok()
+    }
+}
+
+/// What is needed to attach more.
+pub struct Helper {
+    pub kernel: Kernel,
+    pub loader: Loader,
+    pub set: ProbeSet,
+    pub kprobes_only: bool,
+    pub probes: Probes,
+    /// The modules that the attach plan was made with.
+    pub modules: Modules,
+}
+
+/// A helper at work, until this is dropped.
+pub struct Working {
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Drop for Working {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            // What it could not do has been told.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// A link to a helper that does not work yet, and what it will need.
+pub fn link() -> (Link, (Receiver<Vec<u64>>, Sender<News>)) {
+    let (addresses, asked) = channel();
+    let (tell, news) = channel();
+    (Link { addresses, news }, (asked, tell))
+}
+
+impl Helper {
+    /// Goes to work on a thread of its own.
+    ///
+    /// # Errors
+    ///
+    /// If there can be no more threads.
+    pub fn start(self, (asked, tell): (Receiver<Vec<u64>>, Sender<News>)) -> Result<Working> {
+        let stop = Arc::new(AtomicBool::new(false));
+        let is_over = stop.clone();
+        let work = move || self.work(&asked, &tell, &is_over);
+        let thread = thread::Builder::new().name("helper".into()).spawn(work)?;
+        Ok(Working { stop, thread: Some(thread) })
+    }
+
+    fn work(mut self, asked: &Receiver<Vec<u64>>, tell: &Sender<News>, is_over: &AtomicBool) {
+        while !is_over.load(Ordering::Relaxed) {
+            let news = match asked.recv_timeout(LOOK) {
+                Ok(addresses) => Some(News::Symbols(symbol_names(&addresses).into_iter().collect())),
+                Err(RecvTimeoutError::Timeout) => self.attach_more().map(News::Stages),
+                Err(RecvTimeoutError::Disconnected) => return,
+            };
+            if news.is_some_and(|news| tell.send(news).is_err()) {
+                return;
+            }
+        }
+    }
+
+    /// Attaches what has become possible; the stages that are now seen, if there are any.
+    fn attach_more(&mut self) -> Option<Vec<SeenLater>> {
+        if !self.modules.have_come() {
+            return None;
+        }
+        if let Err(error) = self.kernel.refresh(&wanted_functions()) {
+            tracing::warn!("a module was loaded, but its functions cannot be read: {error:#}");
+            return None;
+        }
+        let done: HashSet<(u8, usize)> = self
+            .probes
+            .all()
+            .iter()
+            .map(|Attached { attachment, .. }| (attachment.stage, attachment.point))
+            .collect();
+        let mut plan = Plan::new(&self.kernel, self.set, self.kprobes_only);
+        plan.points.retain(|point| point.iter().all(|choice| !done.contains(&(choice.stage, choice.point))));
+        let attached = self.loader.attach_plan(&self.kernel, &mut plan);
+        let stages = seen_later(&attached);
+        self.probes.all().extend(attached);
+        (!stages.is_empty()).then_some(stages)
+    }
+}
+
+/// The stages of these programs, each once.
+fn seen_later(attached: &[Attached]) -> Vec<SeenLater> {
+    let since_ns = monotonic_ns();
+    let mut stages: BTreeMap<u8, SeenLater> = BTreeMap::new();
+    for Attached { attachment, .. } in attached {
+        let stage = stages.entry(attachment.stage).or_insert_with(|| SeenLater {
+            stage: STAGES[attachment.stage as usize].name.to_owned(),
+            since_ns,
+            probe: probe_name(attachment.kind),
+            exit: false,
+        });
+        stage.exit |= attachment.kind == ProbeKind::Fexit;
+    }
+    stages.into_values().collect()
+}
+
+/// What a recording calls a kind of probe.
+pub fn probe_name(kind: ProbeKind) -> trace::ProbeKind {
+    match kind {
+        ProbeKind::Fentry | ProbeKind::Fexit => trace::ProbeKind::Fentry,
+        ProbeKind::Kprobe => trace::ProbeKind::Kprobe,
+        ProbeKind::TpBtf => trace::ProbeKind::TpBtf,
+    }
+}
