@@ -160,7 +160,8 @@ pub struct Hop {
     pub device: [u8; 16],
     /// NUL-padded link kind (`veth`, `bridge`, `vxlan`...), empty for a NIC.
     pub kind: [u8; 16],
-    /// Tells the namespace from a later one that gets its inode number.
+    /// Tells the namespace from a later one that gets its inode number: the low half of its cookie, or on
+    /// old kernels a random number.
     pub netns_mix: u32,
     pub _pad: u32,
     /// When it was first seen, in ns of CLOCK_MONOTONIC; 0 as long as the rest is not complete.

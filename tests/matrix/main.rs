@@ -11,6 +11,8 @@ mod invariants;
 mod layers;
 mod machine;
 mod networks;
+mod node;
+mod own;
 mod results;
 mod rows;
 mod run;

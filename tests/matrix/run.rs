@@ -10,6 +10,7 @@ use overlay_trace::traffic::Stop;
 use crate::capture;
 use crate::interrupted;
 use crate::machine;
+use crate::node;
 use crate::results::{Outcome, Results, Verdict};
 use crate::rows;
 use crate::scene::{Scene, Setting};
@@ -41,6 +42,7 @@ pub fn all(sets: &[ProbeSet], truth: bool, place: (&Path, &Stop), results: &mut 
     }
     if let (Some(set), false) = (sets.first(), truth) {
         interrupted::run(*set, place, results);
+        node::run(*set, place, results);
     }
     for set in of_rows {
         rows::check(set, &seen, results);

@@ -1,14 +1,13 @@
-//! What is done beside the reading of records, because it takes long: attaching what becomes possible when
-//! a module is loaded, and looking up names in the kernel's list of symbols.
+//! What takes long: attaching what becomes possible when a module is loaded, and looking up names in the
+//! kernel's list of symbols.
 
 use std::{
     collections::{BTreeMap, HashSet},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
-        mpsc::{Receiver, RecvTimeoutError, Sender, channel},
+        mpsc::{Receiver, RecvTimeoutError, Sender},
     },
-    thread::{self, JoinHandle},
     time::Duration,
 };
 
@@ -18,6 +17,7 @@ use overlay_trace_common::stage_map::STAGES;
 use super::{
     load::{Attached, Loader},
     modules::Modules,
+    news::{News, Working},
     plan::{Plan, ProbeKind, ProbeSet, wanted_functions},
 };
 use crate::{
@@ -60,35 +60,6 @@ impl Probes {
     }
 }
 
-/// What has come up.
-pub enum News {
-    /// Stages that are seen from now on.
-    Stages(Vec<SeenLater>),
-    /// Names of addresses in the kernel.
-    Symbols(BTreeMap<u64, String>),
-}
-
-/// The reader's side of the helper.
-pub struct Link {
-    addresses: Sender<Vec<u64>>,
-    news: Receiver<News>,
-}
-
-impl Link {
-    /// Asks for the names of addresses in the kernel.
-    pub fn name(&self, addresses: Vec<u64>) {
-        if !addresses.is_empty() {
-            // A helper that is gone has told why; the names are looked up in the end.
-            let _ = self.addresses.send(addresses);
-        }
-    }
-
-    /// What has come up since the last time.
-    pub fn news(&self) -> Option<News> {
-        self.news.try_recv().ok()
-    }
-}
-
 /// What is needed to attach more.
 pub struct Helper {
     pub kernel: Kernel,
@@ -100,41 +71,14 @@ pub struct Helper {
     pub modules: Modules,
 }
 
-/// A helper at work, until this is dropped.
-pub struct Working {
-    stop: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl Drop for Working {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
-        if let Some(thread) = self.thread.take() {
-            // What it could not do has been told.
-            let _ = thread.join();
-        }
-    }
-}
-
-/// A link to a helper that does not work yet, and what it will need.
-pub fn link() -> (Link, (Receiver<Vec<u64>>, Sender<News>)) {
-    let (addresses, asked) = channel();
-    let (tell, news) = channel();
-    (Link { addresses, news }, (asked, tell))
-}
-
 impl Helper {
-    /// Goes to work on a thread of its own.
+    /// Goes to work on a thread of its own: answers what is asked, and tells what it has attached.
     ///
     /// # Errors
     ///
     /// If there can be no more threads.
-    pub fn start(self, (asked, tell): (Receiver<Vec<u64>>, Sender<News>)) -> Result<Working> {
-        let stop = Arc::new(AtomicBool::new(false));
-        let is_over = stop.clone();
-        let work = move || self.work(&asked, &tell, &is_over);
-        let thread = thread::Builder::new().name("helper".into()).spawn(work)?;
-        Ok(Working { stop, thread: Some(thread) })
+    pub fn start(self, asked: Receiver<Vec<u64>>, tell: Sender<News>) -> Result<Working> {
+        Working::start("helper", move |is_over| self.work(&asked, &tell, is_over))
     }
 
     fn work(mut self, asked: &Receiver<Vec<u64>>, tell: &Sender<News>, is_over: &AtomicBool) {

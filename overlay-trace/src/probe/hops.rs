@@ -2,6 +2,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
+    sync::{atomic::Ordering, mpsc::Sender},
     time::{Duration, Instant},
 };
 
@@ -9,16 +10,19 @@ use anyhow::{Context, Result};
 use aya::maps::{Array, MapData};
 use overlay_trace_common::record::Hop;
 
-use super::load::Loader;
+use super::{
+    load::Loader,
+    news::{News, Working},
+};
 use crate::{
-    sys::{
-        clock::monotonic_ns,
-        netns::names_after_processes,
-        netns_names::{LATE_NS, NetnsNames},
-    },
+    sys::{clock::monotonic_ns, netns::names_after_processes, netns_names::NetnsNames},
     trace::HopName,
 };
 
+/// How often it is looked for new hops: a pod that lives for a moment is still there then.
+const LOOK: Duration = Duration::from_millis(20);
+/// For how long a namespace may get a better name, in ns.
+const OPEN_NS: u64 = 5_000_000_000;
 /// Looking through all processes takes a while: no more often than this.
 const PROCESSES: Duration = Duration::from_millis(100);
 
@@ -29,7 +33,7 @@ struct RawHop(Hop);
 // SAFETY: a repr(C) struct of plain integers and bytes.
 unsafe impl aya::Pod for RawHop {}
 
-/// What a namespace is known by as long as it is one: its inode number and its random number.
+/// What a namespace is known by: its inode number, and its cookie or random number.
 type Key = (u32, u32);
 
 /// The hops so far, and their names.
@@ -75,17 +79,31 @@ impl Hops {
         })
     }
 
-    /// Sleeps, or less if there is news of namespaces.
-    pub fn wait(&mut self, time: Duration) {
-        self.names.wait(time);
-    }
-
-    /// The names of the hops that have come up since the last time, and of those that now have a better one.
+    /// Goes to work on a thread of its own, and tells the names of hops. To be stopped when there are no more
+    /// packets.
     ///
     /// # Errors
     ///
-    /// If the maps cannot be read.
-    pub fn news(&mut self) -> Result<Vec<(u16, HopName)>> {
+    /// If there can be no more threads.
+    pub fn start(mut self, tell: Sender<News>) -> Result<Working> {
+        Working::start("names", move |is_over| {
+            loop {
+                let last = is_over.load(Ordering::Relaxed);
+                let news = match self.news() {
+                    Ok(news) => news,
+                    Err(error) => return tracing::warn!("the names of devices cannot be read: {error:#}"),
+                };
+                let is_read = news.is_empty() || tell.send(News::Hops(news)).is_ok();
+                if last || !is_read {
+                    return;
+                }
+                self.names.wait(LOOK);
+            }
+        })
+    }
+
+    /// The names of the hops that have come up since the last time, and of those that now have a better one.
+    fn news(&mut self) -> Result<Vec<(u16, HopName)>> {
         let before = self.known.len();
         self.read()?;
         let better = self.find_names();
@@ -133,8 +151,8 @@ impl Hops {
         open.retain(|key| {
             let (inode, _) = *key;
             let Some(namespace) = namespaces.get_mut(key) else { return false };
-            let waits = now < namespace.since_ns.saturating_add(LATE_NS);
-            let certain = names.at(inode, namespace.since_ns);
+            let waits = now < namespace.since_ns.saturating_add(OPEN_NS);
+            let certain = names.at(inode, key.1, namespace.since_ns);
             let after_process = || processes.get(&inode).map(String::as_str);
             // Perhaps its name was removed before its first packet came by.
             let removed = || if waits { None } else { names.last(inode) };
@@ -156,7 +174,7 @@ impl Hops {
     fn processes(&mut self) -> HashMap<u32, String> {
         let nameless = |key: &Key| {
             self.namespaces.get(key).is_some_and(|namespace| {
-                namespace.nameless && self.names.at(key.0, namespace.since_ns).is_none()
+                namespace.nameless && self.names.at(key.0, key.1, namespace.since_ns).is_none()
             })
         };
         let is_time = self.looked.is_none_or(|at| at.elapsed() >= PROCESSES);

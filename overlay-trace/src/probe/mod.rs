@@ -7,6 +7,7 @@ mod helper;
 mod hops;
 pub mod load;
 pub mod modules;
+mod news;
 pub mod plan;
 mod reader;
 pub mod session;

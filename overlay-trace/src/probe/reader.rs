@@ -5,7 +5,9 @@ use std::{
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
+        mpsc::{Receiver, Sender},
     },
+    thread,
     time::{Duration, Instant},
 };
 
@@ -13,11 +15,7 @@ use anyhow::{Context, Result};
 use aya::maps::{MapData, PerCpuArray, RingBuf};
 use overlay_trace_common::record::COUNTERS;
 
-use super::{
-    helper::{Link, News, Probes},
-    hops::Hops,
-    load::Loader,
-};
+use super::{helper::Probes, load::Loader, news::News};
 use crate::{
     sys::kernel::symbol_names,
     trace::{Checkpoint, Counters, Names, Writer},
@@ -39,11 +37,17 @@ pub struct Summary {
     pub file_bytes: u64,
 }
 
+/// To and from the threads beside the reader.
+pub struct Link {
+    /// Asks for the names of addresses in the kernel.
+    pub ask: Sender<Vec<u64>>,
+    pub news: Receiver<News>,
+}
+
 /// Moves records from the ring buffer to the file.
 pub struct Reader {
     records: RingBuf<MapData>,
     counts: PerCpuArray<MapData, [u64; COUNTERS]>,
-    hops: Hops,
     /// The sum of all CPUs' counts before the recording: calibration has counted hits.
     before: [u64; COUNTERS],
     /// Where packets were dropped: all places, those without a name yet, those that nobody was asked about.
@@ -51,7 +55,7 @@ pub struct Reader {
     unnamed: BTreeSet<u64>,
     unasked: Vec<u64>,
     probes: Probes,
-    helper: Link,
+    link: Link,
     begin: Instant,
     writer: Writer,
     progress: Arc<Mutex<Summary>>,
@@ -67,29 +71,24 @@ impl Reader {
         loader: &mut Loader,
         writer: Writer,
         before: [u64; COUNTERS],
-        (probes, helper): (Probes, Link),
+        (probes, link): (Probes, Link),
         progress: Arc<Mutex<Summary>>,
     ) -> Result<Reader> {
-        let hops = Hops::new(loader)?;
         let mut take =
             |name: &str| loader.maps.take_map(name).with_context(|| format!("the map {name} is missing"));
-        let mut reader = Reader {
+        Ok(Reader {
             records: RingBuf::try_from(take("RECORDS")?)?,
             counts: PerCpuArray::try_from(take("COUNTS")?)?,
-            hops,
             before,
             drop_locations: BTreeSet::new(),
             unnamed: BTreeSet::new(),
             unasked: Vec::new(),
             probes,
-            helper,
+            link,
             begin: Instant::now(),
             writer,
             progress,
-        };
-        // Hops were given out from the first attached probe on.
-        reader.name_hops()?;
-        Ok(reader)
+        })
     }
 
     /// Reads until it is to stop, and what is left then.
@@ -105,11 +104,13 @@ impl Reader {
             if last {
                 return Ok(self);
             }
-            self.name_hops()?;
             self.take_news()?;
             if checkpoint.elapsed() >= CHECKPOINT {
                 checkpoint = Instant::now();
-                self.helper.name(std::mem::take(&mut self.unasked));
+                if !self.unasked.is_empty() {
+                    // Who is gone has told why; what has no name yet gets it in the end.
+                    let _ = self.link.ask.send(std::mem::take(&mut self.unasked));
+                }
                 let summary = self.summary(self.probes.misses());
                 let Summary { duration_ns, counters, .. } = summary.clone();
                 if let Ok(mut progress) = self.progress.lock() {
@@ -117,7 +118,7 @@ impl Reader {
                 }
                 self.writer.checkpoint(&Checkpoint { duration_ns, counters })?;
             }
-            self.hops.wait(POLL);
+            thread::sleep(POLL);
         }
     }
 
@@ -135,17 +136,13 @@ impl Reader {
         Ok(())
     }
 
-    fn name_hops(&mut self) -> Result<()> {
-        let news = self.hops.news()?;
-        if news.is_empty() { Ok(()) } else { self.writer.hops(&news) }
-    }
-
     /// Writes what has come up beside the packets.
     fn take_news(&mut self) -> Result<()> {
-        while let Some(news) = self.helper.news() {
+        while let Ok(news) = self.link.news.try_recv() {
             match news {
                 News::Stages(stages) => self.writer.later(&stages)?,
                 News::Symbols(symbols) => self.symbols(symbols)?,
+                News::Hops(hops) => self.writer.hops(&hops)?,
             }
         }
         Ok(())
@@ -176,7 +173,6 @@ impl Reader {
     ///
     /// If the file cannot be written any more.
     pub fn finish(mut self, traffic: &[serde_json::Value], probe_misses: Option<u64>) -> Result<Summary> {
-        self.name_hops()?;
         self.take_news()?;
         let unnamed: Vec<u64> = self.unnamed.iter().copied().collect();
         if !unnamed.is_empty() {

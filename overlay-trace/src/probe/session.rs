@@ -6,6 +6,7 @@ use std::{
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
+        mpsc::channel,
     },
     thread::{self, JoinHandle},
     time::Duration,
@@ -21,11 +22,13 @@ use overlay_trace_common::{
 use super::{
     calibrate,
     filter::FilterOptions,
-    helper::{self, Helper, Probes, Working, probe_name},
+    helper::{Helper, Probes, probe_name},
+    hops::Hops,
     load::{Attached, Loader, Sizes},
     modules::Modules,
+    news::Working,
     plan::{Plan, ProbeKind, ProbeSet, wanted_functions},
-    reader::{Reader, Summary, sum_counts},
+    reader::{Link, Reader, Summary, sum_counts},
 };
 use crate::{
     sys::{clock::monotonic_ns, kernel::Kernel, privilege},
@@ -61,6 +64,7 @@ pub struct Session {
     stop: Arc<AtomicBool>,
     reader: Option<JoinHandle<Result<Reader>>>,
     helper: Option<Working>,
+    names: Option<Working>,
     traffic: Vec<serde_json::Value>,
 }
 
@@ -95,12 +99,14 @@ impl Session {
         writer.names(&Names { drop_reasons: reasons, ..Names::default() })?;
         gate.open()?;
         let probes = Probes::new(attached);
-        let (link, work) = helper::link();
+        let ((ask, asked), (tell, news)) = (channel(), channel());
+        let names = Hops::new(&mut loader)?.start(tell.clone())?;
         let progress = Arc::default();
-        let reader = Reader::new(&mut loader, writer, before, (probes.clone(), link), Arc::clone(&progress))?;
+        let beside = (probes.clone(), Link { ask, news });
+        let reader = Reader::new(&mut loader, writer, before, beside, Arc::clone(&progress))?;
         let kprobes_only = options.kprobes_only;
-        let helper =
-            Helper { kernel, loader, set, kprobes_only, probes: probes.clone(), modules }.start(work)?;
+        let helper = Helper { kernel, loader, set, kprobes_only, probes: probes.clone(), modules }
+            .start(asked, tell)?;
         let stop = Arc::new(AtomicBool::new(false));
         let until = stop.clone();
         let reader = thread::Builder::new().name("reader".into()).spawn(move || reader.run(&until))?;
@@ -114,6 +120,7 @@ impl Session {
             stop,
             reader: Some(reader),
             helper: Some(helper),
+            names: Some(names),
             traffic: Vec::new(),
         })
     }
@@ -158,6 +165,8 @@ impl Session {
         self.stop.store(true, Ordering::Relaxed);
         let reader = self.reader.take().context("the recording has ended before")?;
         let reader = reader.join().map_err(|_| anyhow::anyhow!("the reader has failed"))??;
+        // All hops have come up; what they are called is told before this returns.
+        self.names.take();
         reader.finish(&self.traffic, misses)
     }
 }

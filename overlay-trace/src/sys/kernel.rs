@@ -14,6 +14,7 @@ use overlay_trace_common::kernel::Offsets;
 use super::{
     bpf,
     btf::{Btf, Kind},
+    netns,
 };
 
 const BTF_FOLDER: &str = "/sys/kernel/btf";
@@ -147,7 +148,8 @@ impl Kernel {
             link_ops_kind: of("rtnl_link_ops", "kind")?,
             sock_net: of("sock_common", "skc_net")?,
             net_inum: of("net", "ns.inum")?,
-            net_mix: of("net", "hash_mix")?,
+            // The cookie is there from 5.12 on, and for programs to read from 5.14 on.
+            net_mix: of("net", if netns::cookies_are_known() { "net_cookie" } else { "hash_mix" })?,
             sock_protocol: of("sock", "sk_protocol")?,
             skb_dst: of("sk_buff", "_skb_refdst")?,
             dst_dev: of("dst_entry", "dev")?,

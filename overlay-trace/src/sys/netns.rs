@@ -1,8 +1,17 @@
 //! Network namespaces by name.
 
-use std::{collections::HashMap, fs, os::unix::fs::MetadataExt, path::Path};
+use std::{
+    collections::HashMap,
+    fs, io,
+    os::{
+        fd::AsRawFd,
+        unix::{fs::MetadataExt, net::UnixDatagram},
+    },
+    path::Path,
+};
 
 use anyhow::{Context, Result, bail};
+use nix::sched::{CloneFlags, setns};
 
 /// Where iproute2 keeps its named namespaces.
 pub(super) const NAMED: &str = "/run/netns";
@@ -69,6 +78,38 @@ fn container(cgroup: &str) -> Option<&str> {
     cgroup.split(['/', '-', '.', ':', '\n']).rfind(is_id).map(|id| &id[..SHORT])
 }
 
+/// Whether namespaces tell their cookies, numbers that are never given twice.
+pub fn cookies_are_known() -> bool {
+    own_cookie().is_ok()
+}
+
+/// The cookie of the namespace that a file stands for. The calling thread enters the namespace for a moment.
+pub fn cookie(path: &Path) -> Result<u64> {
+    let own = fs::File::open("/proc/thread-self/ns/net")?;
+    let other = fs::File::open(path)?;
+    setns(other, CloneFlags::CLONE_NEWNET)?;
+    let cookie = own_cookie();
+    setns(own, CloneFlags::CLONE_NEWNET)?;
+    Ok(cookie?)
+}
+
+fn own_cookie() -> io::Result<u64> {
+    let socket = UnixDatagram::unbound()?;
+    let mut cookie = 0u64;
+    let mut length = size_of::<u64>() as libc::socklen_t;
+    // SAFETY: both pointers are to variables of the lengths that are told.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_NETNS_COOKIE,
+            (&raw mut cookie).cast(),
+            &raw mut length,
+        )
+    };
+    if result == 0 { Ok(cookie) } else { Err(io::Error::last_os_error()) }
+}
+
 /// Whether a device of this name is in any namespace that can be looked into.
 pub fn device_exists(device: &str) -> bool {
     Path::new("/sys/class/net").join(device).exists()
@@ -86,7 +127,7 @@ fn named_namespace_has(device: &str) -> bool {
     let look = move || {
         fs::read_dir(NAMED).into_iter().flatten().flatten().any(|entry| {
             let Ok(file) = fs::File::open(entry.path()) else { return false };
-            nix::sched::setns(file, nix::sched::CloneFlags::CLONE_NEWNET).is_ok()
+            setns(file, CloneFlags::CLONE_NEWNET).is_ok()
                 && nix::net::if_::if_nametoindex(device.as_str()).is_ok()
         })
     };

@@ -17,13 +17,16 @@ use nix::{
     sys::inotify::{AddWatchFlags, InitFlags, Inotify},
 };
 
-use super::{clock::monotonic_ns, netns::NAMED};
+use super::{
+    clock::monotonic_ns,
+    netns::{self, NAMED},
+};
 
 /// A new file stands for nothing until the namespace is mounted on it: it is looked at this often, for so long.
 const LOOK: Duration = Duration::from_millis(2);
 const PATIENCE: Duration = Duration::from_secs(2);
 /// A name that comes later than this after a namespace's first packet is that of another one.
-pub const LATE_NS: u64 = 500_000_000;
+const LATE_NS: u64 = 500_000_000;
 
 /// What namespaces were called, and until when.
 pub struct NetnsNames {
@@ -44,6 +47,8 @@ pub struct NetnsNames {
 /// A name that a number had; times are in ns of CLOCK_MONOTONIC.
 struct Life {
     name: String,
+    /// The low half of the namespace's cookie, if it has one: what tells it from others of the same number.
+    cookie: Option<u32>,
     /// When it was learnt.
     since_ns: u64,
     /// When it was removed; the end of time if it stands.
@@ -51,8 +56,8 @@ struct Life {
 }
 
 impl Life {
-    fn new(name: &str) -> Life {
-        Life { name: name.to_owned(), since_ns: monotonic_ns(), until_ns: u64::MAX }
+    fn new(name: &str, cookie: Option<u32>) -> Life {
+        Life { name: name.to_owned(), cookie, since_ns: monotonic_ns(), until_ns: u64::MAX }
     }
 }
 
@@ -74,24 +79,37 @@ impl NetnsNames {
             lives: HashMap::new(),
         };
         if let Ok(host) = fs::metadata("/proc/1/ns/net") {
-            names.lives.entry(host.ino() as u32).or_default().push(Life::new("host"));
+            names
+                .lives
+                .entry(host.ino() as u32)
+                .or_default()
+                .push(Life::new("host", low_cookie("/proc/1/ns/net".as_ref())));
         }
         names.learn();
         names
     }
 
-    /// What the namespace of this inode number was called at a time of CLOCK_MONOTONIC.
+    /// What the namespace of this inode number and cookie was called at a time of CLOCK_MONOTONIC.
     ///
-    /// A number is given away only after its name was removed, so of several names the first one that
-    /// still stood at that time is the right one, even if it was learnt [a moment](LATE_NS) later.
-    pub fn at(&self, inode: u32, ns: u64) -> Option<&str> {
-        let life = self.lives.get(&inode)?.iter().find(|life| life.until_ns >= ns)?;
-        (life.since_ns <= ns + LATE_NS).then_some(life.name.as_str())
+    /// Where there are no cookies: a number is given away only after its name was removed, so of several
+    /// names the first one that still stood at that time is the right one, even if it was learnt
+    /// [a moment](LATE_NS) later.
+    pub fn at(&self, inode: u32, cookie: u32, ns: u64) -> Option<&str> {
+        let lives = self.lives.get(&inode)?;
+        let by_cookie = lives.iter().rfind(|life| life.cookie == Some(cookie));
+        let by_time = || {
+            let mut without = lives.iter().filter(|life| life.cookie.is_none());
+            without
+                .find(|life| life.until_ns >= ns)
+                .filter(|life| life.since_ns <= ns.saturating_add(LATE_NS))
+        };
+        by_cookie.or_else(by_time).map(|life| life.name.as_str())
     }
 
-    /// The last name that the number is known to have had.
+    /// Where there are no cookies: the last name that the number is known to have had.
     pub fn last(&self, inode: u32) -> Option<&str> {
-        self.lives.get(&inode)?.last().map(|life| life.name.as_str())
+        let life = self.lives.get(&inode)?.iter().rfind(|life| life.cookie.is_none());
+        life.map(|life| life.name.as_str())
     }
 
     /// Sleeps, or less if there is news of names, and learns it.
@@ -119,7 +137,7 @@ impl NetnsNames {
         let fresh = std::mem::take(&mut self.fresh);
         for (name, since) in fresh {
             match self.namespace(&name) {
-                Some(inode) => self.begin(&name, inode),
+                Some(inode) => self.begin(&name, inode, low_cookie(&self.folder.join(&name))),
                 None if since.elapsed() < PATIENCE => self.fresh.push((name, since)),
                 None => {}
             }
@@ -179,12 +197,12 @@ impl NetnsNames {
         (metadata.dev() == self.nsfs).then_some(metadata.ino() as u32)
     }
 
-    fn begin(&mut self, name: &str, inode: u32) {
+    fn begin(&mut self, name: &str, inode: u32, cookie: Option<u32>) {
         let lives = self.lives.entry(inode).or_default();
         let stands = |life: &Life| life.until_ns == u64::MAX;
         // The host's own namespace keeps its name, and of two names for a namespace the first one counts.
         if !lives.last().is_some_and(stands) {
-            lives.push(Life::new(name));
+            lives.push(Life::new(name, cookie));
             self.standing.insert(name.to_owned(), inode);
         }
     }
@@ -200,41 +218,60 @@ impl NetnsNames {
     }
 }
 
+fn low_cookie(path: &Path) -> Option<u32> {
+    netns::cookie(path).ok().map(|cookie| cookie as u32)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn nowhere() -> NetnsNames {
+        NetnsNames::in_folder(Path::new("/nonexistent"))
+    }
+
     #[test]
     fn a_number_is_called_what_it_was_called_at_the_time() {
-        let folder = tempfile::TempDir::new().unwrap();
-        let mut names = NetnsNames::in_folder(folder.path());
-        names.begin("pod-1", 7);
+        let mut names = nowhere();
+        names.begin("pod-1", 7, None);
         let then = monotonic_ns();
         names.end("pod-1");
-        let between = monotonic_ns();
-        assert_eq!((names.at(7, then), names.at(7, between)), (Some("pod-1"), None));
-        names.begin("pod-2", 7);
-        assert_eq!((names.at(7, then), names.at(7, between)), (Some("pod-1"), Some("pod-2")));
-        assert_eq!((names.at(7, monotonic_ns()), names.last(7)), (Some("pod-2"), Some("pod-2")));
-        assert_eq!(names.at(8, then), None);
+        let between = monotonic_ns() + 1;
+        assert_eq!((names.at(7, 0, then), names.at(7, 0, between)), (Some("pod-1"), None));
+        names.begin("pod-2", 7, None);
+        assert_eq!((names.at(7, 0, then), names.at(7, 0, between)), (Some("pod-1"), Some("pod-2")));
+        assert_eq!((names.last(7), names.at(8, 0, then)), (Some("pod-2"), None));
+    }
+
+    #[test]
+    fn a_cookie_tells_namespaces_of_one_number_apart() {
+        let mut names = nowhere();
+        names.begin("pod-1", 7, Some(1));
+        names.end("pod-1");
+        names.begin("pod-2", 7, Some(2));
+        let now = monotonic_ns();
+        assert_eq!((names.at(7, 1, now), names.at(7, 2, 0)), (Some("pod-1"), Some("pod-2")));
+        // The name of a third one was never learnt.
+        assert_eq!((names.at(7, 3, now), names.last(7)), (None, None));
     }
 
     #[test]
     fn a_file_becomes_a_name_when_a_namespace_is_on_it() {
         let folder = tempfile::TempDir::new().unwrap();
         let mut names = NetnsNames::in_folder(folder.path());
-        fs::write(folder.path().join("empty"), "").unwrap();
+        let file = folder.path().join("pod");
+        fs::write(&file, "").unwrap();
         names.wait(Duration::from_millis(10));
         assert_eq!(names.fresh.len(), 1);
-        std::os::unix::fs::symlink("/proc/self/ns/net", folder.path().join("own")).unwrap();
-        names.wait(Duration::from_millis(10));
+        fs::remove_file(&file).unwrap();
+        std::os::unix::fs::symlink("/proc/self/ns/net", &file).unwrap();
         names.wait(Duration::from_millis(10));
         let own = fs::metadata("/proc/self/ns/net").unwrap().ino() as u32;
         let host = fs::metadata("/proc/1/ns/net").is_ok_and(|host| host.ino() as u32 == own);
-        let expected = if host { "host" } else { "own" };
-        assert_eq!(names.at(own, monotonic_ns()), Some(expected));
-        fs::remove_file(folder.path().join("own")).unwrap();
+        assert_eq!(names.standing.contains_key("pod"), !host);
+        assert!(names.fresh.is_empty() && names.lives.contains_key(&own));
+        fs::remove_file(&file).unwrap();
         names.wait(Duration::from_millis(10));
-        assert_eq!(names.last(own), Some(expected));
+        assert!(names.standing.is_empty());
     }
 }
