@@ -5,6 +5,7 @@
 //! each recording serves many checks. One line per check is printed as soon as its result is known.
 
 mod capture;
+mod drops;
 mod filters;
 mod interrupted;
 mod invariants;
@@ -12,6 +13,7 @@ mod layers;
 mod machine;
 mod networks;
 mod node;
+mod overload;
 mod own;
 mod results;
 mod rows;

@@ -17,7 +17,7 @@ use overlay_trace::trace::{RecordView, Recording};
 use overlay_trace::traffic::Stop;
 use overlay_trace_common::record::FLAG_CHILD;
 
-use crate::own::{self, Network, Plan, is_exact, places, send};
+use crate::own::{self, Network, Plan, is_exact, pair, places, send};
 use crate::results::{Results, Verdict};
 
 const PODS_NAMES: &str = "node/pods/names";
@@ -190,19 +190,6 @@ fn no_losses(recording: &Recording) -> Result<()> {
         .collect();
     ensure!(lost.is_empty(), "lost: {}", lost.join(", "));
     Ok(())
-}
-
-/// Two namespaces with a link between them, 10.98.0.1 and 10.98.0.2; both devices are called `eth0`.
-fn pair() -> Result<Network> {
-    let network =
-        Network::up("ot-pair-", &["a", "b"], "link add eth0 netns @a type veth peer name eth0 netns @b")?;
-    for (name, number) in [("a", 1), ("b", 2)] {
-        network.ip_in(
-            name,
-            &format!("addr add 10.98.0.{number}/24 dev eth0\nlink set eth0 up\nlink set lo up"),
-        )?;
-    }
-    Ok(network)
 }
 
 const COUNT: usize = 20;

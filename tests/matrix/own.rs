@@ -79,6 +79,19 @@ impl Drop for Network {
     }
 }
 
+/// Two namespaces with a link between them, 10.98.0.1 and 10.98.0.2; both devices are called `eth0`.
+pub fn pair() -> Result<Network> {
+    let network =
+        Network::up("ot-pair-", &["a", "b"], "link add eth0 netns @a type veth peer name eth0 netns @b")?;
+    for (name, number) in [("a", 1), ("b", 2)] {
+        network.ip_in(
+            name,
+            &format!("addr add 10.98.0.{number}/24 dev eth0\nlink set eth0 up\nlink set lo up"),
+        )?;
+    }
+    Ok(network)
+}
+
 /// What is recorded, and how.
 pub struct Plan<'a> {
     pub set: ProbeSet,

@@ -26,6 +26,16 @@ pub(super) fn heading(analysis: &Analysis) -> String {
             "          {part} of the finished packets have no record: the rest is what is shown."
         );
     }
+    let full = analysis.last.counters.state_full;
+    if full > 0 {
+        let _ = writeln!(
+            out,
+            "          {} times a packet came by for which there was no place (--states): such packets are not in\n\
+             {:<10}what is shown, or only from where there was one.",
+            count(full),
+            ""
+        );
+    }
     if !analysis.complete {
         out += "          The recording ended abruptly: the numbers are those up to its last second.\n";
     }
