@@ -22,15 +22,17 @@ use crate::results::{Outcome, Results, Verdict};
 const LINKS: &str = "\
 link add eth0 netns @a type veth peer name left netns @r
 link add right netns @r type veth peer name eth0 netns @c
-link add lossy netns @r type veth peer name eth1 netns @c
-link add slow netns @r type veth peer name eth2 netns @c
+link add lossy netns @r type veth peer name eth1 address 02:00:00:00:03:02 netns @c
+link add slow netns @r type veth peer name eth2 address 02:00:00:00:04:02 netns @c
 ";
 const ADDRESSES: &[(&str, &str)] = &[
     ("a", "addr add 10.96.1.2/24 dev eth0\nlink set eth0 up\nroute add default via 10.96.1.1"),
     (
         "r",
         "addr add 10.96.1.1/24 dev left\naddr add 10.96.2.1/24 dev right\naddr add 10.96.3.1/24 dev lossy\n\
-         addr add 10.96.4.1/24 dev slow\nlink set left up\nlink set right up\nlink set lossy up\nlink set slow up",
+         addr add 10.96.4.1/24 dev slow\nlink set left up\nlink set right up\nlink set lossy up\nlink set slow up\n\
+         neigh add 10.96.3.2 lladdr 02:00:00:00:03:02 dev lossy\n\
+         neigh add 10.96.4.2 lladdr 02:00:00:00:04:02 dev slow",
     ),
     (
         "c",
@@ -132,7 +134,7 @@ const CASES: &[Case] = &[
         command: None,
         all: false,
         place: ("c", ""),
-        stages: &["udp-rcv"],
+        stages: &["socket-wait"],
         reasons: &["SOCKET_RCVBUFF"],
         functions: &["udp_queue_rcv"],
     },
@@ -144,7 +146,8 @@ const CASES: &[Case] = &[
         command: None,
         all: true,
         place: ("r", ""),
-        stages: &["ip-forward"],
+        // Before it is dropped the packet serves to look up the way of the ICMP error.
+        stages: &["ip-forward", "route-input"],
         reasons: &["IP_INHDR"],
         functions: &["ip_forward"],
     },

@@ -19,13 +19,14 @@ use super::{
     modules::Modules,
     news::{News, Working},
     plan::{Plan, ProbeKind, ProbeSet, wanted_functions},
+    reasons::drop_reasons,
 };
 use crate::{
     sys::{
         clock::monotonic_ns,
         kernel::{self, Kernel, symbol_names},
     },
-    trace::{self, SeenLater},
+    trace::{self, Names, SeenLater},
 };
 
 /// How often it is looked whether a module was loaded.
@@ -84,24 +85,25 @@ impl Helper {
     fn work(mut self, asked: &Receiver<Vec<u64>>, tell: &Sender<News>, is_over: &AtomicBool) {
         while !is_over.load(Ordering::Relaxed) {
             let news = match asked.recv_timeout(LOOK) {
-                Ok(addresses) => Some(News::Symbols(symbol_names(&addresses).into_iter().collect())),
-                Err(RecvTimeoutError::Timeout) => self.attach_more().map(News::Stages),
+                Ok(addresses) => {
+                    let symbols = symbol_names(&addresses).into_iter().collect();
+                    vec![News::Names(Names { symbols, ..Names::default() })]
+                }
+                Err(RecvTimeoutError::Timeout) if self.modules.have_come() => self.take_up_modules(),
+                Err(RecvTimeoutError::Timeout) => Vec::new(),
                 Err(RecvTimeoutError::Disconnected) => return,
             };
-            if news.is_some_and(|news| tell.send(news).is_err()) {
+            if news.into_iter().any(|news| tell.send(news).is_err()) {
                 return;
             }
         }
     }
 
-    /// Attaches what has become possible; the stages that are now seen, if there are any.
-    fn attach_more(&mut self) -> Option<Vec<SeenLater>> {
-        if !self.modules.have_come() {
-            return None;
-        }
+    /// Attaches what modules have made possible, and learns their reasons to drop packets.
+    fn take_up_modules(&mut self) -> Vec<News> {
         if let Err(error) = self.kernel.refresh(&wanted_functions()) {
             tracing::warn!("a module was loaded, but its functions cannot be read: {error:#}");
-            return None;
+            return Vec::new();
         }
         let done: HashSet<(u8, usize)> = self
             .probes
@@ -114,7 +116,8 @@ impl Helper {
         let attached = self.loader.attach_plan(&self.kernel, &mut plan);
         let stages = seen_later(&attached);
         self.probes.all().extend(attached);
-        (!stages.is_empty()).then_some(stages)
+        let names = Names { drop_reasons: drop_reasons(&self.kernel), ..Names::default() };
+        vec![News::Stages(stages), News::Names(names)]
     }
 }
 

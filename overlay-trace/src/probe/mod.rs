@@ -10,6 +10,7 @@ pub mod modules;
 mod news;
 pub mod plan;
 mod reader;
+mod reasons;
 pub mod session;
 
 pub use filter::FilterOptions;

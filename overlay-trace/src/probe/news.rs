@@ -1,7 +1,6 @@
 //! What is done beside the reading of records, on threads of their own that tell the reader what to write.
 
 use std::{
-    collections::BTreeMap,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -11,14 +10,14 @@ use std::{
 
 use anyhow::Result;
 
-use crate::trace::{HopName, SeenLater};
+use crate::trace::{HopName, Names, SeenLater};
 
 /// What has come up.
 pub enum News {
     /// Stages that are seen from now on.
     Stages(Vec<SeenLater>),
-    /// Names of addresses in the kernel.
-    Symbols(BTreeMap<u64, String>),
+    /// Names of addresses in the kernel, or of reasons of drops.
+    Names(Names),
     /// Hops, or better names of known ones.
     Hops(Vec<(u16, HopName)>),
 }

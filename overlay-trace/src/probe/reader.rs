@@ -1,7 +1,7 @@
 //! What moves records from the ring buffer to the file, and the rest of what a recording says.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeSet,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
@@ -141,16 +141,16 @@ impl Reader {
         while let Ok(news) = self.link.news.try_recv() {
             match news {
                 News::Stages(stages) => self.writer.later(&stages)?,
-                News::Symbols(symbols) => self.symbols(symbols)?,
+                News::Names(names) => self.names(&names)?,
                 News::Hops(hops) => self.writer.hops(&hops)?,
             }
         }
         Ok(())
     }
 
-    fn symbols(&mut self, symbols: BTreeMap<u64, String>) -> Result<()> {
-        self.unnamed.retain(|location| !symbols.contains_key(location));
-        self.writer.names(&Names { symbols, ..Names::default() })
+    fn names(&mut self, names: &Names) -> Result<()> {
+        self.unnamed.retain(|location| !names.symbols.contains_key(location));
+        self.writer.names(names)
     }
 
     fn summary(&self, probe_misses: Option<u64>) -> Summary {
@@ -176,7 +176,8 @@ impl Reader {
         self.take_news()?;
         let unnamed: Vec<u64> = self.unnamed.iter().copied().collect();
         if !unnamed.is_empty() {
-            self.symbols(symbol_names(&unnamed).into_iter().collect())?;
+            let symbols = symbol_names(&unnamed).into_iter().collect();
+            self.names(&Names { symbols, ..Names::default() })?;
         }
         if !traffic.is_empty() {
             self.writer.traffic(traffic)?;

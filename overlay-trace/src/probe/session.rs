@@ -29,6 +29,7 @@ use super::{
     news::Working,
     plan::{Plan, ProbeKind, ProbeSet, wanted_functions},
     reader::{Link, Reader, Summary, sum_counts},
+    reasons::drop_reasons,
 };
 use crate::{
     sys::{clock::monotonic_ns, kernel::Kernel, privilege},
@@ -95,8 +96,7 @@ impl Session {
         let mut gate = Gate::new(&mut loader)?;
         let header = Header { probe_cost_ns: cost, ..header(&kernel, &options, &plan, &attached) };
         let mut writer = Writer::create(&options.output, options.force, &header)?;
-        let reasons = kernel.enumeration("skb_drop_reason").into_iter().collect();
-        writer.names(&Names { drop_reasons: reasons, ..Names::default() })?;
+        writer.names(&Names { drop_reasons: drop_reasons(&kernel), ..Names::default() })?;
         gate.open()?;
         let probes = Probes::new(attached);
         let ((ask, asked), (tell, news)) = (channel(), channel());

@@ -120,8 +120,13 @@ impl Kernel {
 
     /// Names of an enumeration's values.
     pub fn enumeration(&self, name: &str) -> Vec<(u32, String)> {
-        let Some(id) = self.btf.find(name, Kind::Enum) else { return Vec::new() };
-        self.btf.values(id).map(|(name, value)| (value, name.to_owned())).collect()
+        enumeration(&self.btf, name)
+    }
+
+    /// The same of an enumeration in a module; none if it is not loaded or has no types.
+    pub fn module_enumeration(&self, module: &str, name: &str) -> Vec<(u32, String)> {
+        let btf = Btf::read(format!("{BTF_FOLDER}/{module}"), Some(self.btf.clone()));
+        btf.map(|btf| enumeration(&btf, name)).unwrap_or_default()
     }
 
     /// The offsets of the fields that the kernel side reads.
@@ -166,6 +171,11 @@ impl Kernel {
         })?;
         Ok(bits / 8)
     }
+}
+
+fn enumeration(btf: &Btf, name: &str) -> Vec<(u32, String)> {
+    let Some(id) = btf.find(name, Kind::Enum) else { return Vec::new() };
+    btf.values(id).map(|(name, value)| (value, name.to_owned())).collect()
 }
 
 /// The offset in bits of a field, also inside anonymous structs and unions.
