@@ -14,7 +14,7 @@ use overlay_trace::trace::Recording;
 use socket2::SockRef;
 
 use crate::machine;
-use crate::own::{self, Network, Plan, is_exact};
+use crate::own::{self, Network, Plan, is_exact, no_losses};
 use crate::results::{Outcome, Results, Verdict};
 
 /// A sender, a router and a receiver, with three links between the latter two: an ordinary one, one that
@@ -41,6 +41,7 @@ const ADDRESSES: &[(&str, &str)] = &[
     ),
 ];
 
+const UDP: u8 = 17;
 /// Datagrams of each case.
 const COUNT: u64 = 40;
 
@@ -74,7 +75,8 @@ const CASES: &[Case] = &[
         command: Some("tc qdisc replace dev lossy root netem loss 100%"),
         all: true,
         place: ("r", "lossy"),
-        stages: &["dev-queue-xmit"],
+        // netem says that it has taken the packet.
+        stages: &["dev-queue-xmit", "qdisc-wait"],
         reasons: &["QDISC_DROP"],
         functions: &["netem_enqueue", "__dev_queue_xmit", "__dev_xmit_skb"],
     },
@@ -83,7 +85,7 @@ const CASES: &[Case] = &[
         to: "10.96.4.2",
         port: 7742,
         ttl: 0,
-        command: Some("tc qdisc replace dev slow root tbf rate 8kbit burst 2kb limit 3kb"),
+        command: Some("tc qdisc replace dev slow root tbf rate 1kbit burst 2kb limit 2kb"),
         all: false,
         place: ("r", "slow"),
         stages: &["dev-queue-xmit"],
@@ -162,10 +164,12 @@ pub fn run(set: ProbeSet, folder: &Path, results: &mut Results) {
         let network = build()?;
         let lacks = CASES.iter().map(|case| prepare(&network, case)).collect::<Result<Vec<_>>>()?;
         let name = format!("drops-{}", set.name());
-        let filter = FilterOptions { netns: vec![network.name("r")], ..FilterOptions::default() };
+        let netns = vec![network.name("r")];
+        let filter = FilterOptions { protocol: Some(UDP), netns, ..FilterOptions::default() };
         let plan = Plan { set, folder, name: &name, filter, sizes: Sizes::default() };
         let (recording, ()) = plan.record(|_| send_all(&network))?;
         is_exact(&recording)?;
+        no_losses(&recording)?;
         for ((case, name), lack) in CASES.iter().zip(&names).zip(lacks) {
             let outcome = match lack {
                 Some(lack) => Ok(Verdict::Skipped(lack)),
@@ -255,7 +259,7 @@ fn is_known(drop: &Drop, case: &Case) -> bool {
 fn drops(port: u16, recording: &Recording) -> Result<Vec<Drop>> {
     let mut collector = Collector::new(&recording.header, &recording.hops, By::Stage);
     recording.for_each_record(|record| {
-        if record.header.flow.protocol == 17 && record.header.flow.destination_port == port {
+        if record.header.flow.destination_port == port {
             collector.add(&record);
         }
     })?;

@@ -17,7 +17,7 @@ use overlay_trace::trace::{RecordView, Recording};
 use overlay_trace::traffic::Stop;
 use overlay_trace_common::record::FLAG_CHILD;
 
-use crate::own::{self, Network, Plan, is_exact, pair, places, send};
+use crate::own::{self, Network, Plan, is_exact, no_losses, pair, places, send};
 use crate::results::{Results, Verdict};
 
 const PODS_NAMES: &str = "node/pods/names";
@@ -177,19 +177,6 @@ fn records_of_pods(recording: &Recording, made: usize, received: usize) -> crate
     ensure!(records == sent, "{sent} datagrams were sent, {records} were recorded");
     no_losses(recording)?;
     Ok(Verdict::With(format!("{records} datagrams")))
-}
-
-fn no_losses(recording: &Recording) -> Result<()> {
-    let lost: Vec<String> = recording
-        .last
-        .counters
-        .losses()
-        .iter()
-        .filter(|(number, _)| *number > 0)
-        .map(|(number, what)| format!("{number} {what}"))
-        .collect();
-    ensure!(lost.is_empty(), "lost: {}", lost.join(", "));
-    Ok(())
 }
 
 const COUNT: usize = 20;

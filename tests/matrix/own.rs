@@ -153,6 +153,20 @@ pub fn is_exact(recording: &Recording) -> Result<()> {
     Ok(())
 }
 
+/// Nothing was lost in any way.
+pub fn no_losses(recording: &Recording) -> Result<()> {
+    let lost: Vec<String> = recording
+        .last
+        .counters
+        .losses()
+        .iter()
+        .filter(|(number, _)| *number > 0)
+        .map(|(number, what)| format!("{number} {what}"))
+        .collect();
+    ensure!(lost.is_empty(), "lost: {}", lost.join(", "));
+    Ok(())
+}
+
 /// The full names of namespace and device of each step of a way, where they are known.
 pub fn places<'a>(recording: &'a Recording, record: &RecordView<'_>) -> Vec<(&'a str, &'a str)> {
     let hop = |hop| recording.hops.get(&hop).map(|hop| (hop.netns.as_str(), hop.device.as_str()));
