@@ -153,17 +153,23 @@ pub fn is_exact(recording: &Recording) -> Result<()> {
     Ok(())
 }
 
-/// Nothing was lost in any way.
+/// Nothing was lost in any way, but for what the kernel did not show: it skips a probe that an interrupt
+/// finds busy, says so, and the packet's beginning or end may be missing then.
 pub fn no_losses(recording: &Recording) -> Result<()> {
-    let lost: Vec<String> = recording
-        .last
-        .counters
+    let counters = &recording.last.counters;
+    let skipped = counters.probe_misses.unwrap_or(0);
+    let allowed = |what: &str| match what {
+        "probe misses" => u64::MAX,
+        "unknown starts" | "ends not seen" | "unmatched exits" => skipped,
+        _ => 0,
+    };
+    let lost: Vec<String> = counters
         .losses()
         .iter()
-        .filter(|(number, _)| *number > 0)
+        .filter(|(number, what)| *number > allowed(what))
         .map(|(number, what)| format!("{number} {what}"))
         .collect();
-    ensure!(lost.is_empty(), "lost: {}", lost.join(", "));
+    ensure!(lost.is_empty(), "lost: {} ({skipped} probes skipped)", lost.join(", "));
     Ok(())
 }
 
