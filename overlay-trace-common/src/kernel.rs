@@ -24,6 +24,9 @@ pub struct Offsets {
     pub link_ops_kind: u32,
     pub sock_net: u32,
     pub net_inum: u32,
+    /// A number that each namespace has for itself, its cookie or a random one: it tells it from an earlier
+    /// one whose address and inode number it got.
+    pub net_mix: u32,
     pub sock_protocol: u32,
     pub skb_dst: u32,
     pub dst_dev: u32,

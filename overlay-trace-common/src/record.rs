@@ -97,7 +97,7 @@ pub struct RecordHeader {
 pub const HEADER_BYTES: usize = core::mem::size_of::<RecordHeader>();
 
 /// A network namespace and a device in it, as the kernel side saw them first. Names outlive what they
-/// name.
+/// name; a device that gets another name is another hop from then on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct Hop {
@@ -109,10 +109,17 @@ pub struct Hop {
     pub device: [u8; 16],
     /// NUL-padded link kind (`veth`, `bridge`, `vxlan`...), empty for a NIC.
     pub kind: [u8; 16],
+    /// Tells the namespace from a later one that gets its inode number: the low half of its cookie, or on
+    /// old kernels a random number.
+    pub netns_mix: u32,
+    pub _pad: u32,
+    /// When it was first seen, in ns of CLOCK_MONOTONIC; 0 as long as the rest is not complete.
+    pub since_ns: u64,
 }
 
-/// The most hops of one recording; packets at later ones are recorded at hop 0 and counted.
-pub const HOPS_MAX: usize = 4096;
+/// The most hops of one recording: some 8 000 pods. Packets at later ones are recorded at hop 0, and those
+/// hops counted. A [`Segment`] has room for twice as many, and so for all (namespace, device) of a report.
+pub const HOPS_MAX: usize = 1 << 15;
 
 /// What the kernel side counts, per CPU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

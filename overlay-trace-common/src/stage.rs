@@ -147,6 +147,8 @@ pub enum Action {
     Interrupt = 7,
     /// What was interrupted has the CPU again.
     Resume = 8,
+    /// A device, somewhere, has come, gone, or got another name or namespace. There is no packet.
+    Change = 9,
 }
 
 /// Whether the packet's headers can be read at a point, for its addresses.

@@ -654,6 +654,13 @@ pub static STAGES: &[Stage] = &[
         &[copy(&[f("skb_clone", 0)]), copy(&[f("skb_copy", 0)]), copy(&[f("__pskb_copy_fclone", 0)])],
         "The packet is copied; the copy is followed as its child. This row has no time of its own.",
     ),
+    work(
+        "device-change",
+        Layer::Other,
+        NOT_DEVICE,
+        &[point(Action::Change, &[f("call_netdevice_notifiers_info", 0)])],
+        "A device has come, gone, or got another name: hops are looked at anew. This row has no time of its own.",
+    ),
     // --- ends
     ends(
         "end-read",

@@ -1,7 +1,11 @@
 //! Hops: the device and the namespace that a packet is at.
 //!
 //! A hop is found by the address of its device (or of its namespace, for a packet that is at no device
-//! yet). Name and link kind are read once, when the hop is first seen, so they outlive the device.
+//! yet). Addresses are used again, and so are the numbers of namespaces and devices: in the place of a pod
+//! that has vanished the next one can have its address, its inode number, and an `eth0` of the same index.
+//! So a hop is also told by its namespace's random number and by its device's name; what differs in one
+//! of them is another hop. Name and link kind are noted when the hop is first seen, so they outlive the
+//! device.
 
 use core::ffi::c_void;
 
@@ -12,93 +16,131 @@ use overlay_trace_common::{
 };
 
 use crate::{
-    atomic::next_hop,
-    maps::{HOP_CACHE, HOP_ENTRIES, HOPS, HopEntry, count, setting},
-    read::{Access, copied, low_half, opaque},
+    atomic::{next_hop, take},
+    maps::{DEVICES_CHANGED, HOP_CACHE, HOP_ENTRIES, HOPS, HopEntry, count, setting},
+    read::{Access, copied, low_half, now, opaque},
 };
 
 /// How many neighbouring places of the cache a hop may stand at.
-const PLACES: u32 = 4;
+const PLACES: u32 = 8;
+
+/// What a hop is told by.
+#[derive(Clone, Copy)]
+struct Mark {
+    /// Address of the device or the namespace.
+    owner: u64,
+    /// The namespace's random number and the device's index.
+    identity: u64,
+    name: [u64; 2],
+}
 
 /// The hop of a device; `device` must not be 0.
 #[inline(always)]
 pub fn of_device<A: Access>(device: u64) -> Option<&'static HopEntry> {
-    let net = A::word(device, setting!(offsets.dev_net));
-    let ifindex = A::half(device, setting!(offsets.dev_ifindex));
-    let key = opaque(device);
-    find(key, opaque(net), ifindex).or_else(|| create(key, opaque(net), ifindex))
+    let owner = opaque(device);
+    unchanged(owner).or_else(|| {
+        let net = A::word(device, setting!(offsets.dev_net));
+        verified(owner, opaque(net), true)
+    })
 }
 
 /// The hop "in this namespace, at no device yet"; `net` must not be 0.
 #[inline(always)]
 pub fn of_net(net: u64) -> Option<&'static HopEntry> {
-    let key = opaque(net);
-    find(key, key, 0).or_else(|| create(key, key, 0))
+    let owner = opaque(net);
+    unchanged(owner).or_else(|| verified(owner, owner, false))
+}
+
+/// A device, somewhere, has come, gone, or got another name or namespace.
+#[inline(always)]
+pub fn changed() {
+    unsafe {
+        let changes = (&raw const DEVICES_CHANGED).read_volatile();
+        (&raw mut DEVICES_CHANGED).write_volatile(changes + 1);
+    }
 }
 
 #[inline(always)]
-fn index(key: u64, place: u32) -> u32 {
-    (((low_half(key) >> 6).wrapping_mul(0x9e37_79b1) >> 14) + place) & (HOP_ENTRIES - 1)
+fn index(owner: u64, place: u32) -> u32 {
+    (((low_half(owner) >> 6).wrapping_mul(0x9e37_79b1) >> 16) + place) & (HOP_ENTRIES - 1)
 }
 
+/// The hop at its first place, if no device has changed since it was last looked at.
 #[inline(always)]
-fn find(key: u64, net: u64, ifindex: u32) -> Option<&'static HopEntry> {
+fn unchanged(owner: u64) -> Option<&'static HopEntry> {
+    let entry = unsafe { &*HOP_CACHE.get_ptr(index(owner, 0))? };
+    let changes = unsafe { (&raw const DEVICES_CHANGED).read_volatile() };
+    (entry.owner == owner && entry.looked_at == changes && changes != 0).then_some(entry)
+}
+
+/// The hop of a device or a namespace, told by all that it is told by; one that is seen for the first time
+/// is noted.
+#[inline(never)]
+fn verified(owner: u64, net: u64, is_device: bool) -> Option<&'static HopEntry> {
+    let changes = unsafe { (&raw const DEVICES_CHANGED).read_volatile() };
+    let mix: u32 = copied(net, setting!(offsets.net_mix));
+    let mut mark = Mark { owner, identity: (mix as u64) << 32, name: [0; 2] };
+    if is_device {
+        mark.identity |= copied::<u32>(owner, setting!(offsets.dev_ifindex)) as u64;
+        mark.name = copied(owner, setting!(offsets.dev_name));
+    }
     let mut place = 0;
     while place < PLACES {
-        let entry = unsafe { &*HOP_CACHE.get_ptr(index(key, place))? };
-        let owner = unsafe { (&raw const entry.owner).read_volatile() };
-        if owner == key && entry.net == net && entry.ifindex == ifindex {
+        let entry = unsafe { &mut *HOP_CACHE.get_ptr_mut(index(owner, place))? };
+        let known = unsafe { (&raw const entry.owner).read_volatile() };
+        if known == owner && entry.identity == mark.identity && entry.name == mark.name {
+            entry.looked_at = changes;
             return Some(entry);
         }
-        if owner == 0 {
-            return None;
+        // Free, or of what was at the same address and is no more, or has another name now.
+        if (known == 0 || known == owner) && take(&raw mut entry.holder) {
+            create(entry, &mark, net);
+            entry.looked_at = changes;
+            unsafe { (&raw mut entry.holder).write_volatile(0) };
+            return Some(entry);
         }
         place += 1;
     }
     None
 }
 
-/// Reads name and kind of a hop that is seen for the first time.
-#[inline(never)]
-fn create(key: u64, net: u64, ifindex: u32) -> Option<&'static HopEntry> {
-    let entry = unsafe { &mut *free_entry(key)? };
-    let hop = next_hop().unwrap_or(HOPS_MAX as u64);
-    entry.owner = 0;
-    entry.hop = 0;
-    entry.net = net;
-    entry.ifindex = ifindex;
+/// Notes a hop.
+#[inline(always)]
+fn create(entry: &mut HopEntry, mark: &Mark, net: u64) {
+    unsafe { (&raw mut entry.owner).write_volatile(0) };
+    let mut described = Hop {
+        netns: copied(net, setting!(offsets.net_inum)),
+        netns_mix: (mark.identity >> 32) as u32,
+        ifindex: mark.identity as u32,
+        ..Hop::default()
+    };
+    entry.identity = mark.identity;
+    entry.name = mark.name;
     entry.transmit_stage = setting!(transmit_default) as u8;
     entry.up = 0;
-    let mut described = Hop { netns: copied(net, setting!(offsets.net_inum)), ifindex, ..Hop::default() };
-    if ifindex != 0 {
-        describe(key, &mut described);
+    if described.ifindex != 0 {
+        describe(mark.owner, &mut described);
         transmit_stage(&described.kind, entry);
     }
     entry.matched = matches(&described) as u32;
-    if hop < HOPS_MAX as u64 {
-        let slot = HOPS.get_ptr_mut(hop as u32)?;
-        unsafe { *slot = described };
-        entry.hop = hop as u16;
-    } else {
-        count(Counter::HopsFull, 1);
-    }
-    unsafe { (&raw mut entry.owner).write_volatile(key) };
-    Some(entry)
+    entry.hop = numbered(&described);
+    unsafe { (&raw mut entry.owner).write_volatile(mark.owner) };
 }
 
-/// A free place, else one of the same device under an older name, else the first.
+/// Gives a hop its number and tells it to the reader; 0 when there are no more numbers.
 #[inline(always)]
-fn free_entry(key: u64) -> Option<*mut HopEntry> {
-    let mut place = 0;
-    while place < PLACES {
-        let entry = HOP_CACHE.get_ptr_mut(index(key, place))?;
-        let owner = unsafe { (*entry).owner };
-        if owner == 0 || owner == key {
-            return Some(entry);
-        }
-        place += 1;
+fn numbered(described: &Hop) -> u16 {
+    let number = next_hop().unwrap_or(HOPS_MAX as u64);
+    if number >= HOPS_MAX as u64 {
+        count(Counter::HopsFull, 1);
+        return 0;
     }
-    HOP_CACHE.get_ptr_mut(index(key, 0))
+    let Some(slot) = HOPS.get_ptr_mut(number as u32) else { return 0 };
+    unsafe {
+        *slot = *described;
+        (&raw mut (*slot).since_ns).write_volatile(now());
+    }
+    number as u16
 }
 
 #[inline(always)]

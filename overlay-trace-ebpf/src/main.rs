@@ -56,6 +56,8 @@ fn fired<A: Access>(packet: u64, row: Row) {
         }
     } else if row.action() == Action::Interrupt as u8 {
         event::interrupted(packet, row);
+    } else if row.action() == Action::Change as u8 {
+        hop::changed();
     } else if row.action() == Action::Resume as u8 {
         event::resumed(row);
     } else if row.is_step() {

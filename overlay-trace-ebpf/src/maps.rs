@@ -74,11 +74,16 @@ pub struct SendNote {
 /// A device, or a namespace when the packet is at no device yet.
 #[repr(C)]
 pub struct HopEntry {
-    /// Address of the `net_device`, or of the `net`.
+    /// Address of the `net_device`, or of the `net`; 0 for a free entry, or while it is being written.
     pub owner: u64,
-    /// Address of the namespace.
-    pub net: u64,
-    pub ifindex: u32,
+    /// Taken by who writes it.
+    pub holder: u64,
+    /// What [`DEVICES_CHANGED`] was when it was last compared with its device.
+    pub looked_at: u64,
+    /// With the name what tells it from another one at the same address, later.
+    pub identity: u64,
+    /// The device's name, as it lies in the `net_device`.
+    pub name: [u64; 2],
     pub hop: u16,
     /// The stage that a transmission through the device enters.
     pub transmit_stage: u8,
@@ -86,11 +91,15 @@ pub struct HopEntry {
     pub up: u8,
     /// 1: the filter asks for this hop, or for none.
     pub matched: u32,
-    pub _pad: u32,
 }
 
+/// Counts the changes of devices (coming, going, renaming, moving) anywhere; 0 as long as none was seen.
+#[unsafe(no_mangle)]
+pub static mut DEVICES_CHANGED: u64 = 0;
+
 pub const NOTES: u32 = 4096;
-pub const HOP_ENTRIES: u32 = 4096;
+/// A power of two, and more than there can be hops.
+pub const HOP_ENTRIES: u32 = 2 * HOPS_MAX as u32;
 
 /// The places of a bucket of the state table; as large as a cache line.
 #[repr(C)]

@@ -4,7 +4,8 @@
 use std::fs;
 
 use overlay_trace::trace::{
-    Checkpoint, Counters, Header, HopName, Names, Recording, Writer, encode_record, encode_way,
+    Checkpoint, Counters, Header, HopName, Names, ProbeKind, Recording, SeenLater, UnseenStage, Writer,
+    encode_record, encode_way,
 };
 use overlay_trace_common::{
     record::{Flow, RecordHeader},
@@ -16,7 +17,15 @@ fn header() -> Header {
     let mut header = Header::new();
     // A short map keeps the file short: the tests below cut and damage it at every byte.
     header.stages.truncate(2);
+    header.unseen_stages =
+        vec![UnseenStage { stage: header.stages[0].name.clone(), reason: "needs module x".into() }];
     Header { kernel: "6.12.1".into(), node: "a".into(), probe_set: "full".into(), ..header }
+}
+
+/// The first stage, when what it is in was loaded.
+fn later() -> SeenLater {
+    let stage = header().stages[0].name.clone();
+    SeenLater { stage, since_ns: 8, probe: ProbeKind::Kprobe, exit: true }
 }
 
 fn checkpoint(finished: u64) -> Checkpoint {
@@ -74,6 +83,7 @@ fn write(dir: &TempDir, finish: bool) -> std::path::PathBuf {
     let names =
         Names { drop_reasons: [(5, "NO_SOCKET".into())].into(), symbols: [(7, "udp_rcv+1".into())].into() };
     writer.names(&names).unwrap();
+    writer.later(&[later()]).unwrap();
     if finish {
         writer.finish(&checkpoint(13)).unwrap();
     }
@@ -88,7 +98,12 @@ fn error(result: anyhow::Result<impl Sized>) -> String {
 fn what_is_written_is_read() {
     let dir = TempDir::new().unwrap();
     let recording = Recording::open(write(&dir, true)).unwrap();
-    assert_eq!(recording.header, header());
+    // What was seen later is no longer unseen.
+    let mut expected = header();
+    expected.unseen_stages.clear();
+    (expected.stages[0].probe, expected.stages[0].exit) = (Some(ProbeKind::Kprobe), true);
+    expected.seen_later = vec![later()];
+    assert_eq!(recording.header, expected);
     assert_eq!(recording.hops[&1].device, "eth0");
     assert_eq!(recording.names.drop_reasons[&5], "NO_SOCKET");
     assert_eq!(recording.names.symbols[&7], "udp_rcv+1");

@@ -8,6 +8,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use nix::sys::signal::{Signal, kill as kill_process};
+use nix::unistd::Pid;
 use overlay_trace::lab::{self, Knobs, Running, drive};
 use overlay_trace::probe::ProbeSet;
 use overlay_trace::trace::Recording;
@@ -47,7 +49,7 @@ fn kill(set: ProbeSet, (folder, stop): (&Path, &Stop), results: &mut Results) ->
     if file.exists() {
         fs::remove_file(&file)?;
     }
-    let mut child = Recorder::start(set, &file)?;
+    let mut child = Recorder::start(set, &file, &[])?;
     let held = child.is_recording(&running, &file, stop).and_then(|()| Objects::of_process(child.0.id()));
     child.kill()?;
     let held = held?;
@@ -64,12 +66,14 @@ fn kill(set: ProbeSet, (folder, stop): (&Path, &Stop), results: &mut Results) ->
 }
 
 /// A recording in a process of its own, killed when dropped.
-struct Recorder(Child);
+pub struct Recorder(Child);
 
 impl Recorder {
-    fn start(set: ProbeSet, file: &Path) -> Result<Recorder> {
+    pub fn start(set: ProbeSet, file: &Path, options: &[&str]) -> Result<Recorder> {
         let child = Command::new(program()?)
-            .args(["record", "--force", "--duration", "10m", "--probes", set.name(), "--output"])
+            .args(["record", "--force", "--duration", "10m", "--probes", set.name()])
+            .args(options)
+            .arg("--output")
             .arg(file)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -96,6 +100,24 @@ impl Recorder {
             thread::sleep(Duration::from_millis(100));
         }
         bail!("no packet was recorded within {} s", ATTACHING.as_secs())
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        Ok(kill_process(Pid::from_raw(self.0.id() as i32), signal)?)
+    }
+
+    /// Waits until it has finished the recording.
+    pub fn finish(mut self) -> Result<()> {
+        self.signal(Signal::SIGINT)?;
+        let status = self.0.wait()?;
+        ensure!(status.success(), "the recording ended with {status}");
+        Ok(())
+    }
+
+    /// Whether it still runs.
+    pub fn is_running(&mut self) -> Result<bool> {
+        Ok(self.0.try_wait()?.is_none())
     }
 
     /// SIGKILL.

@@ -13,6 +13,7 @@ const FALLBACKS: &[&str] = &["tunl0", "gre0", "gretap0", "erspan0", "ip6tnl0", "
 /// What tools say when the kernel does not have something.
 const LACKS: &[&str] = &[
     "Unknown device type",
+    "qdisc kind is unknown",
     "Operation not supported",
     "not found",
     "Cannot find device",

@@ -7,6 +7,7 @@
 mod absent;
 mod attached;
 mod capture;
+mod drops;
 mod filters;
 mod interrupted;
 mod invariants;
@@ -14,6 +15,9 @@ mod layers;
 mod levels;
 mod machine;
 mod networks;
+mod node;
+mod overload;
+mod own;
 mod results;
 mod rows;
 mod run;

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashSet};
 use anyhow::{Result, bail, ensure};
 use overlay_trace::probe::ProbeSet;
 use overlay_trace_common::record::{FLAG_CHILD, Outcome as End};
-use overlay_trace_common::stage::{Sets, Stage};
+use overlay_trace_common::stage::{Action, Layer, Sets, Stage};
 use overlay_trace_common::stage_map::STAGES;
 
 use crate::absent;
@@ -33,6 +33,8 @@ pub fn check(set: ProbeSet, all: &[Seen], results: &mut Results) {
         let fired = fired.get(row.name).copied().unwrap_or(0);
         let outcome = match (attached.kinds(row.name), fired) {
             (by, 1..) if !by.is_empty() => Ok(Verdict::With(format!("by {by}, fired {fired} times"))),
+            // Nobody can be made to interrupt a packet at a certain place.
+            (by, 0) if !by.is_empty() && is_by_chance(row) => Ok(Verdict::With(format!("by {by}"))),
             (by, _) => missing(set, row, &by, &all),
         };
         results.add(&name(set, row), outcome);
@@ -70,6 +72,11 @@ fn rows(set: ProbeSet) -> impl Iterator<Item = &'static Stage> {
         ProbeSet::Device => Sets::DEVICE,
     };
     STAGES.iter().filter(move |stage| stage.sets.contains(bits) && !stage.points.is_empty())
+}
+
+/// Whether no record need show the row: it has no time of its own, or is of what interrupts packets.
+fn is_by_chance(row: &Stage) -> bool {
+    row.layer == Layer::Cpu || row.points.iter().all(|point| point.action == Action::Change)
 }
 
 fn name(set: ProbeSet, row: &Stage) -> String {

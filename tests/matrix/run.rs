@@ -8,8 +8,11 @@ use overlay_trace::probe::ProbeSet;
 use overlay_trace::traffic::Stop;
 
 use crate::capture;
+use crate::drops;
 use crate::interrupted;
 use crate::machine;
+use crate::node;
+use crate::overload;
 use crate::results::{Outcome, Results, Verdict};
 use crate::rows;
 use crate::scene::{Scene, Setting};
@@ -46,6 +49,11 @@ pub fn all(sets: &[ProbeSet], times: bool, place: (&Path, &Stop), results: &mut 
     }
     if let Some(set) = sets.first() {
         interrupted::run(*set, place, results);
+        node::run(*set, place, results);
+        overload::run(*set, place.0, results);
+    }
+    for set in sets {
+        drops::run(*set, place.0, results);
     }
     for set in of_rows {
         rows::check(set, &seen, results);

@@ -36,6 +36,8 @@ pub struct Collector {
     end_to_end: Dist,
     /// What no stage claims, in ns.
     unclaimed: u128,
+    /// The end of the last packet, in ns of CLOCK_MONOTONIC.
+    last_end_ns: u64,
     rows: Vec<Sums>,
     index: FxHashMap<Packed, u32>,
     drops: FxHashMap<(u32, u64, Packed), (u64, u64)>,
@@ -70,6 +72,7 @@ impl Collector {
             cut_ways: 0,
             end_to_end: Dist::default(),
             unclaimed: 0,
+            last_end_ns: 0,
             rows: Vec::new(),
             index: FxHashMap::default(),
             drops: FxHashMap::default(),
@@ -144,6 +147,7 @@ impl Collector {
         }
         let unclaimed = |at: &u16| u128::from(way[usize::from(*at)].ns.min(SEGMENT_NS_MAX));
         self.unclaimed += plan.unclaimed.iter().map(unclaimed).sum::<u128>();
+        self.last_end_ns = self.last_end_ns.max(header.end_ns);
         let total = header.end_ns.saturating_sub(header.start_ns);
         let claimed = self.times.iter().sum::<u64>();
         if claimed < total {
@@ -229,6 +233,7 @@ impl Collector {
             .collect();
         drops.sort_by(|a, b| b.packets.cmp(&a.packets).then_with(|| drop_order(a).cmp(&drop_order(b))));
         let total = self.end_to_end.sum();
+        let duration_ns = self.last_end_ns.saturating_sub(self.header.start_monotonic_ns);
         let mut rows: Vec<Option<Sums>> = self.rows.into_iter().map(Some).collect();
         let rows = order
             .into_iter()
@@ -239,7 +244,7 @@ impl Collector {
             file: String::new(),
             header: self.header,
             names: names.clone(),
-            last: Checkpoint::default(),
+            last: Checkpoint { duration_ns, ..Checkpoint::default() },
             complete: true,
             traffic: Vec::new(),
             by: self.by,

@@ -109,7 +109,12 @@ impl Analysis {
         recording.for_each_record(|record| collector.add(&record))?;
         let mut analysis = collector.finish(&recording.names);
         analysis.file = recording.path().file_name().unwrap_or_default().to_string_lossy().into();
+        let until = analysis.last.duration_ns;
         analysis.last = recording.last.clone();
+        // What ended abruptly has packets after its last checkpoint, or never got to one.
+        if !recording.complete {
+            analysis.last.duration_ns = analysis.last.duration_ns.max(until);
+        }
         analysis.complete = recording.complete;
         analysis.traffic = recording.traffic.clone();
         Ok(analysis)

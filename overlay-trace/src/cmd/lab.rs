@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use clap::{Args, Subcommand};
 
+use crate::cmd::output::line;
 use crate::cmd::record::{self, Probes};
 use crate::lab::{self, Knobs, Running, System};
 use crate::probe::{Session, SessionOptions};
@@ -120,7 +121,7 @@ impl Lab {
             Command::Run(run) => run.run(),
             Command::Down { name } => {
                 let count = lab::remove_leftovers(find(&name)?)?;
-                println!("{count} namespaces removed");
+                line(&format!("{count} namespaces removed"));
                 Ok(ExitCode::SUCCESS)
             }
         }
@@ -137,17 +138,17 @@ fn find(name: &str) -> Result<&'static lab::Lab> {
 fn list() -> Result<ExitCode> {
     let system = System::inspect();
     for lab in lab::all() {
-        println!("{:18} {}", lab.name, lab.about);
+        line(&format!("{:18} {}", lab.name, lab.about));
         let lack = match &system {
             Ok(system) => system.lack(lab, &Knobs::default())?,
             Err(error) => Some(format!("{error:#}")),
         };
         match lack {
-            None => println!("{:18} runs here", ""),
-            Some(lack) => println!("{:18} does not run here: {lack}", ""),
+            None => line(&format!("{:18} runs here", "")),
+            Some(lack) => line(&format!("{:18} does not run here: {lack}", "")),
         }
         for note in system.iter().flat_map(|system| system.notes(lab)) {
-            println!("{:18} note: {note}", "");
+            line(&format!("{:18} note: {note}", ""));
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -155,13 +156,13 @@ fn list() -> Result<ExitCode> {
 
 fn show(name: &str, knobs: &Knobs) -> Result<ExitCode> {
     let (lab, system) = (find(name)?, System::inspect()?);
-    println!("# {}: {}", lab.name, lab.about);
+    line(&format!("# {}: {}", lab.name, lab.about));
     for part in lab.parts {
-        println!("#   {}", part.about);
+        line(&format!("#   {}", part.about));
     }
     for action in lab::script(lab, knobs, &system) {
         let family = if action.v6 { "6" } else { "" };
-        println!("\n# {} {:?}{family}\n{}", action.namespace, action.tool, action.lines.trim_end());
+        line(&format!("\n# {} {:?}{family}\n{}", action.namespace, action.tool, action.lines.trim_end()));
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -187,7 +188,7 @@ impl Run {
         let (code, _) = outcome?;
         if self.keep {
             let names: Vec<_> = running.namespaces().iter().map(|netns| netns.name()).collect();
-            println!("kept: {}; `overlay-trace lab down {}` removes them", names.join(" "), lab.name);
+            line(&format!("kept: {}; `overlay-trace lab down {}` removes them", names.join(" "), lab.name));
         }
         running.down()?;
         Ok(code)
@@ -247,10 +248,11 @@ impl Run {
     fn print(&self, reports: &[TrafficReport]) -> Result<()> {
         if self.json {
             for report in reports {
-                println!("{}", serde_json::to_string(report)?);
+                line(&serde_json::to_string(report)?);
             }
         } else {
-            print!("{}", traffic::table(reports));
+            let table = traffic::table(reports).to_string();
+            line(table.trim_end());
         }
         Ok(())
     }

@@ -3,13 +3,19 @@
 
 pub mod calibrate;
 pub mod filter;
+mod helper;
+mod hops;
 pub mod load;
 pub mod modules;
+mod news;
 pub mod patch;
 pub mod plan;
+mod reader;
+mod reasons;
 pub mod session;
 mod tunnels;
 
 pub use filter::FilterOptions;
 pub use plan::{Attachment, Plan, ProbeKind, ProbeSet};
-pub use session::{Session, SessionOptions, Summary};
+pub use reader::Summary;
+pub use session::{Session, SessionOptions};

@@ -1,6 +1,6 @@
 //! Which kernel module has a function of the stage map, to say what is missing when a function is.
 
-use std::fs;
+use std::{collections::BTreeSet, fs};
 
 use crate::sys::kernel;
 
@@ -41,6 +41,30 @@ pub fn missing(function: &str) -> String {
     }
 }
 
+/// The modules that are loaded, to notice when others are.
+pub struct Modules(BTreeSet<String>);
+
+impl Modules {
+    /// Those that are loaded now.
+    pub fn now() -> Modules {
+        let list = fs::read_to_string("/proc/modules").unwrap_or_default();
+        Modules(live(&list).map(str::to_owned).collect())
+    }
+
+    /// Whether some have been loaded since the last time.
+    pub fn have_come(&mut self) -> bool {
+        let before = std::mem::replace(self, Modules::now());
+        !self.0.is_subset(&before.0)
+    }
+}
+
+/// The modules of the list that are ready for use.
+fn live(list: &str) -> impl Iterator<Item = &str> {
+    list.lines()
+        .filter(|line| line.split(' ').nth(4) == Some("Live"))
+        .filter_map(|line| line.split(' ').next())
+}
+
 /// How to get a module on the running kernel.
 pub fn advice(module: &str) -> String {
     let folder = format!("/lib/modules/{}", kernel::release());
@@ -58,6 +82,12 @@ pub fn advice(module: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_module_counts_when_it_is_ready() {
+        let list = "vxlan 86016 0 - Loading 0x0\nveth 32768 2 a,b, Live 0x0 (E)\n";
+        assert_eq!(live(list).collect::<Vec<_>>(), ["veth"]);
+    }
 
     #[test]
     fn a_missing_function_is_put_down_to_its_module() {

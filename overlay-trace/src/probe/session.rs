@@ -2,48 +2,42 @@
 //! file.
 
 use std::{
-    collections::{BTreeSet, HashMap},
     path::PathBuf,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
+        mpsc::channel,
     },
     thread::{self, JoinHandle},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use anyhow::{Context, Result, bail};
-use aya::maps::{Array, MapData, PerCpuArray, RingBuf};
+use aya::maps::{Array, MapData, PerCpuArray};
 use overlay_trace_common::{
     kernel::{ARMED_ALL, ARMED_BIRTHS},
-    record::{COUNTERS, Hop},
     stage_map::{STAGES, transmit_stages},
 };
 
 use super::{
     calibrate,
     filter::FilterOptions,
+    helper::{Helper, Probes, probe_name},
+    hops::Hops,
     load::{Attached, Loader, Sizes},
+    modules::Modules,
+    news::Working,
     plan::{Plan, ProbeKind, ProbeSet, wanted_functions},
+    reader::{Link, Reader, Summary, sum_counts},
+    reasons::drop_reasons,
 };
 use crate::{
-    sys::{
-        kernel::{self, Kernel, symbol_names},
-        netns, privilege,
-    },
-    trace::{self, Checkpoint, Counters, Header, HopName, Names, UnseenStage, Writer},
+    sys::{clock::monotonic_ns, kernel::Kernel, privilege},
+    trace::{self, Header, Names, UnseenStage, Writer},
 };
 
-/// How often the ring buffer is emptied. Records do not wake the reader: a wake-up costs more than the
-/// record.
-const POLL: Duration = Duration::from_millis(20);
-const CHECKPOINT: Duration = Duration::from_secs(1);
 /// For how long a packet is ordinarily under way, at the most.
 const UNDER_WAY: Duration = Duration::from_millis(200);
-/// From this kernel on the skipped kprobe programs are counted.
-const KPROBE_MISSES_SINCE: (u32, u32) = (6, 7);
-/// Offset of `drop_location` in a record's header.
-const DROP_LOCATION: usize = std::mem::offset_of!(overlay_trace_common::record::RecordHeader, drop_location);
 
 /// What to record.
 #[derive(Clone, Debug, Default)]
@@ -59,26 +53,19 @@ pub struct SessionOptions {
     pub sizes: Sizes,
 }
 
-/// What a recording has seen so far, or in the end.
-#[derive(Clone, Debug, Default)]
-pub struct Summary {
-    pub duration_ns: u64,
-    pub counters: Counters,
-    /// Bytes of the file.
-    pub file_bytes: u64,
-}
-
 /// A recording under way; [`stop`](Session::stop) finishes it. Dropped without that, it leaves a
 /// recording that is complete up to the last checkpoint.
 pub struct Session {
     set: ProbeSet,
     set_reason: Option<String>,
     unseen: usize,
-    attached: Vec<Attached>,
+    probes: Probes,
     gate: Gate,
     progress: Arc<Mutex<Summary>>,
     stop: Arc<AtomicBool>,
     reader: Option<JoinHandle<Result<Reader>>>,
+    helper: Option<Working>,
+    names: Option<Working>,
     traffic: Vec<serde_json::Value>,
 }
 
@@ -91,6 +78,7 @@ impl Session {
     pub fn start(options: SessionOptions) -> Result<Session> {
         trace::check_output(&options.output, options.force)?;
         privilege::check()?;
+        let modules = Modules::now();
         let kernel = Kernel::read(&wanted_functions())?;
         let mut loader = Loader::new(&kernel, &options.filter, options.sizes)?;
         let (set, set_reason, entry) = choose_set(&kernel, &loader, &options)?;
@@ -99,6 +87,7 @@ impl Session {
         let counts = loader.maps.map("COUNTS").context("the map COUNTS is missing")?;
         let before = sum_counts(&PerCpuArray::<&MapData, _>::try_from(counts)?);
         let attached = loader.attach_plan(&kernel, &mut plan);
+        stir_devices();
         if attached.is_empty() {
             bail!(
                 "not one probe of the set {} could be attached: `overlay-trace doctor` says why",
@@ -108,24 +97,33 @@ impl Session {
         let mut gate = Gate::new(&mut loader)?;
         let header = Header { probe_cost_ns: cost, ..header(&kernel, &options, &plan, &attached) };
         let mut writer = Writer::create(&options.output, options.force, &header)?;
-        let reasons = kernel.enumeration("skb_drop_reason").into_iter().collect();
-        writer.names(&Names { drop_reasons: reasons, ..Names::default() })?;
+        writer.names(&Names { drop_reasons: drop_reasons(&kernel), ..Names::default() })?;
         gate.open()?;
-        let mut session = Session {
+        let probes = Probes::new(attached);
+        let ((ask, asked), (tell, news)) = (channel(), channel());
+        let names = Hops::new(&mut loader)?.start(tell.clone())?;
+        let progress = Arc::default();
+        let beside = (probes.clone(), Link { ask, news });
+        let reader = Reader::new(&mut loader, writer, before, beside, Arc::clone(&progress))?;
+        let kprobes_only = options.kprobes_only;
+        let helper = Helper { kernel, loader, set, kprobes_only, probes: probes.clone(), modules }
+            .start(asked, tell)?;
+        let stop = Arc::new(AtomicBool::new(false));
+        let until = stop.clone();
+        let reader = thread::Builder::new().name("reader".into()).spawn(move || reader.run(&until))?;
+        Ok(Session {
             set,
             set_reason,
             unseen: plan.unseen.len(),
-            attached,
+            probes,
             gate,
-            progress: Arc::default(),
-            stop: Arc::default(),
-            reader: None,
+            progress,
+            stop,
+            reader: Some(reader),
+            helper: Some(helper),
+            names: Some(names),
             traffic: Vec::new(),
-        };
-        let reader = Reader::new(&mut loader, writer, before, session.progress.clone())?;
-        let stop = session.stop.clone();
-        session.reader = Some(thread::Builder::new().name("reader".into()).spawn(move || reader.run(&stop))?);
-        Ok(session)
+        })
     }
 
     /// The set in use, and why it is not a richer one.
@@ -135,7 +133,7 @@ impl Session {
 
     /// How many programs are attached, and how many stages of the set cannot be seen.
     pub fn coverage(&self) -> (usize, usize) {
-        (self.attached.len(), self.unseen)
+        (self.probes.all().len(), self.unseen)
     }
 
     /// What has been seen so far.
@@ -153,29 +151,24 @@ impl Session {
         self.traffic.extend(results);
     }
 
-    /// How often the kernel skipped a probe; `None` where it does not tell.
-    fn misses(&self) -> Option<u64> {
-        let told = |attached: &Attached| {
-            attached.attachment.kind != ProbeKind::Kprobe || kernel::at_least(KPROBE_MISSES_SINCE)
-        };
-        self.attached.iter().all(told).then(|| self.attached.iter().map(Attached::misses).sum())
-    }
-
     /// Detaches the programs, reads what is left, and closes the file.
     ///
     /// # Errors
     ///
     /// If the file could not be written; what was written before is kept.
     pub fn stop(mut self) -> Result<Summary> {
-        let misses = self.misses();
+        // Nothing more is to be attached.
+        self.helper.take();
         self.gate.close()?;
+        let misses = self.probes.misses();
         // The programs are detached while the reader still runs: detaching takes a while.
-        self.attached.clear();
+        drop(std::mem::take(&mut *self.probes.all()));
         self.stop.store(true, Ordering::Relaxed);
         let reader = self.reader.take().context("the recording has ended before")?;
-        let mut reader = reader.join().map_err(|_| anyhow::anyhow!("the reader has failed"))??;
-        reader.probe_misses = misses;
-        reader.finish(&self.traffic)
+        let reader = reader.join().map_err(|_| anyhow::anyhow!("the reader has failed"))??;
+        // All hops have come up; what they are called is told before this returns.
+        self.names.take();
+        reader.finish(&self.traffic, misses)
     }
 }
 
@@ -269,183 +262,16 @@ fn header(kernel: &Kernel, options: &SessionOptions, plan: &Plan, attached: &[At
     }
     for Attached { attachment, .. } in attached {
         let row = &mut header.stages[attachment.stage as usize];
-        row.probe = Some(match attachment.kind {
-            // A stage that is probed by both is told, and its cost reckoned, by the dearer.
-            ProbeKind::Fentry if row.probe == Some(trace::ProbeKind::Kprobe) => trace::ProbeKind::Kprobe,
-            ProbeKind::Fentry => trace::ProbeKind::Fentry,
-            ProbeKind::Kprobe => trace::ProbeKind::Kprobe,
-            ProbeKind::TpBtf => trace::ProbeKind::TpBtf,
-            ProbeKind::Fexit => {
-                row.exit = true;
-                trace::ProbeKind::Fentry
-            }
-        });
+        let dearest = row.probe == Some(trace::ProbeKind::Kprobe);
+        // A stage that is probed by both is told, and its cost reckoned, by the dearer.
+        row.probe = Some(if dearest { trace::ProbeKind::Kprobe } else { probe_name(attachment.kind) });
+        row.exit |= attachment.kind == ProbeKind::Fexit;
     }
     header
 }
 
-/// The clock of the records.
-pub fn monotonic_ns() -> u64 {
-    let clock = nix::time::ClockId::CLOCK_MONOTONIC;
-    nix::time::clock_gettime(clock)
-        .map_or(0, |time| time.tv_sec() as u64 * 1_000_000_000 + time.tv_nsec() as u64)
-}
-
-/// A hop as the kernel side describes it.
-#[derive(Clone, Copy)]
-#[repr(transparent)]
-struct RawHop(Hop);
-// SAFETY: a repr(C) struct of plain integers and bytes.
-unsafe impl aya::Pod for RawHop {}
-
-/// Moves records from the ring buffer to the file.
-struct Reader {
-    records: RingBuf<MapData>,
-    counts: PerCpuArray<MapData, [u64; COUNTERS]>,
-    hop_count: Array<MapData, u64>,
-    hops: Array<MapData, RawHop>,
-    hops_known: u32,
-    /// The sum of all CPUs' counts before the recording: calibration has counted hits.
-    before: [u64; COUNTERS],
-    drop_locations: BTreeSet<u64>,
-    probe_misses: Option<u64>,
-    begin: Instant,
-    writer: Writer,
-    progress: Arc<Mutex<Summary>>,
-}
-
-impl Reader {
-    fn new(
-        loader: &mut Loader,
-        writer: Writer,
-        before: [u64; COUNTERS],
-        progress: Arc<Mutex<Summary>>,
-    ) -> Result<Reader> {
-        let mut take =
-            |name: &str| loader.maps.take_map(name).with_context(|| format!("the map {name} is missing"));
-        let mut reader = Reader {
-            records: RingBuf::try_from(take("RECORDS")?)?,
-            counts: PerCpuArray::try_from(take("COUNTS")?)?,
-            hop_count: Array::try_from(take("HOP_COUNT")?)?,
-            hops: Array::try_from(take("HOPS")?)?,
-            hops_known: 0,
-            before,
-            drop_locations: BTreeSet::new(),
-            probe_misses: None,
-            begin: Instant::now(),
-            writer,
-            progress,
-        };
-        // Hops were given out from the first attached probe on.
-        reader.name_hops()?;
-        Ok(reader)
-    }
-
-    fn run(mut self, stop: &AtomicBool) -> Result<Reader> {
-        let mut checkpoint = Instant::now();
-        loop {
-            let last = stop.load(Ordering::Relaxed);
-            self.drain()?;
-            if last {
-                return Ok(self);
-            }
-            if checkpoint.elapsed() >= CHECKPOINT {
-                checkpoint = Instant::now();
-                self.name_hops()?;
-                let summary = self.summary();
-                let Summary { duration_ns, counters, .. } = summary.clone();
-                if let Ok(mut progress) = self.progress.lock() {
-                    *progress = summary;
-                }
-                self.writer.checkpoint(&Checkpoint { duration_ns, counters })?;
-            }
-            thread::sleep(POLL);
-        }
-    }
-
-    fn drain(&mut self) -> Result<()> {
-        while let Some(record) = self.records.next() {
-            if let Some(location) = record.get(DROP_LOCATION..DROP_LOCATION + 8) {
-                let location = u64::from_ne_bytes(location.try_into()?);
-                if location != 0 {
-                    self.drop_locations.insert(location);
-                }
-            }
-            self.writer.records(&record)?;
-        }
-        Ok(())
-    }
-
-    fn name_hops(&mut self) -> Result<()> {
-        let count = self.hop_count.get(&0, 0)? as u32;
-        let last = count.min(self.hops.len().saturating_sub(1));
-        if last <= self.hops_known {
-            return Ok(());
-        }
-        let namespaces = netns::names();
-        let mut names = Vec::new();
-        for number in self.hops_known + 1..=last {
-            let RawHop(hop) = self.hops.get(&number, 0)?;
-            names.push((number as u16, name_of(&hop, &namespaces)));
-        }
-        self.hops_known = last;
-        self.writer.hops(&names)
-    }
-
-    fn summary(&self) -> Summary {
-        Summary {
-            duration_ns: self.begin.elapsed().as_nanos() as u64,
-            counters: self.counters(),
-            file_bytes: self.writer.bytes(),
-        }
-    }
-
-    fn counters(&self) -> Counters {
-        let mut sums = sum_counts(&self.counts);
-        sums.iter_mut().zip(self.before).for_each(|(sum, before)| *sum -= before.min(*sum));
-        Counters { probe_misses: self.probe_misses, ..Counters::from_kernel(&sums) }
-    }
-
-    fn finish(mut self, traffic: &[serde_json::Value]) -> Result<Summary> {
-        self.name_hops()?;
-        let locations: Vec<u64> = self.drop_locations.iter().copied().collect();
-        if !locations.is_empty() {
-            let symbols = symbol_names(&locations).into_iter().collect();
-            self.writer.names(&Names { symbols, ..Names::default() })?;
-        }
-        if !traffic.is_empty() {
-            self.writer.traffic(traffic)?;
-        }
-        let mut summary = self.summary();
-        summary.file_bytes = self.writer.bytes();
-        let last = Checkpoint { duration_ns: summary.duration_ns, counters: summary.counters.clone() };
-        self.writer.finish(&last)?;
-        Ok(summary)
-    }
-}
-
-/// The sums of all CPUs' counts.
-fn sum_counts<T: std::borrow::Borrow<MapData>>(counts: &PerCpuArray<T, [u64; COUNTERS]>) -> [u64; COUNTERS] {
-    let mut sums = [0u64; COUNTERS];
-    if let Ok(values) = counts.get(&0, 0) {
-        for cpu in values.iter() {
-            sums.iter_mut().zip(cpu).for_each(|(sum, value)| *sum += value);
-        }
-    }
-    sums
-}
-
-fn name_of(hop: &Hop, namespaces: &HashMap<u32, String>) -> HopName {
-    HopName {
-        netns_inode: hop.netns,
-        netns: namespaces.get(&hop.netns).cloned().unwrap_or_else(|| format!("netns:{}", hop.netns)),
-        ifindex: hop.ifindex,
-        device: text(&hop.device),
-        kind: text(&hop.kind),
-    }
-}
-
-fn text(bytes: &[u8]) -> String {
-    let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
-    String::from_utf8_lossy(&bytes[..end]).into_owned()
+/// Makes a namespace, and with it a device, for a moment: that tells the kernel side that it is told of
+/// changes, so that it need not look at each device each time. If it cannot be made, it does.
+fn stir_devices() {
+    let _ = thread::spawn(|| nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET)).join();
 }

@@ -26,6 +26,16 @@ pub(super) fn heading(analysis: &Analysis) -> String {
             "          {part} of the finished packets have no record: the rest is what is shown."
         );
     }
+    let full = analysis.last.counters.state_full;
+    if full > 0 {
+        let _ = writeln!(
+            out,
+            "          {} times a packet came by for which there was no place (--states): such packets are not in\n\
+             {:<10}what is shown, or only from where there was one.",
+            count(full),
+            ""
+        );
+    }
     if !analysis.complete {
         out += "          The recording ended abruptly: the numbers are those up to its last second.\n";
     }
@@ -34,6 +44,11 @@ pub(super) fn heading(analysis: &Analysis) -> String {
     }
     for (number, line) in wrap(&watched(analysis), 110).iter().enumerate() {
         let _ = writeln!(out, "{:<10}{line}", if number == 0 { "stages" } else { "" });
+    }
+    for (number, line) in
+        wrap(&seen_later(analysis), 110).iter().enumerate().filter(|(_, line)| !line.is_empty())
+    {
+        let _ = writeln!(out, "{:<10}{line}", if number == 0 { "later" } else { "" });
     }
     let _ = writeln!(out, "probes    {}", probe_costs(analysis));
     out
@@ -111,6 +126,27 @@ fn watched(analysis: &Analysis) -> String {
         })
         .collect();
     if parts.is_empty() { "not told".into() } else { parts.join(", ") }
+}
+
+/// The stages that were not watched from the beginning on, those of the same moment together; empty if all
+/// were.
+fn seen_later(analysis: &Analysis) -> String {
+    let header = &analysis.header;
+    let mut moments: BTreeMap<u64, Vec<&str>> = BTreeMap::new();
+    for later in &header.seen_later {
+        moments.entry(later.since_ns).or_default().push(&later.stage);
+    }
+    let parts: Vec<String> = moments
+        .iter()
+        .map(|(since_ns, stages)| {
+            let seconds = since_ns.saturating_sub(header.start_monotonic_ns) as f64 / 1e9;
+            format!(
+                "{} (watched from {seconds:.1} s on: what they are in was not loaded before)",
+                stages.join(", ")
+            )
+        })
+        .collect();
+    parts.join("; ")
 }
 
 /// A sentence in lines of at most `width` characters, the further ones set in.

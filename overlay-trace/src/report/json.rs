@@ -44,6 +44,8 @@ pub(super) struct Capture<'a> {
     probe_hits: u64,
     filtered: u64,
     unseen_reasons: BTreeMap<&'a str, &'a str>,
+    /// Stages that were watched only from some moment on: when, in ns since the beginning.
+    seen_later_ns: BTreeMap<&'a str, u64>,
 }
 
 impl<'a> Capture<'a> {
@@ -66,6 +68,11 @@ impl<'a> Capture<'a> {
                 .unseen_stages
                 .iter()
                 .map(|unseen| (unseen.stage.as_str(), unseen.reason.as_str()))
+                .collect(),
+            seen_later_ns: header
+                .seen_later
+                .iter()
+                .map(|later| (later.stage.as_str(), later.since_ns.saturating_sub(header.start_monotonic_ns)))
                 .collect(),
         }
     }

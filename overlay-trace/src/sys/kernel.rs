@@ -14,6 +14,7 @@ use overlay_trace_common::kernel::Offsets;
 use super::{
     bpf,
     btf::{Btf, Kind},
+    netns,
 };
 
 const BTF_FOLDER: &str = "/sys/kernel/btf";
@@ -80,6 +81,17 @@ impl Kernel {
         Ok(Kernel { release: release(), btf, modules, symbols })
     }
 
+    /// Reads anew what changes when a module is loaded: the symbols and the modules' types.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel hides its symbols.
+    pub fn refresh(&mut self, wanted: &HashSet<&str>) -> Result<()> {
+        self.symbols = read_symbols(wanted)?;
+        self.modules = read_modules(&self.btf, &self.symbols);
+        Ok(())
+    }
+
     /// The module of a function that exists as a symbol.
     pub fn symbol(&self, function: &str) -> Option<&Option<String>> {
         self.symbols.get(function)
@@ -108,8 +120,13 @@ impl Kernel {
 
     /// Names of an enumeration's values.
     pub fn enumeration(&self, name: &str) -> Vec<(u32, String)> {
-        let Some(id) = self.btf.find(name, Kind::Enum) else { return Vec::new() };
-        self.btf.values(id).map(|(name, value)| (value, name.to_owned())).collect()
+        enumeration(&self.btf, name)
+    }
+
+    /// The same of an enumeration in a module; none if it is not loaded or has no types.
+    pub fn module_enumeration(&self, module: &str, name: &str) -> Vec<(u32, String)> {
+        let btf = Btf::read(format!("{BTF_FOLDER}/{module}"), Some(self.btf.clone()));
+        btf.map(|btf| enumeration(&btf, name)).unwrap_or_default()
     }
 
     /// The offsets of the fields that the kernel side reads.
@@ -138,6 +155,8 @@ impl Kernel {
             link_ops_kind: of("rtnl_link_ops", "kind")?,
             sock_net: of("sock_common", "skc_net")?,
             net_inum: of("net", "ns.inum")?,
+            // The cookie is there from 5.12 on, and for programs to read from 5.14 on.
+            net_mix: of("net", if netns::cookies_are_known() { "net_cookie" } else { "hash_mix" })?,
             sock_protocol: of("sock", "sk_protocol")?,
             skb_dst: of("sk_buff", "_skb_refdst")?,
             dst_dev: of("dst_entry", "dev")?,
@@ -154,6 +173,11 @@ impl Kernel {
         })?;
         Ok(bits / 8)
     }
+}
+
+fn enumeration(btf: &Btf, name: &str) -> Vec<(u32, String)> {
+    let Some(id) = btf.find(name, Kind::Enum) else { return Vec::new() };
+    btf.values(id).map(|(name, value)| (value, name.to_owned())).collect()
 }
 
 /// The offset in bits of a field, also inside anonymous structs and unions.

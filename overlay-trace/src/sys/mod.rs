@@ -2,6 +2,8 @@
 
 pub mod bpf;
 pub mod btf;
+pub mod clock;
 pub mod kernel;
 pub mod netns;
+pub mod netns_names;
 pub mod privilege;

@@ -1,11 +1,20 @@
 //! Network namespaces by name.
 
-use std::{collections::HashMap, fs, os::unix::fs::MetadataExt, path::Path};
+use std::{
+    collections::HashMap,
+    fs, io,
+    os::{
+        fd::AsRawFd,
+        unix::{fs::MetadataExt, net::UnixDatagram},
+    },
+    path::Path,
+};
 
 use anyhow::{Context, Result, bail};
+use nix::sched::{CloneFlags, setns};
 
 /// Where iproute2 keeps its named namespaces.
-const NAMED: &str = "/run/netns";
+pub(super) const NAMED: &str = "/run/netns";
 
 /// The inode number of a namespace that is given by name (`ip netns`), by path, or by the id of a
 /// process in it.
@@ -34,9 +43,9 @@ pub fn inode(given: &str) -> Result<u32> {
     Ok(metadata.ino() as u32)
 }
 
-/// The names of all namespaces that can be found: `host` for that of process 1, iproute2's names, and
-/// otherwise a process in it.
-pub fn names() -> HashMap<u32, String> {
+/// Names for namespaces after a process in them, the oldest one: the container that it is in, or its command
+/// and number.
+pub fn names_after_processes() -> HashMap<u32, String> {
     let mut names = HashMap::new();
     for process in fs::read_dir("/proc").into_iter().flatten().flatten() {
         let id = process.file_name().to_string_lossy().into_owned();
@@ -44,19 +53,61 @@ pub fn names() -> HashMap<u32, String> {
             continue;
         }
         if let Ok(metadata) = fs::metadata(process.path().join("ns/net")) {
-            let command = fs::read_to_string(process.path().join("comm")).unwrap_or_default();
-            names.entry(metadata.ino() as u32).or_insert_with(|| format!("{}:{id}", command.trim()));
+            names.entry(metadata.ino() as u32).or_insert_with(|| after_process(&process.path(), &id));
         }
-    }
-    for entry in fs::read_dir(NAMED).into_iter().flatten().flatten() {
-        if let Ok(metadata) = entry.metadata() {
-            names.insert(metadata.ino() as u32, entry.file_name().to_string_lossy().into_owned());
-        }
-    }
-    if let Ok(metadata) = fs::metadata("/proc/1/ns/net") {
-        names.insert(metadata.ino() as u32, "host".to_owned());
     }
     names
+}
+
+fn after_process(folder: &Path, id: &str) -> String {
+    let read = |file: &str| fs::read_to_string(folder.join(file)).unwrap_or_default().trim().to_owned();
+    let command = read("comm");
+    let cgroup = read("cgroup");
+    let Some(container) = container(&cgroup) else { return format!("{command}:{id}") };
+    // Of a pod the host name is its name; of other containers it is often just the id.
+    let host = read("root/etc/hostname");
+    let what = if host.is_empty() || container.starts_with(&host) { command } else { host };
+    format!("{what}:{container}")
+}
+
+/// The container that a process is in, by the name of its control group: the short form of its id.
+fn container(cgroup: &str) -> Option<&str> {
+    const ID: usize = 64;
+    const SHORT: usize = 12;
+    let is_id = |part: &&str| part.len() == ID && part.bytes().all(|byte| byte.is_ascii_hexdigit());
+    cgroup.split(['/', '-', '.', ':', '\n']).rfind(is_id).map(|id| &id[..SHORT])
+}
+
+/// Whether namespaces tell their cookies, numbers that are never given twice.
+pub fn cookies_are_known() -> bool {
+    own_cookie().is_ok()
+}
+
+/// The cookie of the namespace that a file stands for. The calling thread enters the namespace for a moment.
+pub fn cookie(path: &Path) -> Result<u64> {
+    let own = fs::File::open("/proc/thread-self/ns/net")?;
+    let other = fs::File::open(path)?;
+    setns(other, CloneFlags::CLONE_NEWNET)?;
+    let cookie = own_cookie();
+    setns(own, CloneFlags::CLONE_NEWNET)?;
+    Ok(cookie?)
+}
+
+fn own_cookie() -> io::Result<u64> {
+    let socket = UnixDatagram::unbound()?;
+    let mut cookie = 0u64;
+    let mut length = size_of::<u64>() as libc::socklen_t;
+    // SAFETY: both pointers are to variables of the lengths that are told.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_NETNS_COOKIE,
+            (&raw mut cookie).cast(),
+            &raw mut length,
+        )
+    };
+    if result == 0 { Ok(cookie) } else { Err(io::Error::last_os_error()) }
 }
 
 /// Whether a device of this name is in any namespace that can be looked into.
@@ -76,9 +127,35 @@ fn named_namespace_has(device: &str) -> bool {
     let look = move || {
         fs::read_dir(NAMED).into_iter().flatten().flatten().any(|entry| {
             let Ok(file) = fs::File::open(entry.path()) else { return false };
-            nix::sched::setns(file, nix::sched::CloneFlags::CLONE_NEWNET).is_ok()
+            setns(file, CloneFlags::CLONE_NEWNET).is_ok()
                 && nix::net::if_::if_nametoindex(device.as_str()).is_ok()
         })
     };
     std::thread::spawn(look).join().unwrap_or(false)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_container_is_found_in_the_name_of_its_control_group() {
+        let id = "3f2a9c1b44de".to_owned() + &"0".repeat(52);
+        for cgroup in [
+            format!("0::/system.slice/docker-{id}.scope"),
+            format!("12:pids:/docker/{id}\n0::/docker/{id}"),
+            format!("0::/kubepods.slice/kubepods-pod1b2c.slice/cri-containerd-{id}.scope"),
+            format!("0::/machine.slice/libpod-{id}.scope/container"),
+        ] {
+            assert_eq!(container(&cgroup), Some("3f2a9c1b44de"), "{cgroup}");
+        }
+        assert_eq!(container("0::/user.slice/user-0.slice/session-3.scope"), None);
+    }
+
+    #[test]
+    fn namespaces_without_a_name_are_called_after_a_process() {
+        let own = fs::metadata("/proc/self/ns/net").unwrap().ino() as u32;
+        let names = names_after_processes();
+        assert!(names[&own].contains(':'), "{}", names[&own]);
+    }
 }

@@ -41,13 +41,15 @@ pub enum Chunk {
     Names = 6,
     /// [`Checkpoint`](super::Checkpoint): the final counters. A recording with it is complete.
     Footer = 7,
+    /// A list of [`SeenLater`](super::SeenLater): stages that are seen from some moment on.
+    Later = 8,
 }
 
 impl Chunk {
     /// The kind of a stored number, if this program knows it.
     pub fn from_u32(number: u32) -> Option<Chunk> {
         use Chunk::*;
-        [Header, Records, Hops, Checkpoint, Traffic, Names, Footer]
+        [Header, Records, Hops, Checkpoint, Traffic, Names, Footer, Later]
             .into_iter()
             .find(|&kind| kind as u32 == number)
     }
@@ -62,6 +64,7 @@ impl Chunk {
             Chunk::Traffic => "traffic",
             Chunk::Names => "names",
             Chunk::Footer => "footer",
+            Chunk::Later => "later stages",
         }
     }
 }

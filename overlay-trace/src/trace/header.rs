@@ -33,6 +33,9 @@ pub struct Header {
     pub stages: Vec<StageRow>,
     /// Stages of the probe set that could not be seen, and why.
     pub unseen_stages: Vec<UnseenStage>,
+    /// Stages that were seen from some moment on: what they need came up during the recording. In the file
+    /// they are chunks of their own.
+    pub seen_later: Vec<SeenLater>,
     pub probe_cost_ns: ProbeCost,
     /// The filter in words; empty for none.
     pub filter: String,
@@ -51,6 +54,16 @@ impl Header {
             stages: STAGES.iter().map(StageRow::from).collect(),
             ..Header::default()
         }
+    }
+
+    /// Takes up that a stage is seen from some moment on.
+    pub(super) fn see_later(&mut self, later: SeenLater) {
+        self.unseen_stages.retain(|unseen| unseen.stage != later.stage);
+        if let Some(row) = self.stages.iter_mut().find(|row| row.name == later.stage) {
+            row.probe = row.probe.or(Some(later.probe));
+            row.exit |= later.exit;
+        }
+        self.seen_later.push(later);
     }
 }
 
@@ -141,6 +154,17 @@ impl ProbeKind {
 pub struct UnseenStage {
     pub stage: String,
     pub reason: String,
+}
+
+/// A stage, or some of its places, that could be watched only from some moment on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SeenLater {
+    pub stage: String,
+    /// In ns of CLOCK_MONOTONIC.
+    pub since_ns: u64,
+    pub probe: ProbeKind,
+    /// Whether an exit is watched too.
+    pub exit: bool,
 }
 
 /// What one hit of a probe costs on the machine that recorded, in ns; `None` where not measured.

@@ -13,7 +13,9 @@ mod reader;
 mod records;
 mod writer;
 
-pub use header::{Checkpoint, Counters, Header, HopName, Names, ProbeCost, ProbeKind, StageRow, UnseenStage};
+pub use header::{
+    Checkpoint, Counters, Header, HopName, Names, ProbeCost, ProbeKind, SeenLater, StageRow, UnseenStage,
+};
 pub use reader::Recording;
 pub use records::{RecordView, encode_record, encode_way};
 pub(crate) use writer::open_output;

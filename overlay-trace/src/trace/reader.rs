@@ -175,6 +175,11 @@ impl Recording {
                 self.names.drop_reasons.extend(names.drop_reasons);
                 self.names.symbols.extend(names.symbols);
             }
+            Chunk::Later => {
+                self.json::<Vec<_>>(kind, at, payload)?
+                    .into_iter()
+                    .for_each(|later| self.header.see_later(later));
+            }
             Chunk::Records => {}
         }
         Ok(())

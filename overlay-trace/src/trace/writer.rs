@@ -10,7 +10,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use serde::Serialize;
 
 use super::{
-    Checkpoint, Header, HopName, Names,
+    Checkpoint, Header, HopName, Names, SeenLater,
     format::{Chunk, FRAME_BYTES, MAGIC, PREAMBLE_BYTES, VERSION, checksum},
 };
 
@@ -134,6 +134,15 @@ impl Writer {
     /// As for [`checkpoint`](Writer::checkpoint).
     pub fn names(&mut self, names: &Names) -> Result<()> {
         self.json(Chunk::Names, names)
+    }
+
+    /// Notes stages that are seen from now on.
+    ///
+    /// # Errors
+    ///
+    /// As for [`checkpoint`](Writer::checkpoint).
+    pub fn later(&mut self, stages: &[SeenLater]) -> Result<()> {
+        self.json(Chunk::Later, stages)
     }
 
     /// Writes the final counters and closes the recording.

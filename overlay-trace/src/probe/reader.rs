@@ -1,0 +1,204 @@
+//! What moves records from the ring buffer to the file, and the rest of what a recording says.
+
+use std::{
+    collections::BTreeSet,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+        mpsc::{Receiver, Sender},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result};
+use aya::maps::{MapData, PerCpuArray, RingBuf};
+use overlay_trace_common::record::COUNTERS;
+
+use super::{helper::Probes, load::Loader, news::News};
+use crate::{
+    sys::kernel::symbol_names,
+    trace::{Checkpoint, Counters, Names, Writer},
+};
+
+/// How often the ring buffer is emptied. Records do not wake the reader: a wake-up costs more than the
+/// record.
+const POLL: Duration = Duration::from_millis(20);
+const CHECKPOINT: Duration = Duration::from_secs(1);
+/// Offset of `drop_location` in a record's header.
+const DROP_LOCATION: usize = std::mem::offset_of!(overlay_trace_common::record::RecordHeader, drop_location);
+
+/// What a recording has seen so far, or in the end.
+#[derive(Clone, Debug, Default)]
+pub struct Summary {
+    pub duration_ns: u64,
+    pub counters: Counters,
+    /// Bytes of the file.
+    pub file_bytes: u64,
+}
+
+/// To and from the threads beside the reader.
+pub struct Link {
+    /// Asks for the names of addresses in the kernel.
+    pub ask: Sender<Vec<u64>>,
+    pub news: Receiver<News>,
+}
+
+/// Moves records from the ring buffer to the file.
+pub struct Reader {
+    records: RingBuf<MapData>,
+    counts: PerCpuArray<MapData, [u64; COUNTERS]>,
+    /// The sum of all CPUs' counts before the recording: calibration has counted hits.
+    before: [u64; COUNTERS],
+    /// Where packets were dropped: all places, those without a name yet, those that nobody was asked about.
+    drop_locations: BTreeSet<u64>,
+    unnamed: BTreeSet<u64>,
+    unasked: Vec<u64>,
+    probes: Probes,
+    link: Link,
+    begin: Instant,
+    writer: Writer,
+    progress: Arc<Mutex<Summary>>,
+}
+
+impl Reader {
+    /// What will write the recording; `before` is what was counted before it begins.
+    ///
+    /// # Errors
+    ///
+    /// If the loader's maps are not there, or the file cannot be written.
+    pub fn new(
+        loader: &mut Loader,
+        writer: Writer,
+        before: [u64; COUNTERS],
+        (probes, link): (Probes, Link),
+        progress: Arc<Mutex<Summary>>,
+    ) -> Result<Reader> {
+        let mut take =
+            |name: &str| loader.maps.take_map(name).with_context(|| format!("the map {name} is missing"));
+        Ok(Reader {
+            records: RingBuf::try_from(take("RECORDS")?)?,
+            counts: PerCpuArray::try_from(take("COUNTS")?)?,
+            before,
+            drop_locations: BTreeSet::new(),
+            unnamed: BTreeSet::new(),
+            unasked: Vec::new(),
+            probes,
+            link,
+            begin: Instant::now(),
+            writer,
+            progress,
+        })
+    }
+
+    /// Reads until it is to stop, and what is left then.
+    ///
+    /// # Errors
+    ///
+    /// If the file cannot be written any more.
+    pub fn run(mut self, stop: &AtomicBool) -> Result<Reader> {
+        let mut checkpoint = Instant::now();
+        loop {
+            let last = stop.load(Ordering::Relaxed);
+            self.drain()?;
+            if last {
+                return Ok(self);
+            }
+            self.take_news()?;
+            if checkpoint.elapsed() >= CHECKPOINT {
+                checkpoint = Instant::now();
+                if !self.unasked.is_empty() {
+                    // Who is gone has told why; what has no name yet gets it in the end.
+                    let _ = self.link.ask.send(std::mem::take(&mut self.unasked));
+                }
+                let summary = self.summary(self.probes.misses());
+                let Summary { duration_ns, counters, .. } = summary.clone();
+                if let Ok(mut progress) = self.progress.lock() {
+                    *progress = summary;
+                }
+                self.writer.checkpoint(&Checkpoint { duration_ns, counters })?;
+            }
+            thread::sleep(POLL);
+        }
+    }
+
+    fn drain(&mut self) -> Result<()> {
+        while let Some(record) = self.records.next() {
+            if let Some(location) = record.get(DROP_LOCATION..DROP_LOCATION + 8) {
+                let location = u64::from_ne_bytes(location.try_into()?);
+                if location != 0 && self.drop_locations.insert(location) {
+                    self.unnamed.insert(location);
+                    self.unasked.push(location);
+                }
+            }
+            self.writer.records(&record)?;
+        }
+        Ok(())
+    }
+
+    /// Writes what has come up beside the packets.
+    fn take_news(&mut self) -> Result<()> {
+        while let Ok(news) = self.link.news.try_recv() {
+            match news {
+                News::Stages(stages) => self.writer.later(&stages)?,
+                News::Names(names) => self.names(&names)?,
+                News::Hops(hops) => self.writer.hops(&hops)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn names(&mut self, names: &Names) -> Result<()> {
+        self.unnamed.retain(|location| !names.symbols.contains_key(location));
+        self.writer.names(names)
+    }
+
+    fn summary(&self, probe_misses: Option<u64>) -> Summary {
+        Summary {
+            duration_ns: self.begin.elapsed().as_nanos() as u64,
+            counters: Counters { probe_misses, ..self.counters() },
+            file_bytes: self.writer.bytes(),
+        }
+    }
+
+    fn counters(&self) -> Counters {
+        let mut sums = sum_counts(&self.counts);
+        sums.iter_mut().zip(self.before).for_each(|(sum, before)| *sum -= before.min(*sum));
+        Counters::from_kernel(&sums)
+    }
+
+    /// Writes what is to be said at the end, and closes the file.
+    ///
+    /// # Errors
+    ///
+    /// If the file cannot be written any more.
+    pub fn finish(mut self, traffic: &[serde_json::Value], probe_misses: Option<u64>) -> Result<Summary> {
+        self.take_news()?;
+        let unnamed: Vec<u64> = self.unnamed.iter().copied().collect();
+        if !unnamed.is_empty() {
+            let symbols = symbol_names(&unnamed).into_iter().collect();
+            self.names(&Names { symbols, ..Names::default() })?;
+        }
+        if !traffic.is_empty() {
+            self.writer.traffic(traffic)?;
+        }
+        let mut summary = self.summary(probe_misses);
+        summary.file_bytes = self.writer.bytes();
+        let last = Checkpoint { duration_ns: summary.duration_ns, counters: summary.counters.clone() };
+        self.writer.finish(&last)?;
+        Ok(summary)
+    }
+}
+
+/// The sums of all CPUs' counts.
+pub fn sum_counts<T: std::borrow::Borrow<MapData>>(
+    counts: &PerCpuArray<T, [u64; COUNTERS]>,
+) -> [u64; COUNTERS] {
+    let mut sums = [0u64; COUNTERS];
+    if let Ok(values) = counts.get(&0, 0) {
+        for cpu in values.iter() {
+            sums.iter_mut().zip(cpu).for_each(|(sum, value)| *sum += value);
+        }
+    }
+    sums
+}
