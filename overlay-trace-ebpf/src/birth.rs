@@ -48,6 +48,7 @@ pub fn reset(state: &mut State, cpu: &mut Cpu, number: u32, now: u64) {
     state.empty = 0;
     state.rejected = 0;
     state.device = 0;
+    state.sock = 0;
     state.copy = 0;
     state.arrived = 0;
     state.transmit_stage = setting!(transmit_default) as u8;
@@ -66,6 +67,7 @@ fn born<A: Access>(sock: u64, state: &mut State, now: u64) {
     if sock == 0 {
         return;
     }
+    state.sock = opaque(sock);
     let net = A::word(sock, setting!(offsets.sock_net));
     if net != 0 {
         if let Some(entry) = hop::of_net(net) {

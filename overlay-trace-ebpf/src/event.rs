@@ -106,19 +106,19 @@ fn is_another<A: Access>(skb: u64, row: Row, state: &State) -> bool {
     if !begins_ways(row) || row.has(ROW_INGRESS) || state.arrived == 0 {
         return false;
     }
-    // It has arrived, and now goes out through a device of the very namespace that its socket is in: what
-    // is forwarded has no socket, or one of the namespace that it was sent from.
     let sock = A::word(skb, setting!(offsets.skb_sk));
-    if sock == 0 {
+    if sock == 0 || !row.has(ROW_HOP) && opaque(sock) == state.sock {
         return false;
     }
-    let device = if row.has(ROW_HOP) {
-        opaque(A::word(skb, setting!(offsets.skb_dev)))
+    // It has arrived, and now goes out through a device of the very namespace that its socket is in: what
+    // is forwarded has no socket, or one of the namespace that it was sent from.
+    let net = if row.has(ROW_HOP) {
+        opaque(A::word(A::word(skb, setting!(offsets.skb_dev)), setting!(offsets.dev_net)))
     } else {
         let route: u64 = copied(skb, setting!(offsets.skb_dst));
-        copied(route & !DST_NOREF, setting!(offsets.dst_dev))
+        let device: u64 = copied(route & !DST_NOREF, setting!(offsets.dst_dev));
+        copied(device, setting!(offsets.dev_net))
     };
-    let net: u64 = copied(device, setting!(offsets.dev_net));
     opaque(A::word(sock, setting!(offsets.sock_net))) == net
 }
 

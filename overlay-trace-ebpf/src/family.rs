@@ -60,6 +60,7 @@ fn child(parent: &State, skb: u64, cpu: &mut Cpu, number: u32, now: u64) {
     state.matched = parent.matched;
     state.rejected = parent.rejected;
     state.device = parent.device;
+    state.sock = parent.sock;
     state.arrived = parent.arrived;
     state.transmit_stage = parent.transmit_stage;
     state.up = parent.up;

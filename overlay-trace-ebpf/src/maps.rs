@@ -52,6 +52,8 @@ pub struct State {
     /// The packet has come in through a device since its beginning.
     pub arrived: u8,
     pub _pad: u8,
+    /// Address of the socket that sent the packet, 0 if it came from a device.
+    pub sock: u64,
     /// Address of the device that the packet is at.
     pub device: u64,
     /// Address of the packet's last copy, and `last_ns` when it was made.
