@@ -20,6 +20,11 @@ enum When {
 
 const ABSENT: &[Absent] = &[
     Absent {
+        place: "qdisc_enqueue",
+        when: When::Before(5, 15),
+        why: "the tracepoint came with 5.15; before, the qdiscs' own functions stand for it",
+    },
+    Absent {
         place: "skb_attempt_defer_free",
         when: When::Before(5, 19),
         why: "until 5.19 readers free packets themselves, by kfree_skb_partial and __kfree_skb",

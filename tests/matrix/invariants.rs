@@ -164,8 +164,10 @@ fn skipped(seen: &Seen) -> u64 {
 
 /// Whether the packet has reached its socket: so said, or freed there without having been dropped.
 fn is_delivered(seen: &Seen, record: &RecordView<'_>) -> bool {
-    let last =
-        record.segments().last().and_then(|step| seen.recording.header.stages.get(usize::from(step.stage)));
+    let stages =
+        record.segments().filter_map(|step| seen.recording.header.stages.get(usize::from(step.stage)));
+    // Waits for the CPU are in the middle of a stage.
+    let last = stages.filter(|stage| stage.layer != "cpu").last();
     let at_socket = last.is_some_and(|stage| stage.layer == "socket" || stage.layer == "transport");
     match End::from_u8(record.header.outcome) {
         Some(End::Delivered) => true,

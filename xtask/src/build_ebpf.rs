@@ -16,7 +16,8 @@ const LLVM_MAJOR: u32 = 22;
 const LINKER_VERSION: &str = "^0.10";
 const TARGET: &str = "bpfel-unknown-none";
 /// Debug information and BTF are what the loader and the verifier's messages live on; BPF's third
-/// instruction set (kernel 5.12) has the atomic operations that return the former value.
+/// instruction set has jumps and arithmetic on 32 bits. The atomic operations that came with 5.12 the
+/// programs must not use: 5.10 does not take them.
 const FLAGS: &[&str] = &["-Cdebuginfo=2", "-Clink-arg=--btf", "-Ctarget-cpu=v3"];
 const NAME: &str = "overlay-trace";
 

@@ -250,3 +250,36 @@ fn descriptor(map: &Map) -> Result<i32> {
     };
     Ok(data.fd().as_fd().as_raw_fd())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Opcodes: atomic operations on 32 and on 64 bits, and a call.
+    const ATOMIC: [u8; 2] = [0xc3, 0xdb];
+    const CALL: u8 = 0x85;
+    /// The last helper that 5.10 has, `bpf_redirect_peer`.
+    const LAST_HELPER: i32 = 155;
+
+    /// The verifier refuses what it does not know also where it is never reached.
+    #[test]
+    fn no_program_has_an_instruction_that_5_10_does_not_know() {
+        if OBJECT.is_empty() {
+            eprintln!("not tested: the kernel programs are not built");
+            return;
+        }
+        let object = Object::parse(OBJECT).unwrap();
+        assert!(!object.functions.is_empty());
+        for ((_, at), function) in &object.functions {
+            for instruction in &function.instructions {
+                let is_young = match instruction.code {
+                    // Addition, without telling the number before.
+                    code if ATOMIC.contains(&code) => instruction.imm != 0,
+                    CALL if instruction.src_reg() == 0 => instruction.imm > LAST_HELPER,
+                    _ => false,
+                };
+                assert!(!is_young, "{} at {at}: {instruction:?}", function.name);
+            }
+        }
+    }
+}

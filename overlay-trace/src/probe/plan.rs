@@ -289,3 +289,26 @@ fn program(kind: ProbeKind, argument: u8, row: Row) -> String {
         ProbeKind::Fentry | ProbeKind::TpBtf => format!("typed_{argument}"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Modules of kernels before 5.11 have no BTF, so that only kprobes can be had there, which see no exits.
+    #[test]
+    fn exits_are_watched_only_of_functions_of_the_kernel_itself() {
+        let points = STAGES.iter().flat_map(|stage| stage.points);
+        for probe in points.filter(|point| point.exit || at_exit(point)).flat_map(|point| point.probes) {
+            let Target::Function(name) = probe.target else { panic!("only functions have exits") };
+            assert_eq!(modules::module_of(name), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn without_type_information_the_kernels_version_says_where_the_packet_is() {
+        let tables = STAGES.iter().find(|stage| stage.name == "iptables").unwrap();
+        let probe = &tables.points[0].probes[0];
+        assert_eq!(untyped(probe, |version| version <= (5, 10)), 0);
+        assert_eq!(untyped(probe, |version| version <= (6, 1)), 1);
+    }
+}
