@@ -115,15 +115,22 @@ impl<'a> Packets<'a> {
         self.seen.recording.header.stages.get(usize::from(segment.stage)).map_or("", |row| &row.name)
     }
 
-    /// The layer in which the way ended.
+    /// The layer in which the way ended, also if the CPU was busy with something else in the end.
     pub fn last_layer(&self, packet: &Packet) -> &str {
         let stages = &self.seen.recording.header.stages;
-        packet.way.last().and_then(|last| stages.get(usize::from(last.stage))).map_or("", |row| &row.layer)
+        let layer = |segment: &Segment| stages.get(usize::from(segment.stage)).map(|row| row.layer.as_str());
+        packet.way.iter().rev().filter_map(layer).find(|layer| *layer != "cpu").unwrap_or_default()
     }
 
     /// Whether the packet has been in the stage.
     pub fn passed(&self, packet: &Packet, stage: &str) -> bool {
         packet.way.iter().any(|segment| self.stage(segment) == stage)
+    }
+
+    /// Whether the packet came to the transport protocol of its receiver, whatever became of it there.
+    pub fn has_arrived(&self, packet: &Packet) -> bool {
+        let is_there = |stage| ["udp-rcv", "tcp-rcv"].contains(&stage);
+        packet.way.iter().any(|segment| segment.level == 0 && is_there(self.stage(segment)))
     }
 
     /// Whether the packet has reached a socket: so said, or freed there without having been dropped.
