@@ -21,8 +21,10 @@ use crate::{
     state::{claim, find, is_counted, leave, lost},
 };
 
-/// How many parts of one packet are looked at when it is cut or put together.
-const PARTS_MAX: usize = 64;
+/// The most segments of one packet: half a megabyte (IPv6, "BIG TCP") in packets of 1500 bytes.
+const SEGMENTS_MAX: usize = 384;
+/// The most fragments of one packet: 64 kB at IPv6's least MTU.
+const FRAGMENTS_MAX: usize = 56;
 
 /// Not NULL and not an error number.
 #[inline(always)]
@@ -208,7 +210,7 @@ pub fn split(parent: &mut State, skb: u64, first: u64, cpu: &mut Cpu, number: u3
         parent.record.header.outcome = Outcome::Split as u8;
     }
     let mut followed = 0;
-    while followed < PARTS_MAX && segment != 0 {
+    while followed < SEGMENTS_MAX && segment != 0 {
         if let Some(child) = find(segment) {
             child.record.header.bytes = innermost_bytes(child, segment);
             child.record.header.start_ns = now;
@@ -271,7 +273,7 @@ pub fn joined(head: u64) {
     let end: u32 = copied(head, setting!(offsets.skb_end));
     let mut part: u64 = copied(start + end as u64, setting!(offsets.shared_frag_list));
     let mut followed = 0;
-    while followed < PARTS_MAX && part != 0 {
+    while followed < FRAGMENTS_MAX && part != 0 {
         if let Some(member) = find(part) {
             absorb(member, cpu, number, now);
         }

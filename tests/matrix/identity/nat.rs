@@ -6,7 +6,7 @@ use anyhow::{Result, ensure};
 use overlay_trace::lab::{Running, drive as run};
 use overlay_trace::traffic::{self, Kind, PORT, Protocol, Server, Stop, TrafficReport};
 
-use super::packets::{Packet, Packets};
+use super::packets::Packets;
 use crate::networks::moderate;
 use crate::results::{Outcome, Verdict};
 use crate::scene::{Check, check};
