@@ -309,8 +309,11 @@ pub fn leaves_no_record(state: &mut State, said: u8) -> bool {
     if said == Outcome::Freed as u8 && handed_on(state) {
         return true;
     }
-    // Reassembly makes a copy of the last fragment, and moves the first one in its place.
-    let is_copy = state.followed.account.stage == REASSEMBLY_WAIT && is_fresh(state);
+    // A copy that was of no use: made for a listener in another namespace, or for a look at the addresses.
+    // Reassembly makes one of the last fragment, and moves the first fragment in its place.
+    let stage = state.followed.account.stage;
+    let is_idle = stage == COPY && said == Outcome::Freed as u8 || stage == REASSEMBLY_WAIT;
+    let is_copy = is_idle && is_fresh(state);
     if is_copy {
         forget(state);
         leave(state);
