@@ -16,7 +16,9 @@ pub struct Offsets {
     /// Offset of the end of the head buffer from `skb_head`, where `skb_shared_info` begins.
     pub skb_end: u32,
     pub skb_network_header: u32,
+    pub skb_inner_network_header: u32,
     pub shared_gso_segs: u32,
+    pub shared_frag_list: u32,
     pub dev_ifindex: u32,
     pub dev_net: u32,
     pub dev_name: u32,

@@ -141,7 +141,8 @@ pub enum Action {
     End = 4,
     /// `net_dev_start_xmit`: enters the stage of the device's link kind.
     Transmit = 5,
-    /// The function returns a copy of the packet, which is followed too, as its child.
+    /// The function makes a packet (argument 0) of another one (argument 1), which is followed too, as its
+    /// child; at the exit: it returns a part of the packet that is known and now has its data.
     Copy = 6,
     /// Something takes the CPU from the packet that it is busy with: the packet waits in the stage.
     Interrupt = 7,
@@ -149,6 +150,8 @@ pub enum Action {
     Resume = 8,
     /// A device, somewhere, has come, gone, or got another name or namespace. There is no packet.
     Change = 9,
+    /// At the function's exit the packet has been put together of all its fragments.
+    Join = 10,
 }
 
 /// Whether the packet's headers can be read at a point, for its addresses.

@@ -58,8 +58,16 @@ const fn first(probes: &'static [Probe]) -> Point {
 const fn birth_with_headers(probes: &'static [Probe]) -> Point {
     Point { headers: Headers::Out, ..birth(probes) }
 }
+/// A packet is made of another one.
 const fn copy(probes: &'static [Probe]) -> Point {
-    Point { exit: true, ..point(Action::Copy, probes) }
+    point(Action::Copy, probes)
+}
+/// The function returns a part of the packet.
+const fn part(probes: &'static [Probe]) -> Point {
+    Point { exit: true, ..copy(probes) }
+}
+const fn join(probes: &'static [Probe]) -> Point {
+    point(Action::Join, probes)
 }
 const fn note(probes: &'static [Probe]) -> Point {
     point(Action::Note, probes)
@@ -158,6 +166,14 @@ pub const SOFTIRQ_WAIT: u8 = number("softirq-wait");
 pub const KSOFTIRQD_WAIT: u8 = number("ksoftirqd-wait");
 pub const SOFTIRQ_INTERRUPTION: u8 = number("softirq-interruption");
 pub const SCHEDULING_WAIT: u8 = number("scheduling-wait");
+
+/// The numbers of the stages in which packets are made of other packets, or become part of them.
+pub const FRAGMENT: u8 = number("fragment");
+pub const REASSEMBLY_WAIT: u8 = number("reassembly-wait");
+pub const TC_CLASSIFY: u8 = number("tc-classify");
+pub const GSO_SEGMENT: u8 = number("gso-segment");
+pub const GRO: u8 = number("gro");
+pub const COPY: u8 = number("copy");
 
 /// The number of the stage of this name, which must be in the map.
 const fn number(name: &str) -> u8 {
@@ -292,14 +308,26 @@ pub static STAGES: &[Stage] = &[
         "fragment",
         Layer::Fragment,
         NOT_DEVICE,
-        &[enter(&[f("ip_do_fragment", 2)]), enter(&[f("ip6_fragment", 2)])],
+        &[
+            enter(&[f("ip_do_fragment", 2)]),
+            enter(&[f("ip6_fragment", 2)]),
+            copy(&[f("ip_copy_metadata", 0)]),
+            copy(&[f("ip6_copy_metadata", 0)]),
+            part(&[f("ip_frag_next", 0)]),
+            part(&[f("ip6_frag_next", 0)]),
+        ],
         "Cutting a packet into fragments.",
     ),
     wait(
         "reassembly-wait",
         Layer::Fragment,
         NOT_DEVICE,
-        &[enter(&[f("ip_defrag", 1)]), enter(&[f("ipv6_frag_rcv", 0)])],
+        &[
+            enter(&[f("ip_defrag", 1)]),
+            enter(&[f("ipv6_frag_rcv", 0)]),
+            enter(&[f("nf_ct_frag6_gather", 1)]),
+            join(&[f("inet_frag_reasm_finish", 1)]),
+        ],
         "A fragment waits for the others of its packet.",
     ),
     work(
@@ -647,12 +675,12 @@ pub static STAGES: &[Stage] = &[
         "The task that worked on the packet lost the CPU to another one.",
     ),
     // --- copies
-    work(
+    wait(
         "copy",
-        Layer::Other,
+        Layer::Cpu,
         NOT_DEVICE,
-        &[copy(&[f("skb_clone", 0)]), copy(&[f("skb_copy", 0)]), copy(&[f("__pskb_copy_fclone", 0)])],
-        "The packet is copied; the copy is followed as its child. This row has no time of its own.",
+        &[copy(&[f("__copy_skb_header", 0)])],
+        "A copy of a packet, which is followed as its child: until its turn comes, or whoever listens reads it.",
     ),
     work(
         "device-change",
@@ -704,6 +732,7 @@ pub static STAGES: &[Stage] = &[
         NOT_DEVICE,
         &[
             Point { if_zero: true, ..end(&[f("skb_gro_receive", 1)]) },
+            Point { if_zero: true, ..end(&[f("skb_gro_receive_list", 1)]) },
             end(&[f("napi_skb_free_stolen_head", 0)]),
         ],
         "GRO made the packet a part of another one.",

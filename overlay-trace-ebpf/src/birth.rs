@@ -56,9 +56,15 @@ pub fn reset(state: &mut State, cpu: &mut Cpu, number: u32, now: u64) {
     clear(&mut state.record.header);
     state.record.header.start_ns = now;
     state.record.header.segments = 1;
-    cpu.births += 1;
     state.followed.cpu = number as u16;
-    state.record.header.id = (number as u64) << 40 | cpu.births as u64;
+    state.record.header.id = number_of_birth(cpu, number);
+}
+
+/// A number for a new packet.
+#[inline(always)]
+pub fn number_of_birth(cpu: &mut Cpu, number: u32) -> u64 {
+    cpu.births += 1;
+    (number as u64) << 40 | cpu.births as u64
 }
 
 /// The packet was made by a socket of this machine: what was noted of the send call is its beginning.

@@ -6,17 +6,17 @@ use aya_ebpf::helpers::generated::bpf_get_current_comm;
 use overlay_trace_common::{
     cpu::Cpu,
     kernel::{ARMED_ALL, ARMED_BIRTHS},
-    record::{Counter, FLAG_UNKNOWN_START, Outcome},
+    record::{Counter, FLAG_UNKNOWN_START},
     row::*,
     stage::Action,
-    stage_map::{KSOFTIRQD_WAIT, SOFTIRQ_WAIT},
+    stage_map::{KSOFTIRQD_WAIT, SOFTIRQ_WAIT, TC_CLASSIFY},
     way::{HOP_MASK, one_level_less, one_level_more},
 };
 
 use crate::{
     account::{States, close, send, this_cpu},
     birth::begin,
-    family::{handed_on, is_packet, split},
+    family::{is_packet, leaves_no_record, outcome, split},
     hop,
     identify::{identify, passes},
     maps::{ARMED, HopEntry, State, count, setting},
@@ -219,7 +219,10 @@ pub fn leave(skb: u64, row: Row, returned: u64) {
     let (cpu, number) = this_cpu();
     let Some(state) = find_near(skb, cpu) else { return };
     if state.followed.account.stage != row.stage() {
-        count(Counter::UnmatchedExits, 1);
+        // tc may have sent the packet elsewhere from within.
+        if row.stage() != TC_CLASSIFY {
+            count(Counter::UnmatchedExits, 1);
+        }
         return;
     }
     let now = now();
@@ -227,7 +230,7 @@ pub fn leave(skb: u64, row: Row, returned: u64) {
     state.followed.account.stage = state.followed.account.before;
     cpu.take(number, &mut state.followed, now, &States);
     if row.has(ROW_CHILDREN) {
-        split(state, returned, cpu, number, now);
+        split(state, skb, returned, cpu, number, now);
     }
 }
 
@@ -263,12 +266,22 @@ pub fn end(skb: u64, row: Row, location: u64, reason: u32) {
     if row.has(ROW_EMPTY_ONLY) && state.empty == 0 {
         return;
     }
-    if row.outcome() == Outcome::Freed as u8 && handed_on(state) {
+    if leaves_no_record(state, row.outcome()) {
         return;
     }
     let now = now();
     close(state, cpu, number, now);
     cpu.release(number, opaque(skb), now, &States);
+    state.record.header.drop_location = location;
+    state.record.header.drop_reason = reason;
+    let outcome = outcome(state, row.outcome());
+    conclude(state, number, outcome);
+    leave_place(state);
+}
+
+/// Makes the record of a packet whose last segment is closed.
+#[inline(always)]
+pub fn conclude(state: &mut State, number: u32, outcome: u8) {
     if !is_counted(state) {
         // It does not matter, or was counted when the filter rejected it.
     } else if state.identified == 0 {
@@ -277,14 +290,9 @@ pub fn end(skb: u64, row: Row, location: u64, reason: u32) {
         let header = &mut state.record.header;
         header.end_ns = state.followed.account.last_ns;
         header.cpu = number as u16;
-        header.drop_location = location;
-        header.drop_reason = reason;
-        if header.outcome != Outcome::Split as u8 {
-            header.outcome = row.outcome();
-        }
+        header.outcome = outcome;
         send(state);
     }
-    leave_place(state);
 }
 
 /// The way of an invented packet, for measuring what a probe costs.

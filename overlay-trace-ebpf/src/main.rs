@@ -81,12 +81,15 @@ fn returned(context: *const u64, packet: u64, row: Row) {
     let returned = if row.has(ROW_CHILDREN | ROW_RETURNED | ROW_IF_ZERO) { result(context) } else { 0 };
     if row.has(ROW_IF_ZERO) {
         if returned as u32 == 0 {
+            family::merged(unsafe { context.read_volatile() }, packet);
             event::end(packet, row, 0, 0);
         }
     } else if row.has(ROW_RETURNED) {
         event::returned(returned, row);
     } else if row.action() == Action::Copy as u8 {
-        family::copy(packet, returned);
+        family::cut_off(packet, returned);
+    } else if row.action() == Action::Join as u8 {
+        family::joined(packet);
     } else {
         event::leave(packet, row, returned);
     }
@@ -163,6 +166,24 @@ pub extern "C" fn typed_drop(context: *const u64) -> i32 {
     let location = unsafe { context.add(1).read_volatile() };
     let reason = if row.has(ROW_REASON) { unsafe { context.add(2).read_volatile() as u32 } } else { 0 };
     event::end(packet, row, read::opaque(location), reason);
+    0
+}
+
+/// For functions that make one packet of another: the new one, and the old one.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "fentry/typed_pair")]
+pub extern "C" fn typed_pair(context: *const u64) -> i32 {
+    let (new, old) = unsafe { (context.read_volatile(), context.add(1).read_volatile()) };
+    family::made(new, old, row());
+    0
+}
+
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "kprobe/kprobe_pair")]
+pub extern "C" fn kprobe_pair(context: *const u8) -> i32 {
+    let argument =
+        |number: usize| unsafe { context.add(KPROBE_ARGUMENTS[number]).cast::<u64>().read_volatile() };
+    family::made(argument(0), argument(1), row());
     0
 }
 

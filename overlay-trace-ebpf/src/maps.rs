@@ -59,6 +59,11 @@ pub struct State {
     /// Address of the packet's last copy, and `last_ns` when it was made.
     pub copy: u64,
     pub copied_ns: u64,
+    /// The place, the open stage and that of its exit when it was made.
+    pub copied_place: u32,
+    pub copied_stage: u8,
+    pub copied_before: u8,
+    pub _pad_copied: [u8; 2],
     pub record: Record,
 }
 

@@ -16,6 +16,7 @@ pub struct Absent {
 enum When {
     Before(u32, u32),
     From(u32, u32),
+    Only(u32, u32),
 }
 
 const ABSENT: &[Absent] = &[
@@ -34,6 +35,11 @@ const ABSENT: &[Absent] = &[
         when: When::From(5, 15),
         why: "since 5.15 tcf_classify serves ingress too",
     },
+    Absent {
+        place: "skb_gro_receive_list",
+        when: When::Only(6, 1),
+        why: "6.1's compiler has put it into its only caller; the end is noticed when the packet is taken off the chain",
+    },
 ];
 
 /// What the table tells of a point on the running kernel.
@@ -41,6 +47,7 @@ pub fn declared(point: &Point) -> Option<&'static Absent> {
     let here = |absent: &&Absent| match absent.when {
         When::Before(major, minor) => !kernel::at_least((major, minor)),
         When::From(major, minor) => kernel::at_least((major, minor)),
+        When::Only(major, minor) => kernel::at_least((major, minor)) && !kernel::at_least((major, minor + 1)),
     };
     ABSENT.iter().filter(here).find(|absent| absent.place == place(point))
 }

@@ -7,6 +7,7 @@ use overlay_trace::lab::Running;
 use overlay_trace::probe::{FilterOptions, Session, SessionOptions};
 use overlay_trace::traffic::Stop;
 
+use crate::counters;
 use crate::scene::{Lack, Scene, Setting};
 use crate::seen::Seen;
 use crate::under_way::UnderWay;
@@ -38,7 +39,9 @@ pub fn record(
         ..SessionOptions::default()
     })?;
     let (set, _) = session.set();
+    let counters_before = counters::of(running)?;
     let driven = (scene.drive)(running, stop);
+    let counted = counters::growth(&counters_before, &counters::of(running)?);
     before.map_or(Ok(()), UnderWay::end)?;
     if session.failed() {
         bail!("the recording gave up before its end");
@@ -47,5 +50,6 @@ pub fn record(
         session.traffic(reports.iter().map(serde_json::to_value).collect::<Result<Vec<_>, _>>()?);
     }
     session.stop().context("the recording could not be finished")?;
-    Seen::read(&path, setting.lab, set, driven?, lacks.to_vec())
+    let seen = Seen::read(&path, setting.lab, set, driven?, lacks.to_vec())?;
+    Ok(Seen { counted, ..seen })
 }

@@ -7,8 +7,10 @@
 mod absent;
 mod attached;
 mod capture;
+mod counters;
 mod drops;
 mod filters;
+mod identity;
 mod interrupted;
 mod invariants;
 mod layers;

@@ -11,6 +11,7 @@ use overlay_trace::trace::{RecordView, Recording};
 use overlay_trace::traffic::TrafficReport;
 use serde_json::Value;
 
+use crate::counters::Counted;
 use crate::scene::Lack;
 
 /// What a recording of the matrix saw.
@@ -27,6 +28,8 @@ pub struct Seen {
     pub traffic: Vec<TrafficReport>,
     /// What could not be exercised in the setting.
     pub lacks: Vec<Lack>,
+    /// How much the kernel's own counters grew while the traffic ran.
+    pub counted: Counted,
 }
 
 impl Seen {
@@ -43,7 +46,8 @@ impl Seen {
         let json = serde_json::from_slice(&report(&mut analysis, Format::Json, Sort::Path)?)
             .context("the JSON report is no JSON")?;
         let own = Analysis::of(&recording, By::Stage)?;
-        let mut seen = Seen { lab, set, recording, analysis, own, json, traffic, lacks };
+        let counted = Counted::new();
+        let mut seen = Seen { lab, set, recording, analysis, own, json, traffic, lacks, counted };
         seen.own = seen.analysis_of(By::Stage, |record| seen.is_own(record))?;
         Ok(seen)
     }

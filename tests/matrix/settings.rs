@@ -4,6 +4,7 @@ use overlay_trace::lab::Knobs;
 use overlay_trace::probe::ProbeSet::{self, *};
 
 use crate::filters::{self, scene};
+use crate::identity;
 use crate::invariants::{EXACT, EXPLAINED, MODERATE, REQUESTS};
 use crate::layers::*;
 use crate::scene::{Scene, Setting};
@@ -116,6 +117,10 @@ pub const SETTINGS: &[Setting] = &[
     levels::GRETAP_WIRE,
     levels::GENEVE_WIRE,
     levels::VXLAN6_WIRE,
+    identity::ROUTED,
+    identity::TUNNELLED,
+    identity::BRIDGED,
+    identity::TRANSLATED,
 ];
 
 /// A recording that exercises rows of the stage map which the labs alone do not.

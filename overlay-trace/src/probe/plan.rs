@@ -251,7 +251,8 @@ fn untyped(probe: &Probe, at_least: impl Fn((u32, u32)) -> bool) -> u8 {
 
 /// Whether only the function's exit is probed.
 fn at_exit(point: &Point) -> bool {
-    point.action == Action::Copy || point.returned || point.if_zero
+    let by_action = point.action == Action::Join || point.action == Action::Copy && point.exit;
+    by_action || point.returned || point.if_zero
 }
 
 impl Attachment {
@@ -263,7 +264,8 @@ impl Attachment {
             ProbeKind::Fentry | ProbeKind::TpBtf => "typed",
             ProbeKind::Fexit => return None,
         };
-        let is_plain = !self.row.has(ROW_OF_KERNEL | ROW_CALIBRATE) && self.program != "typed_drop";
+        let is_special = self.program == "typed_drop" || self.row.action() == Action::Copy as u8;
+        let is_plain = !self.row.has(ROW_OF_KERNEL | ROW_CALIBRATE) && !is_special;
         is_plain.then(|| format!("{kind}_class_{:x}", self.row.class()))
     }
 
@@ -285,6 +287,8 @@ fn program(kind: ProbeKind, argument: u8, row: Row) -> String {
             "typed_drop".to_owned()
         }
         ProbeKind::Fexit => format!("typed_exit_{argument}"),
+        ProbeKind::Kprobe if row.action() == Action::Copy as u8 => "kprobe_pair".to_owned(),
+        _ if row.action() == Action::Copy as u8 => "typed_pair".to_owned(),
         ProbeKind::Kprobe => format!("kprobe_{argument}"),
         ProbeKind::Fentry | ProbeKind::TpBtf => format!("typed_{argument}"),
     }

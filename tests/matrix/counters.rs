@@ -1,0 +1,51 @@
+//! What the kernel itself counts: `/proc/net/snmp` and `/proc/net/netstat` of a lab's namespaces.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context, Result};
+use overlay_trace::lab::Running;
+
+/// Counters by short name of the namespace and name of the counter, as `pod1 Tcp/OutSegs`.
+pub type Counted = BTreeMap<String, i64>;
+
+/// The counters of all of a lab's namespaces.
+///
+/// # Errors
+///
+/// When a namespace cannot be entered or the kernel does not show its counters.
+pub fn of(running: &Running) -> Result<Counted> {
+    let prefix = format!("ot-{}-", running.lab().name);
+    let mut counted = Counted::new();
+    for netns in running.namespaces() {
+        let short = netns.name().strip_prefix(&prefix).unwrap_or(netns.name());
+        // Of the thread, which alone is in the namespace.
+        for file in ["/proc/thread-self/net/snmp", "/proc/thread-self/net/netstat"] {
+            let text = netns.run(|| std::fs::read_to_string(file))?.with_context(|| file.to_string())?;
+            counted.extend(parse(&text).map(|(name, number)| (format!("{short} {name}"), number)));
+        }
+    }
+    Ok(counted)
+}
+
+/// How much each counter has grown.
+pub fn growth(before: &Counted, after: &Counted) -> Counted {
+    let since = |(name, number): (&String, &i64)| {
+        (name.clone(), number - before.get(name).copied().unwrap_or_default())
+    };
+    after.iter().map(since).collect()
+}
+
+/// Lines come in pairs: a group's names, and its numbers.
+fn parse(text: &str) -> impl Iterator<Item = (String, i64)> {
+    let lines: Vec<&str> = text.lines().collect();
+    let pairs = lines.chunks_exact(2).flat_map(|pair| {
+        let group = pair[0].split(':').next().unwrap_or_default();
+        let numbers = pair[1].split_whitespace().skip(1).map(str::parse::<i64>);
+        let names = pair[0].split_whitespace().skip(1);
+        names
+            .zip(numbers)
+            .filter_map(move |(name, number)| Some((format!("{group}/{name}"), number.ok()?)))
+            .collect::<Vec<_>>()
+    });
+    pairs.collect::<Vec<_>>().into_iter()
+}
