@@ -1,4 +1,4 @@
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::process::ExitCode;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -8,7 +8,7 @@ use clap::{Args, Subcommand};
 
 use crate::lab::Netns;
 use crate::traffic::{
-    self, Kind, Protocol, Server, Size, Spec, Stop, TrafficReport, parse_bit_rate, parse_duration,
+    self, Kind, Options, Protocol, Server, Size, Spec, Stop, TrafficReport, parse_bit_rate, parse_duration,
 };
 
 /// Drive or answer test traffic.
@@ -52,6 +52,9 @@ enum Command {
         /// Over how many connections
         #[arg(long, default_value_t = 1)]
         connections: u32,
+        /// The server sleeps so long before each time that it reads
+        #[arg(long, default_value = "0s", value_parser = parse_duration)]
+        reader_delay: Duration,
     },
     /// UDP packets one way at a constant rate: jitter and loss
     Stream {
@@ -62,6 +65,15 @@ enum Command {
         /// Bits of payload per second, as 10M; instead of --rate
         #[arg(long, value_parser = parse_bit_rate, conflicts_with = "rate")]
         bitrate: Option<f64>,
+        /// Hand so many packets to the kernel at once, as one that it cuts (UDP_SEGMENT)
+        #[arg(long, default_value_t = 0)]
+        gso: u32,
+        /// Let the kernel hand the server several packets at once (UDP_GRO)
+        #[arg(long)]
+        gro: bool,
+        /// Send to this IPv4 multicast group or broadcast address, where the server listens too
+        #[arg(long, value_name = "ADDR")]
+        group: Option<Ipv4Addr>,
     },
     /// ICMP echo at a constant rate; the port of --to is not used
     Ping {
@@ -102,12 +114,16 @@ struct Load {
     /// How long an answer is waited for
     #[arg(long, default_value = "1s", value_parser = parse_duration)]
     timeout: Duration,
+    /// The server sleeps so long before each time that it reads
+    #[arg(long, default_value = "0s", value_parser = parse_duration)]
+    reader_delay: Duration,
 }
 
 impl Load {
     fn spec(self, kind: Kind, protocol: Protocol) -> Spec {
-        let Load { rate, duration, count, size, connections, timeout } = self;
-        Spec { kind, protocol, rate, duration, count, size, connections, timeout }
+        let Load { rate, duration, count, size, connections, timeout, reader_delay } = self;
+        let options = Options { reader_delay, ..Options::default() };
+        Spec { kind, protocol, rate, duration, count, size, connections, timeout, options }
     }
 }
 
@@ -127,11 +143,13 @@ impl Command {
             Command::Serve { listen, duration } => return serve(listen, duration, stop),
             Command::Rr { protocol: Protocol::Icmp, .. } => bail!("take `traffic ping` for ICMP"),
             Command::Rr { protocol, to, load } => (to, load.spec(Kind::Rr, protocol)),
-            Command::Bulk { to, duration, connections } => {
-                (to, Spec { duration, connections, ..Spec::new(Kind::Bulk, Protocol::Tcp) })
+            Command::Bulk { to, duration, connections, reader_delay } => {
+                let options = Options { reader_delay, ..Options::default() };
+                (to, Spec { duration, connections, options, ..Spec::new(Kind::Bulk, Protocol::Tcp) })
             }
-            Command::Stream { to, load, bitrate } => {
+            Command::Stream { to, load, bitrate, gso, gro, group } => {
                 let mut spec = load.spec(Kind::Stream, Protocol::Udp);
+                spec.options = Options { gso, gro, group, ..spec.options };
                 if let Some(bits) = bitrate {
                     spec.rate = bits / (8.0 * f64::from(spec.size.request.max(1)));
                 }

@@ -24,7 +24,7 @@ pub fn run(spec: &Spec, to: SocketAddr, stop: &Stop) -> Result<TrafficReport> {
     let deadline_ns = start_ns + spec.duration.as_nanos() as u64;
     let streams = thread::scope(|scope| {
         let threads: Vec<_> =
-            (0..spec.connections).map(|_| scope.spawn(|| send(to, deadline_ns, stop))).collect();
+            (0..spec.connections).map(|_| scope.spawn(|| send(spec, to, deadline_ns, stop))).collect();
         threads
             .into_iter()
             .map(|thread| thread.join().map_err(|_| anyhow!("a sending thread failed"))?)
@@ -40,8 +40,8 @@ pub fn run(spec: &Spec, to: SocketAddr, stop: &Stop) -> Result<TrafficReport> {
 }
 
 /// Sends until the deadline; the bytes count when the server has them.
-fn send(to: SocketAddr, deadline_ns: u64, stop: &Stop) -> Result<Stream> {
-    let mut reader = wire::connect(to, &Hello::Bulk)?;
+fn send(spec: &Spec, to: SocketAddr, deadline_ns: u64, stop: &Stop) -> Result<Stream> {
+    let mut reader = wire::connect(to, &Hello::Bulk { reader_delay: spec.options.reader_delay })?;
     let chunk = vec![b'b'; CHUNK];
     while clock::now_ns() < deadline_ns && !stop.is_set() {
         reader

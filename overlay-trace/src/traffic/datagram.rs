@@ -6,17 +6,13 @@ use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::thread;
 
 use anyhow::{Context, Result};
-use socket2::SockRef;
 
 use super::icmp::Icmp;
 use super::pace::{self, Schedule};
 use super::tally::Tally;
 use super::tcp::{LOOK, Lane, Progress};
 use super::wire::{self, HEADER, Header, Hello, MAX_DATAGRAM};
-use super::{Kind, Protocol, Spec, Stop, TrafficReport, clock};
-
-/// Room for datagrams that wait in a socket, bytes: a receiver that is scheduled late shall not lose any.
-const SOCKET_BUFFER: usize = 4 << 20;
+use super::{Kind, Protocol, Spec, Stop, TrafficReport, clock, udp};
 
 /// A connected socket that carries datagrams with our header.
 pub trait Channel: Send + Sync {
@@ -81,44 +77,17 @@ fn announce(spec: &Spec, to: SocketAddr, session: u64) -> Result<Option<BufReade
     if spec.kind == Kind::Ping {
         return Ok(None);
     }
-    wire::connect(to, &Hello::UdpRr { session, answer: spec.size.answer }).map(Some)
+    wire::connect(
+        to,
+        &Hello::UdpRr { session, answer: spec.size.answer, reader_delay: spec.options.reader_delay },
+    )
+    .map(Some)
 }
 
 fn open(spec: &Spec, to: SocketAddr) -> Result<Box<dyn Channel>> {
     match spec.protocol {
         Protocol::Icmp => Ok(Box::new(Icmp::open(to.ip())?)),
-        _ => Ok(Box::new(udp_socket(to)?)),
-    }
-}
-
-/// A UDP socket connected to the server.
-pub fn udp_socket(to: SocketAddr) -> Result<UdpSocket> {
-    let any = if to.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
-    let socket = UdpSocket::bind(any).context("cannot open a UDP socket")?;
-    socket.connect(to).with_context(|| format!("there is no way to {to} from here"))?;
-    socket.set_read_timeout(Some(LOOK))?;
-    widen(&socket);
-    Ok(socket)
-}
-
-/// Enlarges a socket's receive buffer as far as the process may.
-pub fn widen(socket: &UdpSocket) {
-    let socket = SockRef::from(socket);
-    // SAFETY: setsockopt reads one int.
-    let forced = unsafe {
-        use std::os::fd::AsRawFd;
-        let bytes = SOCKET_BUFFER as libc::c_int;
-        libc::setsockopt(
-            socket.as_raw_fd(),
-            libc::SOL_SOCKET,
-            libc::SO_RCVBUFFORCE,
-            (&raw const bytes).cast(),
-            size_of_val(&bytes) as libc::socklen_t,
-        )
-    };
-    if forced != 0 {
-        // Without CAP_NET_ADMIN the kernel grants as much as its sysctl allows; what is lost is counted.
-        let _ = socket.set_recv_buffer_size(SOCKET_BUFFER);
+        _ => Ok(Box::new(udp::connected(to, LOOK)?)),
     }
 }
 

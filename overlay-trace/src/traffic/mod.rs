@@ -14,16 +14,19 @@ mod bulk;
 mod clock;
 mod datagram;
 mod icmp;
+mod options;
 mod pace;
 mod parse;
 mod report;
 mod server;
 mod session;
+mod sessions;
 mod stop;
 mod stream;
 mod table;
 mod tally;
 mod tcp;
+mod udp;
 mod wire;
 
 use std::net::SocketAddr;
@@ -32,6 +35,7 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use serde::{Deserialize, Serialize};
 
+pub use options::Options;
 pub use parse::{parse_bit_rate, parse_duration, parse_plan};
 pub use report::{Distribution, TrafficReport};
 pub use server::Server;
@@ -102,6 +106,8 @@ pub struct Spec {
     pub connections: u32,
     /// How long after it was due a request's answer is still waited for; later ones are lost.
     pub timeout: Duration,
+    /// What of it is out of the ordinary.
+    pub options: Options,
 }
 
 impl Spec {
@@ -117,6 +123,7 @@ impl Spec {
             size: Size::B350,
             connections: 1,
             timeout: Duration::from_secs(1),
+            options: Options::default(),
         }
     }
 
@@ -147,7 +154,8 @@ impl Spec {
             "the number of connections must be between 1 and {MAX_CONNECTIONS}, not {}",
             self.connections
         );
-        self.check_sizes()
+        self.check_sizes()?;
+        self.options.check(self)
     }
 
     fn check_sizes(&self) -> Result<()> {

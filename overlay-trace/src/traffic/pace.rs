@@ -32,6 +32,16 @@ impl Schedule {
         }
     }
 
+    /// The same for trains of so many packets, each sent at once.
+    pub fn of_trains(spec: &Spec, packets: u32) -> Schedule {
+        let each = Schedule::of(spec);
+        Schedule {
+            rate: each.rate / f64::from(packets),
+            total: each.total.div_ceil(u64::from(packets)),
+            ..each
+        }
+    }
+
     /// When the request with this number is due, in nanoseconds of CLOCK_MONOTONIC. Computed from the
     /// number, not from the request before, so that rounding does not add up.
     pub fn due_ns(&self, number: u64) -> u64 {

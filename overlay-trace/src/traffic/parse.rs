@@ -79,8 +79,12 @@ pub fn parse_plan(text: &str, defaults: impl Fn(Kind, Protocol) -> Spec) -> Resu
             "size" => spec.size = value.parse()?,
             "duration" => spec.duration = parse_duration(value)?,
             "timeout" => spec.timeout = parse_duration(value)?,
+            "gso" => spec.options.gso = number()? as u32,
+            "gro" => spec.options.gro = value.parse().context("gro is true or false")?,
+            "group" => spec.options.group = Some(value.parse().context("a group is an IPv4 address")?),
+            "reader-delay" => spec.options.reader_delay = parse_duration(value)?,
             _ => bail!(
-                "'{key}' in the traffic '{text}' is not known: there are rate, bitrate, count, connections, size, duration and timeout"
+                "'{key}' in the traffic '{text}' is not known: there are rate, bitrate, count, connections, size, duration, timeout, gso, gro, group and reader-delay"
             ),
         }
     }

@@ -9,12 +9,13 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-use super::session::{self, Sessions};
-use super::wire::{self, HEADER, MAX_DATAGRAM, Welcome};
-use super::{MAX_CONNECTIONS, Stop, clock, datagram};
+use super::session;
+use super::sessions::{Sessions, take_datagrams};
+use super::wire::{self, Welcome};
+use super::{MAX_CONNECTIONS, Stop, udp};
 
 /// How often a waiting thread looks whether the server shall stop.
-const LOOK: Duration = Duration::from_millis(100);
+pub const LOOK: Duration = Duration::from_millis(100);
 /// The most connections at a time.
 const LIMIT: usize = 4 * MAX_CONNECTIONS as usize;
 
@@ -43,15 +44,16 @@ impl Server {
         let (address, stop, sessions) = (listener.local_addr()?, Stop::new(), Sessions::default());
         listener.set_nonblocking(true)?;
         socket.set_read_timeout(Some(LOOK))?;
-        datagram::widen(&socket);
+        udp::widen(&socket);
+        let socket = Arc::new(socket);
         let threads = vec![
             thread::Builder::new().name("traffic-udp".into()).spawn({
-                let (stop, sessions) = (stop.clone(), sessions.clone());
-                move || answer_datagrams(&socket, &sessions, &stop)
+                let (socket, stop, sessions) = (Arc::clone(&socket), stop.clone(), sessions.clone());
+                move || take_datagrams(&socket, &sessions, &stop)
             })?,
             thread::Builder::new().name("traffic-tcp".into()).spawn({
                 let stop = stop.clone();
-                move || accept(&listener, &sessions, &stop)
+                move || accept(&listener, &socket, &sessions, &stop)
             })?,
         ];
         Ok(Server { address, stop, threads })
@@ -73,36 +75,24 @@ impl Drop for Server {
     }
 }
 
-fn answer_datagrams(socket: &UdpSocket, sessions: &Sessions, stop: &Stop) {
-    let mut buffer = vec![0; MAX_DATAGRAM + HEADER];
-    let mut answer = vec![b'a'; MAX_DATAGRAM];
-    while !stop.is_set() {
-        let Ok((length, from)) = socket.recv_from(&mut buffer) else { continue };
-        let now_ns = clock::now_ns();
-        if let Some(bytes) = sessions.datagram(&buffer[..length], now_ns) {
-            let answer = &mut answer[..bytes];
-            answer[..HEADER].copy_from_slice(&buffer[..HEADER]);
-            // An answer that cannot be sent is lost, as the client will see.
-            let _ = socket.send_to(answer, from);
-        }
-    }
-}
-
-fn accept(listener: &TcpListener, sessions: &Sessions, stop: &Stop) {
+fn accept(listener: &TcpListener, socket: &Arc<UdpSocket>, sessions: &Sessions, stop: &Stop) {
     let open = Arc::new(AtomicUsize::new(0));
     let mut threads: Vec<JoinHandle<()>> = Vec::new();
     while !stop.is_set() {
         match listener.accept() {
             Ok((stream, _)) => {
                 let (sessions, stop, open) = (sessions.clone(), stop.clone(), Arc::clone(&open));
+                let socket = Arc::clone(socket);
                 let thread = thread::Builder::new().name("traffic-conn".into()).spawn(move || {
                     // What went wrong on a connection its client sees; the server goes on.
-                    let _ = welcome(stream, &sessions, &open, &stop);
+                    let _ = welcome(stream, &socket, &sessions, &open, &stop);
                 });
                 threads.retain(|thread| !thread.is_finished());
                 threads.extend(thread);
             }
-            Err(error) if error.kind() == ErrorKind::WouldBlock => wait_readable(listener),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                udp::is_readable(listener, LOOK);
+            }
             Err(_) => thread::sleep(LOOK),
         }
     }
@@ -111,16 +101,13 @@ fn accept(listener: &TcpListener, sessions: &Sessions, stop: &Stop) {
     }
 }
 
-/// Waits until there is a connection to accept, at most [`LOOK`].
-fn wait_readable(listener: &TcpListener) {
-    use nix::poll::{PollFd, PollFlags, poll};
-    use std::os::fd::AsFd;
-    let mut fds = [PollFd::new(listener.as_fd(), PollFlags::POLLIN)];
-    // Interrupted or not, the caller looks again.
-    let _ = poll(&mut fds, LOOK.as_millis() as u16);
-}
-
-fn welcome(stream: TcpStream, sessions: &Sessions, open: &AtomicUsize, stop: &Stop) -> Result<()> {
+fn welcome(
+    stream: TcpStream,
+    socket: &UdpSocket,
+    sessions: &Sessions,
+    open: &AtomicUsize,
+    stop: &Stop,
+) -> Result<()> {
     stream.set_nonblocking(false)?;
     stream.set_nodelay(true)?;
     stream.set_read_timeout(Some(Duration::from_secs(5)))?;
@@ -138,7 +125,7 @@ fn welcome(stream: TcpStream, sessions: &Sessions, open: &AtomicUsize, stop: &St
             .get_ref()
             .set_read_timeout(Some(LOOK))
             .map_err(Into::into)
-            .and_then(|()| session::serve(&hello, reader, sessions, stop)),
+            .and_then(|()| session::serve(&hello, reader, socket, sessions, stop)),
     };
     open.fetch_sub(1, Ordering::Relaxed);
     result

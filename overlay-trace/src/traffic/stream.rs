@@ -1,15 +1,15 @@
 //! A UDP stream at a constant rate: the client that sends it, and what the server counts.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
-use super::datagram::udp_socket;
 use super::pace::{self, Schedule};
 use super::tally::Seen;
+use super::tcp::LOOK;
 use super::wire::{self, End, Header, Hello};
-use super::{Distribution, Spec, Stop, TrafficReport, clock};
+use super::{Distribution, Options, Spec, Stop, TrafficReport, clock, udp};
 
 /// What has arrived of a stream.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -60,28 +60,52 @@ impl Arrived {
 
 pub fn run(spec: &Spec, to: SocketAddr, stop: &Stop) -> Result<TrafficReport> {
     let session = wire::random();
-    let mut control = wire::connect(to, &Hello::Stream { session })?;
-    let sockets = (0..spec.connections).map(|_| udp_socket(to)).collect::<Result<Vec<_>>>()?;
-    let schedule = Schedule::of(spec);
+    let Options { gro, group, reader_delay, .. } = spec.options;
+    let mut control = wire::connect(to, &Hello::Stream { session, reader_delay, gro, group })?;
+    let local = control.get_ref().local_addr()?.ip();
+    let sockets = (0..spec.connections).map(|_| open(spec, to, local)).collect::<Result<Vec<_>>>()?;
+    let (train, bytes) = (u64::from(spec.options.train()), spec.size.request as usize);
+    let schedule = Schedule::of_trains(spec, spec.options.train());
     let from = sockets[0].local_addr()?.to_string();
     let mut report = TrafficReport::begin(spec, from, to.to_string(), schedule.start_ns);
-    let mut payload = vec![b's'; spec.size.request as usize];
+    let mut payload = vec![b's'; bytes * train as usize];
+    let (mut failures, mut last_failure) = (0, None);
     let sent = pace::send_all(&schedule, stop, |number, _due| {
-        Header { session, number, time_ns: clock::now_ns() }.write(&mut payload);
+        for (packet, place) in (number * train..).zip(payload.chunks_mut(bytes)) {
+            Header { session, number: packet, time_ns: clock::now_ns() }.write(place);
+        }
         // What the kernel refuses does not arrive, and is counted as lost.
-        let _ = sockets[(number % sockets.len() as u64) as usize].send(&payload);
+        if let Err(error) = sockets[(number % sockets.len() as u64) as usize].send(&payload) {
+            failures += 1;
+            last_failure = Some(error);
+        }
         Ok(())
     })?;
-    wire::send_line(control.get_mut(), &End { sent: sent.count })?;
+    if let Some(error) = last_failure.filter(|_| failures == sent.count) {
+        return Err(error).context("no packet could be sent");
+    }
+    let count = sent.count * train;
+    wire::send_line(control.get_mut(), &End { sent: count })?;
     let arrived: Arrived =
         wire::receive_line(&mut control).context("the server did not say what it received")?;
-    report.sent = sent.count;
-    report.unsent = sent.unsent;
+    report.sent = count;
+    report.unsent = sent.unsent * train;
     report.received = arrived.packets;
-    report.lost = sent.count.saturating_sub(arrived.packets);
+    report.lost = count.saturating_sub(arrived.packets);
     report.duplicates = arrived.duplicates;
     report.out_of_order = arrived.out_of_order;
     report.lateness = Some(Distribution::of(&sent.lateness));
     report.jitter_ns = Some(arrived.jitter_ns as u64);
     Ok(report.timed(arrived.bytes, sent.end_ns.saturating_sub(schedule.start_ns)))
+}
+
+fn open(spec: &Spec, to: SocketAddr, local: IpAddr) -> Result<UdpSocket> {
+    let socket = match spec.options.group {
+        Some(group) => udp::to_group(group, to.port(), local)?,
+        None => udp::connected(to, LOOK)?,
+    };
+    if spec.options.train() > 1 {
+        udp::cut_into(&socket, spec.size.request as i32)?;
+    }
+    Ok(socket)
 }

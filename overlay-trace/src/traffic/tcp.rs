@@ -61,7 +61,8 @@ impl Lane {
 }
 
 pub fn run(spec: &Spec, to: SocketAddr, stop: &Stop) -> Result<TrafficReport> {
-    let hello = Hello::TcpRr { request: spec.size.request, answer: spec.size.answer };
+    let reader_delay = spec.options.reader_delay;
+    let hello = Hello::TcpRr { request: spec.size.request, answer: spec.size.answer, reader_delay };
     let connections: Vec<BufReader<TcpStream>> =
         (0..spec.connections).map(|_| wire::connect(to, &hello)).collect::<Result<_>>()?;
     let streams: Vec<TcpStream> =

@@ -215,6 +215,62 @@ fn every_kind_runs_over_loopback() {
 }
 
 #[test]
+fn trains_of_packets_arrive_as_packets() {
+    let server = local("127.0.0.1");
+    for gro in [false, true] {
+        let options = Options { gso: 5, gro, ..Options::default() };
+        let spec = Spec { options, ..short(Kind::Stream, Protocol::Udp) };
+        let report = run(&spec, server.address(), &Stop::new()).unwrap();
+        assert_eq!((report.sent, report.received, report.lost), (100, 100, 0), "{report:?}");
+        assert_eq!((report.bytes, report.duplicates), (10_000, 0));
+    }
+}
+
+#[test]
+fn a_group_hears_what_is_sent_to_it() {
+    let server = local("127.0.0.1");
+    for group in ["239.77.0.1", "127.255.255.255"] {
+        let options = Options { group: group.parse().ok(), ..Options::default() };
+        let spec = Spec { options, ..short(Kind::Stream, Protocol::Udp) };
+        let report = run(&spec, server.address(), &Stop::new()).unwrap();
+        assert_eq!((report.sent, report.received), (100, 100), "{group}");
+    }
+}
+
+#[test]
+fn a_slow_reader_is_slow_for_every_packet() {
+    let server = local("127.0.0.1");
+    let reader_delay = Duration::from_millis(20);
+    for protocol in [Protocol::Udp, Protocol::Tcp] {
+        let options = Options { reader_delay, ..Options::default() };
+        let spec = Spec { options, rate: 10.0, count: Some(5), ..short(Kind::Rr, protocol) };
+        let latency = run(&spec, server.address(), &Stop::new()).unwrap().latency.unwrap();
+        assert_eq!(latency.count, 5);
+        // Less would be a request that was not slept for; the median alone says so of most of them.
+        assert!(latency.p50 >= 19_900_000 && latency.mean >= 19.9e6, "{protocol:?}: {latency:?}");
+    }
+}
+
+#[test]
+fn what_is_out_of_the_ordinary_must_be_possible() {
+    for wrong in [
+        "udp-rr:gso=4",
+        "tcp-bulk:gro=true",
+        "udp-stream:gso=65",
+        "udp-stream:gso=60,size=1400",
+        "udp-stream:group=10.0.0.1",
+        "udp-stream:group=here",
+        "ping:reader-delay=1ms",
+        "udp-rr:reader-delay=10s",
+    ] {
+        assert!(parse_plan(wrong, Spec::new).is_err(), "{wrong}");
+    }
+    let spec = parse_plan("udp-stream:gso=8,gro=true,group=10.1.0.255,reader-delay=3ms", Spec::new).unwrap();
+    assert_eq!((spec.options.train(), spec.options.gro), (8, true));
+    assert_eq!(spec.options.reader_delay, Duration::from_millis(3));
+}
+
+#[test]
 fn a_stalled_server_cannot_hide() {
     // A server that reads nothing for 300 ms and then answers everything at once.
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();

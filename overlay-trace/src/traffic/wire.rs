@@ -3,7 +3,7 @@
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -29,15 +29,39 @@ const PATIENCE: Duration = Duration::from_secs(5);
 pub enum Hello {
     /// Requests on this connection; each is answered by `answer` bytes. After the client has closed its
     /// side, the server sends a [`Trailer`].
-    TcpRr { request: u32, answer: u32 },
+    TcpRr {
+        request: u32,
+        answer: u32,
+        /// The server sleeps so long before each time that it reads.
+        #[serde(default)]
+        reader_delay: Duration,
+    },
     /// Datagrams with this session's number; each is answered by `answer` bytes while this connection
     /// lasts.
-    UdpRr { session: u64, answer: u32 },
+    UdpRr {
+        session: u64,
+        answer: u32,
+        #[serde(default)]
+        reader_delay: Duration,
+    },
     /// Datagrams with this session's number, unanswered; after the client's [`End`] the server says what
     /// arrived.
-    Stream { session: u64 },
+    Stream {
+        session: u64,
+        #[serde(default)]
+        reader_delay: Duration,
+        /// The kernel may hand the server several packets at once.
+        #[serde(default)]
+        gro: bool,
+        /// The packets come to this multicast group or broadcast address.
+        #[serde(default)]
+        group: Option<Ipv4Addr>,
+    },
     /// Bytes on this connection until the client closes its side; then the server says how many it got.
-    Bulk,
+    Bulk {
+        #[serde(default)]
+        reader_delay: Duration,
+    },
 }
 
 /// The server's first line.
