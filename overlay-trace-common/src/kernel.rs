@@ -7,6 +7,9 @@ pub struct Offsets {
     pub skb_dev: u32,
     pub skb_sk: u32,
     pub skb_len: u32,
+    /// How much of it does not lie in one piece.
+    pub skb_data_len: u32,
+    pub skb_protocol: u32,
     pub skb_next: u32,
     pub skb_head: u32,
     pub skb_data: u32,
@@ -38,7 +41,7 @@ pub struct TransmitKind {
 }
 
 /// How many [`TransmitKind`]s there can be.
-pub const TRANSMIT_KINDS: usize = 16;
+pub const TRANSMIT_KINDS: usize = 32;
 
 /// How many namespaces a filter can name.
 pub const NETNS_MAX: usize = 8;
@@ -76,6 +79,11 @@ pub struct Settings {
 
 /// How many CPUs the kernel side can tell apart.
 pub const CPUS_MAX: usize = 1024;
+
+/// UDP ports per word of the map `TUNNEL_PORTS`: two bits each, a [`Tunnel`](crate::headers::Tunnel).
+pub const PORTS_PER_WORD: u32 = 32;
+/// Words of the map `TUNNEL_PORTS`.
+pub const TUNNEL_WORDS: u32 = 65536 / PORTS_PER_WORD;
 
 /// Places of a bucket of the state table.
 pub const WAYS: usize = 4;

@@ -249,7 +249,8 @@ pub static STAGES: &[Stage] = &[
         "ip-rcv",
         Layer::Ip,
         FULL,
-        &[enter(&[f("ip_rcv_core", 0), f("ip_rcv", 0)]), enter(&[f("ip6_rcv_core", 0), f("ipv6_rcv", 0)])],
+        // VLAN, macvlan, ipvlan and bonds have changed the device since the packet was received.
+        &[hop(&[f("ip_rcv_core", 0), f("ip_rcv", 0)]), hop(&[f("ip6_rcv_core", 0), f("ipv6_rcv", 0)])],
         "IP input: header checks, up to the netfilter hooks of PREROUTING.",
     ),
     work(
@@ -366,7 +367,7 @@ pub static STAGES: &[Stage] = &[
         "bridge-rx",
         Layer::Bridge,
         FULL,
-        &[enter(&[f("br_handle_frame_finish", 2)])],
+        &[hop(&[f("br_handle_frame_finish", 2)])],
         "The bridge learns the sender and looks the destination up.",
     ),
     work(
@@ -443,14 +444,34 @@ pub static STAGES: &[Stage] = &[
     up(transmit!("gre-encap", Gre, "gre", "GRE over IP: route, outer headers.")),
     up(transmit!("gretap-encap", Gre, "gretap", "GRE with Ethernet inside: route, outer headers.")),
     up(transmit!("geneve-encap", Geneve, "geneve", "Geneve: route, outer headers.")),
+    up(transmit!("ip6tnl-encap", Ipip, "ip6tnl", "A tunnel over IPv6: route, outer header.")),
+    up(transmit!("sit-encap", Ipip, "sit", "IPv6 over IPv4: route, outer header.")),
+    up(transmit!("ip6gre-encap", Gre, "ip6gre", "GRE over IPv6: route, outer headers.")),
+    up(transmit!(
+        "ip6gretap-encap",
+        Gre,
+        "ip6gretap",
+        "GRE over IPv6 with Ethernet inside: route, outer headers."
+    )),
     transmit!("ipvlan-xmit", Ipvlan, "ipvlan", "ipvlan chooses the way out."),
     transmit!("macvlan-xmit", Macvlan, "macvlan", "macvlan chooses the way out."),
+    transmit!(
+        "vlan-xmit",
+        Vlan,
+        "vlan",
+        "The VLAN device adds its tag and hands the packet to the device below."
+    ),
     // --- devices, on the way in
     wait(
         "backlog-wait",
         Layer::Backlog,
         ALL,
-        &[Point { deferred: true, ..hop(&[f("enqueue_to_backlog", 0), t("netif_rx", 0)]) }],
+        // A tunnel that has no gro_cells hands over what it has unpacked here.
+        &[Point {
+            deferred: true,
+            headers: Headers::In,
+            ..hop(&[f("enqueue_to_backlog", 0), t("netif_rx", 0)])
+        }],
         "The packet waits in a CPU's backlog for its softirq.",
     ),
     work(
@@ -471,6 +492,13 @@ pub static STAGES: &[Stage] = &[
         "The softirq takes the packet from its device: taps, ingress tc, the choice of protocol or bridge.",
     ),
     work(
+        "vlan-receive",
+        Layer::Vlan,
+        NOT_DEVICE,
+        &[enter(&[f("vlan_do_receive", 0)])],
+        "The tag is taken off, and the packet is now its VLAN device's.",
+    ),
+    work(
         "vxlan-decap",
         Layer::Vxlan,
         NOT_DEVICE,
@@ -481,10 +509,21 @@ pub static STAGES: &[Stage] = &[
         "ipip-decap",
         Layer::Ipip,
         NOT_DEVICE,
-        &[enter(&[f("ipip_rcv", 0), f("tunnel4_rcv", 0)])],
-        "IPIP: outer header taken off.",
+        &[
+            enter(&[f("ipip_rcv", 0), f("tunnel4_rcv", 0)]),
+            enter(&[f("ipip6_rcv", 0), f("tunnel64_rcv", 0)]),
+            enter(&[f("ip6ip6_rcv", 0)]),
+            enter(&[f("ip4ip6_rcv", 0)]),
+        ],
+        "IPIP, 6in4, or IPv4 or IPv6 over IPv6: outer header taken off.",
     ),
-    work("gre-decap", Layer::Gre, NOT_DEVICE, &[enter(&[f("gre_rcv", 0)])], "GRE: outer headers taken off."),
+    work(
+        "gre-decap",
+        Layer::Gre,
+        NOT_DEVICE,
+        &[enter(&[f("gre_rcv", 0)]), enter(&[f("ip6_tnl_rcv", 1)])],
+        "GRE: outer headers taken off.",
+    ),
     work(
         "geneve-decap",
         Layer::Geneve,

@@ -6,7 +6,7 @@ use aya_ebpf::{
 };
 use overlay_trace_common::{
     cpu::{Cpu, Followed},
-    kernel::{BUCKETS, CPUS_MAX, Settings, WAYS},
+    kernel::{BUCKETS, CPUS_MAX, Settings, TUNNEL_WORDS, WAYS},
     record::{COUNTERS, Counter, HOPS_MAX, Hop, RecordHeader},
     way::Words,
 };
@@ -124,6 +124,10 @@ pub static HOP_NUMBERS: HashMap<u32, u8> = HashMap::with_max_entries(HOPS_MAX as
 pub static COUNTS: PerCpuArray<[u64; COUNTERS]> = PerCpuArray::with_max_entries(1, 0);
 #[map]
 pub static RECORDS: RingBuf = RingBuf::with_byte_size(16 << 20, 0);
+
+/// Two bits per UDP port, written by the loader: what packets to it carry.
+#[map]
+pub static TUNNEL_PORTS: Array<u64> = Array::with_max_entries(TUNNEL_WORDS, 0);
 
 /// One number, written by the loader: which ways may begin.
 #[map]

@@ -100,12 +100,15 @@ struct KnobArgs {
     /// Send to the server's Service address, which kube-proxy's rules translate
     #[arg(long)]
     service: bool,
+    /// Join the nodes by taps and a program between them, as if they were two machines
+    #[arg(long)]
+    wire: bool,
 }
 
 impl KnobArgs {
     fn knobs(&self, keep: bool) -> Knobs {
-        let KnobArgs { delay, rules, mtu, ipv6, service } = *self;
-        Knobs { delay, rules, mtu, ipv6, service, keep }
+        let KnobArgs { delay, rules, mtu, ipv6, service, wire } = *self;
+        Knobs { delay, rules, mtu, ipv6, service, wire, keep }
     }
 }
 
@@ -166,6 +169,10 @@ fn show(name: &str, knobs: &Knobs) -> Result<ExitCode> {
 impl Run {
     fn run(self) -> Result<ExitCode> {
         let lab = find(&self.name)?;
+        ensure!(
+            !(self.keep && self.knobs.wire),
+            "the program between the nodes ends with this one: take --keep or --wire, not both"
+        );
         let plan = self.plan()?;
         let stop = Stop::on_signals()?;
         eprintln!("building {}", lab.name);

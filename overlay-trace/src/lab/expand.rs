@@ -16,6 +16,9 @@ pub struct Action {
     pub lines: String,
 }
 
+/// What a cloud's VXLAN adds to a packet of its machines, bytes; its fabric carries so much more.
+const FABRIC: u32 = 50;
+
 /// The prefix of the names of all the lab's namespaces.
 pub fn prefix(lab: &Lab) -> String {
     format!("ot-{}-", lab.name)
@@ -25,7 +28,8 @@ pub fn prefix(lab: &Lab) -> String {
 pub fn needs(lab: &Lab, knobs: &Knobs) -> Vec<Need> {
     let mut needs = Vec::new();
     let netem = knobs.delay.map(|_| Need::Netem);
-    for need in lab.parts.iter().flat_map(|part| part.needs).copied().chain(netem) {
+    let tap = knobs.wire.then_some(Need::Tap);
+    for need in lab.parts.iter().flat_map(|part| part.needs).copied().chain(netem).chain(tap) {
         if !needs.contains(&need) {
             needs.push(need);
         }
@@ -45,7 +49,7 @@ pub fn script(lab: &'static Lab, knobs: &Knobs, system: &System) -> Vec<Action> 
 }
 
 fn expand(lab: &'static Lab, knobs: &Knobs, system: &System, step: &'static Step) -> Vec<Action> {
-    if step.v6 && !system.ipv6 {
+    if step.v6 && !system.ipv6 || step.wire.is_some_and(|wire| wire != knobs.wire) {
         return Vec::new();
     }
     let families: &[bool] = match step.tool {
@@ -75,11 +79,13 @@ fn fill(lab: &Lab, knobs: &Knobs, system: &System, namespace: &str, v6: bool, li
     let values = [
         ("{server}", server.unwrap_or_else(|| lab.server.v4.to_string())),
         ("{pod}", "{pod{n}}".to_string()),
+        ("{node}", "{node{n}}".to_string()),
         ("{n}", own.to_string()),
         ("{p}", (3 - own.min(2)).to_string()),
         ("{mtu}", mtu.to_string()),
         ("{pod_mtu}", mtu.saturating_sub(overhead.0).to_string()),
         ("{pod_mtu_v6}", mtu.saturating_sub(overhead.1).to_string()),
+        ("{fabric_mtu}", (mtu + FABRIC).to_string()),
         ("{qdisc}", system.qdisc.to_string()),
     ];
     for (name, value) in values {

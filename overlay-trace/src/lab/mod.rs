@@ -17,6 +17,7 @@ mod ready;
 mod running;
 mod system;
 mod tools;
+mod wire;
 
 use std::net::IpAddr;
 
@@ -55,6 +56,11 @@ impl Lab {
     /// Whether the lab has a firewall.
     pub fn has_firewall(&self) -> bool {
         self.steps().any(|step| matches!(step.tool, Tool::Iptables | Tool::Firewall))
+    }
+
+    /// Whether its underlay can be a program's, [`Knobs::wire`].
+    pub fn has_wire(&self) -> bool {
+        self.steps().any(|step| step.wire == Some(true))
     }
 
     fn steps(&self) -> impl Iterator<Item = &'static Step> {
@@ -100,14 +106,18 @@ pub enum Need {
     Iptables,
     /// The qdisc netem.
     Netem,
+    /// IPv6.
+    Ipv6,
+    /// Taps, with a program behind them.
+    Tap,
 }
 
 /// Lines for one tool, in some of the lab's namespaces (those of `on` that the lab has).
 ///
 /// Variables in the lines: `{n}` the number of this node or of this pod's node, `{p}` the other one;
-/// `{node1}`, `{pod2}`… the full name of a namespace; `{pod}` that of this node's first pod; `{mtu}` of the
-/// underlay, `{pod_mtu}` and `{pod_mtu_v6}`, less by the encapsulation; `{qdisc}` what a NIC has on this
-/// system. In [`Tool::Firewall`] also addresses of the family at hand: see `definitions::FAMILIES`.
+/// `{node1}`, `{pod2}`… the full name of a namespace; `{pod}` and `{node}` that of this node's first pod and of
+/// this node; `{mtu}` of the underlay, `{pod_mtu}` and `{pod_mtu_v6}`, less by the encapsulation, `{fabric_mtu}`,
+/// more by a cloud's; `{qdisc}` what a NIC has on this system. In [`Tool::Firewall`] also addresses of the family at hand: see `definitions::FAMILIES`.
 #[derive(Debug)]
 pub struct Step {
     /// Names of namespaces; [`EVERYWHERE`] stands for all.
@@ -116,6 +126,8 @@ pub struct Step {
     pub lines: &'static str,
     /// Only where the system has IPv6.
     pub v6: bool,
+    /// Only with, or only without [`Knobs::wire`].
+    pub wire: Option<bool>,
 }
 
 /// All namespaces of a lab.
@@ -140,11 +152,15 @@ pub enum Tool {
 
 impl Step {
     const fn new(on: &'static [&'static str], tool: Tool, lines: &'static str) -> Step {
-        Step { on, tool, lines, v6: false }
+        Step { on, tool, lines, v6: false, wire: None }
     }
 
     const fn v6(self) -> Step {
         Step { v6: true, ..self }
+    }
+
+    const fn wire(self, wire: bool) -> Step {
+        Step { wire: Some(wire), ..self }
     }
 }
 
@@ -180,13 +196,16 @@ pub struct Knobs {
     pub ipv6: bool,
     /// Traffic goes to the server's Service address, which kube-proxy's rules translate.
     pub service: bool,
+    /// The nodes' NICs are taps, and a program carries the frames from one to the other: to the kernel two
+    /// machines, each of which meets a packet when it arrives.
+    pub wire: bool,
     /// The namespaces stay when the [`Running`] is dropped.
     pub keep: bool,
 }
 
 impl Default for Knobs {
     fn default() -> Knobs {
-        Knobs { delay: None, rules: 0, mtu: 1500, ipv6: false, service: false, keep: false }
+        Knobs { delay: None, rules: 0, mtu: 1500, ipv6: false, service: false, wire: false, keep: false }
     }
 }
 

@@ -8,6 +8,7 @@ use anyhow::{Context, Result, anyhow, bail};
 
 use super::expand::{Action, prefix, script};
 use super::system::System;
+use super::wire::Wire;
 use super::{Knobs, Lab, Netns, Place, Tool, ready, tools};
 use crate::probe::FilterOptions;
 use crate::traffic::{self, Stop};
@@ -26,6 +27,7 @@ pub struct Running {
     knobs: Knobs,
     namespaces: Vec<Netns>,
     notes: Vec<&'static str>,
+    wire: Option<Wire>,
     _lock: UnixListener,
 }
 
@@ -42,7 +44,7 @@ impl Running {
         let lock = lock(lab)?;
         delete(Netns::with_prefix(&prefix(lab)))?;
         let notes = system.notes(lab);
-        let mut running = Running { lab, knobs, namespaces: Vec::new(), notes, _lock: lock };
+        let mut running = Running { lab, knobs, namespaces: Vec::new(), notes, wire: None, _lock: lock };
         if let Err(error) = running.build(&system, stop) {
             running.knobs.keep = false;
             return Err(error);
@@ -60,6 +62,9 @@ impl Running {
             self.carry_out(&action, system).map_err(|error| {
                 anyhow!("the lab {} could not be built, in {}: {error:#}", self.lab.name, action.namespace)
             })?;
+        }
+        if self.knobs.wire {
+            self.wire = Some(Wire::between(self.netns("node1")?, self.netns("node2")?)?);
         }
         let both = self.lab.server.v6.is_some() && system.ipv6;
         for v6 in if both { &[false, true][..] } else { &[false] } {
@@ -175,6 +180,7 @@ impl Running {
     }
 
     fn take_down(&mut self) -> Result<()> {
+        self.wire = None;
         if self.knobs.keep { Ok(()) } else { delete(self.namespaces.drain(..).rev()) }
     }
 }

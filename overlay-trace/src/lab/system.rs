@@ -100,6 +100,10 @@ impl System {
             "there is no IPv6 in the lab {name} on this system"
         );
         ensure!(
+            !knobs.wire || lab.has_wire(),
+            "the underlay of the lab {name} cannot be a program's, as it has none between nodes"
+        );
+        ensure!(
             (1280 + lab.overhead.1..=65535).contains(&knobs.mtu),
             "the MTU of the lab {name} must be between {} and 65535",
             1280 + lab.overhead.1
@@ -131,6 +135,10 @@ impl System {
             Need::Iptables => {
                 try_iptables(iptables, ipv6).err().map(|error| format!("iptables does not work: {error:#}"))
             }
+            Need::Ipv6 => (!ipv6).then(|| "this system has no IPv6".to_string()),
+            Need::Tap => (!has_tap()).then(|| {
+                "this kernel has no taps, or its module tun is not installed".to_string()
+            }),
             Need::Netem => (!has_qdisc("netem")).then(|| {
                 "this kernel has no netem for the delay, or its module is not installed".to_string()
             }),
@@ -151,13 +159,28 @@ fn modprobe(module: &str) {
 fn has_link(kind: &str) -> Result<()> {
     let options = match kind {
         "vxlan" => "id 1 dstport 8472",
-        "ipip" => "remote 192.0.2.1",
+        "geneve" => "id 1 remote 192.0.2.1",
+        "ipip" | "gre" | "gretap" => "remote 192.0.2.1",
+        "vlan" => "id 1",
         _ => "",
     };
     // Creating a device makes the kernel load its module; some systems leave that to modprobe.
-    modprobe(kind);
-    let add = format!("link add name probe0 type {kind} {options}");
-    tools::run(tools::command("ip")?.args(add.split_whitespace()))
+    modprobe(&format!("rtnl-link-{kind}"));
+    let ip = |line: &str| tools::run(tools::command("ip")?.args(line.split_whitespace()));
+    let below = if kind == "vlan" {
+        ip("link add name probe1 type veth")?;
+        "link probe1"
+    } else {
+        ""
+    };
+    ip(&format!("link add {below} name probe0 type {kind} {options}"))
+}
+
+fn has_tap() -> bool {
+    modprobe("tun");
+    tools::command("ip")
+        .and_then(|mut command| tools::run(command.args(["tuntap", "add", "dev", "probe0", "mode", "tap"])))
+        .is_ok()
 }
 
 fn has_qdisc(kind: &str) -> bool {

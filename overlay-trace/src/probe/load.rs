@@ -22,6 +22,7 @@ use super::{
     filter::FilterOptions,
     patch::patch,
     plan::{Attachment, Plan, ProbeKind},
+    tunnels,
 };
 use crate::sys::{
     bpf::{self, Kind},
@@ -94,8 +95,9 @@ impl Loader {
             .map_max_entries("RECORDS", sizes.ring_bytes)
             .load(OBJECT)
             .context("the kernel refuses the tables of the kernel side")?;
-        let programs = generic_programs(&maps)?;
-        Ok(Loader { maps, programs })
+        let mut loader = Loader { programs: generic_programs(&maps)?, maps };
+        tunnels::announce(&mut loader.maps)?;
+        Ok(loader)
     }
 
     /// Loads and attaches one program.

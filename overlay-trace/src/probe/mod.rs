@@ -8,6 +8,7 @@ pub mod modules;
 pub mod patch;
 pub mod plan;
 pub mod session;
+mod tunnels;
 
 pub use filter::FilterOptions;
 pub use plan::{Attachment, Plan, ProbeKind, ProbeSet};

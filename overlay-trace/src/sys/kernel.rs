@@ -123,6 +123,8 @@ impl Kernel {
             skb_dev: of("sk_buff", "dev")?,
             skb_sk: of("sk_buff", "sk")?,
             skb_len: of("sk_buff", "len")?,
+            skb_data_len: of("sk_buff", "data_len")?,
+            skb_protocol: of("sk_buff", "protocol")?,
             skb_next: of("sk_buff", "next")?,
             skb_head: of("sk_buff", "head")?,
             skb_data: of("sk_buff", "data")?,

@@ -41,6 +41,7 @@ pub use report::{Distribution, TrafficReport};
 pub use server::Server;
 pub use stop::Stop;
 pub use table::table;
+pub use udp::is_readable;
 
 /// The port that the server listens on when none is named.
 pub const PORT: u16 = 7700;

@@ -36,7 +36,16 @@ pub const UNDERLAY: Part = Part {
     about: "the underlay: a NIC eth0 on each node, with a queue as a real NIC has",
     needs: &[Need::Link("veth")],
     steps: &[
-        ip(&["node1"], "link add name eth0 mtu {mtu} type veth peer name eth0 mtu {mtu} netns {node2}"),
+        ip(&["node1"], "link add name eth0 mtu {mtu} type veth peer name eth0 mtu {mtu} netns {node2}")
+            .wire(false),
+        ip(
+            NODES,
+            "
+            tuntap add dev eth0 mode tap
+            link set dev eth0 mtu {mtu}
+            ",
+        )
+        .wire(true),
         ip(
             NODES,
             "

@@ -3,8 +3,11 @@
 mod base;
 mod bridge;
 mod calico;
+mod cloud;
 mod flannel;
 mod kube_proxy;
+mod tunnels;
+mod vlan;
 
 use super::{Lab, Place};
 
@@ -114,5 +117,91 @@ pub const LABS: &[Lab] = &[
         client: Place { v6: None, ..POD1 },
         server: Place { v6: None, ..POD2 },
         overhead: (20, 20),
+    },
+    Lab {
+        name: "flannel-in-neutron",
+        about: "flannel's vxlan on the machines of a cloud whose network, Neutron's, is a VXLAN too.",
+        namespaces: &["hv1", "hv2", "node1", "node2", "pod1", "pod2"],
+        parts: &[
+            &base::NAMESPACES,
+            &cloud::NEUTRON,
+            &bridge::CNI_BRIDGE,
+            &flannel::VXLAN,
+            &kube_proxy::KUBE_PROXY,
+            &flannel::FIREWALL,
+        ],
+        client: POD1,
+        server: POD2,
+        overhead: (50, 70),
+    },
+    Lab {
+        name: "calico-in-neutron",
+        about: "Calico's IPIP on the machines of a cloud whose network, Neutron's, is a VXLAN.",
+        namespaces: &["hv1", "hv2", "node1", "node2", "pod1", "pod2"],
+        parts: &[
+            &base::NAMESPACES,
+            &cloud::NEUTRON,
+            &calico::WORKLOADS,
+            &calico::IPIP,
+            &kube_proxy::KUBE_PROXY,
+            &calico::FIREWALL,
+        ],
+        client: Place { v6: None, ..POD1 },
+        server: Place { v6: None, ..POD2 },
+        overhead: (20, 20),
+    },
+    Lab {
+        name: "gre",
+        about: "Nodes joined by a GRE tunnel with a key.",
+        namespaces: &["node1", "node2", "pod1", "pod2"],
+        parts: &[&base::NAMESPACES, &base::UNDERLAY, &bridge::CNI_BRIDGE, &tunnels::GRE],
+        client: Place { v6: None, ..POD1 },
+        server: Place { v6: None, ..POD2 },
+        overhead: (28, 28),
+    },
+    Lab {
+        name: "gretap",
+        about: "Nodes joined by a GRE tunnel that carries Ethernet.",
+        namespaces: &["node1", "node2", "pod1", "pod2"],
+        parts: &[&base::NAMESPACES, &base::UNDERLAY, &bridge::CNI_BRIDGE, &tunnels::GRETAP],
+        client: Place { v6: None, ..POD1 },
+        server: Place { v6: None, ..POD2 },
+        overhead: (42, 42),
+    },
+    Lab {
+        name: "geneve",
+        about: "Nodes joined by Geneve with an option in each packet, as OVN has it.",
+        namespaces: &["node1", "node2", "pod1", "pod2"],
+        parts: &[&base::NAMESPACES, &base::UNDERLAY, &bridge::CNI_BRIDGE, &tunnels::GENEVE],
+        client: Place { v6: None, ..POD1 },
+        server: Place { v6: None, ..POD2 },
+        overhead: (58, 58),
+    },
+    Lab {
+        name: "vxlan-over-ipv6",
+        about: "Nodes joined by a VXLAN over IPv6, at a port of its own.",
+        namespaces: &["node1", "node2", "pod1", "pod2"],
+        parts: &[&base::NAMESPACES, &base::UNDERLAY, &bridge::CNI_BRIDGE, &tunnels::VXLAN_OVER_IPV6],
+        client: Place { v6: None, ..POD1 },
+        server: Place { v6: None, ..POD2 },
+        overhead: (70, 70),
+    },
+    Lab {
+        name: "vlan",
+        about: "Pods on tagged ports: a VLAN device on each side of the pod's veth.",
+        namespaces: &["node1", "node2", "pod1", "pod2"],
+        parts: &[&base::NAMESPACES, &base::UNDERLAY, &vlan::TAGGED, &flannel::HOST_GW],
+        client: Place { v6: None, ..POD1 },
+        server: Place { v6: None, ..POD2 },
+        overhead: (0, 0),
+    },
+    Lab {
+        name: "qinq",
+        about: "Pods on doubly tagged ports (802.1ad around 802.1Q).",
+        namespaces: &["node1", "node2", "pod1", "pod2"],
+        parts: &[&base::NAMESPACES, &base::UNDERLAY, &vlan::DOUBLY_TAGGED, &flannel::HOST_GW],
+        client: Place { v6: None, ..POD1 },
+        server: Place { v6: None, ..POD2 },
+        overhead: (0, 0),
     },
 ];

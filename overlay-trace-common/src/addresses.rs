@@ -1,0 +1,80 @@
+//! The innermost packet's addresses, ports and length, from its headers.
+
+use crate::headers::{IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_TCP, IPPROTO_UDP, Innermost, Memory, Window};
+use crate::record::{Flow, RecordHeader};
+
+/// Writes a packet's addresses and its length into its record. The window holds what [`Innermost::window`]
+/// says. `rest` is how many bytes there are from the packet's IP header to its end. True if the packet is a TCP
+/// segment without data.
+#[inline(always)]
+pub fn describe<M: Memory>(
+    memory: &M,
+    found: &Innermost,
+    window: &mut Window,
+    rest: u32,
+    header: &mut RecordHeader,
+) -> bool {
+    if found.window != found.ip && !memory.read(window, found.ip) {
+        return false;
+    }
+    let first: u8 = window.at(0);
+    header.flow.version = first >> 4;
+    header.flow.protocol = found.protocol;
+    if first >> 4 == 4 {
+        header.flow.ip_id = window.short(4);
+        set(&mut header.flow.source, window.at::<u32>(12));
+        set(&mut header.flow.destination, window.at::<u32>(16));
+        header.bytes = window.short(2) as u32;
+    } else {
+        set(&mut header.flow.source, [window.at::<u64>(8), window.at::<u64>(16)]);
+        set(&mut header.flow.destination, [window.at::<u64>(24), window.at::<u64>(32)]);
+        header.bytes = window.short(4) as u32 + 40;
+    }
+    // The length field is not yet written on the way out, and cannot hold that of a GSO packet.
+    if header.segments > 1 || header.bytes <= 40 {
+        header.bytes = rest;
+    }
+    if found.is_later_fragment {
+        return false;
+    }
+    let before = (found.transport - found.ip) as u32;
+    match before {
+        20 => ports(&mut header.flow, window, 20, header.bytes - 20),
+        40 if first >> 4 == 6 => ports(&mut header.flow, window, 40, header.bytes - 40),
+        _ => {
+            memory.read(window, found.transport)
+                && ports(&mut header.flow, window, 0, header.bytes.wrapping_sub(before))
+        }
+    }
+}
+
+/// Writes an address as whole words.
+#[inline(always)]
+fn set<T>(address: &mut [u8; 16], value: T) {
+    debug_assert!(size_of::<T>() <= 16);
+    // SAFETY: no more than the 16 bytes of the address are written.
+    unsafe { (address.as_mut_ptr() as *mut T).write_unaligned(value) }
+}
+
+/// Reads the transport's header, `at` which it is followed by its data, `length` bytes together; says whether
+/// it is a TCP segment without data.
+#[inline(always)]
+fn ports(flow: &mut Flow, window: &Window, at: usize, length: u32) -> bool {
+    match flow.protocol {
+        IPPROTO_TCP | IPPROTO_UDP => {
+            flow.source_port = window.short(at);
+            flow.destination_port = window.short(at + 2);
+        }
+        IPPROTO_ICMP | IPPROTO_ICMPV6 => {
+            flow.source_port = window.short(at + 4);
+            flow.destination_port = flow.source_port;
+        }
+        _ => {}
+    }
+    if flow.protocol != IPPROTO_TCP {
+        return false;
+    }
+    flow.sequence = u32::from_be(window.at(at + 4));
+    let header = (window.at::<u8>(at + 12) >> 4) as u32 * 4;
+    length <= header
+}

@@ -1,0 +1,318 @@
+//! The walk through headers, over packets made by another implementation of the protocols.
+
+use etherparse::{EtherType, Ethernet2Header, IpNumber, Ipv4Header, Ipv6Header, TcpHeader, UdpHeader};
+use overlay_trace_common::addresses::describe;
+use overlay_trace_common::headers::{AT_IP, AT_TAG, Innermost, Memory, Tunnel, WINDOW_BYTES, Window, walk};
+use overlay_trace_common::record::RecordHeader;
+use proptest::prelude::*;
+
+/// Where the packet lies.
+const BASE: u64 = 1 << 40;
+const SOURCE: [u8; 4] = [10, 244, 1, 2];
+const DESTINATION: [u8; 4] = [10, 244, 2, 2];
+
+/// A packet in memory; behind its bytes there is garbage, as there is in the kernel's.
+struct Packet<'a> {
+    bytes: &'a [u8],
+    in_one_piece: usize,
+}
+
+impl Memory for Packet<'_> {
+    fn read(&self, window: &mut Window, address: u64) -> bool {
+        let from = (address - BASE) as usize;
+        let mut bytes = [0x45; WINDOW_BYTES];
+        for (place, byte) in bytes.iter_mut().zip(self.bytes.iter().take(self.in_one_piece).skip(from)) {
+            *place = *byte;
+        }
+        for (word, bytes) in window.0.iter_mut().zip(bytes.chunks(8)) {
+            *word = u64::from_ne_bytes(bytes.try_into().unwrap());
+        }
+        true
+    }
+
+    fn end(&self) -> u64 {
+        BASE + self.in_one_piece as u64
+    }
+
+    fn tunnel(&self, port: u16) -> Tunnel {
+        match port {
+            4789 | 18472 => Tunnel::Vxlan,
+            6081 => Tunnel::Geneve,
+            _ => Tunnel::None,
+        }
+    }
+}
+
+/// What is found, and the record's header.
+fn look(bytes: &[u8], what: u64, in_one_piece: usize) -> Option<(Innermost, RecordHeader, bool)> {
+    let packet = Packet { bytes, in_one_piece };
+    let mut window = Window([0; WINDOW_BYTES / 8]);
+    let found = walk(&packet, what, BASE, &mut window)?;
+    let mut header = RecordHeader { segments: 1, ..RecordHeader::default() };
+    let rest = (bytes.len() as u64 + BASE).saturating_sub(found.ip) as u32;
+    let empty = describe(&packet, &found, &mut window, rest, &mut header);
+    Some((found, header, empty))
+}
+
+fn ipv4(protocol: u8, payload: &[u8]) -> Vec<u8> {
+    ipv4_with(protocol, &[], payload)
+}
+
+fn ipv4_with(protocol: u8, options: &[u8], payload: &[u8]) -> Vec<u8> {
+    let mut header =
+        Ipv4Header::new(payload.len() as u16, 64, IpNumber(protocol), SOURCE, DESTINATION).unwrap();
+    header.options = options.try_into().unwrap();
+    header.set_payload_len(payload.len()).unwrap();
+    header.identification = 77;
+    [&header.to_bytes()[..], payload].concat()
+}
+
+fn ipv6(next: u8, payload: &[u8]) -> Vec<u8> {
+    let header = Ipv6Header {
+        payload_length: payload.len() as u16,
+        next_header: IpNumber(next),
+        hop_limit: 64,
+        source: [0xfd; 16],
+        destination: [0xfe; 16],
+        ..Ipv6Header::default()
+    };
+    [&header.to_bytes()[..], payload].concat()
+}
+
+fn udp(from: u16, to: u16, payload: &[u8]) -> Vec<u8> {
+    let header = UdpHeader::without_ipv4_checksum(from, to, payload.len()).unwrap();
+    [&header.to_bytes()[..], payload].concat()
+}
+
+fn tcp(payload: &[u8]) -> Vec<u8> {
+    let mut header = TcpHeader::new(4000, 7700, 0x0102_0304, 1000);
+    header.set_options_raw(&[1; 12]).unwrap();
+    [&header.to_bytes()[..], payload].concat()
+}
+
+fn ethernet(of: EtherType, payload: &[u8]) -> Vec<u8> {
+    let header = Ethernet2Header { source: [2; 6], destination: [4; 6], ether_type: of };
+    [&header.to_bytes()[..], payload].concat()
+}
+
+/// The IP packet's EtherType.
+fn of(packet: &[u8]) -> EtherType {
+    if packet[0] >> 4 == 6 { EtherType::IPV6 } else { EtherType::IPV4 }
+}
+
+fn frame(packet: &[u8]) -> Vec<u8> {
+    ethernet(of(packet), packet)
+}
+
+/// A tag and what follows it, without the EtherType that announces the tag.
+fn tag(number: u16, of: EtherType, payload: &[u8]) -> Vec<u8> {
+    [&number.to_be_bytes()[..], &of.0.to_be_bytes(), payload].concat()
+}
+
+fn vxlan(port: u16, frame: &[u8]) -> Vec<u8> {
+    udp(50_000, port, &[&[8, 0, 0, 0, 0, 0, 7, 0][..], frame].concat())
+}
+
+fn vxlan_gpe(inside: u8, payload: &[u8]) -> Vec<u8> {
+    udp(50_000, 4789, &[&[0x0c, 0, 0, inside, 0, 0, 7, 0][..], payload].concat())
+}
+
+fn geneve(options: &[u8], of: u16, payload: &[u8]) -> Vec<u8> {
+    let words = (options.len() / 4) as u8;
+    let header = [&[words, 0][..], &of.to_be_bytes(), &[0, 0, 7, 0], options].concat();
+    udp(50_000, 6081, &[&header[..], payload].concat())
+}
+
+fn gre(flags: u16, of: u16, payload: &[u8]) -> Vec<u8> {
+    let optional = vec![0x45; (flags & 0xb000).count_ones() as usize * 4];
+    [&flags.to_be_bytes()[..], &of.to_be_bytes(), &optional, payload].concat()
+}
+
+fn inner() -> Vec<u8> {
+    ipv4(17, &udp(4000, 7700, b"payload"))
+}
+
+/// The innermost packet is [`inner`], and so deep inside.
+fn finds_inner(bytes: &[u8], what: u64, depth: u64) {
+    let (found, header, _) = look(bytes, what, bytes.len()).expect("it is IP");
+    assert_eq!(found.depth, depth);
+    assert_eq!(header.flow.source[..4], SOURCE);
+    assert_eq!(header.flow.destination[..4], DESTINATION);
+    assert_eq!((header.flow.protocol, header.flow.version, header.flow.ip_id), (17, 4, 77));
+    assert_eq!((header.flow.source_port, header.flow.destination_port), (4000, 7700));
+    assert_eq!(header.bytes as usize, inner().len());
+    assert_eq!(found.ip, BASE + (bytes.len() - inner().len()) as u64);
+}
+
+#[test]
+fn an_ordinary_packet_is_itself() {
+    finds_inner(&inner(), AT_IP, 0);
+    let segment = ipv4(6, &tcp(b"data"));
+    let (_, header, empty) = look(&segment, AT_IP, segment.len()).unwrap();
+    assert_eq!((header.flow.source_port, header.flow.sequence, empty), (4000, 0x0102_0304, false));
+    let acknowledgement = ipv6(6, &tcp(b""));
+    let (found, header, empty) = look(&acknowledgement, AT_IP, acknowledgement.len()).unwrap();
+    assert_eq!((found.depth, header.flow.destination_port, empty), (0, 7700, true));
+    assert_eq!((header.flow.version, header.flow.source, header.bytes), (6, [0xfd; 16], 72));
+    let echo = ipv4(1, &[8, 0, 0, 0, 0x12, 0x34, 0, 1]);
+    let (_, header, _) = look(&echo, AT_IP, echo.len()).unwrap();
+    assert_eq!((header.flow.source_port, header.flow.destination_port), (0x1234, 0x1234));
+}
+
+#[test]
+fn options_and_extension_headers_stand_before_the_ports() {
+    for options in [4, 12, 40] {
+        let packet = ipv4_with(17, &vec![1; options], &udp(4000, 7700, b"payload"));
+        let (found, header, _) = look(&packet, AT_IP, packet.len()).unwrap();
+        assert_eq!((found.depth, header.flow.destination_port), (0, 7700));
+        let carried = ipv4_with(17, &vec![1; options], &vxlan(4789, &frame(&inner())));
+        finds_inner(&carried, AT_IP, 1);
+    }
+    let extended = |carried: &[u8], next: u8| {
+        let options = [&[next, 1, 5, 2, 0, 0, 1, 10, 0, 0, 0, 0, 0, 0, 0, 0][..], carried].concat();
+        let routing = [&[60, 0, 4, 0, 0, 0, 0, 0][..], &options].concat();
+        ipv6(0, &[&[43, 0, 1, 4, 0, 0, 0, 0][..], &routing].concat())
+    };
+    let packet = extended(&udp(4000, 7700, b"payload"), 17);
+    let (_, header, _) = look(&packet, AT_IP, packet.len()).unwrap();
+    assert_eq!((header.flow.protocol, header.flow.destination_port), (17, 7700));
+    finds_inner(&extended(&vxlan(4789, &frame(&inner())), 17), AT_IP, 1);
+    finds_inner(&extended(&inner(), 4), AT_IP, 1);
+}
+
+#[test]
+fn every_tunnel_is_looked_into() {
+    let packet = inner();
+    let framed = frame(&packet);
+    for outer in [ipv4 as fn(u8, &[u8]) -> Vec<u8>, ipv6] {
+        finds_inner(&outer(4, &packet), AT_IP, 1);
+        finds_inner(&outer(17, &vxlan(4789, &framed)), AT_IP, 1);
+        finds_inner(&outer(17, &vxlan(18472, &framed)), AT_IP, 1);
+        finds_inner(&outer(17, &vxlan_gpe(1, &packet)), AT_IP, 1);
+        finds_inner(&outer(17, &vxlan_gpe(3, &framed)), AT_IP, 1);
+        for options in [0, 4, 8, 252] {
+            finds_inner(&outer(17, &geneve(&vec![0x45; options], 0x6558, &framed)), AT_IP, 1);
+            finds_inner(&outer(17, &geneve(&vec![0x45; options], 0x0800, &packet)), AT_IP, 1);
+        }
+        for flags in [0, 0x8000, 0x2000, 0x1000, 0xa000, 0x3000, 0xb000] {
+            finds_inner(&outer(47, &gre(flags, 0x0800, &packet)), AT_IP, 1);
+            finds_inner(&outer(47, &gre(flags, 0x6558, &framed)), AT_IP, 1);
+        }
+    }
+    let v6 = ipv4(41, &ipv6(17, &udp(4000, 7700, b"")));
+    let (found, header, _) = look(&v6, AT_IP, v6.len()).unwrap();
+    assert_eq!((found.depth, header.flow.version, header.flow.destination_port), (1, 6, 7700));
+}
+
+#[test]
+fn tags_are_no_level() {
+    let tagged = tag(0x4502, EtherType::IPV4, &inner());
+    finds_inner(&tagged, AT_TAG, 0);
+    finds_inner(&tag(0x6045, EtherType::VLAN_TAGGED_FRAME, &tagged), AT_TAG, 0);
+    let carried = ethernet(EtherType::VLAN_TAGGED_FRAME, &tagged);
+    finds_inner(&ipv4(17, &vxlan(4789, &carried)), AT_IP, 1);
+    let twice = ethernet(EtherType::PROVIDER_BRIDGING, &tag(200, EtherType::VLAN_TAGGED_FRAME, &tagged));
+    finds_inner(&ipv4(17, &vxlan(4789, &twice)), AT_IP, 1);
+    finds_inner(&tag(7, EtherType::IPV4, &ipv4(17, &vxlan(4789, &frame(&inner())))), AT_TAG, 1);
+}
+
+#[test]
+fn tunnels_in_tunnels_are_counted() {
+    let mut packet = inner();
+    for depth in 1..=8 {
+        packet = match depth % 4 {
+            0 => ipv4(17, &vxlan(4789, &frame(&packet))),
+            1 => ipv4(4, &packet),
+            2 => ipv6(17, &vxlan(4789, &frame(&packet))),
+            _ => ipv4(47, &gre(0x2000, of(&packet).0, &packet)),
+        };
+        finds_inner(&packet, AT_IP, depth);
+    }
+}
+
+#[test]
+fn what_only_looks_like_a_tunnel_is_none() {
+    let framed = frame(&inner());
+    // No identifier; another version; a source route; an unknown port.
+    for not_one in [
+        ipv4(17, &udp(1, 4789, &[&[0; 8][..], &framed].concat())),
+        ipv4(17, &udp(1, 6081, &[&[0x40, 0, 0x65, 0x58, 0, 0, 0, 0][..], &framed].concat())),
+        ipv4(47, &gre(0x4000, 0x0800, &inner())),
+        ipv4(17, &vxlan(4788, &framed)),
+    ] {
+        let (found, header, _) = look(&not_one, AT_IP, not_one.len()).unwrap();
+        assert_eq!((found.depth, found.ip), (0, BASE));
+        assert_eq!(header.bytes as usize, not_one.len());
+    }
+}
+
+#[test]
+fn what_is_not_ip_is_not_found() {
+    let question = ethernet(EtherType::ARP, &[0; 28]);
+    for foreign in [
+        vec![0x45, 0x02, 0x08, 0x06],
+        ipv4(17, &vxlan(4789, &question)),
+        ipv4(47, &gre(0, 0x6558, &question)),
+        ipv4(17, &geneve(&[], 0x0806, &[0; 28])),
+        ipv4(4, &[0; 40]),
+    ] {
+        let what = if foreign.len() == 4 { AT_TAG } else { AT_IP };
+        assert!(look(&foreign, what, foreign.len()).is_none(), "{foreign:02x?}");
+    }
+}
+
+#[test]
+fn a_later_fragment_has_no_ports() {
+    let mut later = ipv4(17, &vxlan(4789, &frame(&inner())));
+    later[7] = 100;
+    let (found, header, _) = look(&later, AT_IP, later.len()).unwrap();
+    assert_eq!((found.depth, header.flow.destination_port), (0, 0));
+    let fragment = |offset: u16| {
+        let header = [&[17, 0][..], &offset.to_be_bytes(), &[0, 0, 0, 1]].concat();
+        ipv6(44, &[&header[..], &vxlan(4789, &frame(&inner()))].concat())
+    };
+    finds_inner(&fragment(1), AT_IP, 1);
+    let later = fragment(800 | 1);
+    let (found, header, _) = look(&later, AT_IP, later.len()).unwrap();
+    assert_eq!((found.depth, header.flow.protocol, header.flow.destination_port), (0, 17, 0));
+}
+
+#[test]
+fn what_lies_elsewhere_is_not_guessed() {
+    let packet = ipv4(17, &vxlan(4789, &frame(&ipv4(17, &vxlan(4789, &frame(&inner()))))));
+    // In one piece are both outer packets, but not the innermost: it is known to be there.
+    let (found, header, _) = look(&packet, AT_IP, 105).unwrap();
+    assert_eq!((found.depth, header.flow.destination_port), (2, 4789));
+    // The second tunnel's header is elsewhere too.
+    let (found, _, _) = look(&packet, AT_IP, 80).unwrap();
+    assert_eq!((found.depth, found.ip), (1, BASE + 50));
+}
+
+#[test]
+fn a_packet_of_many_segments_has_the_length_that_is_there() {
+    let mut packet = ipv4(17, &vxlan(4789, &frame(&inner())));
+    packet[52..54].copy_from_slice(&[0, 0]);
+    let (_, header, _) = look(&packet, AT_IP, packet.len()).unwrap();
+    assert_eq!(header.bytes as usize, inner().len());
+}
+
+proptest! {
+    #[test]
+    fn any_bytes_are_walked_through(bytes in prop::collection::vec(any::<u8>(), 0..300), tagged: bool) {
+        let what = if tagged { AT_TAG } else { AT_IP };
+        if let Some((found, _, _)) = look(&bytes, what, bytes.len()) {
+            prop_assert!(found.ip >= BASE && found.ip + 20 <= BASE + bytes.len().max(24) as u64);
+            prop_assert!(found.transport > found.ip && found.depth <= 24);
+        }
+    }
+
+    #[test]
+    fn a_damaged_packet_is_walked_through(place in 0..150usize, byte: u8) {
+        let mut packet = ipv4(17, &vxlan(4789, &frame(&ipv6(17, &geneve(&[0; 8], 0x6558, &frame(&inner()))))));
+        let place = place % packet.len();
+        packet[place] = byte;
+        if let Some((found, _, _)) = look(&packet, AT_IP, packet.len()) {
+            prop_assert!(found.depth <= 3 && found.ip < BASE + packet.len() as u64);
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! At which UDP ports packets carry other packets: the usual ones, and those of this machine's own tunnel
+//! devices, in whatever network namespace they are.
+
+use std::{
+    collections::{BTreeMap, HashSet},
+    fs::{self, File},
+    os::unix::fs::MetadataExt,
+    path::PathBuf,
+};
+
+use anyhow::{Context, Result};
+use aya::{Ebpf, maps::Array};
+use futures_util::TryStreamExt;
+use nix::sched::{CloneFlags, setns};
+use overlay_trace_common::{headers::Tunnel, kernel::PORTS_PER_WORD};
+use rtnetlink::packet_route::link::{InfoData, InfoGeneve, InfoVxlan, LinkAttribute, LinkInfo};
+
+/// What carries packets wherever it is met: flannel's and the kernel's own VXLAN port, the registered one,
+/// Weave's, VXLAN-GPE, Geneve.
+const USUAL: [(u16, Tunnel); 5] = [
+    (8472, Tunnel::Vxlan),
+    (4789, Tunnel::Vxlan),
+    (6784, Tunnel::Vxlan),
+    (4790, Tunnel::Vxlan),
+    (6081, Tunnel::Geneve),
+];
+
+type Ports = BTreeMap<u16, Tunnel>;
+
+/// Tells the kernel side.
+///
+/// # Errors
+///
+/// If it does not have the table.
+pub fn announce(maps: &mut Ebpf) -> Result<()> {
+    let map = maps.map_mut("TUNNEL_PORTS").context("the map TUNNEL_PORTS is missing")?;
+    let mut table: Array<_, u64> = Array::try_from(map)?;
+    let mut words = BTreeMap::<u32, u64>::new();
+    for (port, tunnel) in ports() {
+        let port = u32::from(port);
+        *words.entry(port / PORTS_PER_WORD).or_default() |= (tunnel as u64) << (port % PORTS_PER_WORD * 2);
+    }
+    for (index, word) in words {
+        table.set(index, word, 0)?;
+    }
+    Ok(())
+}
+
+fn ports() -> Ports {
+    let mut ports = Ports::new();
+    // Entering namespaces takes a thread of its own.
+    let own = std::thread::spawn(|| {
+        let mut ports = Ports::new();
+        for namespace in namespaces() {
+            let entered = setns(&namespace, CloneFlags::CLONE_NEWNET).map_err(anyhow::Error::from);
+            match entered.and_then(|()| ports_of_here()) {
+                Ok(here) => ports.extend(here),
+                // What goes away meanwhile has no tunnels.
+                Err(error) => tracing::debug!("a network namespace's tunnels are not known: {error:#}"),
+            }
+        }
+        ports
+    });
+    ports.extend(own.join().unwrap_or_default());
+    ports.extend(USUAL);
+    ports
+}
+
+/// The ports of the devices of the namespace that this thread is in.
+fn ports_of_here() -> Result<Ports> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
+    runtime.block_on(async {
+        let (connection, handle, _) = rtnetlink::new_connection()?;
+        tokio::spawn(connection);
+        let mut links = handle.link().get().execute();
+        let mut ports = Ports::new();
+        while let Some(link) = links.try_next().await? {
+            for attribute in link.attributes {
+                if let LinkAttribute::LinkInfo(information) = attribute {
+                    ports.extend(information.iter().filter_map(port_of));
+                }
+            }
+        }
+        Ok(ports)
+    })
+}
+
+fn port_of(information: &LinkInfo) -> Option<(u16, Tunnel)> {
+    let LinkInfo::Data(data) = information else { return None };
+    match data {
+        InfoData::Vxlan(all) => all.iter().find_map(|one| match one {
+            InfoVxlan::Port(port) => Some((*port, Tunnel::Vxlan)),
+            _ => None,
+        }),
+        InfoData::Geneve(all) => all.iter().find_map(|one| match one {
+            InfoGeneve::Port(port) => Some((*port, Tunnel::Geneve)),
+            _ => None,
+        }),
+        _ => None,
+    }
+}
+
+/// All network namespaces that a process is in or that have a name, each once.
+fn namespaces() -> Vec<File> {
+    let entries = |folder: &str| fs::read_dir(folder).into_iter().flatten().flatten();
+    let of_processes = entries("/proc")
+        .filter(|process| process.file_name().to_string_lossy().bytes().all(|byte| byte.is_ascii_digit()))
+        .map(|process| process.path().join("ns/net"));
+    let named = entries("/run/netns").map(|entry| entry.path());
+    let mut known = HashSet::new();
+    let mut is_new = |path: &PathBuf| fs::metadata(path).is_ok_and(|metadata| known.insert(metadata.ino()));
+    of_processes.chain(named).filter(|path| is_new(path)).filter_map(|path| File::open(path).ok()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_usual_ports_are_known_whatever_the_machine_has() {
+        let ports = ports();
+        assert_eq!(ports.get(&8472), Some(&Tunnel::Vxlan));
+        assert_eq!(ports.get(&6081), Some(&Tunnel::Geneve));
+        assert_eq!(ports.get(&53), None);
+    }
+}
