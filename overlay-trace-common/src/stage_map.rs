@@ -357,7 +357,7 @@ pub static STAGES: &[Stage] = &[
         Layer::Bridge,
         FULL,
         &[
-            enter(&[f("br_nf_pre_routing", 1)]),
+            hop(&[f("br_nf_pre_routing", 1)]),
             enter(&[f("br_nf_forward", 1), f("br_nf_forward_ip", 1)]),
             enter(&[f("br_nf_post_routing", 1)]),
         ],

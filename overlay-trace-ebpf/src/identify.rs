@@ -5,12 +5,12 @@ use core::{ffi::c_void, marker::PhantomData, mem::MaybeUninit};
 use overlay_trace_common::{
     addresses::describe,
     headers::{AT_IP, AT_TAG, ETHERTYPE_QINQ, ETHERTYPE_VLAN, Memory, Tunnel, WINDOW_BYTES, Window, walk},
-    kernel::PORTS_PER_WORD,
-    record::Flow,
+    kernel::{ARMED_ALL, PORTS_PER_WORD},
+    record::{FLAG_UNKNOWN_START, Flow},
 };
 
 use crate::{
-    maps::{State, TUNNEL_PORTS, setting},
+    maps::{ARMED, State, TUNNEL_PORTS, setting},
     read::{Access, copied, copy, opaque},
 };
 
@@ -92,6 +92,9 @@ pub fn identify<A: Access>(skb: u64, ingress: bool, state: &mut State) -> bool {
     // SAFETY: any bytes are a window, and it is looked at only after it has been filled.
     let window: &mut Window = unsafe { &mut *window.as_mut_ptr() };
     let Some(found) = walk(&packet, what, address, window) else { return false };
+    if found.depth != 0 && !ingress && is_born_here(state) && !note_unknown_start(state) {
+        return false;
+    }
     let level = state.current >> 48 & LEVEL_MAX;
     let depth = if level + found.depth > LEVEL_MAX { LEVEL_MAX - level } else { found.depth };
     state.current += depth << 48;
@@ -103,6 +106,20 @@ pub fn identify<A: Access>(skb: u64, ingress: bool, state: &mut State) -> bool {
     let rest = (packet.tail() - found.ip) as u32;
     state.empty = describe(&packet, &found, window, rest, header) as u8;
     true
+}
+
+/// Whether this is the first that is seen of the packet, and it was taken for new.
+#[inline(always)]
+fn is_born_here(state: &State) -> bool {
+    let header = &state.record.header;
+    header.flags == 0 && header.way_len == 0
+}
+
+/// A packet that has headers around it was on its way before. False while such packets are not yet taken up.
+#[inline(always)]
+fn note_unknown_start(state: &mut State) -> bool {
+    state.record.header.flags = FLAG_UNKNOWN_START;
+    ARMED.get_ptr(0).is_some_and(|armed| unsafe { armed.read_volatile() } >= ARMED_ALL)
 }
 
 /// Whether the filter lets the packet pass.

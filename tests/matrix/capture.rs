@@ -9,6 +9,7 @@ use overlay_trace::traffic::Stop;
 
 use crate::scene::{Lack, Scene, Setting};
 use crate::seen::Seen;
+use crate::under_way::UnderWay;
 
 /// What else this machine sends while the lab stands is none of its business.
 fn in_the_lab(filter: FilterOptions, running: &Running) -> FilterOptions {
@@ -27,6 +28,7 @@ pub fn record(
     folder: &Path,
     stop: &Stop,
 ) -> Result<Seen> {
+    let before = if scene.under_way { Some(UnderWay::begin(running)?) } else { None };
     let path = folder.join(format!("{}-{}.otr", setting.name, scene.name));
     let mut session = Session::start(SessionOptions {
         set: Some(scene.set),
@@ -37,6 +39,7 @@ pub fn record(
     })?;
     let (set, _) = session.set();
     let driven = (scene.drive)(running, stop);
+    before.map_or(Ok(()), UnderWay::end)?;
     if session.failed() {
         bail!("the recording gave up before its end");
     }

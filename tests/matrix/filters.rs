@@ -19,7 +19,7 @@ pub const fn scene(
     filter: fn() -> FilterOptions,
     checks: &'static [&'static [Check]],
 ) -> Scene {
-    Scene { name, set, filter, drive: requests_and_node_pings, checks }
+    Scene { name, filter, drive: requests_and_node_pings, ..Scene::of(set, checks) }
 }
 
 pub fn by_protocol() -> FilterOptions {

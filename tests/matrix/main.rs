@@ -11,6 +11,7 @@ mod filters;
 mod interrupted;
 mod invariants;
 mod layers;
+mod levels;
 mod machine;
 mod networks;
 mod results;
@@ -21,6 +22,7 @@ mod seen;
 mod settings;
 mod special;
 mod truth;
+mod under_way;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

@@ -37,6 +37,8 @@ pub struct Scene {
     /// Sends the traffic.
     pub drive: fn(&Running, &Stop) -> Result<Vec<TrafficReport>>,
     pub checks: &'static [&'static [Check]],
+    /// Traffic runs already when the recording begins, and packets of before are still on their way then.
+    pub under_way: bool,
 }
 
 /// Something that must hold for a recording.
@@ -65,7 +67,14 @@ impl Scene {
             ProbeSet::Light => "light",
             ProbeSet::Device => "device",
         };
-        Scene { name, set, filter: FilterOptions::default, drive: networks::requests, checks }
+        Scene {
+            name,
+            set,
+            filter: FilterOptions::default,
+            drive: networks::requests,
+            checks,
+            under_way: false,
+        }
     }
 
     /// All checks.

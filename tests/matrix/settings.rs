@@ -7,7 +7,7 @@ use crate::filters::{self, scene};
 use crate::invariants::{EXACT, EXPLAINED, MODERATE, REQUESTS};
 use crate::layers::*;
 use crate::scene::{Scene, Setting};
-use crate::special;
+use crate::{levels, special};
 
 const DEVICE_CHECKS: &[&[crate::scene::Check]] = &[EXACT, MODERATE, REQUESTS, OUTLINE, DEVICES];
 
@@ -92,12 +92,30 @@ pub const SETTINGS: &[Setting] = &[
         ..Setting::plain(
             "host",
             &[
-                special_scene(Full, special::through_tunnels),
+                Scene {
+                    drive: special::through_tunnels,
+                    ..Scene::of(Full, &[EXACT, MODERATE, special::LEVELS])
+                },
                 special_scene(Light, special::through_tunnels),
                 special_scene(Device, special::through_tunnels),
             ],
         )
     },
+    levels::FLANNEL_IN_NEUTRON,
+    levels::CALICO_IN_NEUTRON,
+    levels::GRE,
+    levels::GRETAP,
+    levels::GENEVE,
+    levels::VXLAN_OVER_IPV6,
+    levels::VLAN,
+    levels::QINQ,
+    levels::FLANNEL_WIRE,
+    levels::CALICO_WIRE,
+    levels::FLANNEL_IN_NEUTRON_WIRE,
+    levels::GRE_WIRE,
+    levels::GRETAP_WIRE,
+    levels::GENEVE_WIRE,
+    levels::VXLAN_OVER_IPV6_WIRE,
 ];
 
 /// A recording that exercises rows of the stage map which the labs alone do not.

@@ -4,14 +4,15 @@
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use overlay_trace::lab::{Running, drive};
 use overlay_trace::traffic::{self, Kind, PORT, Protocol, Size, Spec, Stop, TrafficReport};
 use socket2::{Domain, Socket, Type};
 
 use crate::machine;
 use crate::networks::moderate;
-use crate::scene::Lack;
+use crate::results::Verdict;
+use crate::scene::{Check, Lack, check};
 
 /// Sends the traffic of a scene.
 pub type Drive = fn(&Running, &Stop) -> Result<Vec<TrafficReport>>;
@@ -105,6 +106,66 @@ const TUNNELS: &[Piece] = &[
             "ip link set ipip7 up",
         ],
     },
+    Piece {
+        stages: &["vlan-xmit", "vlan-receive"],
+        on: NODES,
+        commands: &[
+            "ip link add link eth0 name vlan7 type vlan id 7",
+            "ip addr add 10.77.7.{n}/24 dev vlan7",
+            "ip link set vlan7 up",
+        ],
+    },
+    Piece {
+        stages: &["ip6tnl-encap"],
+        on: NODES,
+        commands: &[
+            "ip link add tnl7 type ip6tnl mode any local 2001:db8::{n} remote 2001:db8::{p}",
+            "ip addr add 10.77.8.{n}/24 dev tnl7",
+            "ip link set tnl7 up",
+        ],
+    },
+    Piece {
+        stages: &["ip6gre-encap"],
+        on: NODES,
+        commands: &[
+            "ip link add gre67 type ip6gre local 2001:db8::{n} remote 2001:db8::{p}",
+            "ip addr add 10.77.9.{n}/24 dev gre67",
+            "ip link set gre67 up",
+        ],
+    },
+    Piece {
+        stages: &["ip6gretap-encap"],
+        on: NODES,
+        commands: &[
+            "ip link add tap67 type ip6gretap local 2001:db8::{n} remote 2001:db8::{p}",
+            "ip addr add 10.77.10.{n}/24 dev tap67",
+            "ip link set tap67 up",
+        ],
+    },
+    Piece {
+        stages: &["sit-encap"],
+        on: NODES,
+        commands: &[
+            "ip link add sit7 type sit local 192.0.2.{n} remote 192.0.2.{p}",
+            "ip addr add fd77:11::{n}/64 dev sit7 nodad",
+            "ip link set sit7 up",
+        ],
+    },
+];
+
+/// The addresses of node2 at the other ends.
+const ENDS: &[&str] = &[
+    "10.77.1.2",
+    "10.77.2.2",
+    "10.77.3.2",
+    "10.77.4.2",
+    "10.77.5.2",
+    "10.77.6.2",
+    "10.77.7.2",
+    "10.77.8.2",
+    "10.77.9.2",
+    "10.77.10.2",
+    "fd77:11::2",
 ];
 
 /// Prepares a lab for [`along_all_paths`].
@@ -163,6 +224,23 @@ pub fn along_all_paths(running: &Running, stop: &Stop) -> Result<Vec<TrafficRepo
     Ok(reports)
 }
 
+/// Whatever the tunnel, what packs and unpacks is at level 1, and the packet that arrives is at level 0.
+pub const LEVELS: &[Check] = &[check("levels", |seen, _| {
+    let mut tunnels = std::collections::BTreeSet::new();
+    for row in &seen.own.rows {
+        let (Some(stage), Some(level)) = (&row.key.stage, row.key.level) else { continue };
+        let expected = match stage.as_str() {
+            "icmp-rcv" | "gro-cells-wait" => 0,
+            stage if stage.ends_with("-encap") || stage.ends_with("-decap") => 1,
+            _ => continue,
+        };
+        ensure!(level == expected, "{stage} at {:?} is at level {level}", row.key.device);
+        tunnels.extend(stage.strip_suffix("-encap").map(String::from));
+    }
+    ensure!(!tunnels.is_empty(), "no tunnel was used");
+    Ok(Verdict::With(tunnels.into_iter().collect::<Vec<_>>().join(" ")))
+})];
+
 /// Sends a datagram to a port where nobody listens: it is dropped.
 fn knock(server: IpAddr) -> Result<()> {
     let socket = UdpSocket::bind("0.0.0.0:0")?;
@@ -175,8 +253,8 @@ fn knock(server: IpAddr) -> Result<()> {
 pub fn through_tunnels(running: &Running, stop: &Stop) -> Result<Vec<TrafficReport>> {
     let ping = Spec { count: Some(30), rate: 100.0, ..moderate(Kind::Ping, Protocol::Icmp) };
     let mut reports = Vec::new();
-    for number in 1..=TUNNELS.len() {
-        let server: SocketAddr = format!("10.77.{number}.2:{PORT}").parse()?;
+    for end in ENDS {
+        let server = SocketAddr::new(end.parse()?, PORT);
         // To a tunnel that this machine lacks there is no way; that each was used is checked by its rows.
         reports.extend(running.client()?.netns.run(|| traffic::run(&ping, server, stop))?.ok());
     }

@@ -58,9 +58,12 @@ impl Lab {
         self.steps().any(|step| matches!(step.tool, Tool::Iptables | Tool::Firewall))
     }
 
-    /// Whether its underlay can be a program's, [`Knobs::wire`].
-    pub fn has_wire(&self) -> bool {
-        self.steps().any(|step| step.wire == Some(true))
+    /// The namespaces that a program can join, [`Knobs::wire`].
+    pub fn wire_ends(&self) -> Option<(&'static str, &'static str)> {
+        match self.steps().find(|step| step.wire == Some(true))?.on {
+            [one, other] => Some((one, other)),
+            _ => None,
+        }
     }
 
     fn steps(&self) -> impl Iterator<Item = &'static Step> {
@@ -196,8 +199,8 @@ pub struct Knobs {
     pub ipv6: bool,
     /// Traffic goes to the server's Service address, which kube-proxy's rules translate.
     pub service: bool,
-    /// The nodes' NICs are taps, and a program carries the frames from one to the other: to the kernel two
-    /// machines, each of which meets a packet when it arrives.
+    /// The NICs at the two ends of the lowest network are taps, and a program carries the frames from one to the
+    /// other: to the kernel two machines, each of which meets a packet when it arrives.
     pub wire: bool,
     /// The namespaces stay when the [`Running`] is dropped.
     pub keep: bool,

@@ -63,8 +63,8 @@ impl Running {
                 anyhow!("the lab {} could not be built, in {}: {error:#}", self.lab.name, action.namespace)
             })?;
         }
-        if self.knobs.wire {
-            self.wire = Some(Wire::between(self.netns("node1")?, self.netns("node2")?)?);
+        if let Some((one, other)) = self.lab.wire_ends().filter(|_| self.knobs.wire) {
+            self.wire = Some(Wire::between(self.netns(one)?, self.netns(other)?)?);
         }
         let both = self.lab.server.v6.is_some() && system.ipv6;
         for v6 in if both { &[false, true][..] } else { &[false] } {

@@ -100,7 +100,7 @@ impl System {
             "there is no IPv6 in the lab {name} on this system"
         );
         ensure!(
-            !knobs.wire || lab.has_wire(),
+            !knobs.wire || lab.wire_ends().is_some(),
             "the underlay of the lab {name} cannot be a program's, as it has none between nodes"
         );
         ensure!(

@@ -14,7 +14,16 @@ pub const NEUTRON: Part = Part {
         ip(
             &["hv1"],
             "link add name eth0 mtu {fabric_mtu} type veth peer name eth0 mtu {fabric_mtu} netns {hv2}",
-        ),
+        )
+        .wire(false),
+        ip(
+            HYPERVISORS,
+            "
+            tuntap add dev eth0 mode tap
+            link set dev eth0 mtu {fabric_mtu}
+            ",
+        )
+        .wire(true),
         ip(
             HYPERVISORS,
             "
