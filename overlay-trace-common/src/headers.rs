@@ -41,9 +41,10 @@ pub trait Memory {
     fn end(&self) -> u64;
     /// What a UDP packet to this port carries.
     fn tunnel(&self, port: u16) -> Tunnel;
-    /// The same number, of which an optimizer, or a verifier, shall not know that it is the same.
+    /// The same number, but one that might be any: the kernel's verifier follows each value that it knows
+    /// through all that comes after, and gives up on a program with too many of them.
     #[inline(always)]
-    fn opaque(&self, number: u64) -> u64 {
+    fn any(&self, number: u64) -> u64 {
         number
     }
 }
@@ -159,31 +160,43 @@ pub fn walk<M: Memory>(memory: &M, what: u64, address: u64, window: &mut Window)
     let mut found = Innermost::default();
     let mut next = step(what, address);
     let mut round = 0;
-    while round < ROUNDS {
-        // The beginning is in one piece, or the kernel could not have come here with the packet.
-        if round != 0 && next.address + IPV4_HEADER > memory.end() {
-            break;
-        }
+    loop {
         if !memory.read(window, next.address) {
             break;
         }
         found.window = next.address;
         next = look(memory, window, next, &mut found);
-        found.depth += next.deeper;
-        if next.what >= AT_END {
+        round += 1;
+        if next.what >= AT_END || round == ROUNDS {
             break;
         }
-        round += 1;
+        found.depth += next.deeper;
+        blur(memory, &mut found);
+        next.what = memory.any(next.what);
+        // The beginning is in one piece, or the kernel could not have come here with the packet.
+        if next.address + IPV4_HEADER > memory.end() {
+            break;
+        }
     }
-    (found.ip != 0 && next.what != AT_FOREIGN).then_some(found)
+    let is_ip = memory.any((found.ip != 0 && next.what != AT_FOREIGN) as u64);
+    blur(memory, &mut found);
+    (is_ip != 0).then_some(found)
+}
+
+/// Leaves of what was found only what is to be known.
+#[inline(always)]
+fn blur<M: Memory>(memory: &M, found: &mut Innermost) {
+    let both = memory.any(found.protocol as u64 | (found.is_later_fragment as u64) << 8);
+    found.protocol = both as u8;
+    found.is_later_fragment = both >> 8 != 0;
+    found.depth = memory.any(found.depth);
 }
 
 /// Looks at what a step has come to.
 #[inline(always)]
 fn look<M: Memory>(memory: &M, window: &Window, here: Step, found: &mut Innermost) -> Step {
     let at = here.address;
-    // Unknown to the verifier, so that it follows each kind once per round, not each way that leads here.
-    match memory.opaque(here.what) {
+    match here.what {
         AT_IP => ip(memory, window, at, found),
         AT_TAG => of_type(window.short(2), at + 4),
         AT_ETHERNET => of_type(window.short(12), at + ETHERNET_HEADER),
@@ -191,7 +204,7 @@ fn look<M: Memory>(memory: &M, window: &Window, here: Step, found: &mut Innermos
         AT_GENEVE => geneve(window, at),
         AT_GRE => gre(window, at),
         AT_UDP => udp(memory, window.short(2), at),
-        AT_EXTENSION => extension(memory, window, at, found),
+        AT_EXTENSION => extension(window, at, found),
         _ => END,
     }
 }
@@ -260,7 +273,7 @@ fn udp<M: Memory>(memory: &M, port: u16, at: u64) -> Step {
 
 /// An extension header of IPv6, or an authentication header.
 #[inline(always)]
-fn extension<M: Memory>(_memory: &M, window: &Window, at: u64, found: &mut Innermost) -> Step {
+fn extension(window: &Window, at: u64, found: &mut Innermost) -> Step {
     let length = window.at::<u8>(1) as u64;
     let bytes = match found.protocol {
         IPPROTO_FRAGMENT => {

@@ -10,8 +10,8 @@ use overlay_trace_common::{
 };
 
 use crate::{
-    maps::{ARMED, State, TUNNEL_PORTS, setting},
-    read::{Access, copied, copy, opaque},
+    maps::{ARMED, State, TUNNEL_PORTS, WAY_WORDS, setting},
+    read::{Access, copied, copy},
 };
 
 const ETHERNET_HEADER: u64 = 14;
@@ -21,6 +21,9 @@ const LEVEL_MAX: u64 = 15;
 /// A packet in the kernel's memory.
 struct Packet<A> {
     skb: u64,
+    data: u64,
+    /// A word of a map: what is written there and read again can be anything to the verifier.
+    scratch: *mut u64,
     access: PhantomData<A>,
 }
 
@@ -46,21 +49,31 @@ impl<A: Access> Memory for Packet<A> {
     }
 
     #[inline(always)]
-    fn opaque(&self, number: u64) -> u64 {
-        opaque(number)
+    fn any(&self, number: u64) -> u64 {
+        any(self.scratch, number)
+    }
+}
+
+#[inline(always)]
+fn any(scratch: *mut u64, number: u64) -> u64 {
+    // SAFETY: both callers have it from a state.
+    unsafe {
+        scratch.write_volatile(number);
+        scratch.read_volatile()
     }
 }
 
 impl<A: Access> Packet<A> {
     #[inline(always)]
-    fn data(&self) -> u64 {
-        opaque(A::word(self.skb, setting!(offsets.skb_data)))
+    fn new(skb: u64, scratch: *mut u64) -> Self {
+        let data = any(scratch, A::word(skb, setting!(offsets.skb_data)));
+        Packet { skb, data, scratch, access: PhantomData }
     }
 
     /// Where the packet would end if it lay in one piece.
     #[inline(always)]
     fn tail(&self) -> u64 {
-        self.data() + A::half(self.skb, setting!(offsets.skb_len)) as u64
+        self.data + A::half(self.skb, setting!(offsets.skb_len)) as u64
     }
 
     /// What stands where the packet's headers begin, and where that is.
@@ -69,10 +82,10 @@ impl<A: Access> Packet<A> {
         let ethertype = u16::from_be(A::quarter(self.skb, setting!(offsets.skb_protocol)));
         let is_tagged = ethertype == ETHERTYPE_VLAN || ethertype == ETHERTYPE_QINQ;
         match (ingress, is_tagged) {
-            (true, false) => (AT_IP, self.data()),
-            (true, true) => (AT_TAG, self.data()),
+            (true, false) => (AT_IP, self.data),
+            (true, true) => (AT_TAG, self.data),
             // Whether the tag was there when the network header was set is not known; the frame is.
-            (false, true) => (AT_TAG, self.data() + ETHERNET_HEADER),
+            (false, true) => (AT_TAG, self.data + ETHERNET_HEADER),
             (false, false) => {
                 let offset = A::quarter(self.skb, setting!(offsets.skb_network_header));
                 (AT_IP, head + offset as u64)
@@ -85,8 +98,10 @@ impl<A: Access> Packet<A> {
 /// found around it. Returns false if it is no IP packet.
 #[inline(always)]
 pub fn identify<A: Access>(skb: u64, ingress: bool, state: &mut State) -> bool {
-    let packet = Packet::<A> { skb, access: PhantomData };
-    let head = opaque(A::word(skb, setting!(offsets.skb_head)));
+    // The last word of a way is written only when the way is over.
+    let scratch = &raw mut state.record.way[WAY_WORDS - 1];
+    let packet = Packet::<A>::new(skb, scratch);
+    let head = any(scratch, A::word(skb, setting!(offsets.skb_head)));
     let (what, address) = packet.beginning(head, ingress);
     let mut window = MaybeUninit::uninit();
     // SAFETY: any bytes are a window, and it is looked at only after it has been filled.

@@ -25,10 +25,15 @@ const UNDER_WAY: Scene = Scene {
     name: "under-way",
     drive: under_way::watch,
     under_way: true,
-    ..Scene::of(Full, &[EXACT, MODERATE, WHERE, &[check("met", met_on_its_way)]])
+    ..Scene::of(Full, &[EXACT, MODERATE, WHERE, MET])
 };
-const ARRIVING: &[Scene] =
-    &[Scene::of(Full, &[EXACT, MODERATE, REQUESTS, WHERE, &[check("met", met_on_its_way)]])];
+const MET: &[Check] = &[check("met", met_on_its_way)];
+const ARRIVING: &[Scene] = &[Scene::of(Full, &[EXACT, MODERATE, REQUESTS, WHERE, MET])];
+const ARRIVING_FOR_ALL: &[Scene] = &[
+    Scene::of(Full, &[EXACT, MODERATE, REQUESTS, WHERE, MET]),
+    Scene::of(Light, &[EXACT, MODERATE, REQUESTS, PARTLY, MET]),
+    Scene::of(Device, &[EXACT, MODERATE, REQUESTS, PARTLY, MET]),
+];
 
 pub const FLANNEL_IN_NEUTRON: Setting = Setting::plain(
     "flannel-in-neutron",
@@ -43,21 +48,22 @@ pub const CALICO_IN_NEUTRON: Setting = Setting::plain("calico-in-neutron", &[PLA
 pub const GRE: Setting = Setting::plain("gre", &[PLAIN, UNDER_WAY]);
 pub const GRETAP: Setting = Setting::plain("gretap", &[PLAIN, UNDER_WAY]);
 pub const GENEVE: Setting = Setting::plain("geneve", &[PLAIN, UNDER_WAY]);
-pub const VXLAN_OVER_IPV6: Setting = Setting::plain("vxlan-over-ipv6", &[PLAIN, UNDER_WAY]);
+pub const VXLAN6: Setting = Setting::plain("vxlan6", &[PLAIN, UNDER_WAY]);
 pub const VLAN: Setting = Setting::plain("vlan", &[PLAIN, UNDER_WAY]);
 pub const QINQ: Setting = Setting::plain("qinq", &[PLAIN, UNDER_WAY]);
 
-pub const FLANNEL_WIRE: Setting = wire("flannel-vxlan+wire", "flannel-vxlan");
-pub const CALICO_WIRE: Setting = wire("calico-ipip+wire", "calico-ipip");
-pub const FLANNEL_IN_NEUTRON_WIRE: Setting = wire("flannel-in-neutron+wire", "flannel-in-neutron");
-pub const GRE_WIRE: Setting = wire("gre+wire", "gre");
-pub const GRETAP_WIRE: Setting = wire("gretap+wire", "gretap");
-pub const GENEVE_WIRE: Setting = wire("geneve+wire", "geneve");
-pub const VXLAN_OVER_IPV6_WIRE: Setting = wire("vxlan-over-ipv6+wire", "vxlan-over-ipv6");
+pub const FLANNEL_WIRE: Setting = wire("flannel-vxlan+wire", "flannel-vxlan", ARRIVING_FOR_ALL);
+pub const CALICO_WIRE: Setting = wire("calico-ipip+wire", "calico-ipip", ARRIVING);
+pub const FLANNEL_IN_NEUTRON_WIRE: Setting =
+    wire("flannel-in-neutron+wire", "flannel-in-neutron", ARRIVING_FOR_ALL);
+pub const GRE_WIRE: Setting = wire("gre+wire", "gre", ARRIVING);
+pub const GRETAP_WIRE: Setting = wire("gretap+wire", "gretap", ARRIVING);
+pub const GENEVE_WIRE: Setting = wire("geneve+wire", "geneve", ARRIVING);
+pub const VXLAN6_WIRE: Setting = wire("vxlan6+wire", "vxlan6", ARRIVING);
 
 /// Every packet is met when it arrives at a NIC.
-const fn wire(name: &'static str, lab: &'static str) -> Setting {
-    Setting { name, knobs: || Knobs { wire: true, ..Knobs::default() }, ..Setting::plain(lab, ARRIVING) }
+const fn wire(name: &'static str, lab: &'static str, scenes: &'static [Scene]) -> Setting {
+    Setting { name, knobs: || Knobs { wire: true, ..Knobs::default() }, ..Setting::plain(lab, scenes) }
 }
 
 /// A namespace, a device in it (none before the first), and the level there.
@@ -126,7 +132,7 @@ impl Way {
             "gre" => Way::bridged().between_nodes("gre", "gre1"),
             "gretap" => Way::bridged().between_nodes("gretap", "gretap1"),
             "geneve" => Way::bridged().between_nodes("geneve", "genev_sys"),
-            "vxlan-over-ipv6" => Way::bridged().between_nodes("vxlan", "vxlan6"),
+            "vxlan6" => Way::bridged().between_nodes("vxlan", "vxlan6"),
             "vlan" => Way::bridged()
                 .at(0, &["pod1:eth0.100", "node1:veth-pod1.100", "node1:eth0"])
                 .at(0, &["node2:eth0", "node2:veth-pod2.100", "pod2:eth0.100"]),

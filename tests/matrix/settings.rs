@@ -106,7 +106,7 @@ pub const SETTINGS: &[Setting] = &[
     levels::GRE,
     levels::GRETAP,
     levels::GENEVE,
-    levels::VXLAN_OVER_IPV6,
+    levels::VXLAN6,
     levels::VLAN,
     levels::QINQ,
     levels::FLANNEL_WIRE,
@@ -115,7 +115,7 @@ pub const SETTINGS: &[Setting] = &[
     levels::GRE_WIRE,
     levels::GRETAP_WIRE,
     levels::GENEVE_WIRE,
-    levels::VXLAN_OVER_IPV6_WIRE,
+    levels::VXLAN6_WIRE,
 ];
 
 /// A recording that exercises rows of the stage map which the labs alone do not.

@@ -137,17 +137,17 @@ fn find(name: &str) -> Result<&'static lab::Lab> {
 fn list() -> Result<ExitCode> {
     let system = System::inspect();
     for lab in lab::all() {
-        println!("{:16} {}", lab.name, lab.about);
+        println!("{:18} {}", lab.name, lab.about);
         let lack = match &system {
             Ok(system) => system.lack(lab, &Knobs::default())?,
             Err(error) => Some(format!("{error:#}")),
         };
         match lack {
-            None => println!("{:16} runs here", ""),
-            Some(lack) => println!("{:16} does not run here: {lack}", ""),
+            None => println!("{:18} runs here", ""),
+            Some(lack) => println!("{:18} does not run here: {lack}", ""),
         }
         for note in system.iter().flat_map(|system| system.notes(lab)) {
-            println!("{:16} note: {note}", "");
+            println!("{:18} note: {note}", "");
         }
     }
     Ok(ExitCode::SUCCESS)

@@ -178,10 +178,10 @@ pub const LABS: &[Lab] = &[
         overhead: (58, 58),
     },
     Lab {
-        name: "vxlan-over-ipv6",
+        name: "vxlan6",
         about: "Nodes joined by a VXLAN over IPv6, at a port of its own.",
         namespaces: &["node1", "node2", "pod1", "pod2"],
-        parts: &[&base::NAMESPACES, &base::UNDERLAY, &bridge::CNI_BRIDGE, &tunnels::VXLAN_OVER_IPV6],
+        parts: &[&base::NAMESPACES, &base::UNDERLAY, &bridge::CNI_BRIDGE, &tunnels::VXLAN6],
         client: Place { v6: None, ..POD1 },
         server: Place { v6: None, ..POD2 },
         overhead: (70, 70),

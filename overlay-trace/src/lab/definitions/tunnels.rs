@@ -48,7 +48,7 @@ pub const GENEVE: Part = Part {
 };
 
 /// VXLAN over IPv6, at a port that is nobody's.
-pub const VXLAN_OVER_IPV6: Part = Part {
+pub const VXLAN6: Part = Part {
     about: "vxlan6: a VXLAN whose other end is an IPv6 address, at port 18472",
     needs: &[Need::Link("vxlan"), Need::Ipv6],
     steps: &[
