@@ -52,6 +52,13 @@ pub const fn one_level_more(place: u32) -> u32 {
     if place >> HOP_BITS >= LEVEL_MAX { place } else { place + LEVEL_ONE }
 }
 
+/// The place so many levels up, or as many as there are.
+#[inline(always)]
+pub const fn levels_more(place: u32, levels: u64) -> u32 {
+    let free = (LEVEL_MAX - (place >> HOP_BITS & LEVEL_MAX)) as u64;
+    place + if levels > free { free } else { levels } as u32 * LEVEL_ONE
+}
+
 /// The place one level down, if there is one.
 #[inline(always)]
 pub const fn one_level_less(place: u32) -> u32 {

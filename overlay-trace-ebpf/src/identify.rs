@@ -7,16 +7,15 @@ use overlay_trace_common::{
     headers::{AT_IP, AT_TAG, ETHERTYPE_QINQ, ETHERTYPE_VLAN, Memory, Tunnel, WINDOW_BYTES, Window, walk},
     kernel::{ARMED_ALL, PORTS_PER_WORD},
     record::{FLAG_UNKNOWN_START, Flow},
+    way::{WAY_WORDS, levels_more},
 };
 
 use crate::{
-    maps::{ARMED, State, TUNNEL_PORTS, WAY_WORDS, setting},
+    maps::{ARMED, State, TUNNEL_PORTS, setting},
     read::{Access, copied, copy},
 };
 
 const ETHERNET_HEADER: u64 = 14;
-/// The highest level that a segment can say.
-const LEVEL_MAX: u64 = 15;
 
 /// A packet in the kernel's memory.
 struct Packet<A> {
@@ -98,8 +97,8 @@ impl<A: Access> Packet<A> {
 /// found around it. Returns false if it is no IP packet.
 #[inline(always)]
 pub fn identify<A: Access>(skb: u64, ingress: bool, state: &mut State) -> bool {
-    // The last word of a way is written only when the way is over.
-    let scratch = &raw mut state.record.way[WAY_WORDS - 1];
+    // The last two words of a way are written only when the way is over.
+    let scratch = &raw mut state.record.way[WAY_WORDS - 2] as *mut u64;
     let packet = Packet::<A>::new(skb, scratch);
     let head = any(scratch, A::word(skb, setting!(offsets.skb_head)));
     let (what, address) = packet.beginning(head, ingress);
@@ -110,9 +109,9 @@ pub fn identify<A: Access>(skb: u64, ingress: bool, state: &mut State) -> bool {
     if found.depth != 0 && !ingress && is_born_here(state) && !note_unknown_start(state) {
         return false;
     }
-    let level = state.current >> 48 & LEVEL_MAX;
-    let depth = if level + found.depth > LEVEL_MAX { LEVEL_MAX - level } else { found.depth };
-    state.current += depth << 48;
+    let account = &mut state.followed.account;
+    let place = levels_more(account.place, found.depth);
+    account.go(&mut state.record.way, place);
     state.identified = 1;
     let end = A::half(skb, setting!(offsets.skb_end));
     let segments: u16 = copied(head + end as u64, setting!(offsets.shared_gso_segs));
@@ -126,8 +125,8 @@ pub fn identify<A: Access>(skb: u64, ingress: bool, state: &mut State) -> bool {
 /// Whether this is the first that is seen of the packet, and it was taken for new.
 #[inline(always)]
 fn is_born_here(state: &State) -> bool {
-    let header = &state.record.header;
-    header.flags == 0 && header.way_len == 0
+    let account = &state.followed.account;
+    state.record.header.flags == 0 && account.length == account.controls
 }
 
 /// A packet that has headers around it was on its way before. False while such packets are not yet taken up.

@@ -202,14 +202,14 @@ fn met_on_its_way(seen: &Seen, _: &[Seen]) -> Outcome {
     let expected = Way::of(seen.lab)?;
     let (mut met, mut wrong, mut levels) = (0, None, BTreeSet::new());
     seen.recording.for_each_record(|record| {
-        let Some(first) = record.way.first() else { return };
+        let Some(first) = record.segments().next() else { return };
         if record.header.flags & FLAG_FROM_DEVICE == 0 || !is_to_server(seen, &record) {
             return;
         }
-        let Some(hop) = seen.recording.hops.get(&first.hop()) else { return };
-        let place = (seen.short(&hop.netns).to_string(), hop.device.clone(), first.level());
+        let Some(hop) = seen.recording.hops.get(&first.hop) else { return };
+        let place = (seen.short(&hop.netns).to_string(), hop.device.clone(), first.level);
         met += 1;
-        levels.insert(first.level());
+        levels.insert(first.level);
         if !expected.places.contains(&place) {
             wrong = Some(place);
         }
