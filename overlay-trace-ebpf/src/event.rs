@@ -53,6 +53,9 @@ pub fn enter<A: Access>(skb: u64, row: Row) {
     if !is_new && (state.rejected != 0 || row.has(ROW_AFTER) && state.followed.cpu as u32 != number) {
         return pass_by(row, state);
     }
+    if row.has(ROW_IN_SOCKET) && has_left(state) {
+        return;
+    }
     let now = now();
     if is_new {
         begin::<A>(skb, row, state, cpu, number, now);
@@ -120,6 +123,12 @@ fn is_another<A: Access>(skb: u64, row: Row, state: &State) -> bool {
     };
     let net: u64 = copied(device, setting!(offsets.dev_net));
     opaque(A::word(sock, setting!(offsets.sock_net))) == net
+}
+
+/// Whether the packet was given to a NIC, or to what is one to its sender: a tap.
+#[inline(always)]
+fn has_left(state: &State) -> bool {
+    state.followed.account.stage as u32 == setting!(transmit_default)
 }
 
 /// A packet that is not followed comes by: what tells it from a later one at its address is kept.
@@ -260,7 +269,7 @@ pub fn end(skb: u64, row: Row, location: u64, reason: u32) {
     }
     let (cpu, number) = this_cpu();
     let Some(state) = find_near(skb, cpu) else { return };
-    if row.has(ROW_EMPTY_ONLY) && state.empty == 0 {
+    if row.has(ROW_EMPTY_ONLY) && state.empty == 0 || row.has(ROW_IN_SOCKET) && has_left(state) {
         return;
     }
     if row.outcome() == Outcome::Freed as u8 && handed_on(state) {
