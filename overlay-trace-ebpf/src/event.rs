@@ -63,10 +63,12 @@ pub fn enter<A: Access>(skb: u64, row: Row) {
         close(state, cpu, number, now);
     }
     move_to::<A>(skb, row, state);
-    settle(skb, row, state, cpu, number, now);
+    // Before the CPU is known to be busy with it: an interrupt in between would open a segment at a level that
+    // the headers have not told yet.
     if row.has(ROW_IDENTIFY) && state.identified == 0 {
         filter::<A>(skb, row, state);
     }
+    settle(skb, row, state, cpu, number, now);
 }
 
 /// A known packet has come to a stage at the same place: what most probes do, in as few instructions as
