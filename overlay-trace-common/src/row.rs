@@ -60,6 +60,9 @@ pub const ROW_SOFTIRQ: u64 = 1 << 42;
 /// What is interrupted at this point is not told when it goes on, but when it is interrupted again.
 pub const ROW_RESUMES: u64 = 1 << 43;
 
+/// Only for packets that have not left through a NIC.
+pub const ROW_IN_SOCKET: u64 = 1 << 44;
+
 /// Flags that only the running kernel tells.
 pub const ROW_OF_KERNEL: u64 = ROW_REASON | ROW_INDIRECT;
 
@@ -90,6 +93,7 @@ impl Row {
             | flag(point.deferred, ROW_DEFERRED)
             | flag(point.softirq, ROW_SOFTIRQ)
             | flag(point.resumes, ROW_RESUMES)
+            | flag(point.in_socket, ROW_IN_SOCKET)
             // What the light set has not seen before begins at its first device.
             | flag(set == Sets::LIGHT && point.action == Action::Transmit, ROW_BEGINS)
             | flag(point.headers != Headers::No, ROW_IDENTIFY)

@@ -187,6 +187,8 @@ pub struct Point {
     pub returned: bool,
     /// Fires after the packet may have become visible to another CPU.
     pub after: bool,
+    /// Only for a packet that is in a socket: who reads a tap takes up packets that have left.
+    pub in_socket: bool,
     /// Only if the function returns 0, so only its exit is probed.
     pub if_zero: bool,
     /// A softirq empties the queue.

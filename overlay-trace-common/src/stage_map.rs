@@ -40,6 +40,7 @@ const fn point(action: Action, probes: &'static [Probe]) -> Point {
         deferred: false,
         softirq: false,
         resumes: false,
+        in_socket: false,
         without: None,
         probes,
     }
@@ -618,7 +619,7 @@ pub static STAGES: &[Stage] = &[
         Layer::Socket,
         FULL,
         &[
-            enter(&[t("skb_copy_datagram_iovec", 0)]),
+            Point { in_socket: true, ..enter(&[t("skb_copy_datagram_iovec", 0)]) },
             Point { returned: true, ..enter(&[f("__skb_recv_udp", 0)]) },
         ],
         "Taking the packet from the socket and copying it to the application.",
@@ -708,7 +709,7 @@ pub static STAGES: &[Stage] = &[
         "end-copied",
         Outcome::Delivered,
         DEVICE,
-        &[end(&[t("skb_copy_datagram_iovec", 0)])],
+        &[Point { in_socket: true, ..end(&[t("skb_copy_datagram_iovec", 0)]) }],
         "The application reads the packet.",
     ),
     ends(

@@ -53,6 +53,9 @@ pub fn enter<A: Access>(skb: u64, row: Row) {
     if !is_new && (state.rejected != 0 || row.has(ROW_AFTER) && state.followed.cpu as u32 != number) {
         return pass_by(row, state);
     }
+    if row.has(ROW_IN_SOCKET) && has_left(state) {
+        return;
+    }
     let now = now();
     if is_new {
         begin::<A>(skb, row, state, cpu, number, now);
@@ -60,10 +63,12 @@ pub fn enter<A: Access>(skb: u64, row: Row) {
         close(state, cpu, number, now);
     }
     move_to::<A>(skb, row, state);
-    settle(skb, row, state, cpu, number, now);
+    // Before the CPU is known to be busy with it: an interrupt in between would open a segment at a level that
+    // the headers have not told yet.
     if row.has(ROW_IDENTIFY) && state.identified == 0 {
         filter::<A>(skb, row, state);
     }
+    settle(skb, row, state, cpu, number, now);
 }
 
 /// A known packet has come to a stage at the same place: what most probes do, in as few instructions as
@@ -120,6 +125,12 @@ fn is_another<A: Access>(skb: u64, row: Row, state: &State) -> bool {
         copied(device, setting!(offsets.dev_net))
     };
     opaque(A::word(sock, setting!(offsets.sock_net))) == net
+}
+
+/// Whether the packet was given to a NIC, or to what is one to its sender: a tap.
+#[inline(always)]
+fn has_left(state: &State) -> bool {
+    state.followed.account.stage as u32 == setting!(transmit_default)
 }
 
 /// A packet that is not followed comes by: what tells it from a later one at its address is kept.
@@ -263,7 +274,7 @@ pub fn end(skb: u64, row: Row, location: u64, reason: u32) {
     }
     let (cpu, number) = this_cpu();
     let Some(state) = find_near(skb, cpu) else { return };
-    if row.has(ROW_EMPTY_ONLY) && state.empty == 0 {
+    if row.has(ROW_EMPTY_ONLY) && state.empty == 0 || row.has(ROW_IN_SOCKET) && has_left(state) {
         return;
     }
     if leaves_no_record(state, row.outcome()) {
