@@ -77,6 +77,9 @@ pub struct Settings {
     pub bucket_mask: u32,
 }
 
+/// How many CPUs the kernel side can tell apart.
+pub const CPUS_MAX: usize = 1024;
+
 /// Places of a bucket of the state table.
 pub const WAYS: usize = 4;
 /// Default number of buckets; each holds [`WAYS`] packets.

@@ -1,10 +1,6 @@
 //! The layout of what the kernel side hands to the user side. All integers are in the machine's byte order;
 //! a recording says which that is.
 
-/// The most segments that a record's way can have; what comes later is added to one last segment of
-/// stage `other` and the record is marked [`FLAG_WAY_FULL`].
-pub const WAY_MAX: usize = 160;
-
 /// How a packet's way ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
@@ -39,7 +35,7 @@ impl Outcome {
 /// The beginning of the way was not seen: the packet was already under way, or its sender is not one
 /// that the stage map knows.
 pub const FLAG_UNKNOWN_START: u8 = 1;
-/// The way had more than [`WAY_MAX`] segments.
+/// The way had more than [`WAY_MAX`](crate::way::WAY_MAX) words.
 pub const FLAG_WAY_FULL: u8 = 2;
 /// The packet is a segment or a fragment of the packet `parent`.
 pub const FLAG_CHILD: u8 = 4;
@@ -65,7 +61,8 @@ pub struct Flow {
     pub sequence: u32,
 }
 
-/// What stands before the way in a record: `way_len` words follow, each a [`Segment`].
+/// What stands before the way in a record: `way_len` words follow, as [`way`](crate::way) describes them,
+/// and one more that means nothing if their number is odd.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct RecordHeader {
@@ -98,54 +95,6 @@ pub struct RecordHeader {
 
 /// Bytes of a [`RecordHeader`].
 pub const HEADER_BYTES: usize = core::mem::size_of::<RecordHeader>();
-
-/// One step of a packet's way, packed in a word: `ns` in bits 0..32, the hop in 32..48, the level in
-/// 48..52, the flags in 52..56, the stage in 56..64.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[repr(transparent)]
-pub struct Segment(pub u64);
-
-/// Everything of a segment but its time.
-pub const KEY_MASK: u64 = 0xffff_ffff_0000_0000;
-/// The segment's time was spent waiting although its stage is work: behind other packets of its batch,
-/// or interrupted.
-pub const SEGMENT_WAIT: u64 = 1 << 52;
-/// The segment's number counts units of 2^32 ns, not ns.
-pub const SEGMENT_HIGH: u64 = 1 << 53;
-/// No probe stands at this segment's beginning: it is the part of a stage after an interruption.
-pub const SEGMENT_RESUMED: u64 = 1 << 54;
-
-impl Segment {
-    /// The key part of a segment.
-    pub const fn key(stage: u8, level: u8, hop: u16) -> u64 {
-        (stage as u64) << 56 | ((level & 15) as u64) << 48 | (hop as u64) << 32
-    }
-    /// Index into [`STAGES`](crate::stage_map::STAGES).
-    pub const fn stage(self) -> u8 {
-        (self.0 >> 56) as u8
-    }
-    pub const fn level(self) -> u8 {
-        (self.0 >> 48) as u8 & 15
-    }
-    /// Which [`Hop`] the packet was at; 0 where that is not known.
-    pub const fn hop(self) -> u16 {
-        (self.0 >> 32) as u16
-    }
-    /// The segment's time in ns.
-    pub const fn ns(self) -> u64 {
-        let number = self.0 & !KEY_MASK;
-        if self.0 & SEGMENT_HIGH != 0 { number << 32 } else { number }
-    }
-    pub const fn is_wait(self) -> bool {
-        self.0 & SEGMENT_WAIT != 0
-    }
-    pub const fn is_resumed(self) -> bool {
-        self.0 & SEGMENT_RESUMED != 0
-    }
-    pub const fn is_high(self) -> bool {
-        self.0 & SEGMENT_HIGH != 0
-    }
-}
 
 /// A network namespace and a device in it, as the kernel side saw them first. Names outlive what they
 /// name; a device that gets another name is another hop from then on.
@@ -194,7 +143,8 @@ pub enum Counter {
     Filtered = 7,
     /// Hops beyond [`HOPS_MAX`].
     HopsFull = 8,
-    /// Segments of all finished ways: how often probes found a packet that they follow.
+    /// Segments of all finished ways: how often probes found a packet that they follow, and how often it
+    /// was interrupted.
     Hits = 9,
     /// Bytes of records.
     RecordBytes = 10,

@@ -1,11 +1,16 @@
 //! One probe's share of the stage map, packed in the word that is patched into its program.
 //!
-//! The kernel side has one generic program per kind of probe and argument position. The loader makes a copy of it
-//! for each probe, replaces the marker [`ROW_MARKER`] by that probe's row, and the kernel's verifier,
-//! which then knows every bit of it, removes what this probe does not need.
+//! The kernel side has one program per class of rows ([`Row::class`]) and one per kind of probe and argument
+//! position for all others. The loader makes a copy for each probe and replaces the marker [`ROW_MARKER`] by
+//! that probe's row.
+
+use crate::stage::{Action, Headers, Kind, LevelChange, Point, Sets, Stage};
 
 /// The 64-bit immediate that stands for the row in a generic program.
 pub const ROW_MARKER: u64 = 0x0eae_7ace_0b5e_55ed;
+
+/// The offset that stands for that of a function's result behind its arguments; no structure is as large.
+pub const RESULT_MARKER: i16 = 0x7ff8;
 
 /// A packed row: the stage in bits 0..8, the action in 8..16, the outcome in 16..24, the flags from 24 on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,7 +53,64 @@ pub const ROW_AFTER: u64 = 1 << 39;
 /// Only if the function returns 0, so only its exit is probed.
 pub const ROW_IF_ZERO: u64 = 1 << 40;
 
+/// The queue is emptied by a softirq: until that begins, the packet waits for it, and then for its turn.
+pub const ROW_DEFERRED: u64 = 1 << 41;
+/// The argument is the number of a softirq that begins.
+pub const ROW_SOFTIRQ: u64 = 1 << 42;
+/// What is interrupted at this point is not told when it goes on, but when it is interrupted again.
+pub const ROW_RESUMES: u64 = 1 << 43;
+
+/// Flags that only the running kernel tells.
+pub const ROW_OF_KERNEL: u64 = ROW_REASON | ROW_INDIRECT;
+
+/// The offset from which a program of a class reads its packet, until the loader puts in that of the
+/// argument.
+pub const ARGUMENT_MARKER: i16 = 0x7f8;
+
+/// Offsets in bytes of the first four arguments (di, si, dx, cx) in x86-64's `struct pt_regs`.
+pub const KPROBE_ARGUMENTS: [usize; 4] = [112, 104, 96, 88];
+
 impl Row {
+    /// What the kernel side must know of a point of a stage in a probe set.
+    pub fn of(number: u8, stage: &Stage, point: &Point, set: Sets) -> Row {
+        let flag = |wanted: bool, flag: u64| if wanted { flag } else { 0 };
+        // Without probes on all the places where sockets send, a packet's way properly begins at its first device.
+        let begins = set != Sets::FULL && point.action == Action::Adopt && point.headers == Headers::Out;
+        let action = if begins { Action::Birth } else { point.action };
+        let flags = flag(point.hop, ROW_HOP)
+            | flag(stage.kind == Kind::Wait, ROW_WAIT)
+            | flag(stage.level == LevelChange::Down, ROW_DOWN)
+            | flag(point.exit, ROW_EXIT)
+            | flag(point.first, ROW_FIRST)
+            | flag(point.empty_only, ROW_EMPTY_ONLY)
+            | flag(point.current, ROW_CURRENT)
+            | flag(point.returned, ROW_RETURNED)
+            | flag(point.after, ROW_AFTER)
+            | flag(point.if_zero, ROW_IF_ZERO)
+            | flag(point.deferred, ROW_DEFERRED)
+            | flag(point.softirq, ROW_SOFTIRQ)
+            | flag(point.resumes, ROW_RESUMES)
+            // What the light set has not seen before begins at its first device.
+            | flag(set == Sets::LIGHT && point.action == Action::Transmit, ROW_BEGINS)
+            | flag(point.headers != Headers::No, ROW_IDENTIFY)
+            | flag(point.headers == Headers::In, ROW_INGRESS)
+            | flag(point.split || point.action == Action::Copy, ROW_CHILDREN);
+        let outcome = stage.outcome.map_or(0, |outcome| outcome as u8);
+        Row::new(number, action as u8, outcome, flags)
+    }
+
+    /// All but the stage: rows of a class share a program, from which the compiler has removed what they do
+    /// not need.
+    pub const fn class(self) -> u64 {
+        self.0 & !0xff
+    }
+
+    /// Whether a known packet only enters another stage, without anything to be read of it.
+    #[inline(always)]
+    pub const fn is_step(self) -> bool {
+        self.action() == Action::Enter as u8 && (self.0 >> 24 << 24) & !ROW_WAIT == 0
+    }
+
     pub const fn new(stage: u8, action: u8, outcome: u8, flags: u64) -> Row {
         Row(stage as u64 | (action as u64) << 8 | (outcome as u64) << 16 | flags)
     }

@@ -41,6 +41,7 @@ pub enum Layer {
     Fragment,
     Neighbour,
     Driver,
+    Cpu,
     Other,
 }
 
@@ -74,6 +75,7 @@ impl Layer {
             Layer::Fragment => "fragment",
             Layer::Neighbour => "neighbour",
             Layer::Driver => "driver",
+            Layer::Cpu => "cpu",
             Layer::Other => "other",
         }
     }
@@ -114,6 +116,9 @@ pub struct Probe {
     /// Which argument (from 0) is the packet or, for [`Action::Note`], the socket. Where the kernel has BTF
     /// of the function, the position of the argument of that type is read from it instead.
     pub argument: u8,
+    /// Where there is no BTF of the function: before this kernel version (major, minor) the packet was at
+    /// this position.
+    pub before: Option<((u32, u32), u8)>,
 }
 
 /// What happens when a point fires.
@@ -136,6 +141,10 @@ pub enum Action {
     Transmit = 5,
     /// The function returns a copy of the packet, which is followed too, as its child.
     Copy = 6,
+    /// Something takes the CPU from the packet that it is busy with: the packet waits in the stage.
+    Interrupt = 7,
+    /// What was interrupted has the CPU again.
+    Resume = 8,
 }
 
 /// Whether the packet's headers can be read at a point, for its addresses.
@@ -173,6 +182,14 @@ pub struct Point {
     pub after: bool,
     /// Only if the function returns 0, so only its exit is probed.
     pub if_zero: bool,
+    /// A softirq empties the queue.
+    pub deferred: bool,
+    /// The argument is the number of a softirq.
+    pub softirq: bool,
+    /// What is interrupted here goes on when the same point fires again.
+    pub resumes: bool,
+    /// Only where the kernel lacks this tracepoint, which would see more.
+    pub without: Option<&'static str>,
     pub probes: &'static [Probe],
 }
 

@@ -11,12 +11,17 @@ use crate::stage::{
 
 /// A kernel function whose argument number `argument` is the packet.
 const fn f(name: &'static str, argument: u8) -> Probe {
-    Probe { target: Function(name), argument }
+    Probe { target: Function(name), argument, before: None }
+}
+
+/// The same, where the packet was at another position before a kernel version.
+const fn since(name: &'static str, argument: u8, version: (u32, u32), before: u8) -> Probe {
+    Probe { before: Some((version, before)), ..f(name, argument) }
 }
 
 /// A tracepoint whose argument number `argument` is the packet.
 const fn t(name: &'static str, argument: u8) -> Probe {
-    Probe { target: Tracepoint(name), argument }
+    Probe { target: Tracepoint(name), argument, before: None }
 }
 
 const fn point(action: Action, probes: &'static [Probe]) -> Point {
@@ -32,6 +37,10 @@ const fn point(action: Action, probes: &'static [Probe]) -> Point {
         returned: false,
         after: false,
         if_zero: false,
+        deferred: false,
+        softirq: false,
+        resumes: false,
+        without: None,
         probes,
     }
 }
@@ -55,8 +64,18 @@ const fn copy(probes: &'static [Probe]) -> Point {
 const fn note(probes: &'static [Probe]) -> Point {
     point(Action::Note, probes)
 }
+const fn interrupt(probes: &'static [Probe]) -> Point {
+    point(Action::Interrupt, probes)
+}
+const fn resume(probes: &'static [Probe]) -> Point {
+    point(Action::Resume, probes)
+}
 const fn end(probes: &'static [Probe]) -> Point {
     point(Action::End, probes)
+}
+/// The enqueuing function of a qdisc, where there is no tracepoint for all of them.
+const fn qdisc(probes: &'static [Probe]) -> Point {
+    Point { without: Some("qdisc_enqueue"), ..enter(probes) }
 }
 /// Enters the stage and reads the packet's device anew.
 const fn hop(probes: &'static [Probe]) -> Point {
@@ -113,7 +132,7 @@ macro_rules! transmit {
             &[Point {
                 hop: true,
                 headers: Headers::Out,
-                ..point(Action::Transmit, &[Probe { target: Transmit($kind), argument: 0 }])
+                ..point(Action::Transmit, &[Probe { target: Transmit($kind), argument: 0, before: None }])
             }],
             $about,
         )
@@ -132,6 +151,30 @@ pub const OTHER: u8 = 0;
 pub const SOCKET_SEND: u8 = 1;
 /// The number of the stage of TCP's transmission, of which [`Action::Note`] knows.
 pub const TCP_SEND: u8 = 2;
+
+/// The numbers of the waits in the middle of a stage, of which the accounting knows.
+pub const BATCH_WAIT: u8 = number("batch-wait");
+pub const SOFTIRQ_WAIT: u8 = number("softirq-wait");
+pub const KSOFTIRQD_WAIT: u8 = number("ksoftirqd-wait");
+pub const SOFTIRQ_INTERRUPTION: u8 = number("softirq-interruption");
+pub const SCHEDULING_WAIT: u8 = number("scheduling-wait");
+
+/// The number of the stage of this name, which must be in the map.
+const fn number(name: &str) -> u8 {
+    let mut number = 0;
+    while !is_same(STAGES[number].name.as_bytes(), name.as_bytes()) {
+        number += 1;
+    }
+    number as u8
+}
+
+const fn is_same(one: &[u8], other: &[u8]) -> bool {
+    let mut at = 0;
+    while at < one.len() && at < other.len() && one[at] == other[at] {
+        at += 1;
+    }
+    at == one.len() && at == other.len()
+}
 
 /// The stage map.
 pub static STAGES: &[Stage] = &[
@@ -284,7 +327,7 @@ pub static STAGES: &[Stage] = &[
         "conntrack-confirm",
         Layer::Conntrack,
         FULL,
-        &[enter(&[f("nf_confirm", 1), f("ipv4_confirm", 1)])],
+        &[enter(&[since("nf_confirm", 1, (6, 2), 0), f("ipv4_confirm", 1)])],
         "Connection tracking at the packet's way out: helpers, insertion of a new connection.",
     ),
     work("nat", Layer::Nat, FULL, &[enter(&[f("nf_nat_inet_fn", 1)])], "Address translation."),
@@ -292,7 +335,7 @@ pub static STAGES: &[Stage] = &[
         "iptables",
         Layer::Iptables,
         FULL,
-        &[enter(&[f("ipt_do_table", 1)]), enter(&[f("ip6t_do_table", 1)])],
+        &[enter(&[since("ipt_do_table", 1, (5, 16), 0)]), enter(&[since("ip6t_do_table", 1, (5, 16), 0)])],
         "A table of iptables: the chains of one hook.",
     ),
     work(
@@ -345,7 +388,18 @@ pub static STAGES: &[Stage] = &[
         "qdisc-wait",
         Layer::Qdisc,
         ALL,
-        &[Point { after: true, ..enter(&[t("qdisc_enqueue", 2)]) }],
+        &[
+            Point { after: true, ..enter(&[t("qdisc_enqueue", 2)]) },
+            // Before 5.15 the qdiscs themselves are asked.
+            qdisc(&[f("pfifo_fast_enqueue", 0)]),
+            qdisc(&[f("pfifo_enqueue", 0)]),
+            qdisc(&[f("bfifo_enqueue", 0)]),
+            qdisc(&[f("fq_codel_enqueue", 0)]),
+            qdisc(&[f("fq_enqueue", 0)]),
+            qdisc(&[f("tbf_enqueue", 0)]),
+            qdisc(&[f("htb_enqueue", 0)]),
+            qdisc(&[f("netem_enqueue", 0)]),
+        ],
         "The packet lies in the device's qdisc.",
     ),
     work(
@@ -359,7 +413,7 @@ pub static STAGES: &[Stage] = &[
         "tc-classify",
         Layer::Tc,
         FULL,
-        &[with_exit(enter(&[f("tcf_classify", 0)]))],
+        &[with_exit(enter(&[f("tcf_classify", 0)])), with_exit(enter(&[f("tcf_classify_ingress", 0)]))],
         "Classifiers and actions of tc (clsact, and the filters of a qdisc).",
     ),
     work(
@@ -396,7 +450,7 @@ pub static STAGES: &[Stage] = &[
         "backlog-wait",
         Layer::Backlog,
         ALL,
-        &[hop(&[f("enqueue_to_backlog", 0), t("netif_rx", 0)])],
+        &[Point { deferred: true, ..hop(&[f("enqueue_to_backlog", 0), t("netif_rx", 0)]) }],
         "The packet waits in a CPU's backlog for its softirq.",
     ),
     work(
@@ -442,7 +496,7 @@ pub static STAGES: &[Stage] = &[
         "gro-cells-wait",
         Layer::GroCells,
         NOT_DEVICE,
-        &[hop(&[f("gro_cells_receive", 1)])],
+        &[Point { deferred: true, ..hop(&[f("gro_cells_receive", 1)]) }],
         "The decapsulated packet waits in the tunnel device's queue for its softirq.",
     )),
     // --- the receiving transport and socket
@@ -501,6 +555,57 @@ pub static STAGES: &[Stage] = &[
             Point { returned: true, ..enter(&[f("__skb_recv_udp", 0)]) },
         ],
         "Taking the packet from the socket and copying it to the application.",
+    ),
+    // --- waiting for the CPU, in the middle of any stage
+    wait(
+        "batch-wait",
+        Layer::Cpu,
+        ALL,
+        &[],
+        "Behind other packets of its batch, or of those that came meanwhile: the CPU was busy with them.",
+    ),
+    wait(
+        "softirq-wait",
+        Layer::Cpu,
+        NOT_LIGHT,
+        &[],
+        "In a CPU's queue (backlog, gro-cells), until the softirq that empties it has begun.",
+    ),
+    wait(
+        "ksoftirqd-wait",
+        Layer::Cpu,
+        NOT_LIGHT,
+        &[],
+        "As softirq-wait; the softirqs were so many that the thread ksoftirqd had to be scheduled for them.",
+    ),
+    wait(
+        "softirq-interruption",
+        Layer::Cpu,
+        NOT_LIGHT,
+        &[
+            Point { softirq: true, ..interrupt(&[t("softirq_entry", 0)]) },
+            Point { softirq: true, ..resume(&[t("softirq_exit", 0)]) },
+        ],
+        "A softirq interrupted the work on the packet.",
+    ),
+    wait(
+        "irq-interruption",
+        Layer::Cpu,
+        NOT_LIGHT,
+        &[
+            interrupt(&[t("irq_handler_entry", 0)]),
+            resume(&[t("irq_handler_exit", 0)]),
+            interrupt(&[t("local_timer_entry", 0)]),
+            resume(&[t("local_timer_exit", 0)]),
+        ],
+        "A hard interrupt (a device's, or the timer's) interrupted the work on the packet.",
+    ),
+    wait(
+        "scheduling-wait",
+        Layer::Cpu,
+        NOT_LIGHT,
+        &[Point { resumes: true, ..interrupt(&[t("sched_switch", 0)]) }],
+        "The task that worked on the packet lost the CPU to another one.",
     ),
     // --- copies
     work(

@@ -2,18 +2,18 @@
 
 use aya_ebpf::helpers::generated::bpf_get_current_task;
 use overlay_trace_common::{
+    cpu::Cpu,
     record::{FLAG_FROM_DEVICE, FLAG_UNKNOWN_START, HEADER_BYTES, RecordHeader},
     row::*,
     stage::Action,
     stage_map::{OTHER, SOCKET_SEND, TCP_SEND},
+    way::later,
 };
 
 use crate::{
-    account::{later, push},
     event::reach,
     hop,
-    key::{PLACE_MASK, stage_bits},
-    maps::{Busy, NOTES, SEND_NOTES, SendNote, State, setting},
+    maps::{NOTES, SEND_NOTES, SendNote, State, setting},
     read::{Access, low_half, now, opaque},
 };
 
@@ -30,8 +30,8 @@ fn clear(header: &mut RecordHeader) {
 
 /// Begins a way.
 #[inline(always)]
-pub fn begin<A: Access>(skb: u64, row: Row, state: &mut State, busy: &mut Busy, cpu: u32, now: u64) {
-    reset(state, busy, cpu, now);
+pub fn begin<A: Access>(skb: u64, row: Row, state: &mut State, cpu: &mut Cpu, number: u32, now: u64) {
+    reset(state, cpu, number, now);
     if row.action() == Action::Adopt as u8 {
         state.record.header.flags = if row.has(ROW_INGRESS) { FLAG_FROM_DEVICE } else { FLAG_UNKNOWN_START };
     } else {
@@ -41,11 +41,8 @@ pub fn begin<A: Access>(skb: u64, row: Row, state: &mut State, busy: &mut Busy, 
 }
 
 #[inline(always)]
-pub fn reset(state: &mut State, busy: &mut Busy, cpu: u32, now: u64) {
-    state.last_ns = now;
-    state.interrupted_ns = 0;
-    state.current = stage_bits(OTHER);
-    state.overflow_ns = 0;
+pub fn reset(state: &mut State, cpu: &mut Cpu, number: u32, now: u64) {
+    state.followed.account.begin(now, OTHER);
     state.identified = 0;
     state.matched = 0;
     state.empty = 0;
@@ -58,9 +55,9 @@ pub fn reset(state: &mut State, busy: &mut Busy, cpu: u32, now: u64) {
     clear(&mut state.record.header);
     state.record.header.start_ns = now;
     state.record.header.segments = 1;
-    busy.births += 1;
-    state.cpu = cpu as u16;
-    state.record.header.id = (cpu as u64) << 40 | busy.births as u64;
+    cpu.births += 1;
+    state.followed.cpu = number as u16;
+    state.record.header.id = (number as u64) << 40 | cpu.births as u64;
 }
 
 /// The packet was made by a socket of this machine: what was noted of the send call is its beginning.
@@ -72,7 +69,7 @@ fn born<A: Access>(sock: u64, state: &mut State, now: u64) {
     let net = A::word(sock, setting!(offsets.sock_net));
     if net != 0 {
         if let Some(entry) = hop::of_net::<A>(net) {
-            state.current |= (entry.hop as u64) << 32;
+            state.followed.account.go(&mut state.record.way, entry.hop as u32);
             reach(state, entry);
         }
     }
@@ -80,18 +77,17 @@ fn born<A: Access>(sock: u64, state: &mut State, now: u64) {
     if note.sock != opaque(sock) || note.task != task() {
         return;
     }
-    let place = state.current & PLACE_MASK;
     let sent = if note.transmit_ns != 0 { note.transmit_ns } else { now };
     let called = if note.call_ns != 0 { note.call_ns } else { sent };
     let sent = later(sent, called);
     let now = later(now, sent);
     state.record.header.start_ns = called;
-    state.last_ns = now;
+    state.followed.account.last_ns = now;
     if note.call_ns != 0 {
-        push(state, stage_bits(SOCKET_SEND) | place, sent - called);
+        state.followed.account.push(&mut state.record.way, SOCKET_SEND, sent - called);
     }
     if note.transmit_ns != 0 {
-        push(state, stage_bits(TCP_SEND) | place, now - sent);
+        state.followed.account.push(&mut state.record.way, TCP_SEND, now - sent);
     }
     note.sock = 0;
 }

@@ -1,25 +1,31 @@
 //! What happens when a probe fires.
 
+use core::ffi::c_void;
+
+use aya_ebpf::helpers::generated::bpf_get_current_comm;
 use overlay_trace_common::{
+    cpu::Cpu,
     kernel::{ARMED_ALL, ARMED_BIRTHS},
-    record::{Counter, FLAG_UNKNOWN_START, Outcome, SEGMENT_RESUMED},
+    record::{Counter, FLAG_UNKNOWN_START, Outcome},
     row::*,
     stage::Action,
+    stage_map::{KSOFTIRQD_WAIT, SOFTIRQ_WAIT},
+    way::{HOP_MASK, one_level_less, one_level_more},
 };
 
 use crate::{
-    account::{busy, close, release_cpu, send, take_cpu},
+    account::{States, close, send, this_cpu},
     birth::begin,
     family::{handed_on, is_packet, split},
     hop,
     identify::{identify, passes},
-    key::{HOP_MASK, LEVEL_MASK, LEVEL_ONE, PLACE_MASK, stage_bits},
     maps::{ARMED, HopEntry, State, count, setting},
     read::{Access, Copied, copied, now, opaque},
     state::{claim, find, find_near, is_counted, leave as leave_place, lost},
 };
 
 const IPPROTO_TCP: u8 = 6;
+const NET_RX_SOFTIRQ: u32 = 3;
 /// In `sk_buff._skb_refdst`: the route is not counted as used.
 const DST_NOREF: u64 = 1;
 
@@ -29,9 +35,9 @@ pub fn enter<A: Access>(skb: u64, row: Row) {
     if skb == 0 {
         return;
     }
-    let Some((busy, cpu)) = busy() else { return };
+    let (cpu, number) = this_cpu();
     let mut is_new = false;
-    let state = match find_near(skb, busy) {
+    let state = match find_near(skb, cpu) {
         Some(state) => state,
         None => {
             is_new = true;
@@ -44,25 +50,17 @@ pub fn enter<A: Access>(skb: u64, row: Row) {
         lost(state);
         is_new = true;
     }
-    if !is_new && (state.rejected != 0 || row.has(ROW_AFTER) && state.cpu as u32 != cpu) {
+    if !is_new && (state.rejected != 0 || row.has(ROW_AFTER) && state.followed.cpu as u32 != number) {
         return pass_by(row, state);
     }
     let now = now();
     if is_new {
-        begin::<A>(skb, row, state, busy, cpu, now);
+        begin::<A>(skb, row, state, cpu, number, now);
     } else {
-        close(state, busy, cpu, now);
-    }
-    if row.has(ROW_EXIT) {
-        state.before = state.current;
+        close(state, cpu, number, now);
     }
     move_to::<A>(skb, row, state);
-    state.cpu = cpu as u16;
-    if row.has(ROW_WAIT) {
-        release_cpu(busy, cpu, skb, now);
-    } else {
-        take_cpu(busy, cpu, skb, state, now);
-    }
+    settle(skb, row, state, cpu, number, now);
     if row.has(ROW_IDENTIFY) && state.identified == 0 {
         filter::<A>(skb, row, state);
     }
@@ -75,19 +73,27 @@ pub fn step(skb: u64, row: Row) {
     if skb == 0 {
         return;
     }
-    let Some((busy, cpu)) = busy() else { return };
-    let Some(state) = find_near(skb, busy) else { return };
+    let (cpu, number) = this_cpu();
+    let Some(state) = find_near(skb, cpu) else { return };
     if state.rejected != 0 {
         return;
     }
     let now = now();
-    close(state, busy, cpu, now);
-    state.current = stage_bits(row.stage()) | state.current & PLACE_MASK;
-    state.cpu = cpu as u16;
-    if row.has(ROW_WAIT) {
-        release_cpu(busy, cpu, skb, now);
-    } else {
-        take_cpu(busy, cpu, skb, state, now);
+    close(state, cpu, number, now);
+    state.followed.account.stage = row.stage();
+    settle(skb, row, state, cpu, number, now);
+}
+
+/// The CPU is busy with the packet in its new stage, or leaves it in a queue.
+#[inline(always)]
+fn settle(skb: u64, row: Row, state: &mut State, cpu: &mut Cpu, number: u32, now: u64) {
+    if !row.has(ROW_WAIT) {
+        return cpu.take(number, &mut state.followed, now, &States);
+    }
+    cpu.release(number, opaque(skb), now, &States);
+    state.followed.cpu = number as u16;
+    if row.has(ROW_DEFERRED) {
+        state.followed.account.interrupt(now, SOFTIRQ_WAIT);
     }
 }
 
@@ -127,7 +133,7 @@ fn pass_by(row: Row, state: &mut State) {
 /// Opens the segment of the stage, at the level and hop where the packet now is.
 #[inline(always)]
 fn move_to<A: Access>(skb: u64, row: Row, state: &mut State) {
-    let mut place = state.current & PLACE_MASK;
+    let mut place = state.followed.account.place;
     if row.has(ROW_DOWN) {
         place = one_level_less(place);
     }
@@ -137,7 +143,7 @@ fn move_to<A: Access>(skb: u64, row: Row, state: &mut State) {
         if device != 0 && opaque(device) != state.device {
             if let Some(entry) = hop::of_device::<A>(device) {
                 state.device = opaque(device);
-                place = place & !HOP_MASK | (entry.hop as u64) << 32;
+                place = place & !HOP_MASK | entry.hop as u32;
                 reach(state, entry);
                 state.transmit_stage = entry.transmit_stage;
                 state.up = entry.up;
@@ -149,13 +155,20 @@ fn move_to<A: Access>(skb: u64, row: Row, state: &mut State) {
         }
         if row.action() == Action::Transmit as u8 {
             stage = state.transmit_stage;
-            place += (state.up as u64) * LEVEL_ONE;
+            if state.up != 0 {
+                place = one_level_more(place);
+            }
         }
     }
     if row.has(ROW_INGRESS) {
         state.arrived = 1;
     }
-    state.current = stage_bits(stage) | place;
+    if row.has(ROW_EXIT) {
+        state.followed.account.enter(stage);
+    } else {
+        state.followed.account.stage = stage;
+    }
+    state.followed.account.go(&mut state.record.way, place);
 }
 
 /// The packet has come to a hop; from the first one that the filter asks for on it counts.
@@ -165,11 +178,6 @@ pub fn reach(state: &mut State, entry: &HopEntry) {
         state.matched = 1;
         count(Counter::Started, 1);
     }
-}
-
-#[inline(always)]
-fn one_level_less(place: u64) -> u64 {
-    if place & LEVEL_MASK == 0 { place } else { place - LEVEL_ONE }
 }
 
 /// Reads the packet's addresses; if the filter does not let it pass, it is known but no longer followed.
@@ -208,19 +216,18 @@ pub fn leave(skb: u64, row: Row, returned: u64) {
     if skb == 0 {
         return;
     }
-    let Some((busy, cpu)) = busy() else { return };
-    let Some(state) = find_near(skb, busy) else { return };
-    if (state.current >> 56) as u8 != row.stage() {
+    let (cpu, number) = this_cpu();
+    let Some(state) = find_near(skb, cpu) else { return };
+    if state.followed.account.stage != row.stage() {
         count(Counter::UnmatchedExits, 1);
         return;
     }
     let now = now();
-    close(state, busy, cpu, now);
-    state.current = state.before & !SEGMENT_RESUMED;
-    state.cpu = cpu as u16;
-    take_cpu(busy, cpu, skb, state, now);
+    close(state, cpu, number, now);
+    state.followed.account.stage = state.followed.account.before;
+    cpu.take(number, &mut state.followed, now, &States);
     if row.has(ROW_CHILDREN) {
-        split(state, returned, busy, cpu, now);
+        split(state, returned, cpu, number, now);
     }
 }
 
@@ -236,8 +243,8 @@ pub fn returned(skb: u64, row: Row) {
 /// that packet.
 #[inline(always)]
 pub fn queued<A: Access>(sock: u64, row: Row) {
-    let Some((busy, _)) = busy() else { return };
-    let skb = busy.skb;
+    let (cpu, _) = this_cpu();
+    let skb = cpu.skb;
     let Some(state) = find(skb) else { return };
     let protocol = A::half(sock, setting!(offsets.sock_protocol)) as u16;
     if protocol == state.record.header.flow.protocol as u16 && protocol != IPPROTO_TCP as u16 {
@@ -251,8 +258,8 @@ pub fn end(skb: u64, row: Row, location: u64, reason: u32) {
     if skb == 0 {
         return;
     }
-    let Some((busy, cpu)) = busy() else { return };
-    let Some(state) = find_near(skb, busy) else { return };
+    let (cpu, number) = this_cpu();
+    let Some(state) = find_near(skb, cpu) else { return };
     if row.has(ROW_EMPTY_ONLY) && state.empty == 0 {
         return;
     }
@@ -260,16 +267,16 @@ pub fn end(skb: u64, row: Row, location: u64, reason: u32) {
         return;
     }
     let now = now();
-    close(state, busy, cpu, now);
-    release_cpu(busy, cpu, skb, now);
+    close(state, cpu, number, now);
+    cpu.release(number, opaque(skb), now, &States);
     if !is_counted(state) {
         // It does not matter, or was counted when the filter rejected it.
     } else if state.identified == 0 {
         count(Counter::Filtered, 1);
     } else {
         let header = &mut state.record.header;
-        header.end_ns = state.last_ns;
-        header.cpu = cpu as u16;
+        header.end_ns = state.followed.account.last_ns;
+        header.cpu = number as u16;
         header.drop_location = location;
         header.drop_reason = reason;
         if header.outcome != Outcome::Split as u8 {
@@ -284,17 +291,55 @@ pub fn end(skb: u64, row: Row, location: u64, reason: u32) {
 #[inline(always)]
 pub fn calibrate(row: Row) {
     const INVENTED: u64 = 64;
-    let Some((busy, cpu)) = busy() else { return };
-    let Some(state) = (match find_near(INVENTED, busy) {
+    let (cpu, number) = this_cpu();
+    let Some(state) = (match find_near(INVENTED, cpu) {
         Some(state) => Some(state),
         None => claim(INVENTED),
     }) else {
         return;
     };
     let now = now();
-    state.record.header.way_len = 0;
-    close(state, busy, cpu, now);
-    state.current = stage_bits(row.stage());
-    state.cpu = cpu as u16;
-    take_cpu(busy, cpu, INVENTED, state, now);
+    state.followed.account.length = 0;
+    close(state, cpu, number, now);
+    state.followed.account.stage = row.stage();
+    cpu.take(number, &mut state.followed, now, &States);
+}
+
+/// Something else takes the CPU, whatever it is busy with: `argument` is the softirq's number.
+#[inline(always)]
+pub fn interrupted(argument: u64, row: Row) {
+    let (cpu, number) = this_cpu();
+    if row.has(ROW_SOFTIRQ) {
+        let now = now();
+        if argument as u32 == NET_RX_SOFTIRQ {
+            cpu.softirq_ns = now;
+            cpu.deferred_by = if is_ksoftirqd() { KSOFTIRQD_WAIT } else { SOFTIRQ_WAIT };
+        }
+        cpu.begin_softirq(number, row.stage(), now, &States);
+    } else if row.has(ROW_RESUMES) {
+        let now = now();
+        cpu.interrupt(number, row.stage(), now, &States);
+        cpu.last_ns = now;
+    } else if cpu.skb != 0 {
+        cpu.interrupt(number, row.stage(), now(), &States);
+    }
+}
+
+/// What was interrupted has the CPU again.
+#[inline(always)]
+pub fn resumed(row: Row) {
+    let (cpu, number) = this_cpu();
+    if row.has(ROW_SOFTIRQ) {
+        cpu.end_softirq(number, now(), &States);
+    } else if cpu.skb != 0 {
+        cpu.resume(number, now(), &States);
+    }
+}
+
+/// Whether the softirqs of this CPU are so many that its thread for them works them off.
+#[inline(always)]
+fn is_ksoftirqd() -> bool {
+    let mut name = [0u64; 2];
+    unsafe { bpf_get_current_comm(&raw mut name as *mut c_void, 16) };
+    name[0] == u64::from_ne_bytes(*b"ksoftirq")
 }

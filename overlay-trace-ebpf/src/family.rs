@@ -2,12 +2,15 @@
 
 use core::ffi::c_void;
 
-use overlay_trace_common::record::{Counter, FLAG_CHILD, Outcome, SEGMENT_RESUMED};
+use overlay_trace_common::{
+    cpu::Cpu,
+    record::{Counter, FLAG_CHILD, Outcome},
+};
 
 use crate::{
-    account::busy,
+    account::this_cpu,
     birth::reset,
-    maps::{Busy, Record, State, count, setting},
+    maps::{Record, State, count, setting},
     read::{self, now, opaque},
     state::{claim, find, is_counted, leave, lost},
 };
@@ -17,16 +20,16 @@ const SEGMENTS_MAX: usize = 64;
 
 /// Begins the ways of the segments that the packet was cut into; each has it as its parent.
 #[inline(always)]
-pub fn split(parent: &mut State, first: u64, busy: &mut Busy, cpu: u32, now: u64) {
+pub fn split(parent: &mut State, first: u64, cpu: &mut Cpu, number: u32, now: u64) {
     if !is_packet(first) {
         return;
     }
     let mut segment = first;
-    let mut number = 0;
-    while number < SEGMENTS_MAX && segment != 0 {
-        child(parent, segment, busy, cpu, now);
+    let mut followed = 0;
+    while followed < SEGMENTS_MAX && segment != 0 {
+        child(parent, segment, cpu, number, now);
         segment = read::copied(segment, setting!(offsets.skb_next));
-        number += 1;
+        followed += 1;
     }
     parent.record.header.outcome = Outcome::Split as u8;
 }
@@ -39,7 +42,7 @@ pub fn is_packet(returned: u64) -> bool {
 
 /// Begins the way of a packet that was made of another one, where that one is.
 #[inline(always)]
-fn child(parent: &State, skb: u64, busy: &mut Busy, cpu: u32, now: u64) {
+fn child(parent: &State, skb: u64, cpu: &mut Cpu, number: u32, now: u64) {
     let state = match find(skb) {
         Some(known) => {
             lost(known);
@@ -50,8 +53,9 @@ fn child(parent: &State, skb: u64, busy: &mut Busy, cpu: u32, now: u64) {
             free
         }
     };
-    reset(state, busy, cpu, now);
-    state.current = parent.current & !SEGMENT_RESUMED;
+    reset(state, cpu, number, now);
+    state.followed.account.stage = parent.followed.account.stage;
+    state.followed.account.go(&mut state.record.way, parent.followed.account.place);
     state.identified = parent.identified;
     state.matched = parent.matched;
     state.rejected = parent.rejected;
@@ -76,21 +80,23 @@ pub fn copy(skb: u64, copy: u64) {
         return;
     }
     let Some(parent) = find(skb) else { return };
-    let Some((busy, cpu)) = busy() else { return };
-    child(parent, copy, busy, cpu, now());
+    let (cpu, number) = this_cpu();
+    child(parent, copy, cpu, number, now());
     parent.copy = opaque(copy);
-    parent.copied_ns = parent.last_ns;
+    parent.copied_ns = parent.followed.account.last_ns;
 }
 
 /// A packet that is freed as soon as it has been copied (to be alone in having its data, or to get more
 /// headroom) goes on as its copy: the copy inherits its way.
 #[inline(always)]
 pub fn handed_on(state: &mut State) -> bool {
-    if state.copy == 0 || state.copied_ns != state.last_ns {
+    if state.copy == 0 || state.copied_ns != state.followed.account.last_ns {
         return false;
     }
     let Some(heir) = find(state.copy) else { return false };
-    if heir.record.header.parent != state.record.header.id || heir.record.header.way_len != 0 {
+    if heir.record.header.parent != state.record.header.id
+        || heir.followed.account.length != heir.followed.account.controls
+    {
         return false;
     }
     let copied = read::copy(
@@ -99,9 +105,7 @@ pub fn handed_on(state: &mut State) -> bool {
         &raw const state.record as u64,
     );
     if copied {
-        heir.last_ns = state.last_ns;
-        heir.interrupted_ns = state.interrupted_ns;
-        heir.overflow_ns = state.overflow_ns;
+        heir.followed.account = state.followed.account;
         // The copy was counted as a packet of its own when it was made.
         if is_counted(state) {
             count(Counter::Started, u64::MAX);

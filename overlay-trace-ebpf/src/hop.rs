@@ -7,7 +7,7 @@
 //! of them is another hop. Name and link kind are noted when the hop is first seen, so they outlive the
 //! device.
 
-use core::ffi::c_void;
+use core::{arch::asm, ffi::c_void};
 
 use aya_ebpf::helpers::generated::bpf_probe_read_kernel_str;
 use overlay_trace_common::{
@@ -16,8 +16,8 @@ use overlay_trace_common::{
 };
 
 use crate::{
-    atomic::{fetch_add, replace_zero},
-    maps::{HOP_CACHE, HOP_COUNT, HOP_ENTRIES, HOPS, HopEntry, count, setting},
+    atomic::{give, next_hop, take},
+    maps::{HOP_CACHE, HOP_ENTRIES, HOPS, HopEntry, count, setting},
     read::{Access, copied, low_half, now, opaque},
 };
 
@@ -93,6 +93,9 @@ fn create(owner: u64, net: u64, identity: u64, name: u64, name_rest: u64) -> Opt
         ifindex,
         ..Hop::default()
     };
+    // Nobody takes it for what it was as long as it is neither.
+    unsafe { (&raw mut entry.owner).write_volatile(UNFINISHED) };
+    in_order();
     entry.identity = identity;
     entry.name = [name, name_rest];
     entry.transmit_stage = setting!(transmit_default) as u8;
@@ -103,37 +106,61 @@ fn create(owner: u64, net: u64, identity: u64, name: u64, name_rest: u64) -> Opt
     }
     entry.matched = matches(&described) as u32;
     entry.hop = numbered(&described);
-    unsafe { (&raw mut entry.owner).write_volatile(owner) };
+    publish(entry, owner);
     Some(entry)
 }
 
-/// A place for a hop, marked as being written.
+/// A place for a hop, that nobody else writes to until it is [published](publish).
 #[inline(always)]
 fn free_entry(owner: u64) -> Option<*mut HopEntry> {
     let mut place = 0;
     while place < PLACES {
         let entry = HOP_CACHE.get_ptr_mut(index(owner, place))?;
-        let known = unsafe { &raw mut (*entry).owner };
-        // What was at the same address is no more, or has another name now.
-        if unsafe { known.read_volatile() } == owner {
-            unsafe { known.write_volatile(0) };
-        }
-        if replace_zero(known, UNFINISHED) {
-            return Some(entry);
+        if is_free(entry, owner) && begin_to_write(entry) {
+            if is_free(entry, owner) {
+                return Some(entry);
+            }
+            unsafe { give(&raw mut (*entry).writer) };
         }
         place += 1;
     }
-    // One of so many that the table is full: it gets another number when it is seen again.
+    // One of so many that the table is full: what was here gets another number when it is seen again.
     let entry = HOP_CACHE.get_ptr_mut(index(owner, 0))?;
-    unsafe { (&raw mut (*entry).owner).write_volatile(UNFINISHED) };
-    Some(entry)
+    begin_to_write(entry).then_some(entry)
+}
+
+/// What was at the same address is no more, or has another name now.
+#[inline(always)]
+fn is_free(entry: *mut HopEntry, owner: u64) -> bool {
+    let known = unsafe { (&raw const (*entry).owner).read_volatile() };
+    known == 0 || known == owner
+}
+
+#[inline(always)]
+fn begin_to_write(entry: *mut HopEntry) -> bool {
+    take(unsafe { &raw mut (*entry).writer })
+}
+
+/// What was written before is written before what is written after; the processor keeps to it by itself.
+#[inline(always)]
+fn in_order() {
+    unsafe { asm!("", options(nostack)) };
+}
+
+/// Lets an entry be found.
+#[inline(always)]
+fn publish(entry: *mut HopEntry, owner: u64) {
+    in_order();
+    unsafe {
+        (&raw mut (*entry).owner).write_volatile(owner);
+        give(&raw mut (*entry).writer);
+    }
 }
 
 /// Gives a hop its number and tells it to the reader; 0 when there are no more numbers.
 #[inline(always)]
 fn numbered(described: &Hop) -> u16 {
-    let Some(given) = HOP_COUNT.get_ptr_mut(0) else { return 0 };
-    let number = fetch_add(given, 1) + 1;
+    let number = next_hop().unwrap_or(HOPS_MAX as u64);
     if number >= HOPS_MAX as u64 {
         count(Counter::HopsFull, 1);
         return 0;
@@ -141,6 +168,7 @@ fn numbered(described: &Hop) -> u16 {
     let Some(slot) = HOPS.get_ptr_mut(number as u32) else { return 0 };
     unsafe {
         *slot = *described;
+        in_order();
         (&raw mut (*slot).since_ns).write_volatile(now());
     }
     number as u16

@@ -2,7 +2,7 @@
 
 use core::{ffi::c_void, mem::MaybeUninit};
 
-use overlay_trace_common::record::Flow;
+use overlay_trace_common::{record::Flow, way::LEVEL_ONE};
 
 use crate::{
     maps::{State, setting},
@@ -67,7 +67,8 @@ pub fn identify<A: Access>(skb: u64, ingress: bool, state: &mut State) -> bool {
         at += inner;
         depth += 1;
     }
-    state.current += depth << 48;
+    let place = state.followed.account.place + depth as u32 * LEVEL_ONE;
+    state.followed.account.go(&mut state.record.way, place);
     state.identified = 1;
     let end = A::half(skb, setting!(offsets.skb_end));
     let segments: u16 = copied(head + end as u64, setting!(offsets.shared_gso_segs));

@@ -1,6 +1,6 @@
-//! The kernel side of overlay-trace: generic programs, one per kind of probe and position of the packet
-//! among the arguments. The loader makes one copy per probe and patches the probe's row of the stage map
-//! into it (see `overlay_trace_common::row`).
+//! The kernel side of overlay-trace: a program for each class of rows of the stage map, and generic ones, one
+//! per kind of probe and position of the packet among the arguments. The loader makes one copy per probe and
+//! patches the probe's row of the stage map into it (see `overlay_trace_common::row`).
 #![no_std]
 #![no_main]
 #![feature(asm_experimental_arch)]
@@ -12,12 +12,10 @@ mod event;
 mod family;
 mod hop;
 mod identify;
-mod key;
 mod maps;
 mod read;
 mod state;
 
-use aya_ebpf::helpers::generated::bpf_get_func_ret;
 use overlay_trace_common::{row::*, stage::Action};
 
 use crate::read::{Access, Copied, Direct};
@@ -30,6 +28,17 @@ fn row() -> Row {
         core::arch::asm!("{0} = 0x0eae7ace0b5e55ed ll", out(reg) row, options(pure, nomem, nostack, preserves_flags))
     };
     Row(row)
+}
+
+/// What a function has returned lies behind its arguments, of which the loader knows the number: it
+/// replaces the offset. (Kernels before 5.17 have no helper for this.)
+#[inline(always)]
+fn result(context: *const u64) -> u64 {
+    let result: u64;
+    unsafe {
+        core::arch::asm!("{0} = *(u64 *)({1} + {offset})", out(reg) result, in(reg) context, offset = const RESULT_MARKER)
+    };
+    result
 }
 
 /// What a probe at an entry or a tracepoint does, as its row says.
@@ -45,10 +54,39 @@ fn fired<A: Access>(packet: u64, row: Row) {
         } else {
             event::end(packet, row, 0, 0);
         }
+    } else if row.action() == Action::Interrupt as u8 {
+        event::interrupted(packet, row);
+    } else if row.action() == Action::Resume as u8 {
+        event::resumed(row);
+    } else if row.is_step() {
+        event::step(packet, row);
     } else if row.has(ROW_INDIRECT) {
         event::enter::<Copied>(read::copied(packet, 0), row);
     } else {
         event::enter::<A>(packet, row);
+    }
+}
+
+/// What a probe at a function's exit does, as its row says.
+#[inline(always)]
+fn returned(context: *const u64, packet: u64, row: Row) {
+    if row.has(ROW_CALIBRATE) {
+        return event::calibrate(row);
+    }
+    if row.action() == Action::Note as u8 {
+        return birth::forget(packet);
+    }
+    let returned = if row.has(ROW_CHILDREN | ROW_RETURNED | ROW_IF_ZERO) { result(context) } else { 0 };
+    if row.has(ROW_IF_ZERO) {
+        if returned as u32 == 0 {
+            event::end(packet, row, 0, 0);
+        }
+    } else if row.has(ROW_RETURNED) {
+        event::returned(returned, row);
+    } else if row.action() == Action::Copy as u8 {
+        family::copy(packet, returned);
+    } else {
+        event::leave(packet, row, returned);
     }
 }
 
@@ -65,29 +103,7 @@ macro_rules! typed_programs {
         #[unsafe(no_mangle)]
         #[unsafe(link_section = $exit_section)]
         pub extern "C" fn $exit(context: *const u64) -> i32 {
-            let packet = unsafe { context.add($argument).read_volatile() };
-            let row = row();
-            if row.has(ROW_CALIBRATE) {
-                event::calibrate(row);
-            } else if row.action() == Action::Note as u8 {
-                birth::forget(packet);
-            } else {
-                let mut returned = 0u64;
-                if row.has(ROW_CHILDREN | ROW_RETURNED | ROW_IF_ZERO) {
-                    unsafe { bpf_get_func_ret(context as *mut _, &raw mut returned) };
-                }
-                if row.has(ROW_IF_ZERO) {
-                    if returned as u32 == 0 {
-                        event::end(packet, row, 0, 0);
-                    }
-                } else if row.has(ROW_RETURNED) {
-                    event::returned(returned, row);
-                } else if row.action() == Action::Copy as u8 {
-                    family::copy(packet, returned);
-                } else {
-                    event::leave(packet, row, returned);
-                }
-            }
+            returned(context, unsafe { context.add($argument).read_volatile() }, row());
             0
         }
     )*};
@@ -100,32 +116,41 @@ typed_programs! {
     typed_3 typed_exit_3 "fentry/typed_3" "fexit/typed_exit_3" 3;
 }
 
-/// Programs for rows that need no more than [`event::step`].
-macro_rules! step_programs {
-    ($($typed:ident $typed_section:literal $kprobe:ident $kprobe_section:literal $argument:literal;)*) => {$(
+/// Programs for the classes of rows that the stage map has. The loader puts the argument's offset into the
+/// load at [`ARGUMENT_MARKER`].
+macro_rules! class_programs {
+    ($($class:literal $typed:ident $typed_section:literal $kprobe:ident $kprobe_section:literal;)*) => {$(
         #[unsafe(no_mangle)]
         #[unsafe(link_section = $typed_section)]
         pub extern "C" fn $typed(context: *const u64) -> i32 {
-            event::step(unsafe { context.add($argument).read_volatile() }, row());
+            fired::<Direct>(marked_argument(context as u64), Row($class | row().stage() as u64));
             0
         }
 
         #[unsafe(no_mangle)]
         #[unsafe(link_section = $kprobe_section)]
-        pub extern "C" fn $kprobe(context: *const u8) -> i32 {
-            let packet = unsafe { (context.add(ARGUMENTS[$argument]) as *const u64).read_volatile() };
-            event::step(packet, row());
+        pub extern "C" fn $kprobe(context: *const u64) -> i32 {
+            fired::<Copied>(marked_argument(context as u64), Row($class | row().stage() as u64));
             0
         }
     )*};
 }
 
-step_programs! {
-    typed_step_0 "fentry/typed_step_0" kprobe_step_0 "kprobe/kprobe_step_0" 0;
-    typed_step_1 "fentry/typed_step_1" kprobe_step_1 "kprobe/kprobe_step_1" 1;
-    typed_step_2 "fentry/typed_step_2" kprobe_step_2 "kprobe/kprobe_step_2" 2;
-    typed_step_3 "fentry/typed_step_3" kprobe_step_3 "kprobe/kprobe_step_3" 3;
+#[inline(always)]
+fn marked_argument(context: u64) -> u64 {
+    let argument: u64;
+    unsafe {
+        core::arch::asm!(
+            "{0} = *(u64 *)({1} + 0x7f8)", out(reg) argument, in(reg) context, options(pure, readonly, nostack)
+        )
+    };
+    argument
 }
+
+const _: () = assert!(ARGUMENT_MARKER == 0x7f8);
+
+// Written by build.rs.
+include!(concat!(env!("OUT_DIR"), "/classes.rs"));
 
 /// `skb:kfree_skb`: the packet, where, and from 5.17 on why.
 #[unsafe(no_mangle)]
@@ -139,16 +164,13 @@ pub extern "C" fn typed_drop(context: *const u64) -> i32 {
     0
 }
 
-/// Byte offsets of the first four arguments (di, si, dx, cx) in x86-64's `struct pt_regs`.
-const ARGUMENTS: [usize; 4] = [112, 104, 96, 88];
-
 /// Programs for kprobes: the context is the registers.
 macro_rules! kprobe_programs {
     ($($entry:ident $section:literal $argument:literal;)*) => {$(
         #[unsafe(no_mangle)]
         #[unsafe(link_section = $section)]
         pub extern "C" fn $entry(context: *const u8) -> i32 {
-            let packet = unsafe { (context.add(ARGUMENTS[$argument]) as *const u64).read_volatile() };
+            let packet = unsafe { (context.add(KPROBE_ARGUMENTS[$argument]) as *const u64).read_volatile() };
             fired::<Copied>(packet, row());
             0
         }

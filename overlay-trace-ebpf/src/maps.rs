@@ -2,11 +2,13 @@
 
 use aya_ebpf::{
     macros::map,
-    maps::{Array, PerCpuArray, RingBuf},
+    maps::{Array, HashMap, PerCpuArray, RingBuf},
 };
 use overlay_trace_common::{
-    kernel::{BUCKETS, Settings, WAYS},
-    record::{COUNTERS, Counter, HOPS_MAX, Hop, RecordHeader, WAY_MAX},
+    cpu::{Cpu, Followed},
+    kernel::{BUCKETS, CPUS_MAX, Settings, WAYS},
+    record::{COUNTERS, Counter, HOPS_MAX, Hop, RecordHeader},
+    way::Words,
 };
 
 /// Set by the loader before the programs are loaded.
@@ -25,35 +27,17 @@ macro_rules! setting {
 }
 pub(crate) use setting;
 
-/// Two more words than the longest way: the overflow, as a high and a low part.
-pub const WAY_WORDS: usize = WAY_MAX + 2;
-
 /// A record as it goes to the ring buffer: a header and the words of the way.
 #[repr(C)]
 pub struct Record {
     pub header: RecordHeader,
-    pub way: [u64; WAY_WORDS],
+    pub way: Words,
 }
 
 /// The one authoritative copy of what is known of a packet, found by the address of its `sk_buff`.
 #[repr(C)]
 pub struct State {
-    /// Address of the packet's `sk_buff`, 0 when the place is free.
-    pub skb: u64,
-    /// When the last probe saw the packet; its time up to here has an owner.
-    pub last_ns: u64,
-    /// When another packet's probe fired on the CPU that was busy with this one; 0 if none has.
-    pub interrupted_ns: u64,
-    /// The key of the segment that is open.
-    pub current: u64,
-    /// The key of the segment that an exit goes back to.
-    pub before: u64,
-    /// Time that found no place in the way.
-    pub overflow_ns: u64,
-    /// The state's own number in its table.
-    pub number: u32,
-    /// The CPU of the last probe.
-    pub cpu: u16,
+    pub followed: Followed,
     pub identified: u8,
     /// The packet has been where the filter asks for.
     pub matched: u8,
@@ -67,28 +51,13 @@ pub struct State {
     pub up: u8,
     /// The packet has come in through a device since its beginning.
     pub arrived: u8,
-    pub _pad: [u8; 3],
+    pub _pad: u8,
     /// Address of the device that the packet is at.
     pub device: u64,
     /// Address of the packet's last copy, and `last_ns` when it was made.
     pub copy: u64,
     pub copied_ns: u64,
     pub record: Record,
-}
-
-/// What a CPU is busy with.
-#[repr(C)]
-pub struct Busy {
-    /// Address of the packet, 0 if none.
-    pub skb: u64,
-    /// When the last probe fired on this CPU.
-    pub last_ns: u64,
-    /// Number of the packet's state.
-    pub state: u32,
-    /// Counts the packets born on this CPU.
-    pub births: u32,
-    /// A CPU's note fills its cache line.
-    pub _pad: [u64; 5],
 }
 
 /// What a task has begun to send from a socket.
@@ -118,18 +87,30 @@ pub struct HopEntry {
     pub up: u8,
     /// 1: the filter asks for this hop, or for none.
     pub matched: u32,
+    /// Who writes to the entry; see [`crate::atomic::take`].
+    pub writer: u64,
 }
 
 pub const NOTES: u32 = 4096;
 /// A power of two, and more than there can be hops.
 pub const HOP_ENTRIES: u32 = 2 * HOPS_MAX as u32;
 
+/// The places of a bucket of the state table; as large as a cache line.
+#[repr(C)]
+pub struct Bucket {
+    /// Address of the `sk_buff` that the place is taken for, 0 when it is free.
+    pub tags: [u64; WAYS],
+    /// Who has the place; see [`crate::atomic::take`].
+    pub holders: [u64; WAYS],
+}
+
 #[map]
-pub static TAGS: Array<[u64; WAYS]> = Array::with_max_entries(BUCKETS, 0);
+pub static TAGS: Array<Bucket> = Array::with_max_entries(BUCKETS, 0);
 #[map]
 pub static STATES: Array<State> = Array::with_max_entries(BUCKETS * WAYS as u32, 0);
-#[map]
-pub static BUSY: Array<Busy> = Array::with_max_entries(512, 0);
+/// By number of CPU. A variable, not a map: reaching it costs two instructions.
+#[unsafe(no_mangle)]
+pub static mut CPUS: [Cpu; CPUS_MAX] = unsafe { core::mem::zeroed() };
 #[map]
 pub static SEND_NOTES: Array<SendNote> = Array::with_max_entries(NOTES, 0);
 #[map]
@@ -139,6 +120,9 @@ pub static HOPS: Array<Hop> = Array::with_max_entries(HOPS_MAX as u32, 0);
 /// One number: how many hops have been given out.
 #[map]
 pub static HOP_COUNT: Array<u64> = Array::with_max_entries(1, 0);
+/// The numbers that have been given out.
+#[map]
+pub static HOP_NUMBERS: HashMap<u32, u8> = HashMap::with_max_entries(HOPS_MAX as u32, 0);
 #[map]
 pub static COUNTS: PerCpuArray<[u64; COUNTERS]> = PerCpuArray::with_max_entries(1, 0);
 #[map]

@@ -1,13 +1,13 @@
 //! The state table: finding, claiming and leaving a packet's state.
 //!
 //! The tags, four to a bucket, stand apart from the states, so that looking for an unknown packet
-//! touches one cache line. A place is claimed by compare-and-swap of its tag.
+//! touches one cache line. Who claims a place takes it first, and writes its tag then.
 
-use overlay_trace_common::{kernel::WAYS, record::Counter};
+use overlay_trace_common::{cpu::Cpu, kernel::WAYS, record::Counter};
 
 use crate::{
-    atomic::replace_zero,
-    maps::{Busy, STATES, State, TAGS, count, setting},
+    atomic::{give, take},
+    maps::{Bucket, STATES, State, TAGS, count, setting},
     read::{low_half, now, opaque},
 };
 
@@ -27,11 +27,11 @@ fn state_at(bucket: u32, way: usize) -> Option<&'static mut State> {
 
 /// The state of a packet that is known. Most often it is the one that the CPU is busy with.
 #[inline(always)]
-pub fn find_near(skb: u64, busy: &Busy) -> Option<&'static mut State> {
+pub fn find_near(skb: u64, cpu: &Cpu) -> Option<&'static mut State> {
     let key = opaque(skb);
-    if busy.skb == key {
-        let state = STATES.get_ptr_mut(busy.state).map(|state| unsafe { &mut *state })?;
-        if state.skb == key {
+    if cpu.skb == key {
+        let state = STATES.get_ptr_mut(cpu.packet).map(|state| unsafe { &mut *state })?;
+        if state.followed.skb == key {
             return Some(state);
         }
     }
@@ -43,10 +43,10 @@ pub fn find_near(skb: u64, busy: &Busy) -> Option<&'static mut State> {
 pub fn find(skb: u64) -> Option<&'static mut State> {
     let key = opaque(skb);
     let bucket = bucket_of(key);
-    let tags = TAGS.get_ptr(bucket)?;
+    let places = TAGS.get_ptr(bucket)?;
     let mut way = 0;
     while way < WAYS {
-        if unsafe { (&raw const (*tags)[way]).read_volatile() } == key {
+        if unsafe { (&raw const (*places).tags[way]).read_volatile() } == key {
             return state_at(bucket, way);
         }
         way += 1;
@@ -59,30 +59,32 @@ pub fn find(skb: u64) -> Option<&'static mut State> {
 pub fn claim(skb: u64) -> Option<&'static mut State> {
     let key = opaque(skb);
     let bucket = bucket_of(key);
-    let tags = TAGS.get_ptr_mut(bucket)?;
+    let places = TAGS.get_ptr_mut(bucket)?;
     let mut way = 0;
     while way < WAYS {
-        if replace_zero(unsafe { &raw mut (*tags)[way] }, key) {
+        let tag = unsafe { &raw mut (*places).tags[way] };
+        if unsafe { tag.read_volatile() } == 0 && take(unsafe { &raw mut (*places).holders[way] }) {
+            unsafe { tag.write_volatile(key) };
             let state = state_at(bucket, way)?;
-            state.number = bucket * WAYS as u32 + way as u32;
-            state.skb = key;
+            state.followed.number = bucket * WAYS as u32 + way as u32;
+            state.followed.skb = key;
             return Some(state);
         }
         way += 1;
     }
-    claim_stale(key, bucket, tags)
+    claim_stale(key, bucket, places)
 }
 
 /// The place of a packet of which nothing has been seen for long.
 #[inline(always)]
-fn claim_stale(key: u64, bucket: u32, tags: *mut [u64; WAYS]) -> Option<&'static mut State> {
+fn claim_stale(key: u64, bucket: u32, places: *mut Bucket) -> Option<&'static mut State> {
     let now = now();
     let mut way = 0;
     while way < WAYS {
         let state = state_at(bucket, way)?;
-        if now.wrapping_sub(state.last_ns) as i64 > STALE_NS as i64 {
-            unsafe { (&raw mut (*tags)[way]).write_volatile(key) };
-            state.skb = key;
+        if now.wrapping_sub(state.followed.account.last_ns) as i64 > STALE_NS as i64 {
+            unsafe { (&raw mut (*places).tags[way]).write_volatile(key) };
+            state.followed.skb = key;
             lost(state);
             return Some(state);
         }
@@ -109,8 +111,14 @@ pub fn lost(state: &State) {
 /// Gives a packet's place free.
 #[inline(always)]
 pub fn leave(state: &mut State) {
-    state.skb = 0;
-    if let Some(tags) = TAGS.get_ptr_mut(state.number / WAYS as u32) {
-        unsafe { (&raw mut (*tags)[state.number as usize % WAYS]).write_volatile(0) };
+    state.followed.skb = 0;
+    if let Some(places) = TAGS.get_ptr_mut(state.followed.number / WAYS as u32) {
+        let way = state.followed.number as usize % WAYS;
+        let tag = unsafe { &raw mut (*places).tags[way] };
+        // Given back once, also if the packet's end is seen twice.
+        if unsafe { tag.read_volatile() } != 0 {
+            unsafe { tag.write_volatile(0) };
+            give(unsafe { &raw mut (*places).holders[way] });
+        }
     }
 }

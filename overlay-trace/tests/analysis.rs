@@ -6,15 +6,13 @@ use std::collections::BTreeMap;
 
 use overlay_trace::{
     analysis::{Analysis, By, Collector, Diff, Row},
-    trace::{Header, HopName, Names, ProbeCost, ProbeKind, RecordView, Recording, StageRow},
+    trace::{Header, HopName, Names, ProbeCost, ProbeKind, RecordView, Recording, StageRow, encode_way},
 };
 use overlay_trace_common::{
-    record::{
-        FLAG_CHILD, FLAG_FROM_DEVICE, Outcome, RecordHeader, SEGMENT_HIGH, SEGMENT_RESUMED, SEGMENT_WAIT,
-        Segment,
-    },
+    record::{FLAG_CHILD, FLAG_FROM_DEVICE, Outcome, RecordHeader},
     stage::{Layer, Target},
     stage_map::STAGES,
+    way::{CODE_PLACE, NS_MAX, Segment},
 };
 use proptest::prelude::*;
 
@@ -28,7 +26,7 @@ fn analyse(
 ) -> Analysis {
     let mut collector = Collector::new(header, hops, by);
     for (header, way) in records {
-        collector.add(&RecordView { header: *header, way });
+        collector.add(&RecordView { header: *header, way: &encode_way(way) });
     }
     collector.finish(&Names::default())
 }
@@ -52,10 +50,12 @@ fn way(lines: &str) -> Vec<Segment> {
     let segment = |line: &str| {
         let fields: Vec<&str> = line.split_whitespace().collect();
         let [stage, level, hop, ns] = fields[..] else { panic!("{line}") };
-        Segment(
-            Segment::key(number(stage), level.parse().unwrap(), hop.parse().unwrap())
-                | ns.parse::<u64>().unwrap(),
-        )
+        Segment {
+            ns: ns.parse().unwrap(),
+            hop: hop.parse().unwrap(),
+            level: level.parse().unwrap(),
+            stage: number(stage),
+        }
     };
     lines.trim().lines().map(segment).collect()
 }
@@ -84,15 +84,15 @@ fn assert_conserved(analysis: &Analysis) {
 
 prop_compose! {
     fn record()(
-        stage_bytes in prop::collection::vec((any::<u8>(), 0..16u8, 0..12u16, any::<u64>(), 0..8u64), 0..200),
+        stage_bytes in prop::collection::vec((any::<u8>(), 0..16u8, 0..12u16, any::<u64>()), 0..200),
         fits in any::<bool>(), start in any::<u32>(), length in any::<u64>(), mut header in
             (0..20u64, any::<u32>(), any::<u64>(), any::<u8>(), any::<u8>(), any::<u16>()),
     ) -> (RecordHeader, Vec<Segment>) {
-        let way: Vec<Segment> = stage_bytes.into_iter().map(|(stage, level, hop, ns, flags)| {
-            let stage = if stage < 200 { stage % 60 } else { stage };
-            Segment(Segment::key(stage, level % 4, hop) | flags << 52 | (ns & 0xffff_ffff) >> (ns % 32))
+        let way: Vec<Segment> = stage_bytes.into_iter().map(|(stage, level, hop, ns)| {
+            let stage = if stage < 200 { stage % 70 } else { stage % CODE_PLACE };
+            Segment { ns: (ns & NS_MAX) >> (ns % 48), hop, level: level % 4, stage }
         }).collect();
-        let ns = way.iter().map(|s| u128::from(s.ns())).sum::<u128>();
+        let ns = way.iter().map(|s| u128::from(s.ns)).sum::<u128>();
         let length = if fits && ns < 1 << 63 { ns as u64 } else { length };
         header.3 %= 7;
         let start_ns = u64::from(start);
@@ -136,8 +136,7 @@ proptest! {
     #[test]
     fn a_record_that_adds_up_is_consistent(records in prop::collection::vec(record(), 1..10)) {
         let adds_up = |(header, way): &&(RecordHeader, Vec<Segment>)| {
-            way.iter().map(|s| u128::from(s.ns())).sum::<u128>() == u128::from(header.end_ns - header.start_ns)
-                && way.iter().all(|s| s.ns() < 1 << 48)
+            way.iter().map(|s| u128::from(s.ns)).sum::<u128>() == u128::from(header.end_ns - header.start_ns)
         };
         let wrong = records.len() - records.iter().filter(adds_up).count();
         let analysis = analyse(&Header::new(), &hops(&[]), By::Stage, &records);
@@ -272,9 +271,8 @@ gso-segment 0 2 2");
 }
 
 #[test]
-fn a_way_s_high_part_belongs_to_its_segment() {
-    let key = Segment::key(number("socket-wait"), 0, 1);
-    let way = vec![Segment(key | SEGMENT_HIGH | 2), Segment(key | 5)];
+fn a_time_of_two_words_is_one_segment() {
+    let way = vec![Segment { ns: (2 << 32) + 5, hop: 1, level: 0, stage: number("socket-wait") }];
     let header = support::record(1, 0, &way, Outcome::Delivered);
     let analysis = analyse(&Header::new(), &hops(&[(1, "pod", "eth0")]), By::Stage, &[(header, way)]);
     assert_eq!(analysis.rows.len(), 1);
@@ -297,26 +295,32 @@ fn the_probes_cost_is_taken_off_per_visit_and_never_more() {
             stage("a", ProbeKind::Kprobe, false),
             stage("b", ProbeKind::Kprobe, true),
             stage("t", ProbeKind::TpBtf, false),
+            StageRow { name: "w".into(), layer: "cpu".into(), kind: "wait".into(), ..StageRow::default() },
         ],
-        probe_cost_ns: ProbeCost { entry: Some(100.0), exit: Some(50.5), tracepoint: Some(10.0), tc: None },
+        probe_cost_ns: ProbeCost {
+            entry: Some(100.0),
+            exit: Some(50.5),
+            tracepoint: Some(10.0),
+            ..ProbeCost::default()
+        },
         ..Header::default()
     };
-    let key = |stage| Segment::key(stage, 0, 0);
+    let segment = |stage, ns| Segment { ns, stage, ..Segment::default() };
     let way = vec![
-        Segment(key(0) | 1000),
-        Segment(key(1) | 200),
-        Segment(key(1) | SEGMENT_WAIT | 60), // begun by another packet's probe
-        Segment(key(1) | SEGMENT_RESUMED | 100),
-        Segment(key(0) | 500), // begun by the exit of b
-        Segment(key(0) | SEGMENT_WAIT | 70),
-        Segment(key(0) | SEGMENT_RESUMED | 30),
-        Segment(key(2) | 3),
+        segment(0, 1000),
+        segment(1, 200),
+        segment(3, 60), // begun by another packet's probe
+        segment(1, 100),
+        segment(0, 500), // begun by the exit of b
+        segment(3, 70),
+        segment(0, 30),
+        segment(2, 3),
     ];
     let record = support::record(1, 0, &way, Outcome::Delivered);
     let analysis = analyse(&header, &hops(&[]), By::Stage, &[(record, way.clone())]);
     let net: Vec<u128> = analysis.rows.iter().map(|row| row.net.as_ref().unwrap().sum()).collect();
-    // 1530 - 100 - 50.5, 300 - 100, 60 and 70 untouched, 3 - 10 clamped.
-    assert_eq!(net, [1379, 200, 60, 70, 0]);
+    // 1530 - 100 - 50.5, 300 - 100, 60 + 70 untouched, 3 - 10 clamped.
+    assert_eq!(net, [1379, 200, 130, 0]);
     assert_conserved(&analysis);
 
     let unmeasured = Header { probe_cost_ns: ProbeCost::default(), ..header };
@@ -362,7 +366,7 @@ fn more_shapes_than_are_remembered_make_no_difference() {
     let stages = STAGES.iter().filter(|stage| stage.outcome.is_none()).count() as u64;
     let shape = |number: u64| -> Vec<Segment> {
         let step = |place: u32| (number / stages.pow(place) % stages) as u8;
-        (0..3).map(|place| Segment(Segment::key(step(place), 0, 1) | 7)).collect()
+        (0..3).map(|place| Segment { ns: 7, hop: 1, level: 0, stage: step(place) }).collect()
     };
     let records: Vec<_> = (0..6000u64)
         .map(|number| (support::record(number, 0, &shape(number), Outcome::Delivered), shape(number)))

@@ -5,9 +5,12 @@ use std::fs;
 
 use overlay_trace::trace::{
     Checkpoint, Counters, Header, HopName, Names, ProbeKind, Recording, SeenLater, UnseenStage, Writer,
-    encode_record,
+    encode_record, encode_way,
 };
-use overlay_trace_common::record::{Flow, RecordHeader, Segment};
+use overlay_trace_common::{
+    record::{Flow, RecordHeader},
+    way::Segment,
+};
 use tempfile::TempDir;
 
 fn header() -> Header {
@@ -30,9 +33,9 @@ fn checkpoint(finished: u64) -> Checkpoint {
     Checkpoint { duration_ns: finished * 1000, counters }
 }
 
-fn record(id: u64) -> (RecordHeader, Vec<Segment>) {
-    let way: Vec<Segment> =
-        (0..id % 5).map(|n| Segment(Segment::key(n as u8 + 1, 1, n as u16) | (100 + n))).collect();
+fn record(id: u64) -> (RecordHeader, Vec<u32>) {
+    let segment = |n| Segment { ns: 100 + n, hop: n as u16, level: 1, stage: n as u8 + 1 };
+    let way = encode_way(&(0..id % 5).map(segment).collect::<Vec<_>>());
     let flow = Flow {
         source_port: 1,
         destination_port: 2,

@@ -44,5 +44,5 @@ pub fn record(
         session.traffic(reports.iter().map(serde_json::to_value).collect::<Result<Vec<_>, _>>()?);
     }
     session.stop().context("the recording could not be finished")?;
-    Seen::read(&path, (setting.name, setting.lab), set, driven?, lacks.to_vec())
+    Seen::read(&path, setting.lab, set, driven?, lacks.to_vec())
 }

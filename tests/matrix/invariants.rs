@@ -8,6 +8,7 @@ use overlay_trace::traffic::{Kind, PORT, Protocol};
 use overlay_trace_common::record::Outcome as End;
 use serde_json::Value;
 
+use crate::machine;
 use crate::results::{Outcome, Verdict};
 use crate::scene::{Check, check};
 use crate::seen::Seen;
@@ -25,6 +26,8 @@ pub const REQUESTS: &[Check] =
 /// For labs in which all time must be explained.
 pub const EXPLAINED: &[Check] = &[check("other-share", other_share)];
 
+/// On kernels that interrupt programs one probe in so many may be skipped.
+const SKIPPED_AT_MOST: u64 = 500;
 const DIST: &[&str] = &["count", "sum", "mean", "p50", "p90", "p99", "p999", "p9999", "max"];
 const FIELDS: &[(&str, &[&str])] = &[
     (
@@ -131,13 +134,18 @@ fn accounting(seen: &Seen, _: &[Seen]) -> Outcome {
     Ok(Verdict::With(format!("{read} packets, {unfinished} unfinished")))
 }
 
-/// At moderate load nothing is lost, and the report says so. Only that tracepoints do not show how every TCP
-/// segment without data ends is known of the device set; those ends are counted.
+/// At moderate load nothing is lost, and the report says so. There are two exceptions, both counted: tracepoints
+/// do not show the device set how every TCP segment without data ends; and a kernel that interrupts programs
+/// skips a few probes, each of which can hide one packet's beginning or end, or the entry that belongs to an
+/// exit.
 fn losses(seen: &Seen, _: &[Seen]) -> Outcome {
     let all = seen.json["losses"].as_object().context("`losses` is no object")?;
     ensure!(seen.recording.complete, "the recording is not complete");
+    let skipped = if machine::interrupts_programs() { skipped(seen) } else { 0 };
     let allowed = |name: &str| match (name, seen.set) {
+        ("probe_misses", _) if skipped > 0 => seen.recording.last.counters.hits / SKIPPED_AT_MOST,
         ("lost_end", ProbeSet::Device) => 16 + seen.analysis.packets() / 100,
+        ("lost_end" | "unknown_start" | "unmatched_exits", _) => skipped,
         _ => 0,
     };
     let lost: Vec<String> = all
@@ -146,12 +154,18 @@ fn losses(seen: &Seen, _: &[Seen]) -> Outcome {
         .map(|(name, count)| format!("{name} {count}"))
         .collect();
     ensure!(lost.is_empty(), "lost: {}", lost.join(", "));
-    Ok(Verdict::Passed)
+    Ok(if skipped > 0 { Verdict::With(format!("{skipped} probes skipped")) } else { Verdict::Passed })
+}
+
+/// How often the kernel skipped a probe.
+fn skipped(seen: &Seen) -> u64 {
+    seen.recording.last.counters.probe_misses.unwrap_or(0)
 }
 
 /// Whether the packet has reached its socket: so said, or freed there without having been dropped.
 fn is_delivered(seen: &Seen, record: &RecordView<'_>) -> bool {
-    let last = record.way.last().and_then(|step| seen.recording.header.stages.get(usize::from(step.stage())));
+    let last =
+        record.segments().last().and_then(|step| seen.recording.header.stages.get(usize::from(step.stage)));
     let at_socket = last.is_some_and(|stage| stage.layer == "socket" || stage.layer == "transport");
     match End::from_u8(record.header.outcome) {
         Some(End::Delivered) => true,
@@ -161,7 +175,7 @@ fn is_delivered(seen: &Seen, record: &RecordView<'_>) -> bool {
 }
 
 /// Each datagram that the traffic's two ends count has a record of its delivery; in the device set it may
-/// instead be one of those whose end was not seen.
+/// instead be one of those whose end was not seen, and else one that a skipped probe would have shown.
 fn every_datagram(seen: &Seen, _: &[Seen]) -> Outcome {
     let of_traffic = seen.traffic.iter().filter(|report| report.protocol == Protocol::Udp);
     let expected: u64 = of_traffic.map(|report| report.sent + report.received).sum();
@@ -173,7 +187,7 @@ fn every_datagram(seen: &Seen, _: &[Seen]) -> Outcome {
             && is_delivered(seen, record)
     })?;
     ensure!(expected > 0, "no datagrams were sent");
-    let unseen = if seen.set == ProbeSet::Device { seen.analysis.unfinished() } else { 0 };
+    let unseen = if seen.set == ProbeSet::Device { seen.analysis.unfinished() } else { skipped(seen) };
     let fits = (recorded..=recorded + unseen).contains(&expected);
     ensure!(fits, "{expected} datagrams arrived, {recorded} were recorded");
     Ok(Verdict::With(format!("{recorded} datagrams")))
@@ -189,7 +203,11 @@ fn every_request(seen: &Seen, _: &[Seen]) -> Outcome {
     Ok(Verdict::Passed)
 }
 
-/// What no stage claims is at most a tenth, for UDP and for TCP.
+/// What no stage claims may be at most so much of the packets' time.
+const OTHER: f64 = 0.03;
+
+/// Nearly all time is claimed, for UDP and for TCP. That stages do not claim what is not theirs is looked at in
+/// [`truth`](crate::truth).
 fn other_share(seen: &Seen, _: &[Seen]) -> Outcome {
     if seen.set != ProbeSet::Full {
         bail!("only the full set explains all time");
@@ -199,7 +217,7 @@ fn other_share(seen: &Seen, _: &[Seen]) -> Outcome {
         let analysis = seen.analysis_of(By::Layer, |record| record.header.flow.protocol == protocol)?;
         let share = analysis.other_share();
         ensure!(analysis.packets() > 100, "there are only {} packets of {name}", analysis.packets());
-        ensure!(share <= 0.10, "no stage claims {:.1} % of the time of {name}", share * 100.0);
+        ensure!(share <= OTHER, "no stage claims {:.1} % of the time of {name}", share * 100.0);
         figures.push(format!("{name} {:.2} %", share * 100.0));
     }
     Ok(Verdict::With(figures.join(", ")))

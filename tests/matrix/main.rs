@@ -4,6 +4,8 @@
 //! A [`scene::Setting`] is a lab with something changed about it; a [`scene::Scene`] is one recording in it;
 //! each recording serves many checks. One line per check is printed as soon as its result is known.
 
+mod absent;
+mod attached;
 mod capture;
 mod drops;
 mod filters;

@@ -32,6 +32,11 @@ impl Results {
         Results { kernel, only, passed: 0, failed: 0, skipped: 0 }
     }
 
+    /// The running kernel, as `6.12`.
+    pub fn kernel(&self) -> &str {
+        &self.kernel
+    }
+
     /// Whether the test is to be run.
     pub fn wants(&self, test: &str) -> bool {
         self.only.as_deref().is_none_or(|only| test.contains(only))

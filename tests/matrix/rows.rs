@@ -1,13 +1,15 @@
-//! Every row of the stage map fires somewhere in the run.
+//! Every row of the stage map resolves, is attached, and fires somewhere in the run.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeMap, HashSet};
 
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 use overlay_trace::probe::ProbeSet;
 use overlay_trace_common::record::{FLAG_CHILD, Outcome as End};
 use overlay_trace_common::stage::{Sets, Stage};
 use overlay_trace_common::stage_map::STAGES;
 
+use crate::absent;
+use crate::attached::Attached;
 use crate::results::{Outcome, Results, Verdict};
 use crate::seen::Seen;
 
@@ -19,18 +21,46 @@ pub fn wanted(set: ProbeSet, results: &Results) -> bool {
     rows(set).any(|row| results.wants(&name(set, row)))
 }
 
-/// Checks every row of the set.
+/// Checks every row of the set: it resolves, it is attached, it has fired.
 pub fn check(set: ProbeSet, all: &[Seen], results: &mut Results) {
     let all: Vec<&Seen> = all.iter().filter(|seen| seen.set == set).collect();
-    let fired = fired(set, &all);
+    let found = Attached::of(set).and_then(|attached| Ok((attached, fired(set, &all)?)));
+    let (attached, fired) = match found {
+        Ok(found) => found,
+        Err(error) => return results.add(&format!("rows/{}", set.name()), Err(error)),
+    };
     for row in rows(set) {
-        let outcome = match &fired {
-            Ok(fired) if fired.contains(row.name) => Ok(Verdict::Passed),
-            Ok(_) => missing(row, &all),
-            Err(error) => Err(anyhow::anyhow!("{error:#}")),
+        let fired = fired.get(row.name).copied().unwrap_or(0);
+        let outcome = match (attached.kinds(row.name), fired) {
+            (by, 1..) if !by.is_empty() => Ok(Verdict::With(format!("by {by}, fired {fired} times"))),
+            (by, _) => missing(set, row, &by, &all),
         };
         results.add(&name(set, row), outcome);
     }
+    if set == ProbeSet::Full {
+        results.add("rows/points", points(&attached));
+    }
+}
+
+/// Every point of the map is probed, but for what is known to be absent from this kernel.
+fn points(attached: &Attached) -> Outcome {
+    let mut wrong = Vec::new();
+    for (stage, point, reason) in &attached.missing {
+        let point = &STAGES[usize::from(*stage)].points[*point];
+        if absent::declared(point).is_none() {
+            wrong.push(format!("{} is missing: {reason}", absent::place(point)));
+        }
+    }
+    for (number, stage) in STAGES.iter().enumerate() {
+        for (index, point) in stage.points.iter().enumerate() {
+            let is_missing = attached.missing.iter().any(|one| (one.0 as usize, one.1) == (number, index));
+            if absent::declared(point).is_some() && !is_missing {
+                wrong.push(format!("{} is there, and declared absent", absent::place(point)));
+            }
+        }
+    }
+    ensure!(wrong.is_empty(), "{}", wrong.join("; "));
+    Ok(Verdict::With(format!("{} probed, {} absent as declared", attached.points, attached.missing.len())))
 }
 
 fn rows(set: ProbeSet) -> impl Iterator<Item = &'static Stage> {
@@ -46,47 +76,49 @@ fn name(set: ProbeSet, row: &Stage) -> String {
     format!("rows/{}/{}", set.name(), row.name)
 }
 
-/// A row that did not fire: because this machine does not have it, or because something is wrong.
-fn missing(row: &Stage, all: &[&Seen]) -> Outcome {
-    let unseen = |seen: &&Seen| {
-        let unseen = seen.recording.header.unseen_stages.iter().find(|unseen| unseen.stage == row.name);
-        unseen.map(|unseen| unseen.reason.clone())
-    };
+/// A row that is not attached or did not fire: because this kernel is known not to have it, because (of the
+/// machine's own kernel) it lacks what exercises it, or because something is wrong.
+fn missing(set: ProbeSet, row: &Stage, by: &str, all: &[&Seen]) -> Outcome {
+    let absent: Option<Vec<_>> = row.points.iter().map(absent::declared).collect();
+    if let Some(absent) = absent {
+        ensure!(by.is_empty(), "it is declared absent, and attached by {by}");
+        return Ok(Verdict::Skipped(format!("absent: {}", absent[0].why)));
+    }
     let lack = all.iter().flat_map(|seen| &seen.lacks).find(|lack| lack.stage == row.name);
-    match (lack, all.iter().map(unseen).collect::<Option<Vec<_>>>()) {
-        (Some(lack), _) => Ok(Verdict::Skipped(lack.why.clone())),
-        (None, Some(reasons)) if !reasons.is_empty() => Ok(Verdict::Skipped(reasons[0].clone())),
-        _ => bail!("it was probed, and never fired"),
+    match lack {
+        Some(lack) if set == ProbeSet::Device => Ok(Verdict::Skipped(lack.why.clone())),
+        Some(lack) => bail!("it cannot be exercised: {}", lack.why),
+        None if by.is_empty() => bail!("it cannot be attached, and is not declared absent from this kernel"),
+        None => bail!("it is attached by {by}, and never fired"),
     }
 }
 
-/// The names of the rows that packets came by.
-fn fired(set: ProbeSet, all: &[&Seen]) -> Result<BTreeSet<String>> {
-    let mut fired = BTreeSet::new();
+/// How often packets came by each row.
+fn fired(set: ProbeSet, all: &[&Seen]) -> Result<BTreeMap<String, u64>> {
+    let mut fired: BTreeMap<String, u64> = BTreeMap::new();
     for seen in all {
-        let (mut stages, mut ends) = ([false; 256], BTreeSet::new());
-        let (mut parents, mut split) = (HashSet::new(), HashSet::new());
+        let (mut stages, mut ends) = ([0u64; 256], Vec::new());
+        let (mut children, mut split) = (Vec::new(), HashSet::new());
         seen.recording.for_each_record(|record| {
-            record.way.iter().for_each(|step| stages[usize::from(step.stage())] = true);
+            record.segments().for_each(|step| stages[usize::from(step.stage)] += 1);
             let header = record.header;
             let empty = header.flow.protocol == 6 && header.bytes <= EMPTY_TCP;
             ends.extend(
                 End::from_u8(header.outcome).and_then(|end| end_row(set, end, header.flow.protocol, empty)),
             );
             if header.flags & FLAG_CHILD != 0 {
-                parents.insert(header.parent);
+                children.push(header.parent);
             }
             if header.outcome == End::Split as u8 {
                 split.insert(header.id);
             }
         })?;
         // Whose parent was not cut is a copy.
-        if parents.difference(&split).next().is_some() {
-            ends.insert("copy");
+        ends.extend(children.iter().filter(|parent| !split.contains(parent)).map(|_| "copy"));
+        for (row, count) in seen.recording.header.stages.iter().zip(stages) {
+            *fired.entry(row.name.clone()).or_default() += count;
         }
-        let rows = seen.recording.header.stages.iter().zip(stages);
-        fired.extend(rows.filter(|(_, fired)| *fired).map(|(row, _)| row.name.clone()));
-        fired.extend(ends.into_iter().map(String::from));
+        ends.iter().for_each(|row| *fired.entry((*row).to_owned()).or_default() += 1);
     }
     Ok(fired)
 }

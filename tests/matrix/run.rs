@@ -17,37 +17,42 @@ use crate::results::{Outcome, Results, Verdict};
 use crate::rows;
 use crate::scene::{Scene, Setting};
 use crate::seen::Seen;
-use crate::settings::{SETTINGS, TRUTH};
+use crate::settings::SETTINGS;
+use crate::truth;
 
-/// Runs everything that is wanted for these probe sets, or with `truth` what compares times.
-pub fn all(sets: &[ProbeSet], truth: bool, place: (&Path, &Stop), results: &mut Results) -> Result<()> {
-    let table = if truth { TRUTH } else { SETTINGS };
+/// Runs everything that is wanted for these probe sets, or with `times` what compares times.
+pub fn all(sets: &[ProbeSet], times: bool, place: (&Path, &Stop), results: &mut Results) -> Result<()> {
+    if times {
+        ensure!(sets.contains(&ProbeSet::Full), "what compares times wants the probe set full");
+        truth::run(place, results);
+        return Ok(());
+    }
     let system = System::inspect()?;
     let mut seen = Vec::new();
-    // Rows are looked for in everything that is recorded; rows of the light set are rows of the full one too.
-    let of_rows: Vec<ProbeSet> = sets
-        .iter()
-        .copied()
-        .filter(|set| !truth && *set != ProbeSet::Light && rows::wanted(*set, results))
-        .collect();
-    for setting in table {
+    // Rows are looked for in everything that is recorded.
+    let of_rows: Vec<ProbeSet> = sets.iter().copied().filter(|set| rows::wanted(*set, results)).collect();
+    for setting in SETTINGS {
         let scenes: Vec<&Scene> = setting
             .scenes
             .iter()
             .filter(|scene| sets.contains(&scene.set))
-            .filter(|scene| truth || of_rows.contains(&scene.set) || is_wanted(setting, scene, results))
+            .filter(|scene| {
+                // What a filter lets through comes by no other rows.
+                let shows_rows = of_rows.contains(&scene.set) && !scene.name.contains("filter");
+                shows_rows || is_wanted(setting, scene, results)
+            })
             .collect();
         if !scenes.is_empty() {
             run_setting(setting, &scenes, &system, place, &mut seen, results);
             place.1.check()?;
         }
     }
-    if let (Some(set), false) = (sets.first(), truth) {
+    if let Some(set) = sets.first() {
         interrupted::run(*set, place, results);
         node::run(*set, place, results);
         overload::run(*set, place.0, results);
     }
-    for set in sets.iter().filter(|_| !truth) {
+    for set in sets {
         drops::run(*set, place.0, results);
     }
     for set in of_rows {
@@ -117,7 +122,12 @@ fn in_setting(
         let name = |check: &str| format!("{}/{}/{check}", setting.name, scene.name);
         match capture::record(setting, scene, running, &lacks, folder, stop) {
             Ok(recorded) => {
-                eprintln!("{} recorded in {:.1} s", name(""), begin.elapsed().as_secs_f64());
+                eprintln!(
+                    "{}  {} recorded in {:.1} s",
+                    results.kernel(),
+                    name(""),
+                    begin.elapsed().as_secs_f64()
+                );
                 for check in scene.checks() {
                     results.add(&name(check.name), (check.run)(&recorded, seen));
                 }

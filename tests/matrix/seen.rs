@@ -15,8 +15,6 @@ use crate::scene::Lack;
 
 /// What a recording of the matrix saw.
 pub struct Seen {
-    /// The setting's name.
-    pub setting: &'static str,
     /// The lab's name.
     pub lab: &'static str,
     pub set: ProbeSet,
@@ -35,7 +33,7 @@ impl Seen {
     /// Reads a recording and analyses it.
     pub fn read(
         path: &Path,
-        (setting, lab): (&'static str, &'static str),
+        lab: &'static str,
         set: ProbeSet,
         traffic: Vec<TrafficReport>,
         lacks: Vec<Lack>,
@@ -45,7 +43,7 @@ impl Seen {
         let json = serde_json::from_slice(&report(&mut analysis, Format::Json, Sort::Path)?)
             .context("the JSON report is no JSON")?;
         let own = Analysis::of(&recording, By::Stage)?;
-        let mut seen = Seen { setting, lab, set, recording, analysis, own, json, traffic, lacks };
+        let mut seen = Seen { lab, set, recording, analysis, own, json, traffic, lacks };
         seen.own = seen.analysis_of(By::Stage, |record| seen.is_own(record))?;
         Ok(seen)
     }
@@ -63,9 +61,9 @@ impl Seen {
     /// Whether the packet has been in one of the lab's namespaces.
     pub fn is_own(&self, record: &RecordView<'_>) -> bool {
         let prefix = self.netns("");
-        record.way.iter().any(|step| {
-            self.recording.hops.get(&step.hop()).is_some_and(|hop| hop.netns.starts_with(&prefix))
-        })
+        record
+            .segments()
+            .any(|step| self.recording.hops.get(&step.hop).is_some_and(|hop| hop.netns.starts_with(&prefix)))
     }
 
     /// An analysis of some of the packets.

@@ -1,7 +1,5 @@
 //! The table of everything that is recorded and checked.
 
-use std::time::Duration;
-
 use overlay_trace::lab::Knobs;
 use overlay_trace::probe::ProbeSet::{self, *};
 
@@ -9,36 +7,35 @@ use crate::filters::{self, scene};
 use crate::invariants::{EXACT, EXPLAINED, MODERATE, REQUESTS};
 use crate::layers::*;
 use crate::scene::{Scene, Setting};
-use crate::{special, truth};
-
-/// The delay of the setting with a delay.
-pub const DELAY: Duration = Duration::from_millis(2);
-/// The rules of the setting with rules.
-pub const RULES: u32 = 2000;
+use crate::special;
 
 const DEVICE_CHECKS: &[&[crate::scene::Check]] = &[EXACT, MODERATE, REQUESTS, OUTLINE, DEVICES];
 
-/// Everything but what compares times.
+/// Everything but what compares times, which is in [`truth`](crate::truth).
 pub const SETTINGS: &[Setting] = &[
     Setting::plain(
         "host",
-        &[Scene::of(Full, &[EXACT, MODERATE, REQUESTS, HOST]), Scene::of(Device, DEVICE_CHECKS)],
+        &[Scene::of(Full, &[EXACT, MODERATE, REQUESTS, EXPLAINED, HOST]), Scene::of(Device, DEVICE_CHECKS)],
     ),
     Setting::plain(
         "same-pod",
         &[
-            Scene::of(Full, &[EXACT, MODERATE, REQUESTS, SAME_POD]),
+            Scene::of(Full, &[EXACT, MODERATE, REQUESTS, EXPLAINED, SAME_POD]),
+            Scene::of(Light, &[EXACT, MODERATE, REQUESTS]),
             Scene::of(Device, &[EXACT, MODERATE, REQUESTS]),
         ],
     ),
     Setting::plain(
         "same-host",
-        &[Scene::of(Full, &[EXACT, MODERATE, REQUESTS, SAME_HOST]), Scene::of(Device, DEVICE_CHECKS)],
+        &[
+            Scene::of(Full, &[EXACT, MODERATE, REQUESTS, EXPLAINED, SAME_HOST]),
+            Scene::of(Device, DEVICE_CHECKS),
+        ],
     ),
     Setting::plain(
         "flannel-host-gw",
         &[
-            Scene::of(Full, &[EXACT, MODERATE, REQUESTS, HOST_GW]),
+            Scene::of(Full, &[EXACT, MODERATE, REQUESTS, EXPLAINED, HOST_GW]),
             Scene::of(Light, &[EXACT, MODERATE, REQUESTS, OUTLINE]),
             Scene::of(Device, DEVICE_CHECKS),
         ],
@@ -71,18 +68,22 @@ pub const SETTINGS: &[Setting] = &[
             scene(Device, "device-filter-device", filters::by_device, &[EXACT, MODERATE, filters::DEVICE]),
         ],
     ),
-    Setting::plain("calico-ipip", &[Scene::of(Full, &[EXACT, MODERATE, REQUESTS, CALICO])]),
+    Setting::plain("calico-ipip", &[Scene::of(Full, &[EXACT, MODERATE, REQUESTS, EXPLAINED, CALICO])]),
     Setting {
         name: "flannel-vxlan+ipv6",
         knobs: || Knobs { ipv6: true, ..Knobs::default() },
-        ..Setting::plain("flannel-vxlan", &[Scene::of(Full, &[EXACT, MODERATE, REQUESTS, IPV6])])
+        ..Setting::plain("flannel-vxlan", &[Scene::of(Full, &[EXACT, MODERATE, REQUESTS, EXPLAINED, IPV6])])
     },
     Setting {
         name: "flannel-vxlan+special",
         prepare: special::paths,
         ..Setting::plain(
             "flannel-vxlan",
-            &[special_scene(Full, special::along_all_paths), special_scene(Device, special::along_all_paths)],
+            &[
+                special_scene(Full, special::along_all_paths),
+                special_scene(Light, special::along_all_paths),
+                special_scene(Device, special::along_all_paths),
+            ],
         )
     },
     Setting {
@@ -90,23 +91,12 @@ pub const SETTINGS: &[Setting] = &[
         prepare: special::tunnels,
         ..Setting::plain(
             "host",
-            &[special_scene(Full, special::through_tunnels), special_scene(Device, special::through_tunnels)],
+            &[
+                special_scene(Full, special::through_tunnels),
+                special_scene(Light, special::through_tunnels),
+                special_scene(Device, special::through_tunnels),
+            ],
         )
-    },
-];
-
-/// What compares times. What others are compared with comes before them.
-pub const TRUTH: &[Setting] = &[
-    Setting::plain("flannel-vxlan", &[Scene::of(Full, &[EXACT])]),
-    Setting {
-        name: "flannel-vxlan+delay",
-        knobs: || Knobs { delay: Some(DELAY), ..Knobs::default() },
-        ..Setting::plain("flannel-vxlan", &[Scene::of(Full, &[EXACT, truth::DELAYED])])
-    },
-    Setting {
-        name: "flannel-vxlan+rules",
-        knobs: || Knobs { rules: RULES, ..Knobs::default() },
-        ..Setting::plain("flannel-vxlan", &[Scene::of(Full, &[EXACT, truth::FILTERED])])
     },
 ];
 

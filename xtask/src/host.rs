@@ -150,18 +150,23 @@ pub fn watch(command: &mut Command) -> Result<(ExitStatus, String)> {
     start().with_context(|| format!("cannot run `{}`", shown(command)))
 }
 
-/// Passes on what a pipe brings as it comes, until it ends.
+/// Passes on what a pipe brings as it comes, until it ends. Lines stay whole, for others may write too.
 pub fn pass_on(
     mut pipe: impl Read + Send + 'static,
     mut to: impl Write + Send + 'static,
 ) -> JoinHandle<Vec<u8>> {
     thread::spawn(move || {
-        let (mut kept, mut part) = (Vec::new(), [0; 8192]);
+        let (mut kept, mut passed, mut part) = (Vec::new(), 0, [0; 8192]);
         while let Ok(length @ 1..) = pipe.read(&mut part) {
-            // Nobody may be reading any more; the command goes on all the same.
-            let _ = to.write_all(&part[..length]).and_then(|()| to.flush());
             kept.extend_from_slice(&part[..length]);
+            let is_end = |byte: &u8| matches!(byte, b'\n' | b'\r');
+            if let Some(end) = kept[passed..].iter().rposition(is_end) {
+                // Nobody may be reading any more; the command goes on all the same.
+                let _ = to.write_all(&kept[passed..=passed + end]).and_then(|()| to.flush());
+                passed += end + 1;
+            }
         }
+        let _ = to.write_all(&kept[passed..]).and_then(|()| to.flush());
         kept
     })
 }

@@ -1,10 +1,13 @@
 //! Counting what passed, failed and was skipped.
 
-use std::fmt;
+use std::{collections::VecDeque, fmt, sync::Mutex, thread};
 
 use anyhow::Result;
 
 use crate::host;
+
+/// A step's name, and what it does.
+pub type Step<'a> = (String, Box<dyn FnOnce() -> Result<Tally> + Send + 'a>);
 
 /// The numbers of tests, or of steps that count as one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -39,6 +42,27 @@ impl Tally {
         self.passed += other.passed;
         self.failed += other.failed;
         self.skipped += other.skipped;
+    }
+
+    /// Runs steps, so many of them at once, as [`step`](Self::step) does.
+    pub fn steps_at_once(&mut self, at_once: usize, steps: Vec<Step>) {
+        let sum = Mutex::new(std::mem::take(self));
+        let waiting = Mutex::new(VecDeque::from(steps));
+        let next = || waiting.lock().ok()?.pop_front();
+        thread::scope(|scope| {
+            for _ in 0..at_once {
+                scope.spawn(|| {
+                    while let Some((name, run)) = next() {
+                        let mut own = Self::default();
+                        own.step(&name, run);
+                        if let Ok(mut sum) = sum.lock() {
+                            sum.add(own);
+                        }
+                    }
+                });
+            }
+        });
+        *self = sum.into_inner().unwrap_or(Self::FAILED);
     }
 
     /// Runs a step, adds what it counted, and tells how it ended; true if nothing in it failed.
@@ -107,6 +131,17 @@ mod tests {
             Some(7)
         );
         assert_eq!(last_line("about 7 passed, 1 failed, 2 skipped\n"), None);
+    }
+
+    #[test]
+    fn of_steps_at_once_each_is_counted() {
+        let step = |passes: bool| -> Step {
+            let run = move || if passes { Ok(Tally::PASSED) } else { anyhow::bail!("it failed") };
+            ("a step".to_owned(), Box::new(run))
+        };
+        let mut sum = Tally::PASSED;
+        sum.steps_at_once(2, vec![step(true), step(false), step(true)]);
+        assert_eq!(sum, Tally { passed: 3, failed: 1, skipped: 0 });
     }
 
     #[test]

@@ -2,9 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use overlay_trace_common::record::{
-    FLAG_CHILD, FLAG_FROM_DEVICE, FLAG_WAY_FULL, Outcome, RecordHeader, Segment,
-};
+use overlay_trace_common::record::{FLAG_CHILD, FLAG_FROM_DEVICE, FLAG_WAY_FULL, Outcome, RecordHeader};
+use overlay_trace_common::way::Segment;
 use rustc_hash::FxHashMap;
 
 use super::{
@@ -42,6 +41,8 @@ pub struct Collector {
     rows: Vec<Sums>,
     index: FxHashMap<Packed, u32>,
     drops: FxHashMap<(u32, u64, Packed), (u64, u64)>,
+    /// The segments of the packet at hand; kept to spare allocations.
+    decoded: Vec<Segment>,
     /// The times of the packet at hand by row of its plan; kept to spare allocations.
     times: Vec<u64>,
 }
@@ -75,13 +76,21 @@ impl Collector {
             rows: Vec::new(),
             index: FxHashMap::default(),
             drops: FxHashMap::default(),
+            decoded: Vec::new(),
             times: Vec::new(),
         }
     }
 
     /// Adds a record.
     pub fn add(&mut self, record: &RecordView<'_>) {
-        let RecordView { header, way } = record;
+        let mut decoded = std::mem::take(&mut self.decoded);
+        decoded.clear();
+        decoded.extend(record.segments());
+        self.add_way(&record.header, &decoded);
+        self.decoded = decoded;
+    }
+
+    fn add_way(&mut self, header: &RecordHeader, way: &[Segment]) {
         let origin = Origin {
             from_device: header.flags & FLAG_FROM_DEVICE != 0,
             parent: if header.flags & FLAG_CHILD != 0 { self.parents.get(header.parent) } else { None },
@@ -107,7 +116,7 @@ impl Collector {
         for (at, (place, direction)) in places.iter().zip(runs).enumerate() {
             let packed = self.packed(self.by, way[at], place.number, direction);
             plan.push(self.row(packed), self.stages.probe_cost(way, at));
-            if self.stages.of(way[at].stage()).layer == self.stages.of(self.stages.other).layer {
+            if self.stages.of(way[at].stage).layer == self.stages.of(self.stages.other).layer {
                 plan.unclaimed.push(at as u16);
             }
         }
@@ -115,9 +124,8 @@ impl Collector {
     }
 
     fn packed(&self, by: By, segment: Segment, place: u16, direction: Direction) -> Packed {
-        let facts = self.stages.of(segment.stage());
-        let wait = facts.wait || segment.is_wait();
-        Packed::new(by, facts.layer, segment.stage(), wait, segment.level(), direction, place)
+        let facts = self.stages.of(segment.stage);
+        Packed::new(by, facts.layer, segment.stage, facts.wait, segment.level, direction, place)
     }
 
     /// The number of the row of a key.
@@ -135,9 +143,9 @@ impl Collector {
         self.times.clear();
         self.times.resize(plan.rows.len(), 0);
         for (segment, &slot) in way.iter().zip(&plan.slots) {
-            self.times[usize::from(slot)] += segment.ns().min(SEGMENT_NS_MAX);
+            self.times[usize::from(slot)] += segment.ns.min(SEGMENT_NS_MAX);
         }
-        let unclaimed = |at: &u16| u128::from(way[usize::from(*at)].ns().min(SEGMENT_NS_MAX));
+        let unclaimed = |at: &u16| u128::from(way[usize::from(*at)].ns.min(SEGMENT_NS_MAX));
         self.unclaimed += plan.unclaimed.iter().map(unclaimed).sum::<u128>();
         self.last_end_ns = self.last_end_ns.max(header.end_ns);
         let total = header.end_ns.saturating_sub(header.start_ns);
@@ -161,8 +169,8 @@ impl Collector {
     /// Adds what a packet's segments leave over to `other`, where the packet was at its end.
     fn add_unclaimed(&mut self, header: &RecordHeader, way: &[Segment], plan: &Plan, ns: u64) {
         self.unclaimed += u128::from(ns);
-        let level = way.last().map_or(0, |last| last.level());
-        let segment = Segment(Segment::key(self.stages.other, level, 0));
+        let level = way.last().map_or(0, |last| last.level);
+        let segment = Segment { stage: self.stages.other, level, ..Segment::default() };
         let packed = self.packed(self.by, segment, plan.end.0, plan.end.1);
         let row = self.row(packed);
         match plan.rows.iter().position(|&known| known == row) {
@@ -181,7 +189,7 @@ impl Collector {
                 self.add_drop(header, way, plan);
             }
             Some(Outcome::Freed) | None => {
-                let delivers = way.last().map_or(0, |last| self.stages.of(last.stage()).delivers);
+                let delivers = self.last_stage(way).map_or(0, |last| self.stages.of(last.stage).delivers);
                 let stays = plan.last_run.is_some_and(|run| run.direction == Direction::Ingress);
                 if delivers == 1 || delivers == 2 && stays {
                     self.outcomes.delivered += 1;
@@ -192,8 +200,13 @@ impl Collector {
         }
     }
 
+    /// The last segment that is not the wait of an interrupted stage.
+    fn last_stage(&self, way: &[Segment]) -> Option<Segment> {
+        way.iter().rev().find(|segment| !self.stages.of(segment.stage).interrupts).copied()
+    }
+
     fn add_drop(&mut self, header: &RecordHeader, way: &[Segment], plan: &Plan) {
-        let Some(&last) = way.last() else { return };
+        let Some(last) = self.last_stage(way) else { return };
         let key = self.packed(By::Stage, last, plan.end.0, plan.end.1);
         let (packets, bytes) = self.drops.entry((header.drop_reason, header.drop_location, key)).or_default();
         *packets += 1;

@@ -4,7 +4,7 @@
 //! made there (by a sender, or by encapsulation) or arriving through a device (or by decapsulation), and
 //! end with it leaving or staying (delivery, or decapsulation).
 
-use overlay_trace_common::record::Segment;
+use overlay_trace_common::way::Segment;
 use serde::{Serialize, Serializer};
 
 use super::{places::Place, plan::Origin, stages::Stages};
@@ -59,16 +59,16 @@ pub(super) fn directions(
     out.clear();
     let first = way.first()?;
     let mut arrived = match origin.parent {
-        Some(parent) if (parent.netns, parent.level) == (places[0].netns, first.level()) => {
+        Some(parent) if (parent.netns, parent.level) == (places[0].netns, first.level) => {
             parent.direction != Direction::Egress
         }
-        _ => origin.from_device || stages.of(first.stage()).arrives,
+        _ => origin.from_device || stages.of(first.stage).arrives,
     };
     let mut start = 0;
     loop {
         let run = run_at(way, places, stages, start);
         let stays = match way.get(run.end) {
-            Some(next) => next.level() < way[start].level(),
+            Some(next) => next.level < way[start].level,
             None => !run.leaves,
         };
         let direction = match (arrived, stays) {
@@ -78,9 +78,9 @@ pub(super) fn directions(
         };
         out.resize(run.end, direction);
         let Some(next) = way.get(run.end) else {
-            return Some(LastRun { netns: places[start].netns, level: way[start].level(), direction });
+            return Some(LastRun { netns: places[start].netns, level: way[start].level, direction });
         };
-        arrived = next.level() <= way[start].level();
+        arrived = next.level <= way[start].level;
         start = run.end;
     }
 }
@@ -95,11 +95,11 @@ struct Run {
 /// The run that begins at `start`. It also ends where a packet that was handed to a device arrives again
 /// in the same namespace: over loopback, or between two devices of one node.
 fn run_at(way: &[Segment], places: &[Place], stages: &Stages, start: usize) -> Run {
-    let (netns, level) = (places[start].netns, way[start].level());
+    let (netns, level) = (places[start].netns, way[start].level);
     let (mut transmitted, mut leaves) = (false, false);
     let mut end = start;
-    while end < way.len() && places[end].netns == netns && way[end].level() == level {
-        let facts = stages.of(way[end].stage());
+    while end < way.len() && places[end].netns == netns && way[end].level == level {
+        let facts = stages.of(way[end].stage);
         if facts.arrives && transmitted {
             break;
         }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use overlay_trace_common::record::Segment;
+use overlay_trace_common::way::Segment;
 
 use crate::trace::HopName;
 
@@ -68,8 +68,7 @@ impl Places {
     pub fn of_way(&self, way: &[Segment], out: &mut Vec<Place>) {
         out.clear();
         out.extend(
-            way.iter()
-                .map(|segment| self.by_hop.get(usize::from(segment.hop())).copied().unwrap_or_default()),
+            way.iter().map(|segment| self.by_hop.get(usize::from(segment.hop)).copied().unwrap_or_default()),
         );
         let mut next = out.iter().rev().find(|place| place.netns != 0).map_or(0, |place| place.netns);
         for place in out.iter_mut().rev() {

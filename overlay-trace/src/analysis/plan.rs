@@ -5,7 +5,7 @@
 
 use std::hash::{BuildHasher, BuildHasherDefault};
 
-use overlay_trace_common::record::Segment;
+use overlay_trace_common::way::Segment;
 use rustc_hash::{FxHashMap, FxHasher};
 
 use super::direction::{Direction, LastRun};
@@ -27,7 +27,7 @@ pub(super) struct Origin {
 pub(super) struct Plan {
     origin: Origin,
     /// The segments without their times.
-    steps: Vec<u32>,
+    steps: Vec<u64>,
     /// The rows that the way visits, in the order of the first visits.
     pub rows: Vec<u32>,
     /// By row of `rows`: the cost of the probes in 1/1024 ns.
@@ -70,8 +70,8 @@ impl Plan {
 }
 
 /// A segment without its time.
-fn step(segment: &Segment) -> u32 {
-    (segment.0 >> 32) as u32
+fn step(segment: &Segment) -> u64 {
+    u64::from(segment.stage) << 32 | u64::from(segment.level) << 16 | u64::from(segment.hop)
 }
 
 /// The plans of the shapes that came first.
@@ -86,7 +86,7 @@ impl Plans {
     pub fn hash(way: &[Segment], origin: Origin) -> u64 {
         let start = BuildHasherDefault::<FxHasher>::default().hash_one(origin);
         way.iter().fold(start, |hash, segment| {
-            (hash.rotate_left(5) ^ u64::from(step(segment))).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+            (hash.rotate_left(5) ^ step(segment)).wrapping_mul(0x9e37_79b9_7f4a_7c15)
         })
     }
 

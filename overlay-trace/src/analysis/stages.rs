@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use overlay_trace_common::record::Segment;
+use overlay_trace_common::way::Segment;
 
 use super::key::number;
 use crate::trace::{Header, ProbeKind, StageRow};
@@ -25,6 +25,8 @@ pub(super) struct Facts {
     /// leave.
     pub delivers: u8,
     pub exit: bool,
+    /// The packet waits for the CPU in the middle of another stage.
+    pub interrupts: bool,
     /// Cost of the probe at the stage's entry, in 1/1024 ns.
     pub cost: u64,
 }
@@ -72,24 +74,28 @@ impl Stages {
         &self.facts[usize::from(stage)]
     }
 
-    /// What the probe at the beginning of segment `at` cost, in 1/1024 ns. Waiting begins with another
-    /// packet's probe, and what follows it with none.
+    /// What the probe at the beginning of segment `at` cost, in 1/1024 ns. What is left of a stage after
+    /// an interruption does not begin with a probe.
     pub fn probe_cost(&self, way: &[Segment], at: usize) -> u64 {
         let segment = way[at];
-        if segment.is_high() || segment.is_wait() {
+        let is_resumed =
+            at >= 2 && self.of(way[at - 1].stage).interrupts && way[at - 2].stage == segment.stage;
+        if is_resumed {
             return 0;
         }
         if self.begins_by_exit(way, at) {
             return self.exit_cost;
         }
-        if segment.is_resumed() { 0 } else { self.of(segment.stage()).cost }
+        self.of(segment.stage).cost
     }
 
     /// Whether the packet came back from a stage whose exit is watched, to the stage before that.
     fn begins_by_exit(&self, way: &[Segment], at: usize) -> bool {
-        let stage = way[at].stage();
-        let Some(left) = at.checked_sub(1).map(|before| way[before].stage()) else { return false };
-        let before = way[..at].iter().rev().map(|segment| segment.stage()).find(|&before| before != left);
+        let stage = way[at].stage;
+        let mut before =
+            way[..at].iter().rev().map(|segment| segment.stage).filter(|&before| !self.of(before).interrupts);
+        let Some(left) = before.next() else { return false };
+        let before = before.find(|&before| before != left);
         left != stage && self.of(left).exit && before == Some(stage)
     }
 }
@@ -112,6 +118,7 @@ fn facts_of(row: &StageRow, layer: u8) -> Facts {
             _ => 0,
         },
         exit: row.exit,
+        interrupts: row.layer == "cpu",
         cost: 0,
     }
 }
@@ -120,7 +127,8 @@ fn cost(header: &Header, probe: Option<ProbeKind>) -> u64 {
     let costs = &header.probe_cost_ns;
     fixed(match probe {
         None => None,
-        Some(ProbeKind::Fentry | ProbeKind::Kprobe) => costs.entry,
+        Some(ProbeKind::Fentry) => costs.entry,
+        Some(ProbeKind::Kprobe) => costs.kprobe.or(costs.entry),
         Some(ProbeKind::TpBtf | ProbeKind::Tracepoint) => costs.tracepoint,
         Some(ProbeKind::Tc) => costs.tc,
     })

@@ -8,7 +8,7 @@ use anyhow::Result;
 use comfy_table::{ContentArrangement, Table, presets};
 use overlay_trace_common::{
     stage::Target,
-    stage_map::{OTHER, STAGES},
+    stage_map::{OTHER, STAGES, transmit_stages},
 };
 
 use super::output::line;
@@ -69,8 +69,9 @@ impl Doctor {
         };
         print_sets(sets);
         let entry = if fentry { Some(ProbeKind::Fentry) } else { kprobes.then_some(ProbeKind::Kprobe) };
-        print_costs(&kernel, &loader, entry);
-        print_stages(&kernel, &loader, *richest);
+        let plan = Plan::new(&kernel, *richest, false);
+        print_costs(&kernel, &loader, entry, &plan);
+        print_stages(&kernel, &loader, plan);
         Ok(ExitCode::SUCCESS)
     }
 }
@@ -105,18 +106,22 @@ fn print_sets(sets: &[ProbeSet]) {
     }
 }
 
-fn print_costs(kernel: &Kernel, loader: &Loader, entry: Option<ProbeKind>) {
-    let cost = calibrate::measure(kernel, loader, entry);
-    let parts: Vec<String> = [("entry", cost.entry), ("exit", cost.exit), ("tracepoint", cost.tracepoint)]
-        .iter()
-        .filter_map(|(name, ns)| Some(format!("{name} {:.0} ns", (*ns)?)))
-        .collect();
+fn print_costs(kernel: &Kernel, loader: &Loader, entry: Option<ProbeKind>, plan: &Plan) {
+    let cost = calibrate::measure(kernel, loader, entry, plan);
+    let kinds = [
+        ("entry", cost.entry),
+        ("exit", cost.exit),
+        ("kprobe", cost.kprobe),
+        ("tracepoint", cost.tracepoint),
+    ];
+    let parts: Vec<String> =
+        kinds.iter().filter_map(|(name, ns)| Some(format!("{name} {:.0} ns", (*ns)?))).collect();
     item("cost of a hit", &parts.join(", "));
 }
 
 /// Attaches the set for a moment, to see what the kernel really accepts.
-fn print_stages(kernel: &Kernel, loader: &Loader, set: ProbeSet) {
-    let mut plan = Plan::new(kernel, set, false);
+fn print_stages(kernel: &Kernel, loader: &Loader, mut plan: Plan) {
+    let set = plan.set;
     let attached = loader.attach_plan(kernel, &mut plan);
     let mut seen: BTreeMap<u8, Vec<String>> = BTreeMap::new();
     for Attached { attachment, .. } in attached.iter().rev() {
@@ -127,6 +132,12 @@ fn print_stages(kernel: &Kernel, loader: &Loader, set: ProbeSet) {
         }
     }
     drop(attached);
+    if seen.values().flatten().any(|probe| probe.ends_with(" net_dev_start_xmit")) {
+        // One program serves the rows of all link kinds.
+        for (stage, kind) in transmit_stages().filter(|(_, kind)| !kind.is_empty()) {
+            seen.insert(stage, vec![format!("tp_btf net_dev_start_xmit (link kind {kind})")]);
+        }
+    }
     let of_set =
         |number: u8| number != OTHER && (seen.contains_key(&number) || plan.unseen.contains_key(&number));
     let all = (0..STAGES.len() as u8).filter(|number| of_set(*number)).count();
@@ -134,6 +145,7 @@ fn print_stages(kernel: &Kernel, loader: &Loader, set: ProbeSet) {
         "stages",
         &format!("{} of the {all} of the set {} can be seen", all - plan.unseen.len(), set.name()),
     );
+    print_kinds(&seen);
     print_unseen(&plan);
     line(&format!("\nThe stages of the set {} on this kernel:", set.name()));
     let mut table = Table::new();
@@ -150,6 +162,17 @@ fn print_stages(kernel: &Kernel, loader: &Loader, set: ProbeSet) {
     for row in table.lines() {
         line(row.trim_end());
     }
+}
+
+/// By how many stages each kind of probe is used.
+fn print_kinds(seen: &BTreeMap<u8, Vec<String>>) {
+    let mut kinds: BTreeMap<String, usize> = BTreeMap::new();
+    for probes in seen.values() {
+        let names: BTreeSet<&str> = probes.iter().filter_map(|probe| probe.split(' ').next()).collect();
+        *kinds.entry(names.into_iter().collect::<Vec<_>>().join(" and ")).or_default() += 1;
+    }
+    let parts: Vec<String> = kinds.iter().map(|(names, stages)| format!("{stages} by {names}")).collect();
+    item("", &parts.join(", "));
 }
 
 /// What is missing, and how to get it.

@@ -10,7 +10,7 @@ use overlay_trace_common::row::{ROW_CALIBRATE, Row};
 
 use super::{
     load::Loader,
-    plan::{Attachment, ProbeKind},
+    plan::{Attachment, Plan, ProbeKind},
 };
 use crate::{sys::kernel::Kernel, trace::ProbeCost};
 
@@ -26,8 +26,9 @@ pub fn works(kernel: &Kernel, loader: &Loader, kind: ProbeKind) -> anyhow::Resul
     loader.attach(kernel, &attachment(kernel, kind)?).map(drop)
 }
 
-/// Measures the kinds of probes that are used.
-pub fn measure(kernel: &Kernel, loader: &Loader, entry: Option<ProbeKind>) -> ProbeCost {
+/// Measures the kinds of probes that are used: of functions' entries the usual one, and kprobes if the plan
+/// has some besides.
+pub fn measure(kernel: &Kernel, loader: &Loader, entry: Option<ProbeKind>, plan: &Plan) -> ProbeCost {
     let cost = |kind: ProbeKind| {
         let before = call_ns();
         let probe = loader.attach(kernel, &attachment(kernel, kind).ok()?).ok()?;
@@ -37,8 +38,11 @@ pub fn measure(kernel: &Kernel, loader: &Loader, entry: Option<ProbeKind>) -> Pr
         // Not positive: the machine was too busy for a measurement.
         (cost > 0.0).then_some(cost)
     };
+    let kprobes = plan.points.iter().any(|point| point[0].kind == ProbeKind::Kprobe);
+    let besides = kprobes && entry == Some(ProbeKind::Fentry);
     ProbeCost {
         entry: entry.and_then(cost),
+        kprobe: besides.then(|| cost(ProbeKind::Kprobe)).flatten(),
         exit: entry.filter(|kind| *kind == ProbeKind::Fentry).and_then(|_| cost(ProbeKind::Fexit)),
         tracepoint: cost(ProbeKind::TpBtf),
         tc: None,
@@ -65,6 +69,8 @@ fn attachment(kernel: &Kernel, kind: ProbeKind) -> anyhow::Result<Attachment> {
         target,
         type_id,
         module: None,
+        argument: 0,
+        arguments: 0,
         program: program.to_owned(),
         row,
     })

@@ -13,13 +13,14 @@ use aya_obj::{
 };
 use overlay_trace_common::{
     kernel::{BUCKETS, Settings, TRANSMIT_KINDS, TransmitKind, WAYS},
-    row::ROW_MARKER,
+    row::KPROBE_ARGUMENTS,
     stage::LevelChange,
     stage_map::{STAGES, transmit_stages},
 };
 
 use super::{
     filter::FilterOptions,
+    patch::patch,
     plan::{Attachment, Plan, ProbeKind},
 };
 use crate::sys::{
@@ -29,9 +30,6 @@ use crate::sys::{
 
 /// The kernel programs, as `cargo xtask build-ebpf` built them.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("OVERLAY_TRACE_EBPF_OBJECT"));
-
-/// Opcode of the first half of a 64-bit immediate load.
-const LOAD_IMMEDIATE: u8 = 0x18;
 
 /// `Settings` for aya's typed interface.
 #[derive(Clone, Copy)]
@@ -106,39 +104,52 @@ impl Loader {
     ///
     /// The kernel's reason.
     pub fn attach(&self, kernel: &Kernel, attachment: &Attachment) -> Result<Attached> {
-        let generic = self
-            .programs
-            .get(&attachment.program)
-            .with_context(|| format!("there is no generic program {}", attachment.program))?;
-        let instructions = patch(generic, attachment.row.0);
+        let instructions = self.instructions(attachment)?;
         let name = &attachment.target[..attachment.target.len().min(15)];
         let program = bpf::load(name, "Dual MIT/GPL", &instructions, kind(kernel, attachment)?)?;
         let link = match attachment.kind {
-            ProbeKind::Kprobe => bpf::attach_kprobe(program.as_fd(), attachment.target),
+            ProbeKind::Kprobe => {
+                bpf::attach_kprobe(program.as_fd(), attachment.module.as_deref(), attachment.target)
+            }
             _ => bpf::attach_tracing(program.as_fd()),
         }
         .with_context(|| format!("cannot attach {} to {}", attachment.kind.name(), attachment.target))?;
         Ok(Attached { attachment: attachment.clone(), program, _link: link })
     }
 
+    /// A copy of the program for the attachment's class, or of the generic one where there is none.
+    fn instructions(&self, attachment: &Attachment) -> Result<Vec<bpf_insn>> {
+        let of_class = attachment.class_program().and_then(|name| self.programs.get(&name));
+        let program = of_class
+            .or_else(|| self.programs.get(&attachment.program))
+            .with_context(|| format!("there is no generic program {}", attachment.program))?;
+        let argument = usize::from(attachment.argument);
+        let offset = match attachment.kind {
+            ProbeKind::Kprobe => KPROBE_ARGUMENTS[argument],
+            _ => 8 * argument,
+        };
+        Ok(patch(program, attachment.row, offset as i16, attachment.arguments))
+    }
+
     /// Attaches the whole plan: for each point the first alternative that the kernel accepts. What cannot
     /// be attached is moved to the plan's unseen stages.
     pub fn attach_plan(&self, kernel: &Kernel, plan: &mut Plan) -> Vec<Attached> {
         let mut attached: Vec<Attached> = Vec::new();
-        let mut failures: Vec<(u8, String)> = Vec::new();
+        let mut failures: Vec<(u8, usize, String)> = Vec::new();
         // The ends first: no packet may be followed whose end would be missed.
         for point in plan.points.iter().rev() {
             match self.attach_point(kernel, point) {
                 Ok(programs) => attached.extend(programs),
-                Err(reason) => failures.push((point[0].stage, reason)),
+                Err(reason) => failures.push((point[0].stage, point[0].point, reason)),
             }
         }
         let seen: HashSet<u8> = attached.iter().map(|attached| attached.attachment.stage).collect();
-        for (stage, reason) in failures {
+        for (stage, point, reason) in failures {
             tracing::debug!("stage {}: {reason}", STAGES[stage as usize].name);
             if !seen.contains(&stage) {
-                plan.unseen.insert(stage, reason);
+                plan.unseen.insert(stage, reason.clone());
             }
+            plan.missing.push((stage, point, reason));
         }
         attached
     }
@@ -232,21 +243,8 @@ fn generic_programs(maps: &Ebpf) -> Result<HashMap<String, Vec<bpf_insn>>> {
 
 fn descriptor(map: &Map) -> Result<i32> {
     let data = match map {
-        Map::Array(data) | Map::PerCpuArray(data) | Map::RingBuf(data) => data,
+        Map::Array(data) | Map::PerCpuArray(data) | Map::HashMap(data) | Map::RingBuf(data) => data,
         other => bail!("the kernel side has a map of an unexpected type: {other:?}"),
     };
     Ok(data.fd().as_fd().as_raw_fd())
-}
-
-/// A copy of a generic program with its row in place of the marker.
-fn patch(generic: &[bpf_insn], row: u64) -> Vec<bpf_insn> {
-    let mut instructions = generic.to_vec();
-    for index in 0..instructions.len().saturating_sub(1) {
-        let value = instructions[index].imm as u32 as u64 | (instructions[index + 1].imm as u32 as u64) << 32;
-        if instructions[index].code == LOAD_IMMEDIATE && value == ROW_MARKER {
-            instructions[index].imm = row as u32 as i32;
-            instructions[index + 1].imm = (row >> 32) as i32;
-        }
-    }
-    instructions
 }

@@ -8,6 +8,7 @@ mod hops;
 pub mod load;
 pub mod modules;
 mod news;
+pub mod patch;
 pub mod plan;
 mod reader;
 mod reasons;

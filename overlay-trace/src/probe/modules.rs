@@ -6,7 +6,7 @@ use crate::sys::kernel;
 
 /// What names begin with, and the module; the first that fits counts. Functions that are in none of
 /// these are in the kernel itself.
-const MODULES: [(&str, &str); 14] = [
+const MODULES: [(&str, &str); 19] = [
     ("nf_conntrack_", "nf_conntrack"),
     ("nf_confirm", "nf_conntrack"),
     ("ipv4_confirm", "nf_conntrack"),
@@ -21,6 +21,11 @@ const MODULES: [(&str, &str); 14] = [
     ("tunnel4_", "tunnel4"),
     ("gre_", "ip_gre"),
     ("geneve_", "geneve"),
+    ("fq_codel_", "sch_fq_codel"),
+    ("fq_", "sch_fq"),
+    ("tbf_", "sch_tbf"),
+    ("htb_", "sch_htb"),
+    ("netem_", "sch_netem"),
 ];
 
 /// The module of a function, where it is usually not in the kernel itself.

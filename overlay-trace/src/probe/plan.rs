@@ -5,12 +5,12 @@ use std::collections::{BTreeMap, HashSet};
 use overlay_trace_common::{
     record::Outcome,
     row::*,
-    stage::{Action, Headers, Kind, LevelChange, Point, Probe, Sets, Stage, Target},
+    stage::{Action, Point, Probe, Sets, Stage, Target},
     stage_map::STAGES,
 };
 
 use super::modules;
-use crate::sys::kernel::{Kernel, Typed};
+use crate::sys::kernel::{self, Kernel, Typed};
 
 /// Which probes are attached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -74,7 +74,11 @@ pub struct Attachment {
     /// BTF type to attach to, for all kinds but kprobe.
     pub type_id: u32,
     pub module: Option<String>,
-    /// The generic program that is copied.
+    /// The argument that the packet is, from 0.
+    pub argument: u8,
+    /// How many arguments the function has, where BTF tells.
+    pub arguments: u8,
+    /// The generic program that is copied where there is none for the row's class.
     pub program: String,
     pub row: Row,
 }
@@ -87,6 +91,8 @@ pub struct Plan {
     pub points: Vec<Vec<Attachment>>,
     /// Stages of the set that cannot be seen at all, with the reason.
     pub unseen: BTreeMap<u8, String>,
+    /// Points that cannot be probed, whether or not their stage has others: stage, point, reason.
+    pub missing: Vec<(u8, usize, String)>,
 }
 
 /// The highest argument position that there is a generic program for, plus 1.
@@ -110,7 +116,7 @@ impl Plan {
     /// Makes the plan for a probe set on the running kernel. With `kprobes_only` functions are probed by
     /// kprobe also where fentry would do.
     pub fn new(kernel: &Kernel, set: ProbeSet, kprobes_only: bool) -> Plan {
-        let mut plan = Plan { set, points: Vec::new(), unseen: BTreeMap::new() };
+        let mut plan = Plan { set, points: Vec::new(), unseen: BTreeMap::new(), missing: Vec::new() };
         for (number, stage) in STAGES.iter().enumerate() {
             if stage.sets.contains(set.bits()) {
                 plan.add_stage(kernel, number as u8, stage, kprobes_only);
@@ -120,32 +126,34 @@ impl Plan {
     }
 
     fn add_stage(&mut self, kernel: &Kernel, number: u8, stage: &'static Stage, kprobes_only: bool) {
-        let mut missing = Vec::new();
+        let mut reasons = Vec::new();
         let mut seen = stage.points.is_empty();
-        for (index, point) in stage.points.iter().enumerate() {
+        let wanted = |point: &Point| point.without.is_none_or(|better| kernel.tracepoint(better).is_none());
+        for (index, point) in stage.points.iter().enumerate().filter(|(_, point)| wanted(point)) {
             let mut found = Vec::new();
+            let mut lacks = Vec::new();
             for probe in point.probes {
                 match alternatives(kernel, self.set, number, index, stage, point, probe, kprobes_only) {
-                    Ok(attachments) => {
-                        // The rows of link kinds share one program.
-                        seen |= matches!(probe.target, Target::Transmit(_));
-                        found.extend(attachments);
-                    }
-                    Err(reason) => missing.push(reason),
+                    Ok(attachments) => found.extend(attachments),
+                    Err(reason) => lacks.push(reason),
                 }
             }
             if kprobes_only {
                 // A tracepoint costs less than a kprobe.
                 found.sort_by_key(|attachment: &Attachment| attachment.kind != ProbeKind::TpBtf);
             }
+            // What the first alternative lacks is what to get. The rows of link kinds share one program.
+            let lack = lacks.into_iter().next();
+            seen |= !found.is_empty() || lack.is_none();
             if !found.is_empty() {
-                seen = true;
                 self.points.push(found);
+            } else if let Some(lack) = lack {
+                self.missing.push((number, index, lack.clone()));
+                reasons.push(lack);
             }
         }
         if !seen {
-            // What the first alternative lacks is what to get.
-            self.unseen.insert(number, missing.into_iter().next().unwrap_or_default());
+            self.unseen.insert(number, reasons.into_iter().next().unwrap_or_default());
         }
     }
 }
@@ -162,14 +170,20 @@ fn alternatives(
     probe: &Probe,
     kprobes_only: bool,
 ) -> Result<Vec<Attachment>, String> {
-    let row = Row(row(number, stage, point, set).0);
+    let row = Row::of(number, stage, point, set.bits());
+    let module = match probe.target {
+        Target::Function(name) => kernel.symbol(name).and_then(Option::as_ref),
+        _ => None,
+    };
     let attachment = |kind, target, typed: Option<&Typed>, argument: u8, row: Row| Attachment {
         stage: number,
         point: index,
         kind,
         target,
         type_id: typed.map_or(0, |typed| typed.id),
-        module: typed.and_then(|typed| typed.module.clone()),
+        module: module.cloned(),
+        argument,
+        arguments: typed.map_or(0, |typed| typed.arguments),
         program: program(kind, argument, row),
         row,
     };
@@ -205,7 +219,7 @@ fn alternatives(
                 .as_ref()
                 .filter(|_| !point.returned)
                 .and_then(|typed| if wants_sock { typed.sock } else { typed.packet(probe.argument) })
-                .unwrap_or(probe.argument);
+                .unwrap_or(untyped(probe, kernel::at_least));
             if argument >= POSITIONS {
                 return Err(format!("{name} has the packet at argument {argument}"));
             }
@@ -219,8 +233,19 @@ fn alternatives(
             if !at_exit(point) {
                 found.push(attachment(ProbeKind::Kprobe, name, None, argument, row));
             }
+            if found.is_empty() {
+                return Err(format!("the exit of {name} is needed, which only fexit sees"));
+            }
             Ok(found)
         }
+    }
+}
+
+/// Where the packet is if no BTF tells.
+fn untyped(probe: &Probe, at_least: impl Fn((u32, u32)) -> bool) -> u8 {
+    match probe.before {
+        Some((version, argument)) if !at_least(version) => argument,
+        _ => probe.argument,
     }
 }
 
@@ -230,6 +255,18 @@ fn at_exit(point: &Point) -> bool {
 }
 
 impl Attachment {
+    /// The name of the program for the row's class; `None` for an exit, for the drops, and where the kernel
+    /// decides what the program has to do.
+    pub fn class_program(&self) -> Option<String> {
+        let kind = match self.kind {
+            ProbeKind::Kprobe => "kprobe",
+            ProbeKind::Fentry | ProbeKind::TpBtf => "typed",
+            ProbeKind::Fexit => return None,
+        };
+        let is_plain = !self.row.has(ROW_OF_KERNEL | ROW_CALIBRATE) && self.program != "typed_drop";
+        is_plain.then(|| format!("{kind}_class_{:x}", self.row.class()))
+    }
+
     /// The attachment of the exit, if the point asks for it; only fexit gives the arguments at the exit,
     /// so a kprobe has none and the stage then ends with the next one's entry.
     pub fn exit(&self) -> Option<Attachment> {
@@ -248,39 +285,7 @@ fn program(kind: ProbeKind, argument: u8, row: Row) -> String {
             "typed_drop".to_owned()
         }
         ProbeKind::Fexit => format!("typed_exit_{argument}"),
-        ProbeKind::Kprobe if is_step(row) => format!("kprobe_step_{argument}"),
         ProbeKind::Kprobe => format!("kprobe_{argument}"),
-        ProbeKind::Fentry | ProbeKind::TpBtf if is_step(row) => format!("typed_step_{argument}"),
         ProbeKind::Fentry | ProbeKind::TpBtf => format!("typed_{argument}"),
     }
-}
-
-/// Whether a known packet only enters another stage, without anything to be read of it.
-fn is_step(row: Row) -> bool {
-    row.action() == Action::Enter as u8 && row.0 >> 24 << 24 & !ROW_WAIT == 0
-}
-
-/// Packs what the kernel side must know of a point.
-fn row(number: u8, stage: &Stage, point: &Point, set: ProbeSet) -> Row {
-    let flag = |wanted: bool, flag: u64| if wanted { flag } else { 0 };
-    // Without probes on all the places where sockets send, a packet's way properly begins at its first device.
-    let begins = set != ProbeSet::Full && point.action == Action::Adopt && point.headers == Headers::Out;
-    let action = if begins { Action::Birth } else { point.action };
-    let flags = flag(point.hop, ROW_HOP)
-        | flag(stage.kind == Kind::Wait, ROW_WAIT)
-        | flag(stage.level == LevelChange::Down, ROW_DOWN)
-        | flag(point.exit, ROW_EXIT)
-        | flag(point.first, ROW_FIRST)
-        | flag(point.empty_only, ROW_EMPTY_ONLY)
-        | flag(point.current, ROW_CURRENT)
-        | flag(point.returned, ROW_RETURNED)
-        | flag(point.after, ROW_AFTER)
-        | flag(point.if_zero, ROW_IF_ZERO)
-        // What the light set has not seen before begins at its first device.
-        | flag(set == ProbeSet::Light && point.action == Action::Transmit, ROW_BEGINS)
-        | flag(point.headers != Headers::No, ROW_IDENTIFY)
-        | flag(point.headers == Headers::In, ROW_INGRESS)
-        | flag(point.split || point.action == Action::Copy, ROW_CHILDREN);
-    let outcome = stage.outcome.map_or(0, |outcome| outcome as u8);
-    Row::new(number, action as u8, outcome, flags)
 }

@@ -82,10 +82,10 @@ impl Session {
         let kernel = Kernel::read(&wanted_functions())?;
         let mut loader = Loader::new(&kernel, &options.filter, options.sizes)?;
         let (set, set_reason, entry) = choose_set(&kernel, &loader, &options)?;
-        let cost = calibrate::measure(&kernel, &loader, entry);
+        let mut plan = Plan::new(&kernel, set, options.kprobes_only);
+        let cost = calibrate::measure(&kernel, &loader, entry, &plan);
         let counts = loader.maps.map("COUNTS").context("the map COUNTS is missing")?;
         let before = sum_counts(&PerCpuArray::<&MapData, _>::try_from(counts)?);
-        let mut plan = Plan::new(&kernel, set, options.kprobes_only);
         let attached = loader.attach_plan(&kernel, &mut plan);
         if attached.is_empty() {
             bail!(
@@ -261,7 +261,13 @@ fn header(kernel: &Kernel, options: &SessionOptions, plan: &Plan, attached: &[At
     }
     for Attached { attachment, .. } in attached {
         let row = &mut header.stages[attachment.stage as usize];
-        row.probe = Some(probe_name(attachment.kind));
+        row.probe = Some(match probe_name(attachment.kind) {
+            // A stage that is probed by both is told, and its cost reckoned, by the dearer.
+            trace::ProbeKind::Fentry if row.probe == Some(trace::ProbeKind::Kprobe) => {
+                trace::ProbeKind::Kprobe
+            }
+            kind => kind,
+        });
         row.exit |= attachment.kind == ProbeKind::Fexit;
     }
     header

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, fmt::Write};
 
 use super::units::{count, percent, time};
-use crate::analysis::Analysis;
+use crate::{analysis::Analysis, trace::ProbeKind};
 
 /// What was recorded, and what was lost.
 pub(super) fn heading(analysis: &Analysis) -> String {
@@ -46,6 +46,9 @@ pub(super) fn heading(analysis: &Analysis) -> String {
         wrap(&seen_later(analysis), 110).iter().enumerate().filter(|(_, line)| !line.is_empty())
     {
         let _ = writeln!(out, "{:<10}{line}", if number == 0 { "later" } else { "" });
+    }
+    for (number, line) in wrap(&watched(analysis), 110).iter().enumerate() {
+        let _ = writeln!(out, "{:<10}{line}", if number == 0 { "stages" } else { "" });
     }
     let _ = writeln!(out, "probes    {}", probe_costs(analysis));
     out
@@ -125,6 +128,27 @@ fn seen_later(analysis: &Analysis) -> String {
     parts.join("; ")
 }
 
+/// By which kinds of probes stages were watched; those that had to be content with kprobes are named.
+fn watched(analysis: &Analysis) -> String {
+    let mut kinds: BTreeMap<ProbeKind, Vec<&str>> = BTreeMap::new();
+    for row in &analysis.header.stages {
+        if let Some(probe) = row.probe {
+            kinds.entry(probe).or_default().push(&row.name);
+        }
+    }
+    let has_fentry = kinds.contains_key(&ProbeKind::Fentry);
+    let parts: Vec<String> = kinds
+        .iter()
+        .map(|(kind, stages)| match kind {
+            ProbeKind::Kprobe if has_fentry => {
+                format!("{} by kprobe ({})", stages.len(), stages.join(", "))
+            }
+            _ => format!("{} by {}", stages.len(), kind.name()),
+        })
+        .collect();
+    if parts.is_empty() { "not told".into() } else { parts.join(", ") }
+}
+
 /// A sentence in lines of at most `width` characters, the further ones set in.
 fn wrap(sentence: &str, width: usize) -> Vec<String> {
     let mut lines = vec![String::new()];
@@ -145,11 +169,15 @@ fn wrap(sentence: &str, width: usize) -> Vec<String> {
 
 fn probe_costs(analysis: &Analysis) -> String {
     let cost = &analysis.header.probe_cost_ns;
+    let kinds = [
+        ("entry", cost.entry),
+        ("exit", cost.exit),
+        ("kprobe", cost.kprobe),
+        ("tracepoint", cost.tracepoint),
+        ("tc", cost.tc),
+    ];
     let costs: Vec<String> =
-        [("entry", cost.entry), ("exit", cost.exit), ("tracepoint", cost.tracepoint), ("tc", cost.tc)]
-            .into_iter()
-            .filter_map(|(name, ns)| Some(format!("{} {name}", time(ns?))))
-            .collect();
+        kinds.into_iter().filter_map(|(name, ns)| Some(format!("{} {name}", time(ns?)))).collect();
     let hits = analysis.last.counters.hits as f64 / analysis.started().max(1) as f64;
     if costs.is_empty() {
         return format!("{hits:.1} hits per packet; their cost was not measured");

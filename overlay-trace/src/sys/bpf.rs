@@ -126,7 +126,16 @@ pub fn attach_tracing(program: BorrowedFd) -> io::Result<OwnedFd> {
 /// # Errors
 ///
 /// The kernel's error.
-pub fn attach_kprobe(program: BorrowedFd, function: &str) -> io::Result<OwnedFd> {
+pub fn attach_kprobe(program: BorrowedFd, module: Option<&str>, function: &str) -> io::Result<OwnedFd> {
+    // With its module the name is unique, but not every kernel takes it so.
+    let qualified = module.map(|module| open_kprobe(program, &format!("{module}:{function}")));
+    match qualified {
+        Some(Ok(event)) => Ok(event),
+        _ => open_kprobe(program, function),
+    }
+}
+
+fn open_kprobe(program: BorrowedFd, function: &str) -> io::Result<OwnedFd> {
     const PMU: &str = "/sys/bus/event_source/devices/kprobe/type";
     const PERF_EVENT_IOC_SET_BPF: u64 = 0x4004_2408;
     const PERF_EVENT_IOC_ENABLE: u64 = 0x2400;

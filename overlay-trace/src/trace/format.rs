@@ -11,8 +11,8 @@
 /// The first bytes of a recording. The line ends betray a transfer in "text mode".
 pub const MAGIC: [u8; 8] = *b"\x89OTR\r\n\x1a\n";
 
-/// The version of the format that this program writes; it reads this one and older ones.
-pub const VERSION: u32 = 1;
+/// The version of the format that this program writes; it reads this one only.
+pub const VERSION: u32 = 2;
 
 /// Bytes before the first chunk: the magic and the version.
 pub const PREAMBLE_BYTES: u64 = 12;

@@ -171,8 +171,11 @@ pub struct SeenLater {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ProbeCost {
-    /// A function's entry (fentry or kprobe, whichever was used).
+    /// A function's entry (fentry, or kprobe where there is no fentry).
     pub entry: Option<f64>,
+    /// A function's entry by kprobe, where some functions are probed by fentry and some by kprobe.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kprobe: Option<f64>,
     /// A function's exit.
     pub exit: Option<f64>,
     pub tracepoint: Option<f64>,

@@ -17,6 +17,6 @@ pub use header::{
     Checkpoint, Counters, Header, HopName, Names, ProbeCost, ProbeKind, SeenLater, StageRow, UnseenStage,
 };
 pub use reader::Recording;
-pub use records::{RecordView, encode_record};
+pub use records::{RecordView, encode_record, encode_way};
 pub(crate) use writer::open_output;
 pub use writer::{Writer, check_output};

@@ -1,6 +1,9 @@
 //! Records as they lie in a recording: a borrowed view for readers, and an encoder.
 
-use overlay_trace_common::record::{HEADER_BYTES, RecordHeader, Segment};
+use overlay_trace_common::{
+    record::{HEADER_BYTES, RecordHeader},
+    way::{CODE_MORE, CODE_PLACE, Segment, Segments, VALUE_BITS, VALUE_MASK, place, segments, word},
+};
 
 /// Words of a record's header.
 const HEADER_WORDS: usize = HEADER_BYTES / 8;
@@ -10,8 +13,15 @@ const _: () = assert!(HEADER_BYTES.is_multiple_of(8));
 #[derive(Clone, Copy, Debug)]
 pub struct RecordView<'a> {
     pub header: RecordHeader,
-    /// The packet's way, in order.
-    pub way: &'a [Segment],
+    /// The words of the packet's way.
+    pub way: &'a [u32],
+}
+
+impl<'a> RecordView<'a> {
+    /// The segments of the packet's way, in order.
+    pub fn segments(&self) -> Segments<'a> {
+        segments(self.way)
+    }
 }
 
 /// Takes the first record off a chunk of records; `None` if the words are not a whole record.
@@ -20,9 +30,10 @@ pub(super) fn split_record(words: &[u64]) -> Option<(RecordView<'_>, &[u64])> {
     // SAFETY: `header` is HEADER_BYTES long and aligned to 8, the alignment of RecordHeader, which has
     // only integers in it: every bit pattern is one.
     let header = unsafe { header.as_ptr().cast::<RecordHeader>().read() };
-    let (way, rest) = rest.split_at_checked(usize::from(header.way_len))?;
-    // SAFETY: Segment is a transparent wrapper of u64.
-    let way = unsafe { std::slice::from_raw_parts(way.as_ptr().cast::<Segment>(), way.len()) };
+    let length = usize::from(header.way_len);
+    let (way, rest) = rest.split_at_checked(length.div_ceil(2))?;
+    // SAFETY: a u64 is two u32, and as many of them are there.
+    let way = unsafe { std::slice::from_raw_parts(way.as_ptr().cast::<u32>(), length) };
     Some((RecordView { header, way }, rest))
 }
 
@@ -32,8 +43,26 @@ pub(super) fn bytes_of(words: &mut [u64]) -> &mut [u8] {
     unsafe { std::slice::from_raw_parts_mut(words.as_mut_ptr().cast(), words.len() * 8) }
 }
 
+/// The words of a way of these segments.
+pub fn encode_way(segments: &[Segment]) -> Vec<u32> {
+    let (mut words, mut at) = (Vec::new(), 0);
+    for segment in segments {
+        let here = place(u32::from(segment.level), u32::from(segment.hop));
+        if here != at {
+            words.push(word(CODE_PLACE, here));
+            at = here;
+        }
+        let more = (segment.ns >> VALUE_BITS) as u32;
+        if more != 0 {
+            words.push(word(CODE_MORE, more & VALUE_MASK));
+        }
+        words.push(word(segment.stage, segment.ns as u32 & VALUE_MASK));
+    }
+    words
+}
+
 /// Appends a record to `out`, in this machine's byte order; `header.way_len` is set to the way's length.
-pub fn encode_record(header: &RecordHeader, way: &[Segment], out: &mut Vec<u8>) {
+pub fn encode_record(header: &RecordHeader, way: &[u32], out: &mut Vec<u8>) {
     let h = RecordHeader { way_len: way.len() as u16, ..*header };
     for number in [h.id, h.parent, h.start_ns, h.end_ns, h.drop_location] {
         out.extend(number.to_ne_bytes());
@@ -52,7 +81,10 @@ pub fn encode_record(header: &RecordHeader, way: &[Segment], out: &mut Vec<u8>) 
     out.extend([h.outcome, h.flags]);
     out.extend(h.cpu.to_ne_bytes());
     out.extend([0; 4]);
-    for segment in way {
-        out.extend(segment.0.to_ne_bytes());
+    for word in way {
+        out.extend(word.to_ne_bytes());
+    }
+    if !way.len().is_multiple_of(2) {
+        out.extend([0; 4]);
     }
 }

@@ -5,15 +5,17 @@ use std::path::Path;
 
 use overlay_trace::trace::{
     Checkpoint, Counters, Header, HopName, Names, ProbeCost, ProbeKind, StageRow, UnseenStage, Writer,
-    encode_record,
+    encode_record, encode_way,
 };
-use overlay_trace_common::record::{
-    FLAG_UNKNOWN_START, Outcome, RecordHeader, SEGMENT_RESUMED, SEGMENT_WAIT, Segment,
+use overlay_trace_common::{
+    record::{FLAG_UNKNOWN_START, Outcome, RecordHeader},
+    way::Segment,
 };
 
 /// A stage map of its own: a recording is read with the map that it carries.
 const STAGES: &[(&str, &str, &str, &str)] = &[
     ("other", "other", "work", "keep"),
+    ("batch-wait", "cpu", "wait", "keep"),
     ("socket-send", "socket", "work", "keep"),
     ("udp-send", "transport", "work", "keep"),
     ("ip-local-out", "ip", "work", "keep"),
@@ -47,7 +49,7 @@ pub fn header() -> Header {
         layer: layer.into(),
         kind: kind.into(),
         level: level.into(),
-        probe: (name != "other").then_some(match layer {
+        probe: (name != "other" && layer != "cpu").then_some(match layer {
             "backlog" | "qdisc" | "driver" | "veth" => ProbeKind::TpBtf,
             _ => ProbeKind::Kprobe,
         }),
@@ -64,7 +66,12 @@ pub fn header() -> Header {
             stage: "ipip-encap".into(),
             reason: "module ipip is not loaded".into(),
         }],
-        probe_cost_ns: ProbeCost { entry: Some(90.0), exit: Some(130.5), tracepoint: Some(41.25), tc: None },
+        probe_cost_ns: ProbeCost {
+            entry: Some(90.0),
+            exit: Some(130.5),
+            tracepoint: Some(41.25),
+            ..ProbeCost::default()
+        },
         filter: "udp, port 5201".into(),
         command: "overlay-trace record -o vxlan.otr -d 30s".into(),
         ..Header::new()
@@ -168,15 +175,15 @@ pub fn way(number: u64, encapsulated: bool, random: &mut Lcg) -> Vec<Segment> {
         let hop = if answer { ANSWER_HOP[usize::from(hop)] } else { hop };
         let slow = if random.next().is_multiple_of(97) { 20 } else { 1 };
         let ns = (ns / 2 + random.next() % ns) * slow;
-        let key = Segment::key(stage(name), level, hop);
-        way.push(Segment(key | ns));
+        let segment = |stage, ns| Segment { ns, hop, level, stage };
+        way.push(segment(stage(name), ns));
         if name == "iptables" && random.next().is_multiple_of(10) {
             // Interrupted: another packet came first, then the stage went on.
-            way.push(Segment(key | SEGMENT_WAIT | SEGMENT_RESUMED | (4000 + random.next() % 3000)));
-            way.push(Segment(key | SEGMENT_RESUMED | (ns / 3)));
+            way.push(segment(stage("batch-wait"), 4000 + random.next() % 3000));
+            way.push(segment(stage(name), ns / 3));
         }
         if name == "socket-send" {
-            way.push(Segment(Segment::key(stage("other"), 0, 0) | (20 + random.next() % 100)));
+            way.push(Segment { ns: 20 + random.next() % 100, stage: stage("other"), ..Segment::default() });
         }
     }
     way
@@ -184,7 +191,7 @@ pub fn way(number: u64, encapsulated: bool, random: &mut Lcg) -> Vec<Segment> {
 
 /// A record's header for a way that begins at `start_ns`.
 pub fn record(id: u64, start_ns: u64, way: &[Segment], outcome: Outcome) -> RecordHeader {
-    let end_ns = start_ns + way.iter().map(|segment| segment.ns()).sum::<u64>();
+    let end_ns = start_ns + way.iter().map(|segment| segment.ns).sum::<u64>();
     let (bytes, segments) = (378, 1);
     RecordHeader { id, start_ns, end_ns, bytes, segments, outcome: outcome as u8, ..RecordHeader::default() }
 }
@@ -198,7 +205,7 @@ pub fn write(path: &Path, encapsulated: bool, finish: bool) {
         let mut way = way(number, encapsulated, &mut random);
         let mut header = record(number + 1, 1_000_000 + number * 100_000, &way, Outcome::Delivered);
         if number % 50 == 7 {
-            let iptables = way.iter().rposition(|segment| segment.stage() == stage("iptables")).unwrap();
+            let iptables = way.iter().rposition(|segment| segment.stage == stage("iptables")).unwrap();
             way.truncate(iptables + 1);
             header = record(number + 1, header.start_ns, &way, Outcome::Dropped);
             header.drop_reason = 6;
@@ -208,7 +215,7 @@ pub fn write(path: &Path, encapsulated: bool, finish: bool) {
             header.flags |= FLAG_UNKNOWN_START;
         }
         let mut bytes = Vec::new();
-        encode_record(&header, &way, &mut bytes);
+        encode_record(&header, &encode_way(&way), &mut bytes);
         writer.records(&bytes).unwrap();
     }
     let names = Names {

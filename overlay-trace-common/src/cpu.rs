@@ -1,0 +1,167 @@
+//! Which packet a CPU is busy with, and what that says of the others: pure, as [`way`](crate::way) is.
+//!
+//! A packet is at work while the CPU that it was last seen on is busy with it. When that CPU turns to
+//! something else, the packet waits, until a probe sees it again.
+
+use crate::{
+    stage_map::{BATCH_WAIT, SCHEDULING_WAIT, SOFTIRQ_WAIT},
+    way::{Account, Words, opaque},
+};
+
+/// A packet that is followed.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub struct Followed {
+    /// Address of its `sk_buff`; 0 when the place in the table is free.
+    pub skb: u64,
+    pub account: Account,
+    /// Its own number in the table of packets.
+    pub number: u32,
+    /// The CPU of the last probe.
+    pub cpu: u16,
+    pub _pad: u16,
+}
+
+/// What a CPU is doing.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub struct Cpu {
+    /// Address of the packet that it is busy with, 0 if none.
+    pub skb: u64,
+    /// When the last probe fired here.
+    pub last_ns: u64,
+    /// Number of the packet in the table of packets.
+    pub packet: u32,
+    /// Counts the packets born here.
+    pub births: u32,
+    /// When the last network receive softirq began here; 0 if that is not watched.
+    pub softirq_ns: u64,
+    /// Address and number of the packet that a softirq came upon.
+    pub outer_skb: u64,
+    pub outer_packet: u32,
+    /// The stage of packets that waited for that softirq.
+    pub deferred_by: u8,
+    /// It fills a cache line.
+    pub _pad: [u8; 19],
+}
+
+/// The table of packets.
+pub trait Packets {
+    /// The packet of a number, if there is one, and the words of its way.
+    ///
+    /// # Safety
+    ///
+    /// What is returned may be used until the next call.
+    fn get(&self, number: u32) -> Option<(*mut Followed, *mut Words)>;
+}
+
+impl Cpu {
+    /// Gives the time of a packet up to `now` to its open stage. `number` is this CPU's.
+    #[inline(always)]
+    pub fn close(&self, number: u32, packet: &mut Followed, words: &mut Words, now: u64) {
+        let is_interrupted = packet.account.interrupted_ns != 0;
+        let resumed_ns = if is_interrupted { self.resumed_ns(number, packet) } else { 0 };
+        packet.account.close(words, now, resumed_ns);
+    }
+
+    /// When the packet, which was interrupted, went on.
+    #[inline(always)]
+    fn resumed_ns(&self, number: u32, packet: &mut Followed) -> u64 {
+        match packet.account.interrupted_by {
+            // It lay in a queue that a softirq empties: once that has begun, it waits for its turn.
+            SOFTIRQ_WAIT => {
+                packet.account.interrupted_by = self.deferred_by;
+                self.softirq_ns
+            }
+            // The last thing that happened on the CPU that its task now runs on is that it got it.
+            SCHEDULING_WAIT => self.last_ns,
+            // A sender that has been moved to another CPU was not interrupted by what happens on this one.
+            _ if packet.cpu as u32 != number => 0,
+            // The CPU was busy with another packet until now.
+            _ if self.skb != 0 && self.skb != packet.skb => u64::MAX,
+            // Until the last that was heard of what had interrupted it.
+            _ => self.last_ns,
+        }
+    }
+
+    /// The CPU is busy with the packet from `now` on; another one with which it was busy waits.
+    #[inline(always)]
+    pub fn take(&mut self, number: u32, packet: &mut Followed, now: u64, packets: &impl Packets) {
+        let skb = opaque(packet.skb);
+        if self.skb != skb {
+            if self.skb != 0 {
+                self.interrupt(number, BATCH_WAIT, now, packets);
+            }
+            self.skb = skb;
+            self.packet = packet.number;
+        }
+        self.last_ns = now;
+        packet.cpu = number as u16;
+    }
+
+    /// The CPU has nothing more to do with the packet at the address `skb` for now.
+    #[inline(always)]
+    pub fn release(&mut self, number: u32, skb: u64, now: u64, packets: &impl Packets) {
+        if self.skb != skb && self.skb != 0 {
+            self.interrupt(number, BATCH_WAIT, now, packets);
+        }
+        self.skb = 0;
+        self.last_ns = now;
+    }
+
+    /// The packet that the CPU is busy with, if any, waits from `now` on in the stage `by`.
+    #[inline(always)]
+    pub fn interrupt(&self, number: u32, by: u8, now: u64, packets: &impl Packets) {
+        if let Some((packet, _)) = self.packet(number, packets) {
+            packet.account.interrupt(now, by);
+        }
+    }
+
+    /// A softirq begins: the packet that the CPU is busy with, if any, waits in the stage `by`.
+    #[inline(always)]
+    pub fn begin_softirq(&mut self, number: u32, by: u8, now: u64, packets: &impl Packets) {
+        if self.skb != 0 {
+            self.interrupt(number, by, now, packets);
+        }
+        self.outer_skb = self.skb;
+        self.outer_packet = self.packet;
+        self.skb = 0;
+    }
+
+    /// The softirq is over: what it left off at is done, and the CPU goes on where it was.
+    #[inline(always)]
+    pub fn end_softirq(&mut self, number: u32, now: u64, packets: &impl Packets) {
+        self.skb = self.outer_skb;
+        self.packet = self.outer_packet;
+        self.resume(number, now, packets);
+    }
+
+    /// What had interrupted the packet that the CPU is busy with, if any, is over.
+    #[inline(always)]
+    pub fn resume(&mut self, number: u32, now: u64, packets: &impl Packets) {
+        self.last_ns = now;
+        if self.skb == 0 {
+            return;
+        }
+        if let Some((packet, words)) = self.packet(number, packets)
+            && packet.account.interrupted_ns != 0
+        {
+            packet.account.close(words, now, now);
+        }
+    }
+
+    /// The packet that the CPU is busy with. A sender that has been moved to another CPU is not.
+    #[allow(clippy::mut_from_ref)] // What is in the table belongs to nobody.
+    #[inline(always)]
+    fn packet<'a>(
+        &self,
+        number: u32,
+        packets: &'a impl Packets,
+    ) -> Option<(&'a mut Followed, &'a mut Words)> {
+        let (packet, words) = packets.get(self.packet)?;
+        // SAFETY: they are of different parts of one entry of the table, and nothing else is taken out of
+        // it while they are in use.
+        let (packet, words) = unsafe { (&mut *packet, &mut *words) };
+        (packet.skb == self.skb && packet.cpu as u32 == number).then_some((packet, words))
+    }
+}

@@ -1,0 +1,339 @@
+//! The accounting of the kernel side, driven by invented packets, CPUs and clocks: whatever comes in whatever
+//! order, and whatever is missed, every nanosecond of every packet has one owner.
+
+use std::cell::RefCell;
+
+use overlay_trace_common::{
+    cpu::{Cpu, Followed, Packets},
+    stage_map::{BATCH_WAIT, KSOFTIRQD_WAIT, OTHER, SCHEDULING_WAIT, SOFTIRQ_INTERRUPTION, SOFTIRQ_WAIT},
+    way::{self, Segment, WAY_WORDS, Words, place},
+};
+use proptest::prelude::*;
+
+const CPUS: usize = 3;
+const PACKETS: usize = 5;
+const EPOCH: u64 = 1 << 40;
+
+/// The table of packets, and when each of them began.
+struct Table {
+    packets: RefCell<Vec<(Followed, Words)>>,
+    begun: Vec<u64>,
+}
+
+impl Packets for Table {
+    fn get(&self, number: u32) -> Option<(*mut Followed, *mut Words)> {
+        let mut packets = self.packets.borrow_mut();
+        let (packet, words) = packets.get_mut(number as usize)?;
+        Some((packet, words))
+    }
+}
+
+/// What happens: to which packet, on which CPU.
+#[derive(Clone, Debug)]
+enum Event {
+    Begin,
+    /// A probe of a stage of work; with an exit that is watched or without.
+    Work(u8, bool),
+    /// A probe of a queue, which a softirq empties or not.
+    Wait(u8, bool),
+    /// The exit of the open stage.
+    Leave,
+    /// The CPU is taken away, and given back.
+    Interrupt(u8),
+    Resume,
+    Softirq(bool),
+    SoftirqEnds,
+    /// Another device, or one encapsulation more.
+    Go(u16, u8),
+    /// The packet is a copy or a part of another one, and begins where that is.
+    Child(usize),
+    /// The way is over.
+    Finish,
+    /// The packet's end was missed: its place is taken by another one.
+    Lost,
+}
+
+fn event() -> impl Strategy<Value = Event> {
+    let stage = 1..60u8;
+    prop_oneof![
+        2 => Just(Event::Begin),
+        8 => (stage.clone(), any::<bool>()).prop_map(|(stage, exit)| Event::Work(stage, exit)),
+        4 => (stage, any::<bool>()).prop_map(|(stage, deferred)| Event::Wait(stage, deferred)),
+        2 => Just(Event::Leave),
+        2 => prop_oneof![Just(SCHEDULING_WAIT), 61..70u8].prop_map(Event::Interrupt),
+        2 => Just(Event::Resume),
+        1 => any::<bool>().prop_map(Event::Softirq),
+        1 => Just(Event::SoftirqEnds),
+        2 => (any::<u16>(), 0..16u8).prop_map(|(hop, level)| Event::Go(hop, level)),
+        1 => (0..PACKETS).prop_map(Event::Child),
+        1 => Just(Event::Finish),
+        1 => Just(Event::Lost),
+    ]
+}
+
+/// The clock's step: mostly short, at times very long, at times backwards as between the clocks of CPUs.
+fn step() -> impl Strategy<Value = i64> {
+    prop_oneof![10 => 0..5_000i64, 1 => -300..0i64, 1 => 0..1i64 << 40]
+}
+
+struct World {
+    table: Table,
+    cpus: [Cpu; CPUS],
+    now: u64,
+}
+
+impl World {
+    fn new() -> World {
+        let packets = (0..PACKETS).map(|number| {
+            let followed = Followed { number: number as u32, ..Followed::default() };
+            (followed, [0; WAY_WORDS])
+        });
+        let table = Table { packets: RefCell::new(packets.collect()), begun: vec![0; PACKETS] };
+        World { table, cpus: [Cpu::default(); CPUS], now: EPOCH }
+    }
+
+    fn begin(&mut self, number: usize, at: Option<Followed>) {
+        let mut packets = self.table.packets.borrow_mut();
+        let (packet, words) = &mut packets[number];
+        packet.skb = 64 * (1 + number as u64);
+        packet.account.begin(self.now, OTHER);
+        if let Some(parent) = at {
+            packet.account.stage = parent.account.stage;
+            packet.account.go(words, parent.account.place);
+        }
+        self.table.begun[number] = self.now;
+    }
+
+    /// A packet's way so far, and the time that it covers.
+    fn way(&self, number: usize) -> (Vec<Segment>, u64) {
+        let packets = self.table.packets.borrow();
+        let (packet, words) = &packets[number];
+        let segments = way::segments(&words[..packet.account.length as usize]).collect();
+        (segments, packet.account.last_ns - self.table.begun[number])
+    }
+
+    fn check(&self, number: usize) -> Result<(), TestCaseError> {
+        let (segments, covered) = self.way(number);
+        let overflow = self.table.packets.borrow()[number].0.account.overflow_ns;
+        let sum: u64 = segments.iter().map(|segment| segment.ns).sum();
+        prop_assert_eq!(sum + overflow, covered);
+        Ok(())
+    }
+
+    fn is_followed(&self, number: usize) -> bool {
+        self.table.packets.borrow()[number].0.skb != 0
+    }
+
+    /// Applies an event as the kernel side does.
+    fn apply(&mut self, event: &Event, number: usize, on: usize) -> Result<(), TestCaseError> {
+        let (cpu, now, table) = (&mut self.cpus[on], self.now, &self.table);
+        match *event {
+            Event::Interrupt(by) => {
+                cpu.interrupt(on as u32, by, now, table);
+                if by == SCHEDULING_WAIT {
+                    cpu.last_ns = now;
+                }
+            }
+            Event::Resume => cpu.resume(on as u32, now, table),
+            Event::Softirq(thread) => {
+                cpu.softirq_ns = now;
+                cpu.deferred_by = if thread { KSOFTIRQD_WAIT } else { SOFTIRQ_WAIT };
+                cpu.begin_softirq(on as u32, SOFTIRQ_INTERRUPTION, now, table);
+            }
+            Event::SoftirqEnds => cpu.end_softirq(on as u32, now, table),
+            Event::Begin => self.begin(number, None),
+            Event::Child(parent) => {
+                let at = table.packets.borrow()[parent].0;
+                self.begin(number, Some(at));
+            }
+            // All others are of packets that are known.
+            _ if !self.is_followed(number) => {}
+            Event::Lost => table.packets.borrow_mut()[number].0.skb = 0,
+            _ => self.seen(event, number, on)?,
+        }
+        Ok(())
+    }
+
+    fn seen(&mut self, event: &Event, number: usize, on: usize) -> Result<(), TestCaseError> {
+        let (cpu, now, table) = (&mut self.cpus[on], self.now, &self.table);
+        let Some((packet, words)) = table.get(number as u32) else { return Ok(()) };
+        // SAFETY: as in the kernel, nothing else holds the packet.
+        let (packet, words) = unsafe { (&mut *packet, &mut *words) };
+        cpu.close(on as u32, packet, words, now);
+        match *event {
+            Event::Work(stage, true) => packet.account.enter(stage),
+            Event::Work(stage, false) | Event::Wait(stage, _) => packet.account.stage = stage,
+            Event::Leave => packet.account.stage = packet.account.before,
+            Event::Go(hop, level) => packet.account.go(words, place(level.into(), hop.into())),
+            _ => {}
+        }
+        match *event {
+            Event::Wait(_, deferred) => {
+                cpu.release(on as u32, packet.skb, now, table);
+                packet.cpu = on as u16;
+                if deferred {
+                    packet.account.interrupt(now, SOFTIRQ_WAIT);
+                }
+            }
+            Event::Finish => {
+                cpu.release(on as u32, packet.skb, now, table);
+                let (length, _) = packet.account.finish(words, OTHER);
+                prop_assert!(length as usize <= WAY_WORDS);
+                let sum: u64 = way::segments(&words[..length as usize]).map(|segment| segment.ns).sum();
+                prop_assert_eq!(sum, packet.account.last_ns - table.begun[number]);
+                packet.skb = 0;
+            }
+            _ => cpu.take(on as u32, packet, now, table),
+        }
+        Ok(())
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
+
+    #[test]
+    fn whatever_happens_every_nanosecond_has_one_owner(
+        events in prop::collection::vec((event(), 0..PACKETS, 0..CPUS, step()), 1..800),
+    ) {
+        let mut world = World::new();
+        for (event, number, on, step) in events {
+            world.now = world.now.saturating_add_signed(step).max(EPOCH);
+            world.apply(&event, number, on)?;
+            for number in 0..PACKETS {
+                world.check(number)?;
+            }
+        }
+    }
+}
+
+/// A world in which the times of steps are told by hand: (ns, event, packet, CPU).
+fn play(events: &[(u64, Event, usize, usize)]) -> World {
+    let mut world = World::new();
+    for (ns, event, number, on) in events {
+        world.now = EPOCH + ns;
+        world.apply(event, *number, *on).expect("the sums are exact");
+    }
+    world
+}
+
+fn steps(world: &World, number: usize) -> Vec<(u8, u64)> {
+    world.way(number).0.iter().map(|segment| (segment.stage, segment.ns)).collect()
+}
+
+#[test]
+fn behind_another_packet_of_its_batch_a_packet_waits() {
+    use Event::*;
+    let world = play(&[
+        (0, Begin, 0, 0),
+        (0, Work(1, false), 0, 0),
+        (10, Begin, 1, 0),
+        (10, Work(1, false), 1, 0),
+        (30, Work(2, false), 1, 0),
+        (35, Work(2, false), 0, 0),
+        (42, Work(3, false), 1, 0),
+    ]);
+    // Until the other came it was at work; then the CPU was busy with the other until it was its turn again.
+    assert_eq!(steps(&world, 0), [(OTHER, 0), (1, 10), (BATCH_WAIT, 25)]);
+    assert_eq!(steps(&world, 1), [(OTHER, 0), (1, 20), (2, 5), (BATCH_WAIT, 7)]);
+}
+
+#[test]
+fn once_the_other_packet_lies_in_a_queue_a_packet_goes_on() {
+    use Event::*;
+    let world = play(&[
+        (0, Begin, 0, 0),
+        (0, Work(1, false), 0, 0),
+        (10, Begin, 1, 0),
+        (10, Work(1, false), 1, 0),
+        (30, Wait(9, false), 1, 0),
+        (35, Work(2, false), 0, 0),
+    ]);
+    assert_eq!(steps(&world, 0), [(OTHER, 0), (1, 10), (BATCH_WAIT, 20), (1, 5)]);
+}
+
+#[test]
+fn receive_work_on_top_of_a_sender_is_not_the_sender_s() {
+    use Event::*;
+    let world = play(&[
+        (0, Begin, 0, 0),
+        (0, Work(1, false), 0, 0),
+        (10, Softirq(false), 0, 0),
+        (12, Begin, 1, 0),
+        (12, Work(7, false), 1, 0),
+        (30, SoftirqEnds, 0, 0),
+        (37, Work(2, false), 0, 0),
+    ]);
+    assert_eq!(steps(&world, 0), [(OTHER, 0), (1, 10), (SOFTIRQ_INTERRUPTION, 20), (1, 7)]);
+}
+
+#[test]
+fn what_another_cpu_does_is_no_wait() {
+    use Event::*;
+    let world = play(&[
+        (0, Begin, 0, 0),
+        (0, Work(1, false), 0, 0),
+        (10, Begin, 1, 1),
+        (10, Work(1, false), 1, 1),
+        (35, Work(2, false), 0, 0),
+    ]);
+    assert_eq!(steps(&world, 0), [(OTHER, 0), (1, 35)]);
+}
+
+#[test]
+fn interrupts_are_taken_out_one_by_one() {
+    use Event::*;
+    let world = play(&[
+        (0, Begin, 0, 0),
+        (0, Work(1, false), 0, 0),
+        (10, Interrupt(62), 0, 0),
+        (14, Resume, 0, 0),
+        (20, Interrupt(62), 0, 0),
+        (26, Resume, 0, 0),
+        (30, Work(2, false), 0, 0),
+    ]);
+    assert_eq!(steps(&world, 0), [(OTHER, 0), (1, 10), (62, 4), (1, 6), (62, 6), (1, 4)]);
+}
+
+#[test]
+fn a_sender_that_loses_its_cpu_waits_until_it_has_one_again() {
+    use Event::*;
+    let world = play(&[
+        (0, Begin, 0, 0),
+        (0, Work(1, false), 0, 0),
+        (10, Interrupt(SCHEDULING_WAIT), 0, 0),
+        (50, Interrupt(SCHEDULING_WAIT), 0, 1),
+        (60, Work(2, false), 0, 1),
+    ]);
+    assert_eq!(steps(&world, 0), [(OTHER, 0), (1, 10), (SCHEDULING_WAIT, 40), (1, 10)]);
+}
+
+#[test]
+fn a_queue_s_wait_is_first_for_the_softirq_and_then_for_the_turn() {
+    use Event::*;
+    let queued = |softirq| [(0, Begin, 0, 0), (0, Wait(5, true), 0, 0), softirq, (90, Work(2, false), 0, 1)];
+    let world = play(&queued((40, Softirq(false), 0, 1)));
+    assert_eq!(steps(&world, 0), [(OTHER, 0), (5, 0), (SOFTIRQ_WAIT, 40), (5, 50)]);
+    let world = play(&queued((40, Softirq(true), 0, 1)));
+    assert_eq!(steps(&world, 0), [(OTHER, 0), (5, 0), (KSOFTIRQD_WAIT, 40), (5, 50)]);
+    // The softirq was already at it, on the CPU that emptied the queue.
+    let world = play(&queued((40, Softirq(true), 0, 0)));
+    assert_eq!(steps(&world, 0), [(OTHER, 0), (5, 90)]);
+}
+
+#[test]
+fn a_long_way_and_a_long_time_are_kept_whole() {
+    let mut events = vec![(0, Event::Begin, 0, 0), (0, Event::Work(1, false), 0, 0)];
+    for step in 1..=1000u64 {
+        events.push((step * 100_000_000, Event::Work((step % 50) as u8, false), 0, 0));
+    }
+    let world = play(&events);
+    let (segments, covered) = world.way(0);
+    assert_eq!(covered, 100_000_000_000);
+    assert_eq!(segments[1], Segment { ns: 100_000_000, hop: 0, level: 0, stage: 1 });
+    let mut packets = world.table.packets.borrow_mut();
+    let (packet, words) = &mut packets[0];
+    let (length, is_overfull) = packet.account.finish(words, OTHER);
+    let last = way::segments(&words[..length as usize]).last().expect("a way");
+    assert!(is_overfull && last.stage == OTHER && last.ns > covered / 2);
+}

@@ -1,0 +1,63 @@
+//! What of the stage map a kernel does not have, and need not have. What is absent without being told here is
+//! a failure, and so is what is told here and is there all the same.
+
+use overlay_trace::sys::kernel;
+use overlay_trace_common::stage::{Point, Target};
+
+/// A place in the kernel that only some kernels have.
+pub struct Absent {
+    /// The first alternative of the point.
+    place: &'static str,
+    /// The kernels (major, minor) that do not have it.
+    when: When,
+    pub why: &'static str,
+}
+
+enum When {
+    Before(u32, u32),
+    From(u32, u32),
+}
+
+const ABSENT: &[Absent] = &[
+    Absent {
+        place: "skb_attempt_defer_free",
+        when: When::Before(5, 19),
+        why: "until 5.19 readers free packets themselves, by kfree_skb_partial and __kfree_skb",
+    },
+    Absent {
+        place: "tcf_classify_ingress",
+        when: When::From(5, 15),
+        why: "since 5.15 tcf_classify serves ingress too",
+    },
+];
+
+/// What the table tells of a point on the running kernel.
+pub fn declared(point: &Point) -> Option<&'static Absent> {
+    let here = |absent: &&Absent| match absent.when {
+        When::Before(major, minor) => !kernel::at_least((major, minor)),
+        When::From(major, minor) => kernel::at_least((major, minor)),
+    };
+    ABSENT.iter().filter(here).find(|absent| absent.place == place(point))
+}
+
+/// The point's first alternative.
+pub fn place(point: &Point) -> &'static str {
+    match point.probes.first().map(|probe| probe.target) {
+        Some(Target::Function(name) | Target::Tracepoint(name)) => name,
+        Some(Target::Transmit(_)) => "net_dev_start_xmit",
+        None => "",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use overlay_trace_common::stage_map::STAGES;
+
+    use super::*;
+
+    #[test]
+    fn what_is_declared_absent_is_in_the_stage_map() {
+        let places: Vec<&str> = STAGES.iter().flat_map(|stage| stage.points).map(place).collect();
+        assert!(ABSENT.iter().all(|absent| places.contains(&absent.place)));
+    }
+}

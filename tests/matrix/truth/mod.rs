@@ -1,0 +1,130 @@
+//! Known causes, each in one place, and what a recording says of them: each must appear in its place, by its
+//! known size, and nowhere else.
+//!
+//! All causes are brought about one after the other in one lab and in one recording, each during a [`Window`]
+//! of time, beside a window without the cause; then the windows are compared. Compared are medians, so these
+//! tests want a machine whose clock counts instructions: there a cause of some nanoseconds stands out.
+
+mod classifier;
+mod compare;
+mod cost;
+mod cut;
+mod delay;
+mod flow;
+mod ftrace;
+mod ground;
+mod inclusive;
+mod leaves;
+mod neighbour;
+mod reader;
+mod rules;
+mod untracked;
+
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use overlay_trace::lab::{self, Knobs, Running, System};
+use overlay_trace::probe::{ProbeSet, Session, SessionOptions};
+use overlay_trace::traffic::Stop;
+
+use crate::invariants::EXACT;
+use crate::results::{Outcome, Results, Verdict};
+use crate::seen::Seen;
+use compare::Recorded;
+use ground::{Ground, Window};
+
+const LAB: &str = "flannel-vxlan";
+
+/// Something that is known to cost time in one place.
+pub struct Cause {
+    /// The name of its test, after `truth/`.
+    name: &'static str,
+    /// Sends traffic with the cause and without; or says what this machine lacks for it.
+    bring_about: fn(&Ground) -> Result<Brought>,
+    /// Further windows, of the same lab without a recording.
+    untraced: Option<fn(&Ground) -> Result<Brought>>,
+    /// What the recording must say of the windows.
+    check: fn(&Recorded, &[Window]) -> Outcome,
+}
+
+/// The windows of a cause, or what this machine lacks for it.
+type Brought = Result<Vec<Window>, String>;
+
+const CAUSES: &[&[Cause]] = &[
+    delay::CAUSES,
+    rules::CAUSES,
+    untracked::CAUSES,
+    classifier::CAUSES,
+    reader::CAUSES,
+    neighbour::CAUSES,
+    cut::CAUSES,
+    inclusive::CAUSES,
+    leaves::CAUSES,
+    cost::CAUSES,
+];
+
+/// Runs all causes that are wanted.
+pub fn run(place: (&Path, &Stop), results: &mut Results) {
+    let test = |cause: &Cause| format!("truth/{}", cause.name);
+    let causes: Vec<&Cause> =
+        CAUSES.iter().flat_map(|group| group.iter()).filter(|cause| results.wants(&test(cause))).collect();
+    if causes.is_empty() {
+        return;
+    }
+    match record(&causes, place) {
+        Ok((recorded, all)) => {
+            for check in EXACT {
+                results.add(&format!("truth/{}", check.name), (check.run)(&recorded.seen, &[]));
+            }
+            for (cause, brought) in causes.iter().zip(all) {
+                let outcome = match brought {
+                    Ok(Ok(windows)) => (cause.check)(&recorded, &windows),
+                    Ok(Err(lack)) => Ok(Verdict::Skipped(lack)),
+                    Err(error) => Err(error.context("the cause could not be brought about")),
+                };
+                results.add(&test(cause), outcome);
+            }
+        }
+        Err(error) => results.add("truth/record", Err(error)),
+    }
+}
+
+/// One recording with the windows of all causes.
+fn record(causes: &[&Cause], (folder, stop): (&Path, &Stop)) -> Result<(Recorded, Vec<Result<Brought>>)> {
+    let lab = lab::find(LAB).context("the lab is missing")?;
+    if let Some(lack) = System::inspect()?.lack(lab, &Knobs::default())? {
+        bail!("the lab is not possible here: {lack}");
+    }
+    let running = Running::up(lab, Knobs::default(), stop)?;
+    let ground = Ground::new(&running, folder, stop);
+    ground.settle()?;
+    rules::prepare(&ground)?;
+    let path = folder.join("truth.otr");
+    let session = Session::start(SessionOptions {
+        set: Some(ProbeSet::Full),
+        filter: running.filter(),
+        output: path.clone(),
+        force: true,
+        ..SessionOptions::default()
+    })?;
+    let mut all = Vec::new();
+    for cause in causes {
+        let begin = std::time::Instant::now();
+        all.push((cause.bring_about)(&ground));
+        eprintln!("truth/{} took {:.1} s", cause.name, begin.elapsed().as_secs_f64());
+        stop.check()?;
+    }
+    session.stop().context("the recording could not be finished")?;
+    for (cause, recorded) in causes.iter().zip(&mut all) {
+        if let (Some(untraced), Ok(Ok(windows))) = (cause.untraced, &mut *recorded) {
+            match untraced(&ground) {
+                Ok(Ok(more)) => windows.extend(more),
+                other => *recorded = other,
+            }
+            stop.check()?;
+        }
+    }
+    let seen = Seen::read(&path, LAB, ProbeSet::Full, Vec::new(), Vec::new())?;
+    running.down()?;
+    Ok((Recorded::new(seen)?, all))
+}
