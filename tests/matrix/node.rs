@@ -243,7 +243,7 @@ fn rename(of: Of, results: &mut Results) -> Result<()> {
 
 const LATE: &str = "geneve";
 const LATE_STAGE: &str = "geneve-decap";
-const ATTACHING: Duration = Duration::from_secs(120);
+const ATTACHING: Duration = Duration::from_secs(300);
 
 /// A module that is loaded during the recording: what is in it is seen from soon after on, and what came
 /// before is exact.
