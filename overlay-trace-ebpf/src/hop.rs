@@ -7,7 +7,7 @@
 //! of them is another hop. Name and link kind are noted when the hop is first seen, so they outlive the
 //! device.
 
-use core::ffi::c_void;
+use core::{arch::asm, ffi::c_void};
 
 use aya_ebpf::helpers::generated::bpf_probe_read_kernel_str;
 use overlay_trace_common::{
@@ -16,7 +16,7 @@ use overlay_trace_common::{
 };
 
 use crate::{
-    atomic::{next_hop, take},
+    atomic::{give, next_hop, take},
     maps::{DEVICES_CHANGED, HOP_CACHE, HOP_ENTRIES, HOPS, HopEntry, count, setting},
     read::{Access, copied, low_half, now, opaque},
 };
@@ -92,16 +92,27 @@ fn verified(owner: u64, net: u64, is_device: bool) -> Option<&'static HopEntry> 
             entry.looked_at = changes;
             return Some(entry);
         }
-        // Free, or of what was at the same address and is no more, or has another name now.
-        if (known == 0 || known == owner) && take(&raw mut entry.holder) {
-            create(entry, &mark, net);
-            entry.looked_at = changes;
-            unsafe { (&raw mut entry.holder).write_volatile(0) };
-            return Some(entry);
+        if is_free(entry, owner) && take(&raw mut entry.holder) {
+            let is_ours = is_free(entry, owner);
+            if is_ours {
+                create(entry, &mark, net);
+                entry.looked_at = changes;
+            }
+            give(&raw mut entry.holder);
+            if is_ours {
+                return Some(entry);
+            }
         }
         place += 1;
     }
     None
+}
+
+/// Nothing is here, or what was at the same address and is no more, or has another name now.
+#[inline(always)]
+fn is_free(entry: &HopEntry, owner: u64) -> bool {
+    let known = unsafe { (&raw const entry.owner).read_volatile() };
+    known == 0 || known == owner
 }
 
 /// Notes a hop.
@@ -138,6 +149,7 @@ fn numbered(described: &Hop) -> u16 {
     let Some(slot) = HOPS.get_ptr_mut(number as u32) else { return 0 };
     unsafe {
         *slot = *described;
+        in_order();
         (&raw mut (*slot).since_ns).write_volatile(now());
     }
     number as u16

@@ -20,6 +20,7 @@ mod networks;
 mod node;
 mod overload;
 mod own;
+mod pods;
 mod results;
 mod rows;
 mod run;

@@ -1,12 +1,11 @@
-//! A node that changes while it is recorded: pods that come and go, devices that get other names, modules and
-//! processors that come and go.
+//! A node that changes while it is recorded: pods that come and go (`pods.rs`), devices that get other names,
+//! modules and processors that come and go.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fs;
-use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::{SocketAddr, UdpSocket};
 use std::path::Path;
 use std::process::Command;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -18,10 +17,9 @@ use overlay_trace::traffic::Stop;
 use overlay_trace_common::record::FLAG_CHILD;
 
 use crate::own::{self, Network, Plan, is_exact, no_losses, pair, places, send};
+use crate::pods;
 use crate::results::{Results, Verdict};
 
-const PODS_NAMES: &str = "node/pods/names";
-const PODS_RECORDS: &str = "node/pods/records";
 const RENAME: &str = "node/rename";
 const MODULE: &str = "node/module-loaded-later";
 const PROCESSOR: &str = "node/processor-unplugged";
@@ -35,149 +33,14 @@ pub fn run(set: ProbeSet, (folder, stop): (&Path, &Stop), results: &mut Results)
         filter: FilterOptions { netns: netns.to_vec(), ..FilterOptions::default() },
         sizes: Sizes::default(),
     };
-    own::add(&[PODS_NAMES, PODS_RECORDS], results, |results| pods(&of, stop, results));
+    own::add(&[pods::NAMES, pods::RECORDS], results, |results| pods::run(&of, stop, results));
     own::add(&[RENAME], results, |results| rename(&of, results));
     own::add(&[MODULE], results, |results| module(&of, results));
     own::add(&[PROCESSOR], results, |results| processor(&of, results));
 }
 
 /// Makes the plan of a recording of a name, of what passes through these namespaces.
-type Of<'a> = &'a dyn Fn(&'static str, &[String]) -> Plan<'a>;
-
-/// As many pods as can come and go in this time, but no more than that, and at least so many.
-const PODS_TIME: Duration = Duration::from_secs(90);
-const PODS_MOST: usize = 1000;
-const PODS_LEAST: usize = 40;
-/// So many live at a time.
-const PODS_AT_A_TIME: usize = 4;
-const PODS_DATAGRAMS: usize = 3;
-const PODS_PORT: u16 = 7711;
-
-/// Pods that live for a moment, each with an `eth0` of the same index and a namespace whose address and number
-/// the next one gets: everything that is recorded of one has its names.
-fn pods(of: Of, stop: &Stop, results: &mut Results) -> Result<()> {
-    let network = Network::up("ot-pods-", &["hub"], "")?;
-    network.ip_in(
-        "hub",
-        "link add otp0 address 02:00:00:00:00:01 type bridge\naddr add 10.99.0.1/16 dev otp0\nlink set otp0 up\nlink set lo up",
-    )?;
-    let hub = network.netns("hub")?;
-    let socket = hub.run(|| UdpSocket::bind(("10.99.0.1", PODS_PORT)))??;
-    let is_over = AtomicBool::new(false);
-    let (recording, (made, received)) = of("pods", &[network.name("hub")]).record(|_| {
-        thread::scope(|scope| {
-            let receiver = scope.spawn(|| receive(&socket, &is_over));
-            let made = come_and_go(&network, stop);
-            is_over.store(true, Ordering::Relaxed);
-            let received = receiver.join().map_err(|_| anyhow::anyhow!("the receiver failed"))??;
-            Ok((made?, received))
-        })
-    })?;
-    results.add(PODS_NAMES, names_of_pods(&recording, made, &network));
-    results.add(PODS_RECORDS, records_of_pods(&recording, made, received));
-    Ok(())
-}
-
-/// Makes pods, lets each send, and deletes those that are old; returns how many there were.
-fn come_and_go(network: &Network, stop: &Stop) -> Result<usize> {
-    let begin = Instant::now();
-    let mut made = 0;
-    while made < PODS_MOST && (begin.elapsed() < PODS_TIME || made < PODS_LEAST) {
-        stop.check()?;
-        made += 1;
-        let pod = format!("p{made}");
-        network.ip(&format!(
-            "netns add @{pod}\nlink add veth{made} netns @hub type veth peer name eth0 netns @{pod}"
-        ))?;
-        network.ip_in("hub", &format!("link set veth{made} master otp0 up"))?;
-        network.ip_in(&pod, &format!("addr add {}/16 dev eth0\nlink set eth0 up", address(made)))?;
-        let server = SocketAddr::from(([10, 99, 0, 1], PODS_PORT));
-        network.netns(&pod)?.run(|| send(server, PODS_DATAGRAMS))??;
-        if made > PODS_AT_A_TIME {
-            network.ip(&format!("netns delete @p{}", made - PODS_AT_A_TIME))?;
-        }
-    }
-    Ok(made)
-}
-
-fn address(pod: usize) -> Ipv4Addr {
-    Ipv4Addr::new(10, 99, 1 + (pod / 250) as u8, 1 + (pod % 250) as u8)
-}
-
-fn pod_of(source: [u8; 16]) -> usize {
-    usize::from(source[2] - 1) * 250 + usize::from(source[3]) - 1
-}
-
-fn receive(socket: &UdpSocket, is_over: &AtomicBool) -> Result<usize> {
-    socket.set_read_timeout(Some(Duration::from_millis(500)))?;
-    let mut received = 0;
-    loop {
-        match socket.recv(&mut [0; 200]) {
-            Ok(_) => received += 1,
-            Err(_) if is_over.load(Ordering::Relaxed) => return Ok(received),
-            Err(_) => {}
-        }
-    }
-}
-
-/// Datagrams from pods to the hub.
-fn is_of_pod(record: &RecordView<'_>) -> bool {
-    let flow = record.header.flow;
-    flow.protocol == 17 && flow.destination_port == PODS_PORT && record.header.flags & FLAG_CHILD == 0
-}
-
-fn names_of_pods(recording: &Recording, made: usize, network: &Network) -> crate::results::Outcome {
-    let (mut wrong, mut seen) = (Vec::new(), BTreeSet::new());
-    recording.for_each_record(|record| {
-        if !is_of_pod(&record) {
-            return;
-        }
-        let pod = pod_of(record.header.flow.source);
-        let (own, veth) = (network.name(&format!("p{pod}")), format!("veth{pod}"));
-        let hub = network.name("hub");
-        for (netns, device) in places(recording, &record) {
-            let is_right = match device {
-                "eth0" => netns == own,
-                "otp0" => netns == hub,
-                "" => netns == own || netns == hub,
-                device => netns == hub && device == veth,
-            };
-            if is_right && netns == own {
-                seen.insert(pod);
-            } else if !is_right {
-                wrong.push(format!("pod {pod}: {netns} {device}"));
-            }
-        }
-    })?;
-    ensure!(
-        wrong.is_empty(),
-        "{} places are called wrongly, such as {}",
-        wrong.len(),
-        wrong[..wrong.len().min(5)].join("; ")
-    );
-    ensure!(seen.len() == made, "of {made} pods only {} have a name", seen.len());
-    let mut numbers: BTreeMap<u32, BTreeSet<&str>> = BTreeMap::new();
-    for hop in recording.hops.values() {
-        numbers.entry(hop.netns_inode).or_default().insert(&hop.netns);
-    }
-    let again = numbers.values().filter(|names| names.len() > 1).count();
-    ensure!(again > 0, "no namespace had the number of an earlier one: this test shows nothing");
-    Ok(Verdict::With(format!(
-        "{made} pods, {} hops, {again} numbers of namespaces used again",
-        recording.hops.len()
-    )))
-}
-
-fn records_of_pods(recording: &Recording, made: usize, received: usize) -> crate::results::Outcome {
-    is_exact(recording)?;
-    let sent = made * PODS_DATAGRAMS;
-    let mut records = 0;
-    recording.for_each_record(|record| records += usize::from(is_of_pod(&record)))?;
-    ensure!(received == sent, "{sent} datagrams were sent, {received} arrived");
-    ensure!(records == sent, "{sent} datagrams were sent, {records} were recorded");
-    no_losses(recording)?;
-    Ok(Verdict::With(format!("{records} datagrams")))
-}
+pub type Of<'a> = &'a dyn Fn(&'static str, &[String]) -> Plan<'a>;
 
 const COUNT: usize = 20;
 
@@ -243,7 +106,7 @@ fn rename(of: Of, results: &mut Results) -> Result<()> {
 
 const LATE: &str = "geneve";
 const LATE_STAGE: &str = "geneve-decap";
-const ATTACHING: Duration = Duration::from_secs(120);
+const ATTACHING: Duration = Duration::from_secs(300);
 
 /// A module that is loaded during the recording: what is in it is seen from soon after on, and what came
 /// before is exact.

@@ -34,7 +34,7 @@ const FEW_STATES: u32 = 64;
 const PAGE: u32 = 4096;
 /// For the next datagram of a burst.
 const PATIENCE: Duration = Duration::from_secs(5);
-const ATTACHING: Duration = Duration::from_secs(120);
+const ATTACHING: Duration = Duration::from_secs(300);
 
 /// Runs the tests of overload.
 pub fn run(set: ProbeSet, folder: &Path, results: &mut Results) {

@@ -74,7 +74,7 @@ impl Hops {
             known: Vec::new(),
             namespaces: HashMap::new(),
             open: Vec::new(),
-            names: NetnsNames::new(),
+            names: NetnsNames::now(),
             looked: None,
         })
     }

@@ -63,7 +63,7 @@ impl Life {
 
 impl NetnsNames {
     /// The names that there are now: `host` for the namespace of process 1, and those of `ip netns`.
-    pub fn new() -> NetnsNames {
+    pub fn now() -> NetnsNames {
         NetnsNames::in_folder(Path::new(NAMED))
     }
 
