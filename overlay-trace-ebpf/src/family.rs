@@ -4,7 +4,7 @@ use core::ffi::c_void;
 
 use overlay_trace_common::{
     cpu::Cpu,
-    record::{Counter, FLAG_CHILD, Outcome},
+    record::{Counter, FLAG_CHILD, FLAG_PARENT, Outcome},
 };
 
 use crate::{
@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// How many segments of one packet are followed.
-const SEGMENTS_MAX: usize = 64;
+const SEGMENTS_MAX: u16 = 64;
 
 /// Begins the ways of the segments that the packet was cut into; each has it as its parent.
 #[inline(always)]
@@ -31,7 +31,10 @@ pub fn split(parent: &mut State, first: u64, cpu: &mut Cpu, number: u32, now: u6
         segment = read::copied(segment, setting!(offsets.skb_next));
         followed += 1;
     }
-    parent.record.header.outcome = Outcome::Split as u8;
+    let header = &mut parent.record.header;
+    header.outcome = Outcome::Split as u8;
+    header.segments = followed;
+    header.flags |= FLAG_PARENT;
 }
 
 /// Not NULL and not an error number.
@@ -82,6 +85,7 @@ pub fn copy(skb: u64, copy: u64) {
     let Some(parent) = find(skb) else { return };
     let (cpu, number) = this_cpu();
     child(parent, copy, cpu, number, now());
+    parent.record.header.flags |= FLAG_PARENT;
     parent.copy = opaque(copy);
     parent.copied_ns = parent.followed.account.last_ns;
 }
