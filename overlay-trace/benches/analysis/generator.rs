@@ -27,8 +27,8 @@ pub struct Generator {
 const CUT: u64 = 1000;
 /// Into so many parts.
 const PARTS: u64 = 45;
-/// One part in so many is lost.
-const LOST: u64 = 1000;
+/// One part in so many is lost: the others wait for it, until there are too many that do.
+const LOST: u64 = 50;
 
 impl Generator {
     /// Generators of different numbers make different records.
