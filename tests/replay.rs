@@ -50,7 +50,7 @@ fn every_nanosecond_has_an_owner() {
         .unwrap();
     for by in [By::Stage, By::Anywhere, By::Layer, By::Device, By::Level] {
         let analysis = Analysis::of(&recording, by).unwrap();
-        assert_eq!(analysis.packets(), packets);
+        assert_eq!(analysis.records, packets);
         assert_eq!(analysis.end_to_end.sum(), total);
         assert_eq!(analysis.rows.iter().map(|row| row.raw.sum()).sum::<u128>(), total);
         assert!(analysis.other_share() <= 0.1);

@@ -130,24 +130,18 @@ impl Cpu {
 
     /// The softirq is over: what it left off at is done, and the CPU goes on where it was.
     #[inline(always)]
-    pub fn end_softirq(&mut self, number: u32, now: u64, packets: &impl Packets) {
+    pub fn end_softirq(&mut self, now: u64) {
         self.skb = self.outer_skb;
         self.packet = self.outer_packet;
-        self.resume(number, now, packets);
+        self.resume(now);
     }
 
-    /// What had interrupted the packet that the CPU is busy with, if any, is over.
+    /// What had interrupted the CPU is over. The packet that it is busy with is left alone: an interrupt can
+    /// come in the middle of its accounting. Of several interruptions of one segment, what lies between them
+    /// counts to them.
     #[inline(always)]
-    pub fn resume(&mut self, number: u32, now: u64, packets: &impl Packets) {
+    pub fn resume(&mut self, now: u64) {
         self.last_ns = now;
-        if self.skb == 0 {
-            return;
-        }
-        if let Some((packet, words)) = self.packet(number, packets)
-            && packet.account.interrupted_ns != 0
-        {
-            packet.account.close(words, now, now);
-        }
     }
 
     /// The packet that the CPU is busy with. A sender that has been moved to another CPU is not.

@@ -14,7 +14,7 @@ pub enum Outcome {
     Dropped = 2,
     /// Became part of another packet (GRO, or a TCP receive queue's coalescing).
     Merged = 3,
-    /// Was cut into segments or fragments, which have records of their own.
+    /// Was cut into segments or fragments, which have records of their own; `segments` says how many.
     Split = 4,
 }
 
@@ -41,6 +41,8 @@ pub const FLAG_WAY_FULL: u8 = 2;
 pub const FLAG_CHILD: u8 = 4;
 /// The packet entered through a device whose other side is not on this machine.
 pub const FLAG_FROM_DEVICE: u8 = 8;
+/// Other packets were made of this one: segments, fragments or copies. They name it as their `parent`.
+pub const FLAG_PARENT: u8 = 16;
 
 /// The innermost packet's addresses, as the wire has them. IPv4 addresses are in the first 4 bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]

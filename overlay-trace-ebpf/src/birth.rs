@@ -50,6 +50,7 @@ pub fn reset(state: &mut State, cpu: &mut Cpu, number: u32, now: u64) {
     state.device = 0;
     state.sock = 0;
     state.copy = 0;
+    state.children = 0;
     state.arrived = 0;
     state.transmit_stage = setting!(transmit_default) as u8;
     state.up = 0;

@@ -6,7 +6,7 @@ use aya_ebpf::helpers::generated::bpf_get_current_comm;
 use overlay_trace_common::{
     cpu::Cpu,
     kernel::{ARMED_ALL, ARMED_BIRTHS},
-    record::{Counter, FLAG_UNKNOWN_START},
+    record::{Counter, FLAG_UNKNOWN_START, Outcome},
     row::*,
     stage::Action,
     stage_map::{KSOFTIRQD_WAIT, SOFTIRQ_WAIT, TC_CLASSIFY},
@@ -302,6 +302,9 @@ pub fn conclude(state: &mut State, number: u32, outcome: u8) {
         header.end_ns = state.followed.account.last_ns;
         header.cpu = number as u16;
         header.outcome = outcome;
+        if outcome == Outcome::Split as u8 {
+            header.segments = state.children;
+        }
         send(state);
     }
 }
@@ -347,11 +350,11 @@ pub fn interrupted(argument: u64, row: Row) {
 /// What was interrupted has the CPU again.
 #[inline(always)]
 pub fn resumed(row: Row) {
-    let (cpu, number) = this_cpu();
+    let (cpu, _) = this_cpu();
     if row.has(ROW_SOFTIRQ) {
-        cpu.end_softirq(number, now(), &States);
+        cpu.end_softirq(now());
     } else if cpu.skb != 0 {
-        cpu.resume(number, now(), &States);
+        cpu.resume(now());
     }
 }
 

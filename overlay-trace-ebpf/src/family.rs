@@ -5,7 +5,7 @@ use core::ffi::c_void;
 
 use overlay_trace_common::{
     cpu::Cpu,
-    record::{Counter, FLAG_CHILD, Outcome},
+    record::{Counter, FLAG_CHILD, FLAG_PARENT, Outcome},
     row::Row,
     stage_map::{BATCH_WAIT, COPY, FRAGMENT, GRO, GSO_SEGMENT, REASSEMBLY_WAIT, TC_CLASSIFY},
     way::HOP_BITS,
@@ -75,6 +75,8 @@ fn copy(parent: &mut State, new: u64, cpu: &mut Cpu, number: u32, now: u64) {
 /// Remembers the packet's last copy, and where it was made.
 #[inline(always)]
 fn has_copy(parent: &mut State, copy: u64) {
+    parent.children += 1;
+    parent.record.header.flags |= FLAG_PARENT;
     parent.copy = opaque(copy);
     parent.copied_ns = parent.followed.account.last_ns;
     parent.copied_place = parent.followed.account.place;
@@ -177,6 +179,8 @@ fn end_as(state: &mut State, outcome: Outcome, cpu: &mut Cpu, number: u32, now: 
 #[inline(always)]
 fn go_on_as_part(state: &mut State, cpu: &mut Cpu, number: u32, now: u64) -> u64 {
     let id = state.record.header.id;
+    state.children += 1;
+    state.record.header.flags |= FLAG_PARENT;
     end_as(state, Outcome::Split, cpu, number, now);
     if is_counted(state) {
         count(Counter::Started, 1);
@@ -185,6 +189,7 @@ fn go_on_as_part(state: &mut State, cpu: &mut Cpu, number: u32, now: u64) -> u64
     state.followed.account.begin(now, stage);
     state.followed.account.go(&mut state.record.way, place);
     state.copy = 0;
+    state.children = 0;
     let header = &mut state.record.header;
     header.id = number_of_birth(cpu, number);
     header.parent = id;

@@ -119,6 +119,7 @@ fn is_free(entry: &HopEntry, owner: u64) -> bool {
 #[inline(always)]
 fn create(entry: &mut HopEntry, mark: &Mark, net: u64) {
     unsafe { (&raw mut entry.owner).write_volatile(0) };
+    in_order();
     let mut described = Hop {
         netns: copied(net, setting!(offsets.net_inum)),
         netns_mix: (mark.identity >> 32) as u32,
@@ -135,7 +136,14 @@ fn create(entry: &mut HopEntry, mark: &Mark, net: u64) {
     }
     entry.matched = matches(&described) as u32;
     entry.hop = numbered(&described);
+    in_order();
     unsafe { (&raw mut entry.owner).write_volatile(mark.owner) };
+}
+
+/// What was written before is written before what is written after; the processor keeps to it by itself.
+#[inline(always)]
+fn in_order() {
+    unsafe { asm!("", options(nostack)) };
 }
 
 /// Gives a hop its number and tells it to the reader; 0 when there are no more numbers.

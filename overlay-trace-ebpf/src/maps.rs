@@ -56,6 +56,9 @@ pub struct State {
     pub sock: u64,
     /// Address of the device that the packet is at.
     pub device: u64,
+    /// How many packets were made of it.
+    pub children: u16,
+    pub _pad_children: [u16; 3],
     /// Address of the packet's last copy, and `last_ns` when it was made.
     pub copy: u64,
     pub copied_ns: u64,

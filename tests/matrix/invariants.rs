@@ -110,7 +110,7 @@ fn conservation(seen: &Seen, _: &[Seen]) -> Outcome {
 /// Every packet that began has ended, is counted as lost, or is the end of a connection that lives on.
 fn accounting(seen: &Seen, _: &[Seen]) -> Outcome {
     let counters = &seen.recording.last.counters;
-    let read = seen.analysis.packets();
+    let read = seen.analysis.records;
     let outcomes = &seen.analysis.outcomes;
     let ended = outcomes.delivered + outcomes.dropped + outcomes.forwarded + outcomes.merged + outcomes.split;
     ensure!(read > 0, "no packet was recorded");

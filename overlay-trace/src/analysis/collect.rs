@@ -1,60 +1,50 @@
 //! Records in, numbers out.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
-use overlay_trace_common::record::{FLAG_CHILD, FLAG_FROM_DEVICE, FLAG_WAY_FULL, Outcome, RecordHeader};
-use overlay_trace_common::way::Segment;
-use rustc_hash::FxHashMap;
+use overlay_trace_common::{
+    record::{FLAG_CHILD, FLAG_FROM_DEVICE, FLAG_PARENT, FLAG_WAY_FULL, Outcome, RecordHeader},
+    way::Segment,
+};
 
 use super::{
-    Analysis, By, Direction, Dist, Drop, Key, Outcomes, Row,
-    direction::directions,
-    key::Packed,
-    order::order,
-    parents::Parents,
+    By, Direction, Dist, Outcomes,
+    direction::LastRun,
+    family::{Cut, Families, Held, Inheritance, Parent, Part, Ready, has_relatives, is_cut, parts_of},
+    finish::Drops,
     places::Places,
     plan::{Origin, Plan, Plans},
-    stages::{COST_PARTS_SHIFT, Stages},
+    stages::Stages,
+    sums::{RELATED, Sums, WHOLE},
+    way::Way,
 };
-use crate::trace::{Checkpoint, Header, HopName, Names, RecordView};
-
-/// No packet spends more than 78 hours in one step: a longer time betrays a damaged record. With it the
-/// sum of a way of any length fits in a word.
-const SEGMENT_NS_MAX: u64 = (1 << 48) - 1;
+use crate::trace::{Header, HopName, RecordView};
 
 /// Collects records; [`finish`](Collector::finish) gives the numbers.
+///
+/// However many records there are, it keeps the same memory: sums by row, and a bounded number of packets
+/// whose relatives have not come yet.
 pub struct Collector {
-    by: By,
-    header: Header,
-    stages: Stages,
-    places: Places,
-    parents: Parents,
-    plans: Plans,
-    outcomes: Outcomes,
-    inconsistent: u64,
-    cut_ways: u64,
-    end_to_end: Dist,
+    pub(super) by: By,
+    pub(super) header: Header,
+    pub(super) stages: Stages,
+    pub(super) places: Places,
+    pub(super) plans: Plans,
+    pub(super) sums: Sums,
+    pub(super) families: Families,
+    pub(super) outcomes: Outcomes,
+    pub(super) drops: Drops,
+    pub(super) records: u64,
+    pub(super) inconsistent: u64,
+    pub(super) cut_ways: u64,
     /// What no stage claims, in ns.
-    unclaimed: u128,
+    pub(super) unclaimed: u128,
     /// The end of the last packet, in ns of CLOCK_MONOTONIC.
-    last_end_ns: u64,
-    rows: Vec<Sums>,
-    index: FxHashMap<Packed, u32>,
-    drops: FxHashMap<(u32, u64, Packed), (u64, u64)>,
-    /// The segments of the packet at hand; kept to spare allocations.
-    decoded: Vec<Segment>,
-    /// The times of the packet at hand by row of its plan; kept to spare allocations.
-    times: Vec<u64>,
-}
-
-/// The sums of one row.
-struct Sums {
-    packed: Packed,
-    segments: u64,
-    bytes: u64,
-    raw: Dist,
-    /// `None` when the probes' cost was not measured.
-    net: Option<Dist>,
+    pub(super) last_end_ns: u64,
+    /// How long the packets that were made of others, or of which others were made, were under way.
+    pub(super) latency_of_related: Dist,
+    /// The packet at hand.
+    pub(super) way: Way,
 }
 
 impl Collector {
@@ -65,132 +55,199 @@ impl Collector {
             header: header.clone(),
             stages: Stages::new(header),
             places: Places::new(hops),
-            parents: Parents::default(),
             plans: Plans::default(),
+            sums: Sums::default(),
+            families: Families::default(),
             outcomes: Outcomes::default(),
+            drops: Drops::default(),
+            records: 0,
             inconsistent: 0,
             cut_ways: 0,
-            end_to_end: Dist::default(),
             unclaimed: 0,
             last_end_ns: 0,
-            rows: Vec::new(),
-            index: FxHashMap::default(),
-            drops: FxHashMap::default(),
-            decoded: Vec::new(),
-            times: Vec::new(),
+            latency_of_related: Dist::default(),
+            way: Way::default(),
         }
     }
 
     /// Adds a record.
     pub fn add(&mut self, record: &RecordView<'_>) {
-        let mut decoded = std::mem::take(&mut self.decoded);
-        decoded.clear();
-        decoded.extend(record.segments());
-        self.add_way(&record.header, &decoded);
-        self.decoded = decoded;
+        self.records += 1;
+        self.last_end_ns = self.last_end_ns.max(record.header.end_ns);
+        self.cut_ways += u64::from(record.header.flags & FLAG_WAY_FULL != 0);
+        if !has_relatives(&record.header) {
+            return self.add_alone(record);
+        }
+        let held = Held::new(record);
+        let mut ready = VecDeque::new();
+        if record.header.flags & FLAG_CHILD == 0 {
+            ready.push_back(Ready::Packet(held, Inheritance::default()));
+        } else {
+            self.families.add_child(held, &mut ready);
+        }
+        self.add_ready(ready);
     }
 
-    fn add_way(&mut self, header: &RecordHeader, way: &[Segment]) {
-        let origin = Origin {
-            from_device: header.flags & FLAG_FROM_DEVICE != 0,
-            parent: if header.flags & FLAG_CHILD != 0 { self.parents.get(header.parent) } else { None },
-        };
-        self.cut_ways += u64::from(header.flags & FLAG_WAY_FULL != 0);
-        let mut plans = std::mem::take(&mut self.plans);
-        let hash = Plans::hash(way, origin);
-        let at = plans.find(hash, way, origin).unwrap_or_else(|| plans.add(hash, self.plan(way, origin)));
-        self.add_packet(header, way, plans.get_mut(at));
-        self.plans = plans;
+    /// Adds the records of a collector of the same recording whose records came after.
+    pub fn append(&mut self, mut later: Collector) {
+        self.settle();
+        later.settle();
+        let (rows, cells) = self.sums.merge(later.sums);
+        self.plans.append(later.plans, |plan| plan.renumber(&rows, &cells));
+        self.outcomes.add(&later.outcomes);
+        self.drops.append(later.drops);
+        self.records += later.records;
+        self.inconsistent += later.inconsistent;
+        self.cut_ways += later.cut_ways;
+        self.unclaimed += later.unclaimed;
+        self.last_end_ns = self.last_end_ns.max(later.last_end_ns);
+        self.latency_of_related.merge(&later.latency_of_related);
+        let mut ready = VecDeque::new();
+        self.families.append(later.families, |row| rows[row as usize], &mut ready);
+        self.add_ready(ready);
     }
 
-    /// Works out what follows from a way's steps.
-    fn plan(&mut self, way: &[Segment], origin: Origin) -> Plan {
-        let (mut places, mut runs) = (Vec::new(), Vec::new());
-        self.places.of_way(way, &mut places);
-        let last_run = directions(way, &places, &self.stages, origin, &mut runs);
-        let end = (
-            places.last().map_or(0, |place| place.number),
-            runs.last().copied().unwrap_or(Direction::Ingress),
-        );
-        let mut plan = Plan::new(way, origin, last_run, end);
-        for (at, (place, direction)) in places.iter().zip(runs).enumerate() {
-            let packed = self.packed(self.by, way[at], place.number, direction);
-            plan.push(self.row(packed), self.stages.probe_cost(way, at));
-            if self.stages.of(way[at].stage).layer == self.stages.of(self.stages.other).layer {
-                plan.unclaimed.push(at as u16);
+    /// How many packets were not waited for any longer so far: those that others were made of, and those
+    /// of which parts were missing.
+    pub fn given_up(&self) -> (u64, u64) {
+        (self.families.orphans, self.families.incomplete)
+    }
+
+    /// Adds a packet that was made of no other, and of which no other was made.
+    fn add_alone(&mut self, record: &RecordView<'_>) {
+        let header = &record.header;
+        let at = self.take_up(record, None);
+        let (plan, way, sums) = (self.plans.get_mut(at), &self.way, &mut self.sums);
+        plan.owed.add(header);
+        for (slot, &ns) in plan.slots[..plan.always].iter().zip(&way.times) {
+            sums.at(slot.cell).raw.add(ns);
+        }
+        for &slot in &plan.behind_others {
+            sums.at(plan.slots[slot as usize].cell).behind_others += u128::from(way.times[slot as usize]);
+        }
+        for part in way.extra(plan) {
+            sums.add(&part, header);
+        }
+        let cost = plan.cost + way.interruption_cost;
+        let is_plain = way.behind_others == 0 && way.interruption_cost == 0;
+        let whole = if is_plain { plan.whole } else { sums.cell(WHOLE, cost, way.behind_others) };
+        sums.at(whole).add_whole(way.total, cost, way.behind_others);
+        self.add_outcome(record, at);
+    }
+
+    /// Adds the packets whose relatives are known as far as they ever will be, and those that are so then.
+    pub(super) fn add_ready(&mut self, mut ready: VecDeque<Ready>) {
+        while let Some(next) = ready.pop_front() {
+            match next {
+                Ready::Packet(held, inheritance) => self.add_related(&held, inheritance, &mut ready),
+                Ready::Alone(Parent { start_ns, cut, .. }) => {
+                    if let Some(cut) = cut {
+                        self.add_time(&cut.header, start_ns, &cut.time);
+                    }
+                }
             }
         }
-        plan
     }
 
-    fn packed(&self, by: By, segment: Segment, place: u16, direction: Direction) -> Packed {
-        let facts = self.stages.of(segment.stage);
-        Packed::new(by, facts.layer, segment.stage, facts.wait, segment.level, direction, place)
-    }
-
-    /// The number of the row of a key.
-    fn row(&mut self, packed: Packed) -> u32 {
-        let next = self.rows.len() as u32;
-        let row = *self.index.entry(packed).or_insert(next);
-        if row == next {
-            self.rows.push(Sums::new(packed, self.stages.costs_known));
+    fn add_related(&mut self, held: &Held, inheritance: Inheritance, ready: &mut VecDeque<Ready>) {
+        let header = held.header;
+        let record = RecordView { header, way: &held.way };
+        let at = self.take_up(&record, inheritance.last_run);
+        let plan = self.plans.get_mut(at);
+        let mut time: Vec<Part> = self.way.always(plan).chain(self.way.extra(plan)).collect();
+        let last_run = plan.last_run;
+        for inherited in inheritance.time {
+            match time.iter_mut().find(|part| part.row == inherited.row) {
+                Some(part) => part.add(&inherited),
+                None => time.push(inherited),
+            }
         }
-        row
+        let start_ns = inheritance.start_ns.unwrap_or(header.start_ns);
+        self.add_outcome(&record, at);
+        let cut = is_cut(&header).then_some(Cut { parts: parts_of(&header), time: Vec::new(), header });
+        let is_parent = cut.is_some() || header.flags & FLAG_PARENT != 0;
+        let cut = match cut {
+            Some(cut) => Some(Box::new(Cut { time, ..cut })),
+            None => {
+                self.add_time(&header, start_ns, &time);
+                None
+            }
+        };
+        if is_parent {
+            self.families.add_parent(header.id, Parent { start_ns, last_run, cut }, ready);
+        }
     }
 
-    fn add_packet(&mut self, header: &RecordHeader, way: &[Segment], plan: &mut Plan) {
+    /// Adds the time of a packet that has relatives.
+    fn add_time(&mut self, header: &RecordHeader, start_ns: u64, time: &[Part]) {
+        let mut whole = Part { row: RELATED, ..Part::default() };
+        for part in time {
+            self.sums.add(part, header);
+            whole.add(part);
+        }
+        self.sums.add(&whole, header);
+        self.latency_of_related.add(header.end_ns.saturating_sub(start_ns));
+    }
+
+    /// Works out the packet's time in each row of its plan, whose number is returned.
+    fn take_up(&mut self, record: &RecordView<'_>, parent: Option<LastRun>) -> usize {
+        let header = &record.header;
+        let origin = Origin { from_device: header.flags & FLAG_FROM_DEVICE != 0, parent };
+        self.way.folded.fold(record.way, &self.stages.interrupts);
+        let steps = &self.way.folded.steps;
+        let hash = Plans::hash(steps, origin);
+        let at = self.plans.find(hash, steps, origin).unwrap_or_else(|| {
+            if self.plans.is_full() {
+                self.settle();
+                self.plans.forget();
+            }
+            let plan = self.plan(origin);
+            self.plans.add(hash, plan)
+        });
+        let plan = self.plans.get_mut(at);
         plan.packets += 1;
-        self.times.clear();
-        self.times.resize(plan.rows.len(), 0);
-        for (segment, &slot) in way.iter().zip(&plan.slots) {
-            self.times[usize::from(slot)] += segment.ns.min(SEGMENT_NS_MAX);
-        }
-        let unclaimed = |at: &u16| u128::from(way[usize::from(*at)].ns.min(SEGMENT_NS_MAX));
-        self.unclaimed += plan.unclaimed.iter().map(unclaimed).sum::<u128>();
-        self.last_end_ns = self.last_end_ns.max(header.end_ns);
+        self.unclaimed += self.way.sum(plan, &mut self.sums, &self.stages, self.by);
         let total = header.end_ns.saturating_sub(header.start_ns);
-        let claimed = self.times.iter().sum::<u64>();
-        if claimed < total {
-            self.add_unclaimed(header, way, plan, total - claimed);
+        self.inconsistent += u64::from(self.way.total != total);
+        if self.way.total < total {
+            self.unclaimed += u128::from(total - self.way.total);
+            let level = self.last_step().map_or(0, |last| last.level);
+            let other = Segment { stage: self.stages.other, level, ..Segment::default() };
+            let end = self.plans.get_mut(at).end;
+            let packed = self.packed(self.by, other, end);
+            let row = self.sums.row(packed);
+            self.way.add_left_over(self.plans.get_mut(at), row, total);
         }
-        self.inconsistent += u64::from(claimed != total);
-        self.end_to_end.add(total.max(claimed));
-        for ((&row, &ns), &cost) in plan.rows.iter().zip(&self.times).zip(&plan.costs) {
-            self.rows[row as usize].add(header, ns, cost);
-        }
-        if header.outcome == Outcome::Split as u8
-            && let Some(last) = plan.last_run
-        {
-            self.parents.add(header.id, last);
-        }
-        self.add_outcome(header, way, plan);
+        at
     }
 
-    /// Adds what a packet's segments leave over to `other`, where the packet was at its end.
-    fn add_unclaimed(&mut self, header: &RecordHeader, way: &[Segment], plan: &Plan, ns: u64) {
-        self.unclaimed += u128::from(ns);
-        let level = way.last().map_or(0, |last| last.level);
-        let segment = Segment { stage: self.stages.other, level, ..Segment::default() };
-        let packed = self.packed(self.by, segment, plan.end.0, plan.end.1);
-        let row = self.row(packed);
-        match plan.rows.iter().position(|&known| known == row) {
-            Some(slot) => self.times[slot] += ns,
-            None => self.rows[row as usize].add(header, ns, 0),
+    /// Tells the cells what the plans' packets stand for.
+    pub(super) fn settle(&mut self) {
+        for plan in self.plans.iter_mut() {
+            let owed = std::mem::take(&mut plan.owed);
+            for slot in &plan.slots[..plan.always] {
+                self.sums.at(slot.cell).add_owed(owed, slot.cost);
+            }
         }
     }
 
-    fn add_outcome(&mut self, header: &RecordHeader, way: &[Segment], plan: &Plan) {
+    fn add_outcome(&mut self, record: &RecordView<'_>, at: usize) {
+        let header = &record.header;
+        let &mut Plan { end, last_run, .. } = self.plans.get_mut(at);
         match Outcome::from_u8(header.outcome) {
             Some(Outcome::Delivered) => self.outcomes.delivered += 1,
             Some(Outcome::Merged) => self.outcomes.merged += 1,
             Some(Outcome::Split) => self.outcomes.split += 1,
             Some(Outcome::Dropped) => {
                 self.outcomes.dropped += 1;
-                self.add_drop(header, way, plan);
+                if let Some(last) = self.last_step() {
+                    let key = self.packed(By::Stage, last, end);
+                    self.drops.add(header, key);
+                }
             }
             Some(Outcome::Freed) | None => {
-                let delivers = self.last_stage(way).map_or(0, |last| self.stages.of(last.stage).delivers);
-                let stays = plan.last_run.is_some_and(|run| run.direction == Direction::Ingress);
+                let delivers = self.last_step().map_or(0, |last| self.stages.of(last.stage).delivers);
+                let stays = last_run.is_some_and(|run| run.direction == Direction::Ingress);
                 if delivers == 1 || delivers == 2 && stays {
                     self.outcomes.delivered += 1;
                 } else {
@@ -200,101 +257,9 @@ impl Collector {
         }
     }
 
-    /// The last segment that is not the wait of an interrupted stage.
-    fn last_stage(&self, way: &[Segment]) -> Option<Segment> {
-        way.iter().rev().find(|segment| !self.stages.of(segment.stage).interrupts).copied()
+    /// The last step of the way at hand that is not the wait of an interrupted one.
+    fn last_step(&self) -> Option<Segment> {
+        let mut steps = self.way.folded.steps.iter().rev().map(|step| step.segment());
+        steps.find(|step| !self.stages.of(step.stage).interrupts)
     }
-
-    fn add_drop(&mut self, header: &RecordHeader, way: &[Segment], plan: &Plan) {
-        let Some(last) = self.last_stage(way) else { return };
-        let key = self.packed(By::Stage, last, plan.end.0, plan.end.1);
-        let (packets, bytes) = self.drops.entry((header.drop_reason, header.drop_location, key)).or_default();
-        *packets += 1;
-        *bytes += u64::from(header.bytes);
-    }
-
-    /// The numbers of the records so far.
-    pub fn finish(self, names: &Names) -> Analysis {
-        let name = |by, packed: Packed| -> Key {
-            packed.name(by, &self.stages.layers, &self.stages.names, &self.places.names)
-        };
-        let keys: Vec<Key> = self.rows.iter().map(|row| name(self.by, row.packed)).collect();
-        let order = order(&self.plans, &keys);
-        let mut drops: Vec<Drop> = self
-            .drops
-            .iter()
-            .map(|(&(reason, location, packed), &(packets, bytes))| Drop {
-                packets,
-                bytes,
-                reason: named(&names.drop_reasons, reason, |number| number.to_string()),
-                location: named(&names.symbols, location, |address| format!("{address:#x}")),
-                key: name(By::Stage, packed),
-            })
-            .collect();
-        drops.sort_by(|a, b| b.packets.cmp(&a.packets).then_with(|| drop_order(a).cmp(&drop_order(b))));
-        let total = self.end_to_end.sum();
-        let duration_ns = self.last_end_ns.saturating_sub(self.header.start_monotonic_ns);
-        let mut rows: Vec<Option<Sums>> = self.rows.into_iter().map(Some).collect();
-        let rows = order
-            .into_iter()
-            .filter_map(|at| Some((keys[at as usize].clone(), rows[at as usize].take()?)))
-            .map(|(key, sums)| sums.row(key, total))
-            .collect();
-        Analysis {
-            file: String::new(),
-            header: self.header,
-            names: names.clone(),
-            last: Checkpoint { duration_ns, ..Checkpoint::default() },
-            complete: true,
-            traffic: Vec::new(),
-            by: self.by,
-            outcomes: self.outcomes,
-            inconsistent: self.inconsistent,
-            cut_ways: self.cut_ways,
-            end_to_end: self.end_to_end,
-            unclaimed: self.unclaimed,
-            rows,
-            drops,
-            left_out: Vec::new(),
-        }
-    }
-}
-
-impl Sums {
-    fn new(packed: Packed, costs_known: bool) -> Sums {
-        let net = costs_known.then(Dist::default);
-        Sums { packed, segments: 0, bytes: 0, raw: Dist::default(), net }
-    }
-
-    /// Adds a packet with its time here in ns and its probes' cost in 1/1024 ns.
-    fn add(&mut self, header: &RecordHeader, ns: u64, cost: u64) {
-        self.segments += u64::from(header.segments.max(1));
-        self.bytes += u64::from(header.bytes);
-        self.raw.add(ns);
-        if let Some(net) = &mut self.net {
-            let half = 1 << (COST_PARTS_SHIFT - 1);
-            net.add(ns.saturating_sub(cost.saturating_add(half) >> COST_PARTS_SHIFT));
-        }
-    }
-
-    fn row(self, key: Key, total: u128) -> Row {
-        let share = if total == 0 { 0.0 } else { self.raw.sum() as f64 / total as f64 };
-        Row { key, segments: self.segments, bytes: self.bytes, share, raw: self.raw, net: self.net }
-    }
-}
-
-fn drop_order(drop: &Drop) -> (&str, &str, &Key) {
-    (&drop.reason, &drop.location, &drop.key)
-}
-
-/// The name of a number; empty for 0, which stands for "none given".
-fn named<N: Ord + Default + Copy>(
-    names: &BTreeMap<N, String>,
-    number: N,
-    plain: impl Fn(N) -> String,
-) -> String {
-    if number == N::default() {
-        return String::new();
-    }
-    names.get(&number).cloned().unwrap_or_else(|| plain(number))
 }

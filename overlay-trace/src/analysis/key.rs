@@ -86,6 +86,12 @@ impl Packed {
         Packed(parts | u64::from(wait) << 16)
     }
 
+    /// The same level, direction and place in another stage, which is a wait.
+    pub(super) fn waiting_in(self, by: By, layer: u8, stage: u8) -> Packed {
+        let place = self.0 & 0xff_ffff;
+        Packed(Packed::new(by, layer, stage, true, 0, Direction::Egress, 0).0 | place)
+    }
+
     /// The key in words: `layers` names the numbers of layers, and so on.
     pub(super) fn name(
         self,

@@ -7,12 +7,18 @@ mod collect;
 mod diff;
 mod direction;
 mod dist;
+mod family;
+mod finish;
+mod fold;
 mod key;
+mod lanes;
 mod order;
-mod parents;
 mod places;
 mod plan;
+mod shape;
 mod stages;
+mod sums;
+mod way;
 
 use std::collections::BTreeMap;
 
@@ -39,6 +45,8 @@ pub struct Analysis {
     /// Results of traffic that ran during the recording.
     pub traffic: Vec<serde_json::Value>,
     pub by: By,
+    /// Records that were read, one for each packet that finished its way.
+    pub records: u64,
     /// How the ways ended, of the records that were read.
     pub outcomes: Outcomes,
     /// Records whose segments did not add up to their time. The missing part is in `other`, so that the
@@ -46,8 +54,21 @@ pub struct Analysis {
     pub inconsistent: u64,
     /// Ways with more segments than a record holds: the rest is in `other`.
     pub cut_ways: u64,
-    /// The time from the beginning to the end of each way, in ns.
+    /// Segments, fragments and copies of which it is not known what they were made of: it is missing
+    /// before their way, and they have no part of its time.
+    pub orphans: u64,
+    /// Packets that were cut of which not every part was seen: those that were share its time.
+    pub incomplete: u64,
+    /// The time from the beginning to the end of each way, in ns. A packet that was cut has no way of its
+    /// own here: its parts share its time by their lengths, so that no nanosecond is counted twice.
     pub end_to_end: Dist,
+    /// The same with the probes' cost taken off; its sum is that of all rows. `None` when that cost was
+    /// not measured.
+    pub net: Option<Dist>,
+    /// How long each packet was under way, in ns: since the beginning of the packet that it was cut or
+    /// copied from, if there is one. What differs from `end_to_end` is that each part has waited for the
+    /// whole time, not for its part of it.
+    pub latency: Dist,
     /// The part of the end-to-end sum that no stage claims, in ns.
     pub unclaimed: u128,
     /// Where the time went, in the order of the packets' path.
@@ -81,7 +102,8 @@ pub struct Row {
     pub share: f64,
     /// ns per packet that was here, as recorded.
     pub raw: Dist,
-    /// The same with the probes' cost taken off; `None` when that cost was not measured.
+    /// The same with the probes' cost taken off; `None` when that cost was not measured. See
+    /// [`Analysis::net`].
     pub net: Option<Dist>,
 }
 
@@ -105,9 +127,7 @@ impl Analysis {
     ///
     /// One sentence: the recording cannot be read or is damaged.
     pub fn of(recording: &Recording, by: By) -> Result<Analysis> {
-        let mut collector = Collector::new(&recording.header, &recording.hops, by);
-        recording.for_each_record(|record| collector.add(&record))?;
-        let mut analysis = collector.finish(&recording.names);
+        let mut analysis = lanes::collect(recording, by)?.finish(&recording.names);
         analysis.file = recording.path().file_name().unwrap_or_default().to_string_lossy().into();
         let until = analysis.last.duration_ns;
         analysis.last = recording.last.clone();
@@ -120,14 +140,14 @@ impl Analysis {
         Ok(analysis)
     }
 
-    /// Packets whose record was read.
+    /// Packets of the distributions: those whose record was read, without those that were cut.
     pub fn packets(&self) -> u64 {
         self.end_to_end.count()
     }
 
     /// Packets whose way ended: what the kernel side counted, lost records included.
     pub fn finished(&self) -> u64 {
-        self.last.counters.finished.max(self.packets())
+        self.last.counters.finished.max(self.records)
     }
 
     /// Packets whose way began, without those that the filter did not let through.
@@ -175,7 +195,6 @@ impl Analysis {
     /// The whole end-to-end time with the probes' cost taken off, per packet, in ns; `None` when that
     /// cost was not measured.
     pub fn net_mean(&self) -> Option<f64> {
-        let sums = self.rows.iter().map(|row| row.net.as_ref().map(Dist::sum)).sum::<Option<u128>>()?;
-        (self.packets() > 0).then(|| sums as f64 / self.packets() as f64)
+        self.net.as_ref().filter(|net| net.count() > 0).map(Dist::mean)
     }
 }

@@ -1,39 +1,69 @@
 //! The order of rows along the packets' path.
 
-use super::{Key, plan::Plans};
+use std::collections::HashMap;
+
+use super::{Direction, Key, plan::Plans};
+
+/// Rows of one namespace, direction and level stay together.
+type Part<'a> = (Option<&'a str>, Option<Direction>, Option<u8>);
 
 /// All rows in order: those of the most frequent way first, each further way's own rows put in behind
-/// those that they follow. Rows of one namespace, direction and level stay together.
+/// those that they follow.
 pub(super) fn order(plans: &Plans, keys: &[Key]) -> Vec<u32> {
-    let mut order: Vec<u32> = Vec::new();
-    for way in plans.by_packets().iter().map(|plan| &plan.rows) {
-        for at in 0..way.len() {
-            if !order.contains(&way[at]) {
-                order.insert(place_for(way, at, &order, keys), way[at]);
+    let mut order = Order { keys, parts: Vec::new(), index: HashMap::new(), placed: vec![false; keys.len()] };
+    let mut way = Vec::new();
+    for plan in plans.by_packets() {
+        way.clear();
+        for row in plan.rows() {
+            if !way.contains(&row) {
+                way.push(row);
             }
         }
+        (0..way.len()).for_each(|at| order.place(&way, at));
     }
-    // Only the rows of the ways beyond the first few thousand shapes are left.
+    // What is left are the rows of shapes that were forgotten.
     for row in 0..keys.len() as u32 {
-        if order.contains(&row) {
-            continue;
-        }
-        order.insert(place_for(&[row], 0, &order, keys), row);
+        order.place(&[row], 0);
     }
-    order
+    order.parts.concat()
 }
 
-/// Where to put the row `way[at]`: behind the row before it on the way, else before one that comes later
-/// on the way, else at the end of its namespace, direction and level.
-fn place_for(way: &[u32], at: usize, order: &[u32], keys: &[Key]) -> usize {
-    let key = &keys[way[at] as usize];
-    let together = |row: &u32| keys[*row as usize].same_part(key);
-    let placed = |row: &u32| order.iter().position(|placed| placed == row);
-    if let Some(before) = at.checked_sub(1).map(|before| &way[before]).filter(|before| together(before)) {
-        return placed(before).map_or(order.len(), |place| place + 1);
+struct Order<'a> {
+    keys: &'a [Key],
+    /// The rows of each part in order, the parts in order of first appearance.
+    parts: Vec<Vec<u32>>,
+    index: HashMap<Part<'a>, usize>,
+    placed: Vec<bool>,
+}
+
+impl<'a> Order<'a> {
+    /// Places the row `way[at]`, if it is new: behind the row before it on the way, else before one that
+    /// comes later on the way, else at the end of its part.
+    fn place(&mut self, way: &[u32], at: usize) {
+        let row = way[at];
+        if std::mem::replace(&mut self.placed[row as usize], true) {
+            return;
+        }
+        let part = self.part(row);
+        let index = *self.index.entry(part).or_insert_with(|| {
+            self.parts.push(Vec::new());
+            self.parts.len() - 1
+        });
+        let rows = &self.parts[index];
+        let find = |row: u32| rows.iter().position(|&known| known == row);
+        let before = at.checked_sub(1).map(|before| way[before]).filter(|&before| self.part(before) == part);
+        let place = match before {
+            Some(before) => find(before).map(|place| place + 1),
+            None => {
+                way[at + 1..].iter().filter(|&&later| self.part(later) == part).find_map(|&later| find(later))
+            }
+        };
+        let place = place.unwrap_or(rows.len());
+        self.parts[index].insert(place, row);
     }
-    if let Some(place) = way[at + 1..].iter().filter(|row| together(row)).find_map(placed) {
-        return place;
+
+    fn part(&self, row: u32) -> Part<'a> {
+        let key = &self.keys[row as usize];
+        (key.netns.as_deref(), key.direction, key.level)
     }
-    order.iter().rposition(together).map_or(order.len(), |place| place + 1)
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use overlay_trace_common::way::Segment;
 
-use super::key::number;
+use super::{fold::Interrupts, key::number};
 use crate::trace::{Header, ProbeKind, StageRow};
 
 /// Costs are added in parts of 1/1024 ns.
@@ -27,6 +27,8 @@ pub(super) struct Facts {
     pub exit: bool,
     /// The packet waits for the CPU in the middle of another stage.
     pub interrupts: bool,
+    /// The packet waits behind others, whose probes hold it up too.
+    pub behind_others: bool,
     /// Cost of the probe at the stage's entry, in 1/1024 ns.
     pub cost: u64,
 }
@@ -37,6 +39,8 @@ pub(super) struct Stages {
     pub names: Vec<String>,
     pub layers: Vec<String>,
     facts: Vec<Facts>,
+    /// The stages that interrupt others.
+    pub interrupts: Interrupts,
     exit_cost: u64,
     /// The number of the stage `other`.
     pub other: u8,
@@ -61,6 +65,7 @@ impl Stages {
         let other =
             header.stages.iter().position(|row| row.layer == "other" && row.outcome.is_none()).unwrap_or(255);
         Stages {
+            interrupts: std::array::from_fn(|stage| facts[stage].interrupts),
             names,
             layers,
             facts,
@@ -72,6 +77,11 @@ impl Stages {
 
     pub fn of(&self, stage: u8) -> &Facts {
         &self.facts[usize::from(stage)]
+    }
+
+    /// Whether a stage claims nothing: it is of the layer `other`.
+    pub fn is_other(&self, stage: u8) -> bool {
+        self.of(stage).layer == self.of(self.other).layer
     }
 
     /// What the probe at the beginning of segment `at` cost, in 1/1024 ns. What is left of a stage after
@@ -119,6 +129,7 @@ fn facts_of(row: &StageRow, layer: u8) -> Facts {
         },
         exit: row.exit,
         interrupts: row.layer == "cpu",
+        behind_others: name == "batch-wait",
         cost: 0,
     }
 }

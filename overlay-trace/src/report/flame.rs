@@ -21,11 +21,18 @@ const BORDERS: &str = "\n#frames rect { stroke: #f2f2f2; stroke-width: 0.7; }";
 /// Pixels of the legend below the graph.
 const LEGEND_HEIGHT: usize = 44;
 
+/// inferno adds nanoseconds in words: 146 years of packets' time are enough for it.
+const DRAWABLE_MAX: u128 = 1 << 62;
+
 /// The flame graph of an analysis.
 pub(super) fn report(analysis: &Analysis) -> Result<Vec<u8>> {
     ensure!(
         analysis.end_to_end.sum() > 0,
         "no packet finished its way during the recording: there is nothing to draw"
+    );
+    ensure!(
+        analysis.end_to_end.sum() < DRAWABLE_MAX,
+        "the packets' times add up to more than can be drawn: is the recording damaged?"
     );
     let header = &analysis.header;
     let (lines, mut colours) = stacks(analysis);

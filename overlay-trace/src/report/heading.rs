@@ -83,7 +83,12 @@ pub(super) fn losses(analysis: &Analysis) -> String {
             _ => format!("{} {what}", count(number)),
         })
         .collect();
-    let here = [(analysis.cut_ways, "ways too long"), (analysis.inconsistent, "inconsistent")];
+    let here = [
+        (analysis.cut_ways, "ways too long"),
+        (analysis.inconsistent, "inconsistent"),
+        (analysis.orphans, "parts without their packet"),
+        (analysis.incomplete, "packets without all their parts"),
+    ];
     let any = here.iter().filter(|(number, _)| *number > 0);
     parts.extend(any.map(|(number, what)| format!("{} {what}", count(*number))));
     parts.join(", ")

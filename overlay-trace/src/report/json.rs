@@ -20,6 +20,9 @@ struct Report<'a> {
     packets: Packets,
     losses: Losses,
     end_to_end_ns: &'a Dist,
+    /// Equal to `end_to_end_ns` where the probes' cost was not measured.
+    end_to_end_ns_net: &'a Dist,
+    latency_ns: &'a Dist,
     stages: Vec<Stage<'a>>,
     other_share: f64,
     probe_cost_ns: &'a ProbeCost,
@@ -117,6 +120,8 @@ pub(super) struct Losses {
     hops_full: u64,
     cut_ways: u64,
     inconsistent: u64,
+    orphans: u64,
+    incomplete: u64,
     /// False where the kernel does not tell of misses: `probe_misses` is 0 then.
     probe_misses_known: bool,
 }
@@ -134,6 +139,8 @@ impl Losses {
             hops_full: counters.hops_full,
             cut_ways: analysis.cut_ways,
             inconsistent: analysis.inconsistent,
+            orphans: analysis.orphans,
+            incomplete: analysis.incomplete,
             probe_misses_known: counters.probe_misses.is_some(),
         }
     }
@@ -214,6 +221,8 @@ pub(super) fn report<'a>(analysis: &'a Analysis) -> Result<Vec<u8>> {
         packets: Packets::of(analysis),
         losses: Losses::of(analysis),
         end_to_end_ns: &analysis.end_to_end,
+        end_to_end_ns_net: analysis.net.as_ref().unwrap_or(&analysis.end_to_end),
+        latency_ns: &analysis.latency,
         stages: analysis.rows.iter().map(Stage::from).collect(),
         other_share: analysis.other_share(),
         probe_cost_ns: &analysis.header.probe_cost_ns,

@@ -38,7 +38,15 @@ fn summary(analysis: &Analysis) -> String {
     let mut row = vec!["end to end".to_string()];
     row.extend(numbers(&analysis.end_to_end));
     row.push(analysis.net_mean().map_or("-".into(), time));
-    let mut out = lines(&heading, &[row], 1).join("\n");
+    let mut rows = vec![row];
+    if analysis.latency.sum() != analysis.end_to_end.sum() {
+        // Packets were cut: each part has waited for the whole, and has its part of the cost.
+        let mut row = vec!["latency".to_string()];
+        row.extend(numbers(&analysis.latency));
+        row.push("-".into());
+        rows.push(row);
+    }
+    let mut out = lines(&heading, &rows, 1).join("\n");
     out.push('\n');
     let parts = |name: fn(&Key) -> String| {
         let mut shares = analysis.shares(name);

@@ -4,6 +4,8 @@ use std::{
     collections::BTreeMap,
     fs::File,
     io::{BufReader, ErrorKind, Read, Seek, SeekFrom},
+    ops::Range,
+    os::unix::fs::FileExt,
     path::{Path, PathBuf},
 };
 
@@ -74,22 +76,35 @@ impl Recording {
     /// # Errors
     ///
     /// One sentence: the file cannot be read any more, or is damaged.
-    pub fn for_each_record(&self, mut each: impl FnMut(RecordView<'_>)) -> Result<()> {
-        let mut file = File::open(&self.path)
+    pub fn for_each_record(&self, each: impl FnMut(RecordView<'_>)) -> Result<()> {
+        self.for_each_record_of(0..self.records.len(), each)
+    }
+
+    /// The bytes of each chunk of records.
+    pub(crate) fn chunk_bytes(&self) -> Vec<u64> {
+        self.records.iter().map(|&(_, length)| length.into()).collect()
+    }
+
+    /// The same for the records of these chunks only.
+    pub(crate) fn for_each_record_of(
+        &self,
+        chunks: Range<usize>,
+        mut each: impl FnMut(RecordView<'_>),
+    ) -> Result<()> {
+        let file = File::open(&self.path)
             .with_context(|| format!("cannot open the recording {}", self.path.display()))?;
         let mut words = Vec::new();
-        for &(at, length) in &self.records {
-            file.seek(SeekFrom::Start(at))?;
-            words.resize(length as usize / 8, 0);
-            let payload = bytes_of(&mut words);
-            let mut crc = [0; 4];
-            file.read_exact(payload)
-                .and_then(|()| file.read_exact(&mut crc))
+        for &(at, length) in &self.records[chunks] {
+            // The checksum stands behind the payload.
+            words.resize(length as usize / 8 + 1, 0);
+            let bytes = &mut bytes_of(&mut words)[..length as usize + 4];
+            file.read_exact_at(bytes, at)
                 .with_context(|| format!("cannot read the recording {}", self.path.display()))?;
-            if u32::from_le_bytes(crc) != checksum(Chunk::Records as u32, payload) {
+            let (payload, crc) = bytes.split_at(length as usize);
+            if crc != checksum(Chunk::Records as u32, payload).to_le_bytes() {
                 bail!(self.damaged(at, "the checksum of a chunk of records does not match"));
             }
-            let mut rest = words.as_slice();
+            let mut rest = &words[..length as usize / 8];
             while !rest.is_empty() {
                 let Some((record, next)) = split_record(rest) else {
                     bail!(self.damaged(at, "a record is longer than its chunk"));
@@ -207,9 +222,10 @@ fn check_preamble(input: &mut impl Read, path: &Path) -> Result<()> {
         bail!("the recording {} ends before its header does: nothing in it can be used", path.display());
     };
     let version = u32::from_le_bytes([version[0], version[1], version[2], version[3]]);
-    if version > VERSION {
+    if version != VERSION {
+        let age = if version > VERSION { "a newer" } else { "an older" };
         bail!(
-            "the recording {} was made by a newer overlay-trace (format {version}; this one reads up to {VERSION}): \
+            "the recording {} was made by {age} overlay-trace (format {version}; this one reads {VERSION}): \
              use that version to read it",
             path.display()
         );

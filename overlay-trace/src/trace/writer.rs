@@ -11,11 +11,14 @@ use serde::Serialize;
 
 use super::{
     Checkpoint, Header, HopName, Names, SeenLater,
-    format::{Chunk, FRAME_BYTES, MAGIC, PREAMBLE_BYTES, VERSION, checksum},
+    format::{Chunk, MAGIC, PREAMBLE_BYTES, VERSION, checksum},
 };
 
 /// Records are gathered into chunks of about this many bytes.
 const RECORDS_BYTES: usize = 256 << 10;
+
+/// Bytes of a chunk before its payload: kind, length.
+const FRAME_START: usize = 8;
 
 /// Checks that a recording can be written to `path`, before any work is done for it.
 ///
@@ -52,6 +55,7 @@ fn exists_already(path: &Path) -> String {
 pub struct Writer {
     file: File,
     path: PathBuf,
+    /// The records so far, behind room for kind and length: they are copied once and written as they lie.
     records: Vec<u8>,
     /// Bytes of the file that are whole chunks.
     written: u64,
@@ -82,7 +86,8 @@ impl Writer {
             ErrorKind::AlreadyExists => anyhow!(exists_already(path)),
             _ => anyhow!("cannot create the recording {}: {error}", path.display()),
         })?;
-        let records = Vec::with_capacity(2 * RECORDS_BYTES);
+        let mut records = Vec::with_capacity(RECORDS_BYTES + (64 << 10));
+        records.resize(FRAME_START, 0);
         let mut writer = Writer { file, path: path.into(), records, written: 0, failed: false };
         writer.append(&[MAGIC.as_slice(), &VERSION.to_le_bytes()].concat())?;
         writer.json(Chunk::Header, header)?;
@@ -96,7 +101,7 @@ impl Writer {
     /// As for [`checkpoint`](Writer::checkpoint).
     pub fn records(&mut self, records: &[u8]) -> Result<()> {
         self.records.extend_from_slice(records);
-        if self.records.len() >= RECORDS_BYTES { self.flush() } else { Ok(()) }
+        if self.records.len() >= FRAME_START + RECORDS_BYTES { self.flush() } else { Ok(()) }
     }
 
     /// Names hops. A later name of a hop replaces the earlier one.
@@ -161,29 +166,23 @@ impl Writer {
 
     fn json<T: Serialize + ?Sized>(&mut self, kind: Chunk, value: &T) -> Result<()> {
         self.flush()?;
-        let payload =
-            serde_json::to_vec(value).with_context(|| format!("cannot encode the {}", kind.name()))?;
-        self.chunk(kind, &payload)
+        let mut chunk = vec![0; FRAME_START];
+        serde_json::to_writer(&mut chunk, value)
+            .with_context(|| format!("cannot encode the {}", kind.name()))?;
+        close(kind, &mut chunk);
+        self.append(&chunk)
     }
 
     fn flush(&mut self) -> Result<()> {
-        if self.records.is_empty() {
+        if self.records.len() == FRAME_START {
             return Ok(());
         }
-        let mut records = std::mem::take(&mut self.records);
-        let result = self.chunk(Chunk::Records, &records);
-        records.clear();
-        self.records = records;
+        let mut chunk = std::mem::take(&mut self.records);
+        close(Chunk::Records, &mut chunk);
+        let result = self.append(&chunk);
+        chunk.truncate(FRAME_START);
+        self.records = chunk;
         result
-    }
-
-    fn chunk(&mut self, kind: Chunk, payload: &[u8]) -> Result<()> {
-        let mut bytes = Vec::with_capacity(payload.len() + FRAME_BYTES as usize);
-        bytes.extend((kind as u32).to_le_bytes());
-        bytes.extend((payload.len() as u32).to_le_bytes());
-        bytes.extend(payload);
-        bytes.extend(checksum(kind as u32, payload).to_le_bytes());
-        self.append(&bytes)
     }
 
     /// Appends bytes as a whole, or takes back what was written of them.
@@ -205,6 +204,15 @@ impl Writer {
         self.written += bytes.len() as u64;
         Ok(())
     }
+}
+
+/// Completes a chunk whose payload stands behind room for kind and length.
+fn close(kind: Chunk, chunk: &mut Vec<u8>) {
+    let payload = &chunk[FRAME_START..];
+    let (length, checksum) = (payload.len() as u32, checksum(kind as u32, payload));
+    chunk[..4].copy_from_slice(&(kind as u32).to_le_bytes());
+    chunk[4..FRAME_START].copy_from_slice(&length.to_le_bytes());
+    chunk.extend(checksum.to_le_bytes());
 }
 
 impl Drop for Writer {

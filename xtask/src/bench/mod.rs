@@ -1,5 +1,6 @@
 //! `cargo xtask bench`: what tracing costs, in instructions per packet, under a clock that counts instructions.
 
+mod analysis;
 mod baseline;
 mod guest;
 mod table;
@@ -7,7 +8,7 @@ mod table;
 use std::{fs, path::PathBuf, process::ExitCode};
 
 use anyhow::{Context, Result};
-use clap::Args;
+use clap::{Args, Subcommand};
 
 use self::{
     baseline::Baseline,
@@ -48,7 +49,10 @@ const CASES: &[Case] = &[
 
 /// `cargo xtask bench`
 #[derive(Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct Bench {
+    #[command(subcommand)]
+    part: Option<Part>,
     /// Version of the kernel to measure under
     #[arg(long, default_value = "6.12")]
     kernel: String,
@@ -61,6 +65,13 @@ pub struct Bench {
     /// Runs of each case, of which the median is taken
     #[arg(long, default_value_t = ROUNDS, value_parser = clap::value_parser!(u32).range(1..=100))]
     rounds: u32,
+}
+
+/// What is measured other than tracing.
+#[derive(Subcommand)]
+enum Part {
+    /// Measure how fast records are analysed, and in how much memory
+    Analysis(analysis::Analysis),
 }
 
 /// What was measured of a case: medians over its runs.
@@ -87,6 +98,13 @@ impl Bench {
     ///
     /// Something cannot be built or run, or a file cannot be read or written.
     pub fn run(&self) -> Result<ExitCode> {
+        match &self.part {
+            Some(Part::Analysis(analysis)) => analysis.run(),
+            None => self.tracing(),
+        }
+    }
+
+    fn tracing(&self) -> Result<ExitCode> {
         let committed = host::workspace().join(format!("xtask/bench/{}.json", self.kernel));
         let baseline = match &self.baseline {
             Some(file) => Some(Baseline::read(file)?),
