@@ -23,8 +23,9 @@ use crate::{
 
 /// The most segments of one packet: half a megabyte (IPv6, "BIG TCP") in packets of 1500 bytes.
 const SEGMENTS_MAX: usize = 384;
-/// The most fragments of one packet: 64 kB at IPv6's least MTU.
-const FRAGMENTS_MAX: usize = 56;
+/// The most fragments of one packet that are taken off at once; those of larger packets end, as merged too,
+/// when they are freed. Each one more burdens the verifier.
+const FRAGMENTS_MAX: usize = 12;
 
 /// Not NULL and not an error number.
 #[inline(always)]

@@ -8,7 +8,6 @@ use overlay_trace::traffic::{Kind, PORT, Protocol};
 use overlay_trace_common::record::Outcome as End;
 use serde_json::Value;
 
-use crate::machine;
 use crate::results::{Outcome, Verdict};
 use crate::scene::{Check, check};
 use crate::seen::Seen;
@@ -135,13 +134,13 @@ fn accounting(seen: &Seen, _: &[Seen]) -> Outcome {
 }
 
 /// At moderate load nothing is lost, and the report says so. There are two exceptions, both counted: tracepoints
-/// do not show the device set how every TCP segment without data ends; and a kernel that interrupts programs
-/// skips a few probes, each of which can hide one packet's beginning or end, or the entry that belongs to an
+/// do not show the device set how every TCP segment without data ends; and the kernel
+/// skips a probe whose program has been interrupted by what comes to the same probe, each of which can hide one packet's beginning or end, or the entry that belongs to an
 /// exit.
 fn losses(seen: &Seen, _: &[Seen]) -> Outcome {
     let all = seen.json["losses"].as_object().context("`losses` is no object")?;
     ensure!(seen.recording.complete, "the recording is not complete");
-    let skipped = if machine::interrupts_programs() { skipped(seen) } else { 0 };
+    let skipped = skipped(seen);
     let allowed = |name: &str| match (name, seen.set) {
         ("probe_misses", _) if skipped > 0 => seen.recording.last.counters.hits / SKIPPED_AT_MOST,
         ("lost_end", ProbeSet::Device) => 16 + seen.analysis.packets() / 100,

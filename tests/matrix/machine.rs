@@ -50,13 +50,6 @@ pub fn run_in(netns: &Netns, command: &str) -> Result<Option<String>> {
     bail!("`{command}` failed: {complaint}")
 }
 
-/// Whether this kernel takes the CPU from a task also in the middle of a probe's program. Until the task has it
-/// back, the kernel skips this probe there, and counts that.
-pub fn interrupts_programs() -> bool {
-    let modes = fs::read_to_string("/sys/kernel/debug/sched/preempt").unwrap_or_default();
-    modes.contains("(lazy)") || modes.contains("(full)")
-}
-
 /// The machine's own devices.
 pub fn links() -> Result<BTreeSet<String>> {
     let mut links = names("/sys/class/net")?;

@@ -51,9 +51,9 @@ struct Options {
     /// Instead of the other tests those that compare times; they want a machine whose clock counts instructions
     #[arg(long)]
     truth: bool,
-    /// Only the tests whose name contains this
-    #[arg(long, value_name = "SUBSTRING")]
-    only: Option<String>,
+    /// Only the tests whose name contains one of these
+    #[arg(long, value_name = "SUBSTRING", value_delimiter = ',')]
+    only: Vec<String>,
     /// Keep the recordings in this folder
     #[arg(long, value_name = "FOLDER")]
     keep: Option<PathBuf>,

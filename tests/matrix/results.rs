@@ -17,15 +17,15 @@ pub type Outcome = Result<Verdict>;
 /// Prints results as they come, and counts them.
 pub struct Results {
     kernel: String,
-    only: Option<String>,
+    only: Vec<String>,
     passed: u32,
     failed: u32,
     skipped: u32,
 }
 
 impl Results {
-    /// Results of the running kernel; with `only`, of the tests whose name contains that.
-    pub fn new(only: Option<String>) -> Results {
+    /// Results of the running kernel; with `only`, of the tests whose name contains one of these.
+    pub fn new(only: Vec<String>) -> Results {
         let release = overlay_trace::sys::kernel::release();
         // `6.12.107+deb13-amd64` is 6.12.
         let kernel = release.split(['.', '-', '+']).take(2).collect::<Vec<_>>().join(".");
@@ -39,7 +39,7 @@ impl Results {
 
     /// Whether the test is to be run.
     pub fn wants(&self, test: &str) -> bool {
-        self.only.as_deref().is_none_or(|only| test.contains(only))
+        self.only.is_empty() || self.only.iter().any(|only| test.contains(only))
     }
 
     /// Takes down a test's outcome, if the test is wanted.
