@@ -20,8 +20,6 @@ use crate::trace::RecordView;
 const FAMILIES_MAX: usize = 1 << 16;
 /// So many words of ways wait for their relatives.
 const WORDS_MAX: usize = 4 << 20;
-/// So many parts of one packet are followed by the kernel side.
-const PARTS_MAX: u16 = 64;
 
 /// A record that waits for its relatives.
 pub(super) struct Held {
@@ -137,7 +135,7 @@ pub(super) fn is_cut(header: &RecordHeader) -> bool {
 
 /// How many parts of a packet are to be expected.
 pub(super) fn parts_of(header: &RecordHeader) -> u16 {
-    header.segments.clamp(1, PARTS_MAX)
+    header.segments.max(1)
 }
 
 impl Families {
@@ -159,7 +157,7 @@ impl Families {
                 self.words += child.words();
                 family.children.push(child);
                 if parts.is_some_and(|parts| family.children.len() >= usize::from(parts)) {
-                    self.close(id, ready);
+                    self.complete(id, ready);
                 }
             }
         }
@@ -200,6 +198,15 @@ impl Families {
         true
     }
 
+    /// Closes the family of a packet whose parts are all there; it is still known, for what may be made of
+    /// it besides.
+    fn complete(&mut self, id: u64, ready: &mut VecDeque<Ready>) {
+        let parent = self.by_parent.get(&id).and_then(|family| family.parent.as_ref());
+        let parent = parent.map(|parent| Parent { cut: None, ..*parent });
+        self.close(id, ready);
+        self.by_parent.insert(id, Family { parent, children: Vec::new() });
+    }
+
     /// Shares what a packet has left to its children, as many as were seen.
     fn close(&mut self, id: u64, ready: &mut VecDeque<Ready>) {
         let Some(Family { parent, children }) = self.by_parent.remove(&id) else { return };
@@ -226,19 +233,23 @@ impl Families {
         }
     }
 
-    /// Takes in the families of the records that came after; `row` gives the numbers of their rows here.
-    pub fn append(&mut self, mut later: Families, row: impl Fn(u32) -> u32, ready: &mut VecDeque<Ready>) {
-        self.orphans += later.orphans;
-        self.incomplete += later.incomplete;
-        while let Some(id) = later.oldest_first.pop_front() {
-            let Some(Family { parent, children }) = later.by_parent.remove(&id) else { continue };
-            if let Some(mut parent) = parent {
-                let time = parent.cut.iter_mut().flat_map(|cut| &mut cut.time);
-                time.for_each(|part| part.row = row(part.row));
-                self.add_parent(id, parent, ready);
-            }
-            children.into_iter().for_each(|child| self.add_child(child, ready));
+    /// Takes in the oldest family of the records that came after, until there is none left; `row` gives the
+    /// numbers of its rows here.
+    pub fn take_over(
+        &mut self,
+        later: &mut Families,
+        row: impl Fn(u32) -> u32,
+        ready: &mut VecDeque<Ready>,
+    ) -> bool {
+        let Some(id) = later.oldest_first.pop_front() else { return false };
+        let Some(Family { parent, children }) = later.by_parent.remove(&id) else { return true };
+        if let Some(mut parent) = parent {
+            let time = parent.cut.iter_mut().flat_map(|cut| &mut cut.time);
+            time.for_each(|part| part.row = row(part.row));
+            self.add_parent(id, parent, ready);
         }
+        children.into_iter().for_each(|child| self.add_child(child, ready));
+        true
     }
 }
 
