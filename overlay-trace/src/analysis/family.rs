@@ -81,8 +81,8 @@ impl Parent {
 /// A packet that was cut.
 #[derive(Clone, Debug)]
 pub(super) struct Cut {
-    /// Into how many parts.
-    pub parts: u16,
+    /// Into how many parts; `None` where that is not known.
+    pub parts: Option<u16>,
     /// Its time by row.
     pub time: Vec<Part>,
     pub header: RecordHeader,
@@ -134,8 +134,8 @@ pub(super) fn is_cut(header: &RecordHeader) -> bool {
 }
 
 /// How many parts of a packet are to be expected.
-pub(super) fn parts_of(header: &RecordHeader) -> u16 {
-    header.segments.max(1)
+pub(super) fn parts_of(header: &RecordHeader) -> Option<u16> {
+    (header.segments > 0).then_some(header.segments)
 }
 
 impl Families {
@@ -153,7 +153,7 @@ impl Families {
                 ready.push_back(Ready::Packet(child, inheritance));
             }
             parent => {
-                let parts = parent.as_ref().and_then(|parent| parent.cut.as_ref()).map(|cut| cut.parts);
+                let parts = parent.as_ref().and_then(|parent| parent.cut.as_ref()).and_then(|cut| cut.parts);
                 self.words += child.words();
                 family.children.push(child);
                 if parts.is_some_and(|parts| family.children.len() >= usize::from(parts)) {
@@ -218,7 +218,8 @@ impl Families {
             return ready.extend(children.into_iter().map(orphan));
         };
         let Some(cut) = parent.cut.take() else { return };
-        self.incomplete += u64::from(children.len() < usize::from(cut.parts));
+        let expected = cut.parts.map_or(1, usize::from);
+        self.incomplete += u64::from(children.len() < expected);
         if children.is_empty() {
             parent.cut = Some(cut);
             return ready.push_back(Ready::Alone(parent));
