@@ -14,7 +14,8 @@ pub enum Outcome {
     Dropped = 2,
     /// Became part of another packet (GRO, or a TCP receive queue's coalescing).
     Merged = 3,
-    /// Was cut into segments or fragments, which have records of their own; `segments` says how many.
+    /// Was cut into segments or fragments, which have records of their own; `segments` says how many, or
+    /// is 0 where that is not known.
     Split = 4,
 }
 

@@ -97,14 +97,17 @@ impl Collector {
         self.outcomes.add(&later.outcomes);
         self.drops.append(later.drops);
         self.records += later.records;
+        self.last_end_ns = self.last_end_ns.max(later.last_end_ns);
         self.inconsistent += later.inconsistent;
         self.cut_ways += later.cut_ways;
         self.unclaimed += later.unclaimed;
-        self.last_end_ns = self.last_end_ns.max(later.last_end_ns);
         self.latency_of_related.merge(&later.latency_of_related);
         let mut ready = VecDeque::new();
-        self.families.append(later.families, |row| rows[row as usize], &mut ready);
-        self.add_ready(ready);
+        self.families.orphans += later.families.orphans;
+        self.families.incomplete += later.families.incomplete;
+        while self.families.take_over(&mut later.families, |row| rows[row as usize], &mut ready) {
+            self.add_ready(std::mem::take(&mut ready));
+        }
     }
 
     /// How many packets were not waited for any longer so far: those that others were made of, and those

@@ -20,8 +20,6 @@ use crate::trace::RecordView;
 const FAMILIES_MAX: usize = 1 << 16;
 /// So many words of ways wait for their relatives.
 const WORDS_MAX: usize = 4 << 20;
-/// So many parts of one packet are followed by the kernel side.
-const PARTS_MAX: u16 = 64;
 
 /// A record that waits for its relatives.
 pub(super) struct Held {
@@ -83,8 +81,8 @@ impl Parent {
 /// A packet that was cut.
 #[derive(Clone, Debug)]
 pub(super) struct Cut {
-    /// Into how many parts.
-    pub parts: u16,
+    /// Into how many parts; `None` where that is not known.
+    pub parts: Option<u16>,
     /// Its time by row.
     pub time: Vec<Part>,
     pub header: RecordHeader,
@@ -136,8 +134,8 @@ pub(super) fn is_cut(header: &RecordHeader) -> bool {
 }
 
 /// How many parts of a packet are to be expected.
-pub(super) fn parts_of(header: &RecordHeader) -> u16 {
-    header.segments.clamp(1, PARTS_MAX)
+pub(super) fn parts_of(header: &RecordHeader) -> Option<u16> {
+    (header.segments > 0).then_some(header.segments)
 }
 
 impl Families {
@@ -155,11 +153,11 @@ impl Families {
                 ready.push_back(Ready::Packet(child, inheritance));
             }
             parent => {
-                let parts = parent.as_ref().and_then(|parent| parent.cut.as_ref()).map(|cut| cut.parts);
+                let parts = parent.as_ref().and_then(|parent| parent.cut.as_ref()).and_then(|cut| cut.parts);
                 self.words += child.words();
                 family.children.push(child);
                 if parts.is_some_and(|parts| family.children.len() >= usize::from(parts)) {
-                    self.close(id, ready);
+                    self.complete(id, ready);
                 }
             }
         }
@@ -200,6 +198,15 @@ impl Families {
         true
     }
 
+    /// Closes the family of a packet whose parts are all there; it is still known, for what may be made of
+    /// it besides.
+    fn complete(&mut self, id: u64, ready: &mut VecDeque<Ready>) {
+        let parent = self.by_parent.get(&id).and_then(|family| family.parent.as_ref());
+        let parent = parent.map(|parent| Parent { cut: None, ..*parent });
+        self.close(id, ready);
+        self.by_parent.insert(id, Family { parent, children: Vec::new() });
+    }
+
     /// Shares what a packet has left to its children, as many as were seen.
     fn close(&mut self, id: u64, ready: &mut VecDeque<Ready>) {
         let Some(Family { parent, children }) = self.by_parent.remove(&id) else { return };
@@ -211,7 +218,8 @@ impl Families {
             return ready.extend(children.into_iter().map(orphan));
         };
         let Some(cut) = parent.cut.take() else { return };
-        self.incomplete += u64::from(children.len() < usize::from(cut.parts));
+        let expected = cut.parts.map_or(1, usize::from);
+        self.incomplete += u64::from(children.len() < expected);
         if children.is_empty() {
             parent.cut = Some(cut);
             return ready.push_back(Ready::Alone(parent));
@@ -226,19 +234,23 @@ impl Families {
         }
     }
 
-    /// Takes in the families of the records that came after; `row` gives the numbers of their rows here.
-    pub fn append(&mut self, mut later: Families, row: impl Fn(u32) -> u32, ready: &mut VecDeque<Ready>) {
-        self.orphans += later.orphans;
-        self.incomplete += later.incomplete;
-        while let Some(id) = later.oldest_first.pop_front() {
-            let Some(Family { parent, children }) = later.by_parent.remove(&id) else { continue };
-            if let Some(mut parent) = parent {
-                let time = parent.cut.iter_mut().flat_map(|cut| &mut cut.time);
-                time.for_each(|part| part.row = row(part.row));
-                self.add_parent(id, parent, ready);
-            }
-            children.into_iter().for_each(|child| self.add_child(child, ready));
+    /// Takes in the oldest family of the records that came after, until there is none left; `row` gives the
+    /// numbers of its rows here.
+    pub fn take_over(
+        &mut self,
+        later: &mut Families,
+        row: impl Fn(u32) -> u32,
+        ready: &mut VecDeque<Ready>,
+    ) -> bool {
+        let Some(id) = later.oldest_first.pop_front() else { return false };
+        let Some(Family { parent, children }) = later.by_parent.remove(&id) else { return true };
+        if let Some(mut parent) = parent {
+            let time = parent.cut.iter_mut().flat_map(|cut| &mut cut.time);
+            time.for_each(|part| part.row = row(part.row));
+            self.add_parent(id, parent, ready);
         }
+        children.into_iter().for_each(|child| self.add_child(child, ready));
+        true
     }
 }
 

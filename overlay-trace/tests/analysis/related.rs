@@ -127,6 +127,15 @@ fn a_part_that_was_cut_hands_on_what_it_inherited() {
 }
 
 #[test]
+fn parts_share_too_when_nobody_knows_how_many_there_are() {
+    let part = |id| part(id, 1, 500, &[("driver-xmit", 10)]);
+    let records = [part(2), cut(1, 0, &[("ip-rcv", 1000)]), part(3), part(4), part(5)];
+    let analysis = analyse(&records);
+    assert_eq!((analysis.packets(), analysis.orphans, analysis.incomplete), (4, 0, 0));
+    assert_eq!((analysis.end_to_end.max(), analysis.end_to_end.sum()), (260, 1040));
+}
+
+#[test]
 fn a_copy_was_under_way_since_its_original_was() {
     let mut original = record(1, 1000, &[("ip-rcv", 500)], Outcome::Delivered);
     original.0.flags = FLAG_PARENT;
@@ -199,11 +208,14 @@ prop_compose! {
             (header, way)
         };
         let mut records: Vec<Record> = records.into_iter().enumerate().map(record).collect();
-        // A packet says how many parts it was cut into; now and then one of them never comes.
+        // Some packets say how many parts they were cut into; now and then one of them never comes.
         for at in 0..records.len() {
             let is_part = |(header, _): &&Record| header.parent == at as u64 && header.flags & FLAG_CHILD != 0;
             let parts = records.iter().filter(is_part).count() as u16;
-            records[at].0.segments = parts + records[at].0.segments % 2;
+            records[at].0.segments = match records[at].0.segments % 3 {
+                0 => 0,
+                missing => parts + missing - 1,
+            };
         }
         records
     }
