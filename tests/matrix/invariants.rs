@@ -126,11 +126,18 @@ fn accounting(seen: &Seen, _: &[Seen]) -> Outcome {
     ensure!(seen.json["packets"]["unfinished"] == unfinished, "the report has another number of unfinished");
     // A few acknowledgements and connections' last segments are on their way when the recording ends.
     ensure!(
-        unfinished <= 16 + counters.started / 100,
+        unfinished <= ends_unseen(seen, counters.started),
         "{unfinished} of {} packets never ended",
         counters.started
     );
     Ok(Verdict::With(format!("{read} packets, {unfinished} unfinished")))
+}
+
+/// How many ends may be unseen. No tracepoint shows that TCP's receive queue joins a segment to the one before,
+/// as it does where the reader is late, on a busy machine: the device set then misses its end, and says so.
+fn ends_unseen(seen: &Seen, packets: u64) -> u64 {
+    let part = if seen.set == ProbeSet::Device { 20 } else { 100 };
+    16 + packets / part
 }
 
 /// At moderate load nothing is lost, and the report says so. There are two exceptions, both counted: tracepoints
@@ -143,7 +150,7 @@ fn losses(seen: &Seen, _: &[Seen]) -> Outcome {
     let skipped = skipped(seen);
     let allowed = |name: &str| match (name, seen.set) {
         ("probe_misses", _) if skipped > 0 => seen.recording.last.counters.hits / SKIPPED_AT_MOST,
-        ("lost_end", ProbeSet::Device) => 16 + seen.analysis.packets() / 100,
+        ("lost_end", ProbeSet::Device) => ends_unseen(seen, seen.analysis.packets()),
         ("lost_end" | "unknown_start" | "unmatched_exits", _) => skipped,
         _ => 0,
     };
