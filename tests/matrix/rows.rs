@@ -21,6 +21,17 @@ pub fn wanted(set: ProbeSet, results: &Results) -> bool {
     rows(set).any(|row| results.wants(&name(set, row)))
 }
 
+/// The name of the test of the map's points.
+const POINTS: &str = "rows/points";
+
+/// Checks that every point of the map is probed, if that is wanted; it needs no recordings.
+pub fn check_points(results: &mut Results) {
+    if results.wants(POINTS) {
+        let outcome = Attached::of(ProbeSet::Full).and_then(|attached| points(&attached));
+        results.add(POINTS, outcome);
+    }
+}
+
 /// Checks every row of the set: it resolves, it is attached, it has fired.
 pub fn check(set: ProbeSet, all: &[Seen], results: &mut Results) {
     let all: Vec<&Seen> = all.iter().filter(|seen| seen.set == set).collect();
@@ -38,9 +49,6 @@ pub fn check(set: ProbeSet, all: &[Seen], results: &mut Results) {
             (by, _) => missing(set, row, &by, &all),
         };
         results.add(&name(set, row), outcome);
-    }
-    if set == ProbeSet::Full {
-        results.add("rows/points", points(&attached));
     }
 }
 

@@ -58,6 +58,9 @@ pub fn all(sets: &[ProbeSet], times: bool, place: (&Path, &Stop), results: &mut 
     for set in of_rows {
         rows::check(set, &seen, results);
     }
+    if sets.contains(&ProbeSet::Full) {
+        rows::check_points(results);
+    }
     Ok(())
 }
 

@@ -6,10 +6,11 @@ use crate::sys::kernel;
 
 /// What names begin with, and the module; the first that fits counts. Functions that are in none of
 /// these are in the kernel itself.
-const MODULES: [(&str, &str); 19] = [
+const MODULES: [(&str, &str); 24] = [
     ("nf_conntrack_", "nf_conntrack"),
     ("nf_confirm", "nf_conntrack"),
     ("ipv4_confirm", "nf_conntrack"),
+    ("nf_ct_frag6_", "nf_defrag_ipv6"),
     ("nf_nat_", "nf_nat"),
     ("ipt_", "ip_tables"),
     ("ip6t_", "ip6_tables"),
@@ -19,6 +20,10 @@ const MODULES: [(&str, &str); 19] = [
     ("vxlan_", "vxlan"),
     ("ipip_", "ipip"),
     ("tunnel4_", "tunnel4"),
+    ("ipip6_", "sit"),
+    ("ip6ip6_", "ip6_tunnel"),
+    ("ip4ip6_", "ip6_tunnel"),
+    ("ip6_tnl_", "ip6_tunnel"),
     ("gre_", "ip_gre"),
     ("geneve_", "geneve"),
     ("fq_codel_", "sch_fq_codel"),
