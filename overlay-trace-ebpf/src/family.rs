@@ -16,7 +16,7 @@ use crate::{
     birth::{number_of_birth, reset},
     event::conclude,
     identify::identify,
-    maps::{Record, State, count, setting},
+    maps::{Record, STATES, State, count, setting},
     read::{self, Copied, copied, now, opaque},
     state::{claim, find, is_counted, leave, lost},
 };
@@ -99,6 +99,7 @@ fn fragment(parent: &mut State, new: u64, old: u64, cpu: &mut Cpu, number: u32, 
     let id = if is_fresh(parent) {
         parent.record.header.parent
     } else {
+        parent.children += chained(new);
         let id = go_on_as_part(parent, cpu, number, now);
         parent.record.header.bytes = copied(old, setting!(offsets.skb_len));
         id
@@ -106,6 +107,18 @@ fn fragment(parent: &mut State, new: u64, old: u64, cpu: &mut Cpu, number: u32, 
     if let Some(child) = beget(parent, id, new, cpu, number, now) {
         child.record.header.bytes = bytes;
     }
+}
+
+/// How many there are in a chain of fragments.
+#[inline(always)]
+fn chained(first: u64) -> u16 {
+    let mut part = first;
+    let mut number = 0;
+    while number < FRAGMENTS_MAX && part != 0 {
+        part = copied(part, setting!(offsets.skb_next));
+        number += 1;
+    }
+    number as u16
 }
 
 /// Begins the way of a packet that is made of another one, where that one is: it waits for its turn.
@@ -135,6 +148,7 @@ fn beget(
     state.rejected = parent.rejected;
     state.device = parent.device;
     state.sock = parent.sock;
+    state.parent = parent.followed.number;
     state.arrived = parent.arrived;
     state.transmit_stage = parent.transmit_stage;
     state.up = parent.up;
@@ -161,9 +175,19 @@ fn outlived(known: &mut State, cpu: &mut Cpu, number: u32, now: u64) {
     }
 }
 
-/// What was begun with the packet's making is no packet.
+/// What was begun with the packet's making is no packet, and nobody's child.
 #[inline(always)]
 fn forget(state: &State) {
+    uncount(state);
+    let Some(parent) = STATES.get_ptr_mut(state.parent) else { return };
+    let parent = unsafe { &mut *parent };
+    if parent.record.header.id == state.record.header.parent && parent.children != 0 {
+        parent.children -= 1;
+    }
+}
+
+#[inline(always)]
+fn uncount(state: &State) {
     if is_counted(state) {
         count(Counter::Started, u64::MAX);
     }
@@ -375,8 +399,10 @@ fn handed_on(state: &mut State) -> bool {
     );
     if copied {
         heir.followed.account = state.followed.account;
-        // The copy was counted as a packet of its own when it was made.
-        forget(state);
+        // The copy was counted as a packet of its own, and as a child, when it was made.
+        uncount(state);
+        heir.parent = state.parent;
+        heir.children = state.children.wrapping_sub(1);
         leave(state);
     }
     copied

@@ -58,7 +58,9 @@ pub struct State {
     pub device: u64,
     /// How many packets were made of it.
     pub children: u16,
-    pub _pad_children: [u16; 3],
+    pub _pad_children: u16,
+    /// Number of the state of the packet that it was made of.
+    pub parent: u32,
     /// Address of the packet's last copy, and `last_ns` when it was made.
     pub copy: u64,
     pub copied_ns: u64,

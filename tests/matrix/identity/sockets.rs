@@ -7,10 +7,13 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
+use nix::sys::socket::{setsockopt, sockopt};
 use overlay_trace::lab::Running;
 
 /// The port of these datagrams: not that of the traffic server.
 pub const PORT: u16 = 7711;
+/// Bytes that wait for their reader at most.
+const ROOM: usize = 8 << 20;
 /// Room for the largest datagram.
 const LARGEST: usize = 65536;
 
@@ -18,6 +21,8 @@ const LARGEST: usize = 65536;
 pub fn socket(running: &Running, namespace: &str, port: u16) -> Result<UdpSocket> {
     let bind = || UdpSocket::bind((Ipv4Addr::UNSPECIFIED, port));
     let socket = running.netns(namespace)?.run(bind)??;
+    // Enough for all that a scene sends: nothing is lost because its reader is late.
+    setsockopt(&socket, sockopt::RcvBufForce, &ROOM)?;
     socket.set_read_timeout(Some(Duration::from_millis(20)))?;
     Ok(socket)
 }
