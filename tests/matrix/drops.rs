@@ -66,6 +66,9 @@ struct Case {
     functions: &'static [&'static str],
 }
 
+/// Where what a qdisc refuses is freed.
+const QDISC_DROPS: &[&str] = &["__dev_queue_xmit", "__dev_xmit_skb", "kfree_skb_list"];
+
 const CASES: &[Case] = &[
     Case {
         name: "netem",
@@ -78,7 +81,7 @@ const CASES: &[Case] = &[
         // netem says that it has taken the packet.
         stages: &["dev-queue-xmit", "qdisc-wait"],
         reasons: &["QDISC_DROP"],
-        functions: &["netem_enqueue", "__dev_queue_xmit", "__dev_xmit_skb"],
+        functions: QDISC_DROPS,
     },
     Case {
         name: "full-qdisc",
@@ -88,9 +91,10 @@ const CASES: &[Case] = &[
         command: Some("tc qdisc replace dev slow root tbf rate 1kbit burst 2kb limit 2kb"),
         all: false,
         place: ("r", "slow"),
-        stages: &["dev-queue-xmit"],
+        // Old kernels do not show whether the queue has taken it.
+        stages: &["dev-queue-xmit", "qdisc-wait"],
         reasons: &["QDISC_DROP"],
-        functions: &["__dev_queue_xmit", "__dev_xmit_skb", "tbf_enqueue"],
+        functions: QDISC_DROPS,
     },
     Case {
         name: "iptables",
