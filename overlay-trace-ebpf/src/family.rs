@@ -21,8 +21,9 @@ use crate::{
     state::{claim, find, is_counted, leave, lost},
 };
 
-/// The most segments of one packet: half a megabyte (IPv6, "BIG TCP") in packets of 1500 bytes.
-const SEGMENTS_MAX: usize = 384;
+/// The most segments of one packet whose bytes are counted when it has been cut: 64 kB in packets of 512
+/// bytes. Each one more burdens the verifier, which looks at a million instructions at the most.
+const SEGMENTS_MAX: usize = 128;
 /// The most fragments of one packet that are taken off at once; those of larger packets end, as merged too,
 /// when they are freed. Each one more burdens the verifier.
 const FRAGMENTS_MAX: usize = 12;
