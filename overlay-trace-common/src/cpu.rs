@@ -41,8 +41,11 @@ pub struct Cpu {
     pub outer_packet: u32,
     /// The stage of packets that waited for that softirq.
     pub deferred_by: u8,
+    pub _pad: [u8; 3],
+    /// Address of the task in whose time it began, which says that stage.
+    pub softirq_task: u64,
     /// It fills a cache line.
-    pub _pad: [u8; 19],
+    pub _rest: u64,
 }
 
 /// The table of packets.
@@ -95,6 +98,12 @@ impl Cpu {
             self.skb = skb;
             self.packet = packet.number;
         }
+        self.keep(number, packet, now);
+    }
+
+    /// The CPU goes on with the packet that it is busy with.
+    #[inline(always)]
+    pub fn keep(&mut self, number: u32, packet: &mut Followed, now: u64) {
         self.last_ns = now;
         packet.cpu = number as u16;
     }

@@ -248,18 +248,11 @@ pub static STAGES: &[Stage] = &[
         Layer::Ip,
         FULL,
         &[
-            enter(&[f("ip_output", 2)]),
+            enter(&[f("ip_finish_output", 2)]),
             birth_with_headers(&[f("ip6_output", 2)]),
-            enter(&[f("ip_mc_output", 2)]),
+            enter(&[f("ip6_finish_output", 2)]),
         ],
-        "IP output, up to the netfilter hooks of POSTROUTING.",
-    ),
-    work(
-        "ip-finish-output",
-        Layer::Ip,
-        FULL,
-        &[enter(&[f("ip_finish_output", 2)]), enter(&[f("ip6_finish_output", 2)])],
-        "IP output after POSTROUTING: MTU check, neighbour look-up, link-layer header.",
+        "IP output after the netfilter hooks of POSTROUTING: MTU check, neighbour look-up, link-layer header.",
     ),
     // --- ip, on the way in
     work(
@@ -269,13 +262,6 @@ pub static STAGES: &[Stage] = &[
         // VLAN, macvlan, ipvlan and bonds have changed the device since the packet was received.
         &[hop(&[f("ip_rcv_core", 0), f("ip_rcv", 0)]), hop(&[f("ip6_rcv_core", 0), f("ipv6_rcv", 0)])],
         "IP input: header checks, up to the netfilter hooks of PREROUTING.",
-    ),
-    work(
-        "ip-rcv-finish",
-        Layer::Ip,
-        FULL,
-        &[enter(&[f("ip_rcv_finish", 2)]), enter(&[f("ip6_rcv_finish", 2)])],
-        "IP input after PREROUTING: early socket look-up.",
     ),
     work(
         "route-input",
@@ -295,15 +281,8 @@ pub static STAGES: &[Stage] = &[
         "ip-local-deliver",
         Layer::Ip,
         FULL,
-        &[enter(&[f("ip_local_deliver", 0)]), enter(&[f("ip6_input", 0)])],
-        "Local delivery, up to the netfilter hooks of INPUT.",
-    ),
-    work(
-        "ip-local-deliver-finish",
-        Layer::Ip,
-        FULL,
         &[enter(&[f("ip_local_deliver_finish", 2)]), enter(&[f("ip6_input_finish", 2)])],
-        "Local delivery after INPUT: the choice of the transport protocol.",
+        "Local delivery after the netfilter hooks of INPUT: the choice of the transport protocol.",
     ),
     work(
         "fragment",
@@ -357,8 +336,8 @@ pub static STAGES: &[Stage] = &[
         "conntrack-confirm",
         Layer::Conntrack,
         FULL,
-        &[enter(&[since("nf_confirm", 1, (6, 2), 0), f("ipv4_confirm", 1)])],
-        "Connection tracking at the packet's way out: helpers, insertion of a new connection.",
+        &[enter(&[f("__nf_conntrack_confirm", 0)])],
+        "Connection tracking at a connection's first packet's way out: the connection is put into the table.",
     ),
     work("nat", Layer::Nat, FULL, &[enter(&[f("nf_nat_inet_fn", 1)])], "Address translation."),
     work(
@@ -385,11 +364,7 @@ pub static STAGES: &[Stage] = &[
         "bridge-netfilter",
         Layer::Bridge,
         FULL,
-        &[
-            hop(&[f("br_nf_pre_routing", 1)]),
-            enter(&[f("br_nf_forward", 1), f("br_nf_forward_ip", 1)]),
-            enter(&[f("br_nf_post_routing", 1)]),
-        ],
+        &[hop(&[f("br_nf_pre_routing", 1)]), enter(&[f("br_nf_forward", 1), f("br_nf_forward_ip", 1)])],
         "br_netfilter prepares a bridged packet for the IP hooks.",
     ),
     work(

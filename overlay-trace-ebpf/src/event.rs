@@ -2,7 +2,7 @@
 
 use core::ffi::c_void;
 
-use aya_ebpf::helpers::generated::bpf_get_current_comm;
+use aya_ebpf::helpers::generated::{bpf_get_current_comm, bpf_get_current_task};
 use overlay_trace_common::{
     cpu::Cpu,
     kernel::{ARMED_ALL, ARMED_BIRTHS},
@@ -21,7 +21,7 @@ use crate::{
     identify::{identify, passes},
     maps::{ARMED, HopEntry, State, count, setting},
     read::{Access, Copied, copied, now, opaque},
-    state::{claim, find, find_near, is_counted, leave as leave_place, lost},
+    state::{busy_with, claim, find, find_near, is_counted, leave as leave_place, lost},
 };
 
 const IPPROTO_TCP: u8 = 6;
@@ -79,14 +79,24 @@ pub fn step(skb: u64, row: Row) {
         return;
     }
     let (cpu, number) = this_cpu();
-    let Some(state) = find_near(skb, cpu) else { return };
+    let near = busy_with(skb, cpu);
+    let is_near = near.is_some();
+    let Some(state) = near.or_else(|| find(skb)) else { return };
     if state.rejected != 0 {
+        return;
+    }
+    let account = &mut state.followed.account;
+    if is_near && account.stage == row.stage() && account.again(&mut state.record.way) {
         return;
     }
     let now = now();
     close(state, cpu, number, now);
     state.followed.account.stage = row.stage();
-    settle(skb, row, state, cpu, number, now);
+    if is_near && !row.has(ROW_WAIT) {
+        cpu.keep(number, &mut state.followed, now);
+    } else {
+        settle(skb, row, state, cpu, number, now);
+    }
 }
 
 /// The CPU is busy with the packet in its new stage, or leaves it in a queue.
@@ -335,7 +345,11 @@ pub fn interrupted(argument: u64, row: Row) {
         let now = now();
         if argument as u32 == NET_RX_SOFTIRQ {
             cpu.softirq_ns = now;
-            cpu.deferred_by = if is_ksoftirqd() { KSOFTIRQD_WAIT } else { SOFTIRQ_WAIT };
+            let task = unsafe { bpf_get_current_task() };
+            if cpu.softirq_task != task {
+                cpu.softirq_task = task;
+                cpu.deferred_by = if is_ksoftirqd() { KSOFTIRQD_WAIT } else { SOFTIRQ_WAIT };
+            }
         }
         cpu.begin_softirq(number, row.stage(), now, &States);
     } else if row.has(ROW_RESUMES) {

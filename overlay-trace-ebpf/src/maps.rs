@@ -1,5 +1,7 @@
 //! The maps, and what is in them.
 
+use core::mem::offset_of;
+
 use aya_ebpf::{
     macros::map,
     maps::{Array, HashMap, PerCpuArray, RingBuf},
@@ -70,6 +72,17 @@ pub struct State {
     pub copied_before: u8,
     pub _pad_copied: [u8; 2],
     pub record: Record,
+}
+
+impl State {
+    /// Zeroes the marks of one byte, from `identified` on, in one go; side by side, the compiler makes of it a
+    /// call that writes byte by byte.
+    #[inline(always)]
+    pub fn clear_marks(&mut self) {
+        const { assert!(offset_of!(State, sock) - offset_of!(State, identified) == 8) };
+        // SAFETY: they are the eight bytes before `sock`, and begin at a multiple of eight.
+        unsafe { (&raw mut self.identified as *mut u64).write_volatile(0) };
+    }
 }
 
 /// What a task has begun to send from a socket.

@@ -28,14 +28,18 @@ fn state_at(bucket: u32, way: usize) -> Option<&'static mut State> {
 /// The state of a packet that is known. Most often it is the one that the CPU is busy with.
 #[inline(always)]
 pub fn find_near(skb: u64, cpu: &Cpu) -> Option<&'static mut State> {
+    busy_with(skb, cpu).or_else(|| find(skb))
+}
+
+/// The state of the packet, if it is the one that the CPU is busy with.
+#[inline(always)]
+pub fn busy_with(skb: u64, cpu: &Cpu) -> Option<&'static mut State> {
     let key = opaque(skb);
-    if cpu.skb == key {
-        let state = STATES.get_ptr_mut(cpu.packet).map(|state| unsafe { &mut *state })?;
-        if state.followed.skb == key {
-            return Some(state);
-        }
+    if cpu.skb != key {
+        return None;
     }
-    find(skb)
+    let state = STATES.get_ptr_mut(cpu.packet).map(|state| unsafe { &mut *state })?;
+    (state.followed.skb == key).then_some(state)
 }
 
 /// The state of a packet that is known.
