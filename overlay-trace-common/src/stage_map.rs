@@ -274,7 +274,12 @@ pub static STAGES: &[Stage] = &[
         "ip-rcv-finish",
         Layer::Ip,
         FULL,
-        &[enter(&[f("ip_rcv_finish", 2)]), enter(&[f("ip6_rcv_finish", 2)])],
+        // What calls them, ip_rcv_finish_core, is inlined or has a suffix, and is all that lists of packets come by.
+        &[
+            enter(&[f("udp_v4_early_demux", 0)]),
+            enter(&[f("tcp_v4_early_demux", 0)]),
+            enter(&[f("ip6_rcv_finish", 2)]),
+        ],
         "IP input after PREROUTING: early socket look-up.",
     ),
     work(
@@ -387,6 +392,7 @@ pub static STAGES: &[Stage] = &[
         FULL,
         &[
             hop(&[f("br_nf_pre_routing", 1)]),
+            enter(&[f("br_nf_pre_routing_finish", 2)]),
             enter(&[f("br_nf_forward", 1), f("br_nf_forward_ip", 1)]),
             enter(&[f("br_nf_post_routing", 1)]),
         ],
