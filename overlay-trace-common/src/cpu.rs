@@ -41,8 +41,11 @@ pub struct Cpu {
     pub outer_packet: u32,
     /// The stage of packets that waited for that softirq.
     pub deferred_by: u8,
+    pub _pad: [u8; 3],
+    /// The task on which that softirq ran.
+    pub softirq_task: u64,
     /// It fills a cache line.
-    pub _pad: [u8; 19],
+    pub _rest: [u8; 8],
 }
 
 /// The table of packets.

@@ -15,7 +15,7 @@ use overlay_trace_common::{
 
 use crate::{
     account::{States, close, send, this_cpu},
-    birth::begin,
+    birth::{begin, task},
     family::{is_packet, leaves_no_record, outcome, split},
     hop,
     identify::{identify, passes},
@@ -352,7 +352,12 @@ pub fn interrupted(argument: u64, row: Row) {
         let now = now();
         if argument as u32 == NET_RX_SOFTIRQ {
             cpu.softirq_ns = now;
-            cpu.deferred_by = if is_ksoftirqd() { KSOFTIRQD_WAIT } else { SOFTIRQ_WAIT };
+            // A name costs more than all the rest; the last task's is known.
+            let task = task();
+            if cpu.softirq_task != task {
+                cpu.softirq_task = task;
+                cpu.deferred_by = if is_ksoftirqd() { KSOFTIRQD_WAIT } else { SOFTIRQ_WAIT };
+            }
         }
         cpu.begin_softirq(number, row.stage(), now, &States);
     } else if row.has(ROW_RESUMES) {
