@@ -42,10 +42,10 @@ pub struct Cpu {
     /// The stage of packets that waited for that softirq.
     pub deferred_by: u8,
     pub _pad: [u8; 3],
-    /// Address of the task in whose time it began, which says that stage.
+    /// The task on which that softirq ran.
     pub softirq_task: u64,
     /// It fills a cache line.
-    pub _rest: u64,
+    pub _rest: [u8; 8],
 }
 
 /// The table of packets.

@@ -97,8 +97,9 @@ fn born<A: Access>(sock: u64, state: &mut State, now: u64) {
     note.sock = 0;
 }
 
+/// The task that this CPU runs, or has interrupted.
 #[inline(always)]
-fn task() -> u64 {
+pub fn task() -> u64 {
     unsafe { bpf_get_current_task() }
 }
 

@@ -15,7 +15,7 @@ use overlay_trace_common::{
 
 use crate::{
     account::{States, close, send, this_cpu},
-    birth::begin,
+    birth::{begin, task},
     family::{is_packet, leaves_no_record, outcome, split},
     hop,
     identify::{identify, passes},
@@ -41,7 +41,8 @@ pub fn enter<A: Access>(skb: u64, row: Row) {
         Some(state) => state,
         None => {
             is_new = true;
-            let born = if begins_ways(row) && is_armed(row) { claim(skb) } else { None };
+            let begins = begins_ways(row) && (row.has(ROW_CALIBRATE) || is_armed(row));
+            let born = if begins { claim(skb) } else { None };
             let Some(state) = born else { return };
             state
         }
@@ -337,6 +338,22 @@ pub fn calibrate(row: Row) {
     cpu.take(number, &mut state.followed, now, &States);
 }
 
+/// Ends the way of a packet that was only taken up for measuring what that costs; with the record of a way of
+/// usual length, if the row has an outcome.
+#[inline(always)]
+pub fn forget(skb: u64, row: Row) {
+    const USUAL_WORDS: u32 = 80;
+    let (cpu, number) = this_cpu();
+    let Some(state) = find_near(skb, cpu) else { return };
+    if row.outcome() != 0 {
+        state.followed.account.length = USUAL_WORDS;
+        send(state);
+    }
+    let now = state.followed.account.last_ns;
+    cpu.release(number, opaque(skb), now, &States);
+    leave_place(state);
+}
+
 /// Something else takes the CPU, whatever it is busy with: `argument` is the softirq's number.
 #[inline(always)]
 pub fn interrupted(argument: u64, row: Row) {
@@ -345,7 +362,8 @@ pub fn interrupted(argument: u64, row: Row) {
         let now = now();
         if argument as u32 == NET_RX_SOFTIRQ {
             cpu.softirq_ns = now;
-            let task = unsafe { bpf_get_current_task() };
+            // A name costs more than all the rest; the last task's is known.
+            let task = task();
             if cpu.softirq_task != task {
                 cpu.softirq_task = task;
                 cpu.deferred_by = if is_ksoftirqd() { KSOFTIRQD_WAIT } else { SOFTIRQ_WAIT };

@@ -44,7 +44,7 @@ fn result(context: *const u64) -> u64 {
 /// What a probe at an entry or a tracepoint does, as its row says.
 #[inline(always)]
 fn fired<A: Access>(packet: u64, row: Row) {
-    if row.has(ROW_CALIBRATE) {
+    if row.has(ROW_CALIBRATE) && row.action() == Action::Enter as u8 {
         event::calibrate(row);
     } else if row.action() == Action::Note as u8 {
         birth::note(packet, row);
@@ -66,6 +66,9 @@ fn fired<A: Access>(packet: u64, row: Row) {
         event::enter::<Copied>(read::copied(packet, 0), row);
     } else {
         event::enter::<A>(packet, row);
+        if row.has(ROW_CALIBRATE) {
+            event::forget(packet, row);
+        }
     }
 }
 

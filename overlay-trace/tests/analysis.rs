@@ -335,6 +335,20 @@ fn the_probes_cost_is_taken_off_per_visit_and_never_more() {
     assert_eq!(waited.net.as_ref().unwrap().sum(), 130 - 18);
     assert_conserved(&analysis);
 
+    // What is done once on a way, and at each device.
+    header.stages[0].headers = true;
+    let more = ProbeCost { birth: Some(40.0), headers: Some(30.0), hop: Some(7.0), ..header.probe_cost_ns };
+    let elsewhere = [segment(0, 1000), Segment { hop: 1, ..segment(1, 200) }, segment(2, 100)];
+    let costing = Header { probe_cost_ns: more, ..header.clone() };
+    let whole = |flags: u8| {
+        let mut record = support::record(1, 0, &elsewhere, Outcome::Delivered);
+        record.flags |= flags;
+        let analysis = analyse(&costing, &hops(&[]), By::Stage, &[(record, elsewhere.to_vec())]);
+        analysis.net.as_ref().unwrap().sum()
+    };
+    assert_eq!(whole(0), 1300 - 100 - 40 - 30 - 100 - 7 - 10 - 7);
+    assert_eq!(whole(FLAG_CHILD), 1300 - 100 - 100 - 7 - 10 - 7);
+
     let unmeasured = Header { probe_cost_ns: ProbeCost::default(), ..header };
     let analysis = analyse(&unmeasured, &hops(&[]), By::Stage, &[(record, way)]);
     assert!(analysis.rows.iter().all(|row| row.net.is_none()));

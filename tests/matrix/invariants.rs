@@ -169,7 +169,8 @@ fn skipped(seen: &Seen) -> u64 {
 }
 
 /// Whether the packet has reached its socket: so said, or freed there without having been dropped.
-fn is_delivered(seen: &Seen, record: &RecordView<'_>) -> bool {
+/// Whether who reads at the socket, or the transport, has the packet.
+pub fn is_delivered(seen: &Seen, record: &RecordView<'_>) -> bool {
     let stages =
         record.segments().filter_map(|step| seen.recording.header.stages.get(usize::from(step.stage)));
     // Waits for the CPU are in the middle of a stage.

@@ -195,7 +195,8 @@ impl Collector {
     /// Works out the packet's time in each row of its plan, whose number is returned.
     fn take_up(&mut self, record: &RecordView<'_>, parent: Option<LastRun>) -> usize {
         let header = &record.header;
-        let origin = Origin { from_device: header.flags & FLAG_FROM_DEVICE != 0, parent };
+        let has = |flag: u8| header.flags & flag != 0;
+        let origin = Origin { from_device: has(FLAG_FROM_DEVICE), is_child: has(FLAG_CHILD), parent };
         self.way.folded.fold(record.way, &self.stages.interrupts);
         let steps = &self.way.folded.steps;
         let hash = Plans::hash(steps, origin);

@@ -40,7 +40,7 @@ impl Collector {
         let order = order(&self.plans, &keys);
         let Totals { rows, whole, mut alone } = self.sums.totals(|row| keys[row].kind == "work");
         alone.merge(&self.latency_of_related);
-        let costs_known = self.stages.costs_known;
+        let costs_known = self.stages.costs.are_known;
         let all = whole.raw.sum();
         let mut rows: Vec<_> = keys.into_iter().zip(rows).map(Some).collect();
         let rows = order.into_iter().filter_map(|at| rows[at as usize].take());

@@ -4,6 +4,7 @@
 //! count is a number of packets, not of visits. The keys' sums add up to the end-to-end sum exactly.
 
 mod collect;
+mod cost;
 mod diff;
 mod direction;
 mod dist;

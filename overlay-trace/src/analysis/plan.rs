@@ -22,6 +22,8 @@ const SHAPES_MAX: usize = 4096;
 pub(super) struct Origin {
     /// The packet came from outside the machine.
     pub from_device: bool,
+    /// It was made of another packet.
+    pub is_child: bool,
     /// Where the packet that this one was made of ended, or was copied.
     pub parent: Option<LastRun>,
 }

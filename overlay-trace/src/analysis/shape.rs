@@ -30,11 +30,12 @@ impl Collector {
             runs.last().copied().unwrap_or(Direction::Ingress),
         );
         let mut plan = Plan::new(steps, origin, last_run, end);
+        let costs = self.stages.probe_costs(way, origin);
         let mut slot_of = Vec::with_capacity(way.len());
         for (at, (place, direction)) in places.iter().zip(runs).enumerate() {
             let packed = self.packed(self.by, way[at], (place.number, direction));
             let row = self.sums.row(packed);
-            let cost = self.stages.probe_cost(way, at);
+            let cost = costs[at];
             let stage = way[at].stage;
             let facts = self.stages.of(stage);
             let known = plan.slots.iter().position(|slot| slot.row == row);

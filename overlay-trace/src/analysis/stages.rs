@@ -2,13 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use overlay_trace_common::way::Segment;
-
-use super::{fold::Interrupts, key::number};
-use crate::trace::{Header, ProbeKind, StageRow};
-
-/// Costs are added in parts of 1/1024 ns.
-pub(super) const COST_PARTS_SHIFT: u32 = 10;
+use super::{
+    cost::{self, Costs},
+    fold::Interrupts,
+    key::number,
+};
+use crate::trace::{Header, StageRow};
 
 /// What a stage number means.
 #[derive(Clone, Copy, Debug, Default)]
@@ -25,6 +24,10 @@ pub(super) struct Facts {
     /// leave.
     pub delivers: u8,
     pub exit: bool,
+    /// No packet exists yet.
+    pub before_birth: bool,
+    /// The packet's headers are read here, if they have not been before.
+    pub headers: bool,
     /// The packet waits for the CPU in the middle of another stage.
     pub interrupts: bool,
     /// The packet waits behind others, whose probes hold it up too.
@@ -41,11 +44,9 @@ pub(super) struct Stages {
     facts: Vec<Facts>,
     /// The stages that interrupt others.
     pub interrupts: Interrupts,
-    exit_cost: u64,
+    pub costs: Costs,
     /// The number of the stage `other`.
     pub other: u8,
-    /// Whether the cost of every kind of probe that was used has been measured.
-    pub costs_known: bool,
 }
 
 impl Stages {
@@ -57,7 +58,7 @@ impl Stages {
                 StageRow { name: format!("stage-{stage}"), layer: "other".into(), ..StageRow::default() };
             let row = header.stages.get(stage).unwrap_or(&unknown);
             facts.push(Facts {
-                cost: cost(header, row.probe),
+                cost: cost::of_stage(header, row),
                 ..facts_of(row, number(&mut layers, &mut seen, &row.layer))
             });
             names.push(row.name.clone());
@@ -69,9 +70,8 @@ impl Stages {
             names,
             layers,
             facts,
-            exit_cost: fixed(header.probe_cost_ns.exit),
+            costs: Costs::new(header),
             other: other as u8,
-            costs_known: costs_known(header),
         }
     }
 
@@ -82,31 +82,6 @@ impl Stages {
     /// Whether a stage claims nothing: it is of the layer `other`.
     pub fn is_other(&self, stage: u8) -> bool {
         self.of(stage).layer == self.of(self.other).layer
-    }
-
-    /// What the probe at the beginning of segment `at` cost, in 1/1024 ns. What is left of a stage after
-    /// an interruption does not begin with a probe.
-    pub fn probe_cost(&self, way: &[Segment], at: usize) -> u64 {
-        let segment = way[at];
-        let is_resumed =
-            at >= 2 && self.of(way[at - 1].stage).interrupts && way[at - 2].stage == segment.stage;
-        if is_resumed {
-            return 0;
-        }
-        if self.begins_by_exit(way, at) {
-            return self.exit_cost;
-        }
-        self.of(segment.stage).cost
-    }
-
-    /// Whether the packet came back from a stage whose exit is watched, to the stage before that.
-    fn begins_by_exit(&self, way: &[Segment], at: usize) -> bool {
-        let stage = way[at].stage;
-        let mut before =
-            way[..at].iter().rev().map(|segment| segment.stage).filter(|&before| !self.of(before).interrupts);
-        let Some(left) = before.next() else { return false };
-        let before = before.find(|&before| before != left);
-        left != stage && self.of(left).exit && before == Some(stage)
     }
 }
 
@@ -128,35 +103,10 @@ fn facts_of(row: &StageRow, layer: u8) -> Facts {
             _ => 0,
         },
         exit: row.exit,
+        before_birth: name == "socket-send" || name == "tcp-send",
+        headers: row.headers,
         interrupts: row.layer == "cpu",
         behind_others: name == "batch-wait",
         cost: 0,
     }
-}
-
-fn cost(header: &Header, probe: Option<ProbeKind>) -> u64 {
-    let costs = &header.probe_cost_ns;
-    fixed(match probe {
-        None => None,
-        Some(ProbeKind::Fentry) => costs.entry,
-        Some(ProbeKind::Kprobe) => costs.kprobe.or(costs.entry),
-        Some(ProbeKind::TpBtf | ProbeKind::Tracepoint) => costs.tracepoint,
-        Some(ProbeKind::Tc) => costs.tc,
-    })
-}
-
-fn costs_known(header: &Header) -> bool {
-    let costs = &header.probe_cost_ns;
-    let mut probes =
-        header.stages.iter().filter_map(|row| row.probe.map(|probe| (probe, row.exit))).peekable();
-    probes.peek().is_some()
-        && probes.all(|(probe, exit)| match probe {
-            ProbeKind::Fentry | ProbeKind::Kprobe => costs.entry.is_some() && (!exit || costs.exit.is_some()),
-            ProbeKind::TpBtf | ProbeKind::Tracepoint => costs.tracepoint.is_some(),
-            ProbeKind::Tc => costs.tc.is_some(),
-        })
-}
-
-fn fixed(ns: Option<f64>) -> u64 {
-    (ns.unwrap_or(0.0).max(0.0) * f64::from(1 << COST_PARTS_SHIFT)).round() as u64
 }

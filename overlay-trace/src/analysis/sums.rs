@@ -7,7 +7,7 @@
 use overlay_trace_common::record::RecordHeader;
 use rustc_hash::FxHashMap;
 
-use super::{By, Dist, Key, Row, family::Part, key::Packed, plan::Owed, stages::COST_PARTS_SHIFT};
+use super::{By, Dist, Key, Row, cost::COST_PARTS_SHIFT, family::Part, key::Packed, plan::Owed};
 
 /// The sums of the packets that had about the same cost at a row.
 #[derive(Default)]

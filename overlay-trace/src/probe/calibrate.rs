@@ -2,28 +2,32 @@
 //!
 //! A probe of each kind is attached to a place that `prctl(PR_SET_NAME)` passes (`__set_task_comm`, and
 //! in it the tracepoint `task:task_rename`), and the call is timed with and without it. The program does
-//! the same accounting as for a real packet, on an invented one.
+//! the same accounting as for a real packet, on an invented one. What besides is done once on a packet's way
+//! is measured on a packet that the kernel itself makes for test runs: see [`invented`](super::invented).
 
 use std::time::Instant;
 
 use overlay_trace_common::row::{ROW_CALIBRATE, Row};
 
 use super::{
+    invented,
     load::Loader,
     plan::{Attachment, Plan, ProbeKind},
 };
 use crate::{sys::kernel::Kernel, trace::ProbeCost};
 
 /// The function that is probed for the measurement.
-pub const FUNCTION: &str = "__set_task_comm";
+const FUNCTION: &str = "__set_task_comm";
 const TRACEPOINT: &str = "task_rename";
+/// All functions that are probed for measurements.
+pub const FUNCTIONS: [&str; 2] = [FUNCTION, invented::FUNCTION];
 /// The best of so many batches counts: what disturbs a measurement only lengthens it.
-const BATCHES: u32 = 5;
+pub const BATCHES: u32 = 5;
 const CALLS: u32 = 4000;
 
 /// Whether this kernel lets functions be probed by this kind of probe, and if not, why.
 pub fn works(kernel: &Kernel, loader: &Loader, kind: ProbeKind) -> anyhow::Result<()> {
-    loader.attach(kernel, &attachment(kernel, kind)?).map(drop)
+    loader.attach(kernel, &step(kernel, kind)?).map(drop)
 }
 
 /// Measures the kinds of probes that are used: of functions' entries the usual one, and kprobes if the plan
@@ -31,7 +35,7 @@ pub fn works(kernel: &Kernel, loader: &Loader, kind: ProbeKind) -> anyhow::Resul
 pub fn measure(kernel: &Kernel, loader: &Loader, entry: Option<ProbeKind>, plan: &Plan) -> ProbeCost {
     let cost = |kind: ProbeKind| {
         let before = call_ns();
-        let probe = loader.attach(kernel, &attachment(kernel, kind).ok()?).ok()?;
+        let probe = loader.attach(kernel, &step(kernel, kind).ok()?).ok()?;
         let with = call_ns();
         drop(probe);
         let cost = with - before.min(call_ns());
@@ -45,23 +49,34 @@ pub fn measure(kernel: &Kernel, loader: &Loader, entry: Option<ProbeKind>, plan:
         kprobe: besides.then(|| cost(ProbeKind::Kprobe)).flatten(),
         exit: entry.filter(|kind| *kind == ProbeKind::Fentry).and_then(|_| cost(ProbeKind::Fexit)),
         tracepoint: cost(ProbeKind::TpBtf),
-        tc: None,
+        ..ProbeCost::default()
     }
 }
 
-fn attachment(kernel: &Kernel, kind: ProbeKind) -> anyhow::Result<Attachment> {
-    let missing = |what: &str| anyhow::anyhow!("this kernel has no {what}");
-    let (target, type_id) = match kind {
-        ProbeKind::TpBtf => (TRACEPOINT, kernel.tracepoint(TRACEPOINT).ok_or(missing(TRACEPOINT))?.id),
-        ProbeKind::Kprobe => (FUNCTION, 0),
-        _ => (FUNCTION, kernel.function(FUNCTION).ok_or(missing(FUNCTION))?.id),
+/// The probe of a stage that an invented packet enters.
+fn step(kernel: &Kernel, kind: ProbeKind) -> anyhow::Result<Attachment> {
+    let target = if kind == ProbeKind::TpBtf { TRACEPOINT } else { FUNCTION };
+    attachment(kernel, kind, target, Row::new(0, 0, 0, ROW_CALIBRATE))
+}
+
+/// A probe for a measurement.
+pub fn attachment(
+    kernel: &Kernel,
+    kind: ProbeKind,
+    target: &'static str,
+    row: Row,
+) -> anyhow::Result<Attachment> {
+    let missing = || anyhow::anyhow!("this kernel has no {target}");
+    let type_id = match kind {
+        ProbeKind::TpBtf => kernel.tracepoint(target).ok_or_else(missing)?.id,
+        ProbeKind::Kprobe => 0,
+        _ => kernel.function(target).ok_or_else(missing)?.id,
     };
     let program = match kind {
         ProbeKind::Kprobe => "kprobe_0",
         ProbeKind::Fexit => "typed_exit_0",
         _ => "typed_0",
     };
-    let row = Row::new(0, 0, 0, ROW_CALIBRATE);
     Ok(Attachment {
         stage: 0,
         point: 0,

@@ -5,6 +5,7 @@ pub mod calibrate;
 pub mod filter;
 mod helper;
 mod hops;
+mod invented;
 pub mod load;
 pub mod modules;
 mod news;

@@ -108,7 +108,7 @@ pub fn wanted_functions() -> HashSet<&'static str> {
             Target::Function(name) => Some(name),
             _ => None,
         })
-        .chain([crate::probe::calibrate::FUNCTION])
+        .chain(crate::probe::calibrate::FUNCTIONS)
         .collect()
 }
 

@@ -24,6 +24,7 @@ use super::{
     filter::FilterOptions,
     helper::{Helper, Probes, probe_name},
     hops::Hops,
+    invented,
     load::{Attached, Loader, Sizes},
     modules::Modules,
     news::Working,
@@ -84,8 +85,6 @@ impl Session {
         let (set, set_reason, entry) = choose_set(&kernel, &loader, &options)?;
         let mut plan = Plan::new(&kernel, set, options.kprobes_only);
         let cost = calibrate::measure(&kernel, &loader, entry, &plan);
-        let counts = loader.maps.map("COUNTS").context("the map COUNTS is missing")?;
-        let before = sum_counts(&PerCpuArray::<&MapData, _>::try_from(counts)?);
         let attached = loader.attach_plan(&kernel, &mut plan);
         stir_devices();
         if attached.is_empty() {
@@ -94,6 +93,9 @@ impl Session {
                 set.name()
             );
         }
+        let cost = invented::measure(&kernel, &mut loader, entry, cost);
+        let counts = loader.maps.map("COUNTS").context("the map COUNTS is missing")?;
+        let before = sum_counts(&PerCpuArray::<&MapData, _>::try_from(counts)?);
         let mut gate = Gate::new(&mut loader)?;
         let header = Header { probe_cost_ns: cost, ..header(&kernel, &options, &plan, &attached) };
         let mut writer = Writer::create(&options.output, options.force, &header)?;

@@ -180,6 +180,9 @@ fn probe_costs(analysis: &Analysis) -> String {
         ("kprobe", cost.kprobe),
         ("tracepoint", cost.tracepoint),
         ("tc", cost.tc),
+        ("more at a birth", cost.birth),
+        ("more for the headers", cost.headers),
+        ("more at another device", cost.hop),
     ];
     let costs: Vec<String> =
         kinds.into_iter().filter_map(|(name, ns)| Some(format!("{} {name}", time(ns?)))).collect();

@@ -17,6 +17,8 @@ use aya_obj::generated::{
 #[derive(Clone, Copy, Debug)]
 pub enum Kind<'a> {
     Kprobe,
+    /// A classifier of tc.
+    Classifier,
     /// fentry, fexit or tp_btf: the attach type, the BTF type that it is attached to, and the BTF of the
     /// module that the type is in, if it is not the kernel's own.
     Tracing {
@@ -96,6 +98,7 @@ fn load_with_log(
     }
     match kind {
         Kind::Kprobe => load.prog_type = bpf_prog_type::BPF_PROG_TYPE_KPROBE as u32,
+        Kind::Classifier => load.prog_type = bpf_prog_type::BPF_PROG_TYPE_SCHED_CLS as u32,
         Kind::Tracing { attach, type_id, module } => {
             load.prog_type = bpf_prog_type::BPF_PROG_TYPE_TRACING as u32;
             load.expected_attach_type = attach as u32;
@@ -172,6 +175,25 @@ fn open_kprobe(program: BorrowedFd, function: &str) -> io::Result<OwnedFd> {
         }
         Ok(event)
     }
+}
+
+/// Lets the kernel run a classifier so often on a packet of its own with these contents; returns what one run
+/// takes, in ns.
+///
+/// # Errors
+///
+/// The kernel's error.
+pub fn test_run(program: BorrowedFd, packet: &[u8], times: u32) -> io::Result<u32> {
+    let mut attributes = zeroed();
+    // SAFETY: the member for BPF_PROG_TEST_RUN.
+    let test = unsafe { &mut attributes.test };
+    test.prog_fd = program.as_raw_fd() as u32;
+    test.data_in = packet.as_ptr() as u64;
+    test.data_size_in = packet.len() as u32;
+    test.repeat = times;
+    call(bpf_cmd::BPF_PROG_TEST_RUN, &mut attributes)?;
+    // SAFETY: as above; the kernel has filled it in.
+    Ok(unsafe { attributes.test.duration })
 }
 
 /// How often the kernel skipped the program because it was already running on the CPU (kept from 5.12

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use overlay_trace_common::{
     record::{COUNTERS, Counter, Outcome},
-    stage::{Kind, LevelChange, Stage},
+    stage::{Headers, Kind, LevelChange, Stage},
     stage_map::STAGES,
 };
 use serde::{Deserialize, Serialize};
@@ -90,6 +90,8 @@ pub struct StageRow {
     pub probe: Option<ProbeKind>,
     /// Whether the stage's exit was watched too.
     pub exit: bool,
+    /// Whether the packet's headers are read here, if they have not been before.
+    pub headers: bool,
 }
 
 impl From<&Stage> for StageRow {
@@ -110,6 +112,7 @@ impl From<&Stage> for StageRow {
             about: stage.about.into(),
             probe: None,
             exit: stage.points.iter().any(|point| point.exit),
+            headers: stage.points.iter().any(|point| point.headers != Headers::No),
         }
     }
 }
@@ -180,6 +183,18 @@ pub struct ProbeCost {
     pub exit: Option<f64>,
     pub tracepoint: Option<f64>,
     pub tc: Option<f64>,
+    /// Besides the hit: the beginning of a packet's way, with what was noted of the send call.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub birth: Option<f64>,
+    /// Besides the hit: reading the packet's headers, once on its way.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub headers: Option<f64>,
+    /// Besides the hit: the packet has come to another device.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hop: Option<f64>,
+    /// Besides the hit: the record, made when the way is over, so that it is in no packet's time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub record: Option<f64>,
 }
 
 /// The names of a [`Hop`](overlay_trace_common::record::Hop).

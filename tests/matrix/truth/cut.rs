@@ -14,6 +14,7 @@ use super::compare::{Place, Recorded, is_in};
 use super::flow::{Flow, TRUTH_PORT};
 use super::ground::{Change, Ground, Window};
 use super::{Brought, Cause};
+use crate::invariants::is_delivered;
 use crate::results::{Outcome, Verdict};
 use crate::seen::is_stage;
 
@@ -66,7 +67,7 @@ struct Cut {
 
 fn cut(recorded: &Recorded, is_whole: impl Fn(&RecordView<'_>) -> bool) -> Cut {
     let mut cut = Cut::default();
-    let is_delivered = |record: &RecordView<'_>| record.header.outcome == End::Delivered as u8;
+    let is_delivered = |record: &RecordView<'_>| is_delivered(&recorded.seen, record);
     for record in recorded.packets().filter(&is_whole) {
         cut.parts.insert(record.header.id, 0);
         cut.delivered += usize::from(is_delivered(&record));

@@ -9,6 +9,7 @@
 use anyhow::{Context, Result, ensure};
 use overlay_trace::analysis::Analysis;
 use overlay_trace::trace::{RecordView, encode_way};
+use overlay_trace_common::record::FLAG_CHILD;
 use overlay_trace_common::way::Segment;
 
 use super::compare::Recorded;
@@ -139,6 +140,8 @@ pub fn calls_of(recorded: &Recorded, window: &Window, function: &Function) -> Re
         let way: Vec<Segment> = record.segments().collect();
         for part in parts(&way, begins, is_over) {
             let mut header = record.header;
+            // What is done once on a whole way is not done in each of its parts.
+            header.flags |= FLAG_CHILD;
             header.end_ns = header.start_ns + part.iter().map(|step| step.ns).sum::<u64>();
             calls.push((header, encode_way(part)));
         }

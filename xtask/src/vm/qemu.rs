@@ -128,7 +128,7 @@ impl Boot<'_> {
         .arg(self.initramfs)
         .args([
             "-append",
-            "console=ttyS0 quiet loglevel=3 panic=-1 oops=panic mitigations=off audit=0 apparmor=0 tsc=reliable no_timer_check",
+            "console=ttyS0 quiet loglevel=3 panic=-1 oops=panic mitigations=off audit=0 tsc=reliable no_timer_check",
         ])
         .args(share("root", Path::new("/"), true))
         .args(share("control", self.control, false))
