@@ -52,6 +52,7 @@ pub fn reset(state: &mut State, cpu: &mut Cpu, number: u32, now: u64) {
     state.copy = 0;
     state.children = 0;
     state.arrived = 0;
+    state.edge = 0;
     state.transmit_stage = setting!(transmit_default) as u8;
     state.up = 0;
     clear(&mut state.record.header);
