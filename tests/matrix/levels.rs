@@ -29,6 +29,10 @@ const UNDER_WAY: Scene = Scene {
 };
 const MET: &[Check] = &[check("met", met_on_its_way)];
 const ARRIVING: &[Scene] = &[Scene::of(Full, &[EXACT, MODERATE, REQUESTS, WHERE, MET])];
+const ARRIVING_FOR_BOTH: &[Scene] = &[
+    Scene::of(Full, &[EXACT, MODERATE, REQUESTS, WHERE, MET]),
+    Scene::of(Light, &[EXACT, MODERATE, REQUESTS, PARTLY, MET]),
+];
 const ARRIVING_FOR_ALL: &[Scene] = &[
     Scene::of(Full, &[EXACT, MODERATE, REQUESTS, WHERE, MET]),
     Scene::of(Light, &[EXACT, MODERATE, REQUESTS, PARTLY, MET]),
@@ -56,7 +60,7 @@ pub const QINQ: Setting = Setting::plain("qinq", &[PLAIN, UNDER_WAY]);
 pub const FLANNEL_WIRE: Setting = wire("flannel-vxlan+wire", "flannel-vxlan", ARRIVING_FOR_ALL);
 pub const CALICO_WIRE: Setting = wire("calico-ipip+wire", "calico-ipip", ARRIVING);
 pub const FLANNEL_IN_NEUTRON_WIRE: Setting =
-    wire("flannel-in-neutron+wire", "flannel-in-neutron", ARRIVING_FOR_ALL);
+    wire("flannel-in-neutron+wire", "flannel-in-neutron", ARRIVING_FOR_BOTH);
 pub const GRE_WIRE: Setting = wire("gre+wire", "gre", ARRIVING);
 pub const GRETAP_WIRE: Setting = wire("gretap+wire", "gretap", ARRIVING);
 pub const GENEVE_WIRE: Setting = wire("geneve+wire", "geneve", ARRIVING);
