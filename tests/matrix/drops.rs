@@ -45,7 +45,6 @@ const ADDRESSES: &[(&str, &str)] = &[
     ),
 ];
 
-const UDP: u8 = 17;
 /// Datagrams of each case.
 const COUNT: u64 = 40;
 
@@ -186,7 +185,8 @@ pub fn run(set: ProbeSet, folder: &Path, results: &mut Results) {
         let lacks = CASES.iter().map(|case| prepare(&network, case)).collect::<Result<Vec<_>>>()?;
         let name = format!("drops-{}", set.name());
         let netns = vec![network.name("r")];
-        let filter = FilterOptions { protocol: Some(UDP), netns, ..FilterOptions::default() };
+        // Also what the kernel sends by itself, looking for neighbours and groups, must not get lost.
+        let filter = FilterOptions { netns, ..FilterOptions::default() };
         let plan = Plan { set, folder, name: &name, filter, sizes: Sizes::default() };
         let (recording, ()) = plan.record(|_| send_all(&network))?;
         is_exact(&recording)?;
