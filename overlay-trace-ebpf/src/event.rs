@@ -21,7 +21,7 @@ use crate::{
     identify::{identify, passes},
     maps::{ARMED, ARRIVED, FORWARDED, HopEntry, State, count, setting},
     read::{Access, Copied, copied, now, opaque},
-    state::{claim, find, find_near, is_counted, leave as leave_place, lost},
+    state::{claim, find, find_near, is_counted, is_over, leave as leave_place, lost},
 };
 
 const IPPROTO_TCP: u8 = 6;
@@ -48,6 +48,9 @@ pub fn enter<A: Access>(skb: u64, row: Row) {
     };
     if !is_new && is_another::<A>(skb, row, state) {
         lost(state);
+        if !is_armed(row) {
+            return leave_place(state);
+        }
         is_new = true;
     }
     if !is_new && (state.rejected != 0 || row.has(ROW_AFTER) && state.followed.cpu as u32 != number) {
@@ -252,7 +255,7 @@ pub fn leave(skb: u64, row: Row, returned: u64) {
     let Some(state) = find_near(skb, cpu) else { return };
     if state.followed.account.stage != row.stage() {
         // tc may have sent the packet elsewhere from within.
-        if row.stage() != TC_CLASSIFY {
+        if row.stage() != TC_CLASSIFY && !is_over() {
             count(Counter::UnmatchedExits, 1);
         }
         return;
