@@ -41,12 +41,21 @@ const fn point(action: Action, probes: &'static [Probe]) -> Point {
         softirq: false,
         resumes: false,
         in_socket: false,
+        forwards: false,
+        unless_forwarded: false,
         without: None,
         probes,
     }
 }
 const fn enter(probes: &'static [Probe]) -> Point {
     point(Action::Enter, probes)
+}
+/// The way of the packet is decided here.
+const fn decide(probes: &'static [Probe]) -> Point {
+    Point { unless_forwarded: true, ..enter(probes) }
+}
+const fn forward(probes: &'static [Probe]) -> Point {
+    Point { forwards: true, ..enter(probes) }
 }
 const fn birth(probes: &'static [Probe]) -> Point {
     point(Action::Birth, probes)
@@ -267,14 +276,14 @@ pub static STAGES: &[Stage] = &[
         "route-input",
         Layer::Route,
         FULL,
-        &[enter(&[f("ip_route_input_noref", 0)]), enter(&[f("ip6_route_input", 0)])],
+        &[decide(&[f("ip_route_input_noref", 0)]), decide(&[f("ip6_route_input", 0)])],
         "The routing decision for a received packet.",
     ),
     work(
         "ip-forward",
         Layer::Ip,
         FULL,
-        &[enter(&[f("ip_forward", 0)]), enter(&[f("ip6_forward", 0)])],
+        &[forward(&[f("ip_forward", 0)]), forward(&[f("ip6_forward", 0)])],
         "Forwarding: TTL, MTU, up to the netfilter hooks of FORWARD.",
     ),
     work(

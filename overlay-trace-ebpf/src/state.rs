@@ -7,7 +7,7 @@ use overlay_trace_common::{cpu::Cpu, kernel::WAYS, record::Counter};
 
 use crate::{
     atomic::{give, take},
-    maps::{Bucket, STATES, State, TAGS, count, setting},
+    maps::{ARMED, Bucket, STATES, State, TAGS, count, setting},
     read::{low_half, now, opaque},
 };
 
@@ -107,9 +107,16 @@ pub fn is_counted(state: &State) -> bool {
 /// The end of the packet that the state is of was not seen.
 #[inline(always)]
 pub fn lost(state: &State) {
-    if is_counted(state) {
+    if is_counted(state) && !is_over() {
         count(Counter::LostEnd, 1);
     }
+}
+
+/// Whether no more ways begin. The programs are detached one after the other then: what they do not show any
+/// more is not lost, but was on its way when the recording ended.
+#[inline(always)]
+pub fn is_over() -> bool {
+    ARMED.get_ptr(0).is_none_or(|armed| unsafe { armed.read_volatile() } == 0)
 }
 
 /// Gives a packet's place free.
