@@ -383,13 +383,6 @@ pub static STAGES: &[Stage] = &[
         &[hop(&[f("br_handle_frame_finish", 2)])],
         "The bridge learns the sender and looks the destination up.",
     ),
-    work(
-        "bridge-forward",
-        Layer::Bridge,
-        FULL,
-        &[enter(&[f("br_dev_queue_push_xmit", 2)])],
-        "The bridge hands the packet to the port it leaves by.",
-    ),
     // --- devices, on the way out
     work(
         "dev-queue-xmit",

@@ -36,36 +36,48 @@ pub fn enter<A: Access>(skb: u64, row: Row) {
         return;
     }
     let (cpu, number) = this_cpu();
-    let mut is_new = false;
     let state = match find_near(skb, cpu) {
-        Some(state) => state,
-        None => {
-            is_new = true;
-            let begins = begins_ways(row) && (row.has(ROW_CALIBRATE) || is_armed(row));
-            let born = if begins { claim(skb) } else { None };
-            let Some(state) = born else { return };
-            state
-        }
+        Some(state) if !is_another::<A>(skb, row, state) => state,
+        _ if !begins_ways(row) => return,
+        known if row.action() == Action::Birth as u8 => return meet::<A>(skb, row, known),
+        _ => return meet_apart::<A>(skb, row),
     };
-    if !is_new && is_another::<A>(skb, row, state) {
-        lost(state);
-        if !is_armed(row) {
-            return leave_place(state);
-        }
-        is_new = true;
-    }
-    if !is_new && (state.rejected != 0 || row.has(ROW_AFTER) && state.followed.cpu as u32 != number) {
+    if state.rejected != 0 || row.has(ROW_AFTER) && state.followed.cpu as u32 != number {
         return pass_by(row, state);
     }
     if row.has(ROW_IN_SOCKET) && has_left(state) {
         return;
     }
     let now = now();
-    if is_new {
-        begin::<A>(skb, row, state, cpu, number, now);
-    } else {
-        close(state, cpu, number, now);
+    close(state, cpu, number, now);
+    go_on::<A>(skb, row, state, cpu, number, now);
+}
+
+/// [`meet`] where most packets are known.
+#[inline(never)]
+fn meet_apart<A: Access>(skb: u64, row: Row) {
+    meet::<A>(skb, row, find(skb));
+}
+
+/// A packet that is not known, or has the address of one whose end was not seen, begins its way here.
+#[inline(always)]
+fn meet<A: Access>(skb: u64, row: Row, known: Option<&'static mut State>) {
+    if let Some(state) = &known {
+        lost(state);
     }
+    if !row.has(ROW_CALIBRATE) && !is_armed(row) {
+        return known.map_or((), leave_place);
+    }
+    let Some(state) = known.or_else(|| claim(skb)) else { return };
+    let (cpu, number) = this_cpu();
+    let now = now();
+    begin::<A>(skb, row, state, cpu, number, now);
+    go_on::<A>(skb, row, state, cpu, number, now);
+}
+
+/// The packet is in its new stage.
+#[inline(always)]
+fn go_on<A: Access>(skb: u64, row: Row, state: &mut State, cpu: &mut Cpu, number: u32, now: u64) {
     move_to::<A>(skb, row, state);
     // Before the CPU is known to be busy with it: an interrupt in between would open a segment at a level that
     // the headers have not told yet.
@@ -227,7 +239,7 @@ pub fn reach(state: &mut State, entry: &HopEntry) {
 }
 
 /// Reads the packet's addresses; if the filter does not let it pass, it is known but no longer followed.
-#[inline(always)]
+#[inline(never)]
 fn filter<A: Access>(skb: u64, row: Row, state: &mut State) {
     let is_ip = identify::<A>(skb, row.has(ROW_INGRESS), state);
     if !is_ip || !passes(&state.record.header.flow) {
