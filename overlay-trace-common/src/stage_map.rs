@@ -93,7 +93,7 @@ const fn end(probes: &'static [Probe]) -> Point {
 }
 /// The enqueuing function of a qdisc, where there is no tracepoint for all of them.
 const fn qdisc(probes: &'static [Probe]) -> Point {
-    Point { without: Some("qdisc_enqueue"), ..enter(probes) }
+    Point { without: Some("qdisc_enqueue"), ..hop(probes) }
 }
 /// Enters the stage and reads the packet's device anew.
 const fn hop(probes: &'static [Probe]) -> Point {
@@ -396,7 +396,7 @@ pub static STAGES: &[Stage] = &[
         Layer::Qdisc,
         ALL,
         &[
-            Point { after: true, ..enter(&[t("qdisc_enqueue", 2)]) },
+            Point { after: true, ..hop(&[t("qdisc_enqueue", 2)]) },
             // Before 5.15 the qdiscs themselves are asked.
             qdisc(&[f("pfifo_fast_enqueue", 0)]),
             qdisc(&[f("pfifo_enqueue", 0)]),

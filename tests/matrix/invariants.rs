@@ -147,7 +147,7 @@ fn ends_unseen(seen: &Seen, packets: u64) -> u64 {
 fn losses(seen: &Seen, _: &[Seen]) -> Outcome {
     let all = seen.json["losses"].as_object().context("`losses` is no object")?;
     ensure!(seen.recording.complete, "the recording is not complete");
-    let skipped = skipped(seen);
+    let skipped = seen.skipped();
     let allowed = |name: &str| match (name, seen.set) {
         ("probe_misses", _) if skipped > 0 => seen.recording.last.counters.hits / SKIPPED_AT_MOST,
         ("lost_end", ProbeSet::Device) => ends_unseen(seen, seen.analysis.packets()),
@@ -161,11 +161,6 @@ fn losses(seen: &Seen, _: &[Seen]) -> Outcome {
         .collect();
     ensure!(lost.is_empty(), "lost: {}", lost.join(", "));
     Ok(if skipped > 0 { Verdict::With(format!("{skipped} probes skipped")) } else { Verdict::Passed })
-}
-
-/// How often the kernel skipped a probe.
-fn skipped(seen: &Seen) -> u64 {
-    seen.recording.last.counters.probe_misses.unwrap_or(0)
 }
 
 /// Whether the packet has reached its socket: so said, or freed there without having been dropped.
@@ -196,7 +191,7 @@ fn every_datagram(seen: &Seen, _: &[Seen]) -> Outcome {
             && is_delivered(seen, record)
     })?;
     ensure!(expected > 0, "no datagrams were sent");
-    let unseen = if seen.set == ProbeSet::Device { seen.analysis.unfinished() } else { skipped(seen) };
+    let unseen = if seen.set == ProbeSet::Device { seen.analysis.unfinished() } else { seen.skipped() };
     let fits = (recorded..=recorded + unseen).contains(&expected);
     ensure!(fits, "{expected} datagrams arrived, {recorded} were recorded");
     Ok(Verdict::With(format!("{recorded} datagrams")))

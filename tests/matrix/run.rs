@@ -20,6 +20,10 @@ use crate::seen::Seen;
 use crate::settings::SETTINGS;
 use crate::truth;
 
+/// How often a scene is recorded if checks fail and the kernel has skipped probes: a kernel that interrupts
+/// programs may hide the very thing that a check looks for, and says so.
+const ATTEMPTS: u32 = 3;
+
 /// Runs everything that is wanted for these probe sets, or with `times` what compares times.
 pub fn all(sets: &[ProbeSet], times: bool, place: (&Path, &Stop), results: &mut Results) -> Result<()> {
     if times {
@@ -121,22 +125,29 @@ fn in_setting(
         Err(error) => return results.add(&format!("{}/prepare", setting.name), Err(error)),
     };
     for scene in scenes {
-        let begin = std::time::Instant::now();
         let name = |check: &str| format!("{}/{}/{check}", setting.name, scene.name);
-        match capture::record(setting, scene, running, &lacks, folder, stop) {
-            Ok(recorded) => {
-                eprintln!(
-                    "{}  {} recorded in {:.1} s",
-                    results.kernel(),
-                    name(""),
-                    begin.elapsed().as_secs_f64()
-                );
-                for check in scene.checks() {
-                    results.add(&name(check.name), (check.run)(&recorded, seen));
+        for attempt in 1..=ATTEMPTS {
+            let begin = std::time::Instant::now();
+            let recorded = match capture::record(setting, scene, running, &lacks, folder, stop) {
+                Ok(recorded) => recorded,
+                Err(error) => {
+                    results.add(&name("record"), Err(error));
+                    break;
                 }
-                seen.push(recorded);
+            };
+            let (kernel, seconds) = (results.kernel(), begin.elapsed().as_secs_f64());
+            eprintln!("{kernel}  {} recorded in {seconds:.1} s", name(""));
+            let outcomes: Vec<Outcome> = scene.checks().map(|check| (check.run)(&recorded, seen)).collect();
+            let skipped = recorded.skipped();
+            if skipped > 0 && attempt < ATTEMPTS && outcomes.iter().any(Result::is_err) {
+                eprintln!("{kernel}  {} is recorded anew: {skipped} probes were skipped", name(""));
+                continue;
             }
-            Err(error) => results.add(&name("record"), Err(error)),
+            for (check, outcome) in scene.checks().zip(outcomes) {
+                results.add(&name(check.name), outcome);
+            }
+            seen.push(recorded);
+            break;
         }
         if stop.is_set() {
             return;

@@ -81,6 +81,11 @@ impl Seen {
         Ok(collector.finish(&self.recording.names))
     }
 
+    /// How often the kernel skipped a probe.
+    pub fn skipped(&self) -> u64 {
+        self.recording.last.counters.probe_misses.unwrap_or(0)
+    }
+
     /// How many packets are so.
     pub fn count(&self, is_so: impl Fn(&RecordView<'_>) -> bool) -> Result<u64> {
         let mut count = 0;
