@@ -98,6 +98,12 @@ impl Cpu {
             self.skb = skb;
             self.packet = packet.number;
         }
+        self.keep(number, packet, now);
+    }
+
+    /// The CPU goes on with the packet that it is busy with.
+    #[inline(always)]
+    pub fn keep(&mut self, number: u32, packet: &mut Followed, now: u64) {
         self.last_ns = now;
         packet.cpu = number as u16;
     }

@@ -151,7 +151,9 @@ pub enum Counter {
     Hits = 9,
     /// Bytes of records.
     RecordBytes = 10,
+    /// Devices that came, went, or got another name or namespace, anywhere.
+    DeviceChanges = 11,
 }
 
 /// How many [`Counter`]s there are.
-pub const COUNTERS: usize = 11;
+pub const COUNTERS: usize = 12;

@@ -63,6 +63,13 @@ pub const ROW_RESUMES: u64 = 1 << 43;
 /// Only for packets that have not left through a NIC.
 pub const ROW_IN_SOCKET: u64 = 1 << 44;
 
+/// From here on the packet is being forwarded.
+pub const ROW_FORWARDS: u64 = 1 << 45;
+/// Not for packets that are being forwarded.
+pub const ROW_UNLESS_FORWARDED: u64 = 1 << 46;
+/// What a step can have.
+const ROW_OF_STEPS: u64 = ROW_WAIT | ROW_FORWARDS | ROW_UNLESS_FORWARDED;
+
 /// Flags that only the running kernel tells.
 pub const ROW_OF_KERNEL: u64 = ROW_REASON | ROW_INDIRECT;
 
@@ -94,6 +101,8 @@ impl Row {
             | flag(point.softirq, ROW_SOFTIRQ)
             | flag(point.resumes, ROW_RESUMES)
             | flag(point.in_socket, ROW_IN_SOCKET)
+            | flag(point.forwards, ROW_FORWARDS)
+            | flag(point.unless_forwarded, ROW_UNLESS_FORWARDED)
             // What the light set has not seen before begins at its first device.
             | flag(set == Sets::LIGHT && point.action == Action::Transmit, ROW_BEGINS)
             | flag(point.headers != Headers::No, ROW_IDENTIFY)
@@ -112,7 +121,7 @@ impl Row {
     /// Whether a known packet only enters another stage, without anything to be read of it.
     #[inline(always)]
     pub const fn is_step(self) -> bool {
-        self.action() == Action::Enter as u8 && (self.0 >> 24 << 24) & !ROW_WAIT == 0
+        self.action() == Action::Enter as u8 && (self.0 >> 24 << 24) & !ROW_OF_STEPS == 0
     }
 
     pub const fn new(stage: u8, action: u8, outcome: u8, flags: u64) -> Row {

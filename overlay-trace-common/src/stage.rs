@@ -189,6 +189,10 @@ pub struct Point {
     pub after: bool,
     /// Only for a packet that is in a socket: who reads a tap takes up packets that have left.
     pub in_socket: bool,
+    /// From here on the packet's way through this namespace is decided.
+    pub forwards: bool,
+    /// Not for packets whose way is decided: they serve to look up the way of an ICMP error.
+    pub unless_forwarded: bool,
     /// Only if the function returns 0, so only its exit is probed.
     pub if_zero: bool,
     /// A softirq empties the queue.

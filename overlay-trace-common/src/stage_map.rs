@@ -41,12 +41,21 @@ const fn point(action: Action, probes: &'static [Probe]) -> Point {
         softirq: false,
         resumes: false,
         in_socket: false,
+        forwards: false,
+        unless_forwarded: false,
         without: None,
         probes,
     }
 }
 const fn enter(probes: &'static [Probe]) -> Point {
     point(Action::Enter, probes)
+}
+/// The way of the packet is decided here.
+const fn decide(probes: &'static [Probe]) -> Point {
+    Point { unless_forwarded: true, ..enter(probes) }
+}
+const fn forward(probes: &'static [Probe]) -> Point {
+    Point { forwards: true, ..enter(probes) }
 }
 const fn birth(probes: &'static [Probe]) -> Point {
     point(Action::Birth, probes)
@@ -248,18 +257,11 @@ pub static STAGES: &[Stage] = &[
         Layer::Ip,
         FULL,
         &[
-            enter(&[f("ip_output", 2)]),
+            enter(&[f("ip_finish_output", 2)]),
             birth_with_headers(&[f("ip6_output", 2)]),
-            enter(&[f("ip_mc_output", 2)]),
+            enter(&[f("ip6_finish_output", 2)]),
         ],
-        "IP output, up to the netfilter hooks of POSTROUTING.",
-    ),
-    work(
-        "ip-finish-output",
-        Layer::Ip,
-        FULL,
-        &[enter(&[f("ip_finish_output", 2)]), enter(&[f("ip6_finish_output", 2)])],
-        "IP output after POSTROUTING: MTU check, neighbour look-up, link-layer header.",
+        "IP output after the netfilter hooks of POSTROUTING: MTU check, neighbour look-up, link-layer header.",
     ),
     // --- ip, on the way in
     work(
@@ -271,44 +273,25 @@ pub static STAGES: &[Stage] = &[
         "IP input: header checks, up to the netfilter hooks of PREROUTING.",
     ),
     work(
-        "ip-rcv-finish",
-        Layer::Ip,
-        FULL,
-        // What calls them, ip_rcv_finish_core, is inlined or has a suffix, and is all that lists of packets come by.
-        &[
-            enter(&[f("udp_v4_early_demux", 0)]),
-            enter(&[f("tcp_v4_early_demux", 0)]),
-            enter(&[f("ip6_rcv_finish", 2)]),
-        ],
-        "IP input after PREROUTING: early socket look-up.",
-    ),
-    work(
         "route-input",
         Layer::Route,
         FULL,
-        &[enter(&[f("ip_route_input_noref", 0)]), enter(&[f("ip6_route_input", 0)])],
+        &[decide(&[f("ip_route_input_noref", 0)]), decide(&[f("ip6_route_input", 0)])],
         "The routing decision for a received packet.",
     ),
     work(
         "ip-forward",
         Layer::Ip,
         FULL,
-        &[enter(&[f("ip_forward", 0)]), enter(&[f("ip6_forward", 0)])],
+        &[forward(&[f("ip_forward", 0)]), forward(&[f("ip6_forward", 0)])],
         "Forwarding: TTL, MTU, up to the netfilter hooks of FORWARD.",
     ),
     work(
         "ip-local-deliver",
         Layer::Ip,
         FULL,
-        &[enter(&[f("ip_local_deliver", 0)]), enter(&[f("ip6_input", 0)])],
-        "Local delivery, up to the netfilter hooks of INPUT.",
-    ),
-    work(
-        "ip-local-deliver-finish",
-        Layer::Ip,
-        FULL,
         &[enter(&[f("ip_local_deliver_finish", 2)]), enter(&[f("ip6_input_finish", 2)])],
-        "Local delivery after INPUT: the choice of the transport protocol.",
+        "Local delivery after the netfilter hooks of INPUT: the choice of the transport protocol.",
     ),
     work(
         "fragment",
@@ -362,8 +345,8 @@ pub static STAGES: &[Stage] = &[
         "conntrack-confirm",
         Layer::Conntrack,
         FULL,
-        &[enter(&[since("nf_confirm", 1, (6, 2), 0), f("ipv4_confirm", 1)])],
-        "Connection tracking at the packet's way out: helpers, insertion of a new connection.",
+        &[enter(&[f("__nf_conntrack_confirm", 0)])],
+        "Connection tracking at a connection's first packet's way out: the connection is put into the table.",
     ),
     work("nat", Layer::Nat, FULL, &[enter(&[f("nf_nat_inet_fn", 1)])], "Address translation."),
     work(
@@ -390,12 +373,7 @@ pub static STAGES: &[Stage] = &[
         "bridge-netfilter",
         Layer::Bridge,
         FULL,
-        &[
-            hop(&[f("br_nf_pre_routing", 1)]),
-            enter(&[f("br_nf_pre_routing_finish", 2)]),
-            enter(&[f("br_nf_forward", 1), f("br_nf_forward_ip", 1)]),
-            enter(&[f("br_nf_post_routing", 1)]),
-        ],
+        &[hop(&[f("br_nf_pre_routing", 1)]), enter(&[f("br_nf_forward", 1), f("br_nf_forward_ip", 1)])],
         "br_netfilter prepares a bridged packet for the IP hooks.",
     ),
     work(

@@ -98,15 +98,16 @@ impl Account {
     /// Begins a way at `now`, at an unknown place.
     #[inline(always)]
     pub fn begin(&mut self, now: u64, stage: u8) {
+        // Not known to be zero: zeroes side by side become a call that writes them byte by byte.
+        let none = opaque(0);
         self.last_ns = now;
-        self.interrupted_ns = 0;
-        self.overflow_ns = 0;
-        self.length = 0;
-        self.controls = 0;
-        self.place = 0;
+        self.interrupted_ns = none;
+        self.overflow_ns = none;
+        self.length = none as u32;
+        self.controls = none as u32;
+        self.place = none as u32;
         self.stage = stage;
         self.before = stage;
-        self.interrupted_by = 0;
     }
 
     /// Gives the time up to `now` to the open stage. If the packet was interrupted, the stage has it until
@@ -125,6 +126,21 @@ impl Account {
         } else {
             close_slowly(self, words, now, resumed_ns);
         }
+    }
+
+    /// The stage that is open begins once more: a segment without time is written, and the one that stays open
+    /// has the time of both. Where a stage's calls follow each other, as tables of iptables do, the clock
+    /// need not be read between them. Returns false where it must: the packet was interrupted, or the way is
+    /// full.
+    #[inline(always)]
+    pub fn again(&mut self, words: &mut Words) -> bool {
+        let length = opaque(self.length as u64);
+        if self.interrupted_ns != 0 || length >= WAY_MAX as u64 {
+            return false;
+        }
+        put(words, length, word(self.stage, 0));
+        self.length = length as u32 + 1;
+        true
     }
 
     /// The packet waits from `now` on in the stage `by`, until [`close`](Account::close) is told otherwise.

@@ -43,17 +43,13 @@ pub fn begin<A: Access>(skb: u64, row: Row, state: &mut State, cpu: &mut Cpu, nu
 #[inline(always)]
 pub fn reset(state: &mut State, cpu: &mut Cpu, number: u32, now: u64) {
     state.followed.account.begin(now, OTHER);
-    state.identified = 0;
-    state.matched = 0;
-    state.empty = 0;
-    state.rejected = 0;
-    state.device = 0;
-    state.sock = 0;
-    state.copy = 0;
-    state.children = 0;
-    state.arrived = 0;
+    state.clear_marks();
     state.transmit_stage = setting!(transmit_default) as u8;
-    state.up = 0;
+    let none = opaque(0);
+    state.device = none;
+    state.sock = none;
+    state.copy = none;
+    state.children = none as u16;
     clear(&mut state.record.header);
     state.record.header.start_ns = now;
     state.record.header.segments = 1;

@@ -19,9 +19,9 @@ use crate::{
     family::{is_packet, leaves_no_record, outcome, split},
     hop,
     identify::{identify, passes},
-    maps::{ARMED, HopEntry, State, count, setting},
+    maps::{ARMED, ARRIVED, FORWARDED, HopEntry, State, count, setting},
     read::{Access, Copied, copied, now, opaque},
-    state::{claim, find, find_near, is_counted, leave as leave_place, lost},
+    state::{busy_with, claim, find, find_near, is_counted, is_over, leave as leave_place, lost},
 };
 
 const IPPROTO_TCP: u8 = 6;
@@ -49,6 +49,9 @@ pub fn enter<A: Access>(skb: u64, row: Row) {
     };
     if !is_new && is_another::<A>(skb, row, state) {
         lost(state);
+        if !is_armed(row) {
+            return leave_place(state);
+        }
         is_new = true;
     }
     if !is_new && (state.rejected != 0 || row.has(ROW_AFTER) && state.followed.cpu as u32 != number) {
@@ -80,14 +83,27 @@ pub fn step(skb: u64, row: Row) {
         return;
     }
     let (cpu, number) = this_cpu();
-    let Some(state) = find_near(skb, cpu) else { return };
-    if state.rejected != 0 {
+    let near = busy_with(skb, cpu);
+    let is_near = near.is_some();
+    let Some(state) = near.or_else(|| find(skb)) else { return };
+    if state.rejected != 0 || row.has(ROW_UNLESS_FORWARDED) && state.arrived == FORWARDED {
+        return;
+    }
+    if row.has(ROW_FORWARDS) {
+        state.arrived = FORWARDED;
+    }
+    let account = &mut state.followed.account;
+    if is_near && account.stage == row.stage() && account.again(&mut state.record.way) {
         return;
     }
     let now = now();
     close(state, cpu, number, now);
     state.followed.account.stage = row.stage();
-    settle(skb, row, state, cpu, number, now);
+    if is_near && !row.has(ROW_WAIT) {
+        cpu.keep(number, &mut state.followed, now);
+    } else {
+        settle(skb, row, state, cpu, number, now);
+    }
 }
 
 /// The CPU is busy with the packet in its new stage, or leaves it in a queue.
@@ -109,7 +125,10 @@ fn is_another<A: Access>(skb: u64, row: Row, state: &State) -> bool {
     if row.has(ROW_FIRST) {
         return true;
     }
-    if !begins_ways(row) || row.has(ROW_INGRESS) || state.arrived == 0 {
+    if row.has(ROW_INGRESS) {
+        return row.action() == Action::Adopt as u8 && comes_from_outside::<A>(skb, state);
+    }
+    if !begins_ways(row) || state.arrived == 0 {
         return false;
     }
     let sock = A::word(skb, setting!(offsets.skb_sk));
@@ -128,6 +147,18 @@ fn is_another<A: Access>(skb: u64, row: Row, state: &State) -> bool {
     opaque(A::word(sock, setting!(offsets.sock_net))) == net
 }
 
+/// Whether the packet comes in by an edge of this machine, to which no known packet's way leads. Those that an
+/// `ifb` holds up go on where they came in.
+#[inline(always)]
+fn comes_from_outside<A: Access>(skb: u64, state: &State) -> bool {
+    let device = A::word(skb, setting!(offsets.skb_dev));
+    if device == 0 || opaque(device) == state.device {
+        return state.edge != 0 && has_left(state);
+    }
+    let is_held_up = state.edge == 0 && has_left(state);
+    !is_held_up && hop::of_device::<A>(device).is_some_and(|entry| entry.edge != 0)
+}
+
 /// Whether the packet was given to a NIC, or to what is one to its sender: a tap.
 #[inline(always)]
 fn has_left(state: &State) -> bool {
@@ -138,7 +169,7 @@ fn has_left(state: &State) -> bool {
 #[inline(always)]
 fn pass_by(row: Row, state: &mut State) {
     if row.has(ROW_INGRESS) {
-        state.arrived = 1;
+        state.arrived = ARRIVED;
     }
 }
 
@@ -159,6 +190,7 @@ fn move_to<A: Access>(skb: u64, row: Row, state: &mut State) {
                 reach(state, entry);
                 state.transmit_stage = entry.transmit_stage;
                 state.up = entry.up;
+                state.edge = entry.edge;
                 // What comes out of a tunnel device on the way in has lost the tunnel's headers.
                 if row.has(ROW_INGRESS) && entry.up != 0 {
                     place = one_level_less(place);
@@ -169,11 +201,13 @@ fn move_to<A: Access>(skb: u64, row: Row, state: &mut State) {
             stage = state.transmit_stage;
             if state.up != 0 {
                 place = one_level_more(place);
+                // A tunnel that ends on this machine may hand the packet back to the device it came from.
+                state.device = 0;
             }
         }
     }
     if row.has(ROW_INGRESS) {
-        state.arrived = 1;
+        state.arrived = ARRIVED;
     }
     if row.has(ROW_EXIT) {
         state.followed.account.enter(stage);
@@ -232,7 +266,7 @@ pub fn leave(skb: u64, row: Row, returned: u64) {
     let Some(state) = find_near(skb, cpu) else { return };
     if state.followed.account.stage != row.stage() {
         // tc may have sent the packet elsewhere from within.
-        if row.stage() != TC_CLASSIFY {
+        if row.stage() != TC_CLASSIFY && !is_over() {
             count(Counter::UnmatchedExits, 1);
         }
         return;

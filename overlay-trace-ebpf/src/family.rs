@@ -41,6 +41,12 @@ fn is_fresh(state: &State) -> bool {
         && state.followed.account.length == state.followed.account.controls
 }
 
+/// Whether the packet is being cut into segments, and not one of those that were just cut off another one.
+#[inline(always)]
+fn is_being_cut(state: &State) -> bool {
+    state.followed.account.stage == GSO_SEGMENT && !is_fresh(state)
+}
+
 /// The kernel is making one `sk_buff` of another: a copy, a segment or a fragment.
 #[inline(always)]
 pub fn made(new: u64, old: u64, row: Row) {
@@ -59,7 +65,7 @@ pub fn made(new: u64, old: u64, row: Row) {
 
 #[inline(always)]
 fn copy(parent: &mut State, new: u64, cpu: &mut Cpu, number: u32, now: u64) {
-    let is_segment = parent.followed.account.stage == GSO_SEGMENT;
+    let is_segment = is_being_cut(parent);
     if parent.followed.account.stage == REASSEMBLY_WAIT && find(new).is_some() {
         // Not a copy: what the first fragment holds is moved to the `sk_buff` of the last one.
         return;
@@ -151,6 +157,7 @@ fn beget(
     state.sock = parent.sock;
     state.parent = parent.followed.number;
     state.arrived = parent.arrived;
+    state.edge = parent.edge;
     state.transmit_stage = parent.transmit_stage;
     state.up = parent.up;
     let header = &mut state.record.header;
@@ -384,7 +391,7 @@ fn handed_on(state: &mut State) -> bool {
     let stage = state.followed.account.stage;
     if state.copy == 0
         || state.copied_ns != state.followed.account.last_ns
-        || stage == GSO_SEGMENT
+        || is_being_cut(state)
         || stage == FRAGMENT
     {
         return false;

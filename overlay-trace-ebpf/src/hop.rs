@@ -58,6 +58,7 @@ pub fn changed() {
         let changes = (&raw const DEVICES_CHANGED).read_volatile();
         (&raw mut DEVICES_CHANGED).write_volatile(changes + 1);
     }
+    count(Counter::DeviceChanges, 1);
 }
 
 #[inline(always)]
@@ -130,11 +131,13 @@ fn create(entry: &mut HopEntry, mark: &Mark, net: u64) {
     entry.name = mark.name;
     entry.transmit_stage = setting!(transmit_default) as u8;
     entry.up = 0;
+    entry.edge = 0;
     if described.ifindex != 0 {
         describe(mark.owner, &mut described);
         transmit_stage(&described.kind, entry);
+        entry.edge = is_edge(&described.kind) as u8;
     }
-    entry.matched = matches(&described) as u32;
+    entry.matched = matches(&described) as u8;
     entry.hop = numbered(&described);
     in_order();
     unsafe { (&raw mut entry.owner).write_volatile(mark.owner) };
@@ -190,6 +193,13 @@ fn transmit_stage(kind: &[u8; 16], entry: &mut HopEntry) {
         }
         number += 1;
     }
+}
+
+/// Whether a device of this kind is an edge of the machine: NICs have none, taps are of the kind `tun`.
+#[inline(always)]
+fn is_edge(kind: &[u8; 16]) -> bool {
+    let (first, _) = words(kind);
+    first == 0 || first == u64::from_ne_bytes(*b"tun\0\0\0\0\0")
 }
 
 #[inline(always)]

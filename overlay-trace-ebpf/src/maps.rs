@@ -1,5 +1,7 @@
 //! The maps, and what is in them.
 
+use core::mem::offset_of;
+
 use aya_ebpf::{
     macros::map,
     maps::{Array, HashMap, PerCpuArray, RingBuf},
@@ -49,9 +51,11 @@ pub struct State {
     /// encapsulates.
     pub transmit_stage: u8,
     pub up: u8,
-    /// The packet has come in through a device since its beginning.
+    /// Whether the packet has come in through a device since its beginning ([`ARRIVED`]), and is being forwarded
+    /// since then ([`FORWARDED`]); 0 if not.
     pub arrived: u8,
-    pub _pad: u8,
+    /// The device that the packet is at is an edge.
+    pub edge: u8,
     /// Address of the socket that sent the packet, 0 if it came from a device.
     pub sock: u64,
     /// Address of the device that the packet is at.
@@ -71,6 +75,20 @@ pub struct State {
     pub _pad_copied: [u8; 2],
     pub record: Record,
 }
+
+impl State {
+    /// Zeroes the marks of one byte, from `identified` on, in one go; side by side, the compiler makes of it a
+    /// call that writes byte by byte.
+    #[inline(always)]
+    pub fn clear_marks(&mut self) {
+        const { assert!(offset_of!(State, sock) - offset_of!(State, identified) == 8) };
+        // SAFETY: they are the eight bytes before `sock`, and begin at a multiple of eight.
+        unsafe { (&raw mut self.identified as *mut u64).write_volatile(0) };
+    }
+}
+/// Values of [`State::arrived`].
+pub const ARRIVED: u8 = 1;
+pub const FORWARDED: u8 = 2;
 
 /// What a task has begun to send from a socket.
 #[repr(C)]
@@ -102,7 +120,10 @@ pub struct HopEntry {
     /// 1: the device encapsulates.
     pub up: u8,
     /// 1: the filter asks for this hop, or for none.
-    pub matched: u32,
+    pub matched: u8,
+    /// 1: an edge of this machine, a NIC or a tap: what comes in by it was not here before.
+    pub edge: u8,
+    pub _pad: u16,
 }
 
 /// Counts the changes of devices (coming, going, renaming, moving) anywhere; 0 as long as none was seen.

@@ -7,7 +7,7 @@ use overlay_trace_common::{cpu::Cpu, kernel::WAYS, record::Counter};
 
 use crate::{
     atomic::{give, take},
-    maps::{Bucket, STATES, State, TAGS, count, setting},
+    maps::{ARMED, Bucket, STATES, State, TAGS, count, setting},
     read::{low_half, now, opaque},
 };
 
@@ -28,14 +28,18 @@ fn state_at(bucket: u32, way: usize) -> Option<&'static mut State> {
 /// The state of a packet that is known. Most often it is the one that the CPU is busy with.
 #[inline(always)]
 pub fn find_near(skb: u64, cpu: &Cpu) -> Option<&'static mut State> {
+    busy_with(skb, cpu).or_else(|| find(skb))
+}
+
+/// The state of the packet, if it is the one that the CPU is busy with.
+#[inline(always)]
+pub fn busy_with(skb: u64, cpu: &Cpu) -> Option<&'static mut State> {
     let key = opaque(skb);
-    if cpu.skb == key {
-        let state = STATES.get_ptr_mut(cpu.packet).map(|state| unsafe { &mut *state })?;
-        if state.followed.skb == key {
-            return Some(state);
-        }
+    if cpu.skb != key {
+        return None;
     }
-    find(skb)
+    let state = STATES.get_ptr_mut(cpu.packet).map(|state| unsafe { &mut *state })?;
+    (state.followed.skb == key).then_some(state)
 }
 
 /// The state of a packet that is known.
@@ -103,9 +107,16 @@ pub fn is_counted(state: &State) -> bool {
 /// The end of the packet that the state is of was not seen.
 #[inline(always)]
 pub fn lost(state: &State) {
-    if is_counted(state) {
+    if is_counted(state) && !is_over() {
         count(Counter::LostEnd, 1);
     }
+}
+
+/// Whether no more ways begin. The programs are detached one after the other then: what they do not show any
+/// more is not lost, but was on its way when the recording ended.
+#[inline(always)]
+pub fn is_over() -> bool {
+    ARMED.get_ptr(0).is_none_or(|armed| unsafe { armed.read_volatile() } == 0)
 }
 
 /// Gives a packet's place free.

@@ -159,6 +159,10 @@ impl World {
         let Some((packet, words)) = table.get(number as u32) else { return Ok(()) };
         // SAFETY: as in the kernel, nothing else holds the packet.
         let (packet, words) = unsafe { (&mut *packet, &mut *words) };
+        let goes_on = |stage| cpu.skb == packet.skb && packet.account.stage == stage;
+        if matches!(*event, Event::Work(stage, false) if goes_on(stage)) && packet.account.again(words) {
+            return Ok(());
+        }
         cpu.close(on as u32, packet, words, now);
         match *event {
             Event::Work(stage, true) => packet.account.enter(stage),
@@ -236,6 +240,19 @@ fn behind_another_packet_of_its_batch_a_packet_waits() {
     // Until the other came it was at work; then the CPU was busy with the other until it was its turn again.
     assert_eq!(steps(&world, 0), [(OTHER, 0), (1, 10), (BATCH_WAIT, 25)]);
     assert_eq!(steps(&world, 1), [(OTHER, 0), (1, 20), (2, 5), (BATCH_WAIT, 7)]);
+}
+
+#[test]
+fn calls_of_one_stage_that_follow_each_other_are_counted_and_their_time_is_told_once() {
+    use Event::*;
+    let world = play(&[
+        (0, Begin, 0, 0),
+        (0, Work(1, false), 0, 0),
+        (10, Work(2, false), 0, 0),
+        (15, Work(2, false), 0, 0),
+        (30, Work(3, false), 0, 0),
+    ]);
+    assert_eq!(steps(&world, 0), [(OTHER, 0), (1, 10), (2, 0), (2, 20)]);
 }
 
 #[test]
@@ -325,7 +342,7 @@ fn a_queue_s_wait_is_first_for_the_softirq_and_then_for_the_turn() {
 fn a_long_way_and_a_long_time_are_kept_whole() {
     let mut events = vec![(0, Event::Begin, 0, 0), (0, Event::Work(1, false), 0, 0)];
     for step in 1..=1000u64 {
-        events.push((step * 100_000_000, Event::Work((step % 50) as u8, false), 0, 0));
+        events.push((step * 100_000_000, Event::Work((2 + step % 50) as u8, false), 0, 0));
     }
     let world = play(&events);
     let (segments, covered) = world.way(0);

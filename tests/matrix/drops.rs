@@ -30,9 +30,13 @@ const ADDRESSES: &[(&str, &str)] = &[
     (
         "r",
         "addr add 10.96.1.1/24 dev left\naddr add 10.96.2.1/24 dev right\naddr add 10.96.3.1/24 dev lossy\n\
-         addr add 10.96.4.1/24 dev slow\nlink set left up\nlink set right up\nlink set lossy up\nlink set slow up\n\
+         addr add 10.96.4.1/24 dev slow\n\
+         link add back type vxlan id 9 dstport 4789 remote 10.96.2.1\naddr add 10.96.5.1/24 dev back\n\
+         link set lo up\nlink set left up\nlink set right up\nlink set lossy up\nlink set slow up\n\
          neigh add 10.96.3.2 lladdr 02:00:00:00:03:02 dev lossy\n\
-         neigh add 10.96.4.2 lladdr 02:00:00:00:04:02 dev slow",
+         neigh add 10.96.4.2 lladdr 02:00:00:00:04:02 dev slow\n\
+         link set back address 02:00:00:00:05:02 up\n\
+         neigh add 10.96.5.2 lladdr 02:00:00:00:05:02 dev back",
     ),
     (
         "c",
@@ -41,7 +45,6 @@ const ADDRESSES: &[(&str, &str)] = &[
     ),
 ];
 
-const UDP: u8 = 17;
 /// Datagrams of each case.
 const COUNT: u64 = 40;
 
@@ -152,8 +155,21 @@ const CASES: &[Case] = &[
         command: None,
         all: true,
         place: ("r", ""),
-        // Before it is dropped the packet serves to look up the way of the ICMP error.
-        stages: &["ip-forward", "route-input"],
+        stages: &["ip-forward"],
+        reasons: &["IP_INHDR"],
+        functions: &["ip_forward"],
+    },
+    // The tunnel's other end is this machine's own: the packet comes back at once, without headers around it,
+    // and is sent again, until it has made too many hops.
+    Case {
+        name: "bypass",
+        to: "10.96.5.2",
+        port: 7748,
+        ttl: 8,
+        command: None,
+        all: true,
+        place: ("r", "back"),
+        stages: &["ip-forward"],
         reasons: &["IP_INHDR"],
         functions: &["ip_forward"],
     },
@@ -169,7 +185,8 @@ pub fn run(set: ProbeSet, folder: &Path, results: &mut Results) {
         let lacks = CASES.iter().map(|case| prepare(&network, case)).collect::<Result<Vec<_>>>()?;
         let name = format!("drops-{}", set.name());
         let netns = vec![network.name("r")];
-        let filter = FilterOptions { protocol: Some(UDP), netns, ..FilterOptions::default() };
+        // Also what the kernel sends by itself, looking for neighbours and groups, must not get lost.
+        let filter = FilterOptions { netns, ..FilterOptions::default() };
         let plan = Plan { set, folder, name: &name, filter, sizes: Sizes::default() };
         let (recording, ()) = plan.record(|_| send_all(&network))?;
         is_exact(&recording)?;

@@ -15,7 +15,7 @@ use crate::invariants::{EXACT, MODERATE, REQUESTS};
 use crate::results::{Outcome, Verdict};
 use crate::scene::{Check, Scene, Setting, check};
 use crate::seen::Seen;
-use crate::under_way;
+use crate::{networks, under_way};
 
 const WHERE: &[Check] = &[check("places", places), check("tunnels", tunnels)];
 const PARTLY: &[Check] = &[check("places", no_other_places), check("tunnels", encapsulations)];
@@ -32,6 +32,13 @@ const ARRIVING: &[Scene] = &[Scene::of(Full, &[EXACT, MODERATE, REQUESTS, WHERE,
 const ARRIVING_FOR_BOTH: &[Scene] = &[
     Scene::of(Full, &[EXACT, MODERATE, REQUESTS, WHERE, MET]),
     Scene::of(Light, &[EXACT, MODERATE, REQUESTS, PARTLY, MET]),
+];
+const ARRIVING_FOR_ALL: &[Scene] = &[
+    Scene::of(Full, &[EXACT, MODERATE, REQUESTS, WHERE, MET]),
+    Scene::of(Light, &[EXACT, MODERATE, REQUESTS, PARTLY, MET]),
+    // On a busy machine many ends of TCP's segments are not seen: what comes next at their addresses is another
+    // packet.
+    Scene { drive: networks::requests_and_bulk, ..Scene::of(Device, &[EXACT, PARTLY, MET]) },
 ];
 
 pub const FLANNEL_IN_NEUTRON: Setting = Setting::plain(
@@ -51,7 +58,7 @@ pub const VXLAN6: Setting = Setting::plain("vxlan6", &[PLAIN, UNDER_WAY]);
 pub const VLAN: Setting = Setting::plain("vlan", &[PLAIN, UNDER_WAY]);
 pub const QINQ: Setting = Setting::plain("qinq", &[PLAIN, UNDER_WAY]);
 
-pub const FLANNEL_WIRE: Setting = wire("flannel-vxlan+wire", "flannel-vxlan", ARRIVING_FOR_BOTH);
+pub const FLANNEL_WIRE: Setting = wire("flannel-vxlan+wire", "flannel-vxlan", ARRIVING_FOR_ALL);
 pub const CALICO_WIRE: Setting = wire("calico-ipip+wire", "calico-ipip", ARRIVING);
 pub const FLANNEL_IN_NEUTRON_WIRE: Setting =
     wire("flannel-in-neutron+wire", "flannel-in-neutron", ARRIVING_FOR_BOTH);

@@ -22,7 +22,14 @@ pub fn requests(running: &Running, stop: &Stop) -> Result<Vec<TrafficReport>> {
     drive(running, &plan, stop)
 }
 
-/// The same, and pings between the nodes, which no pod sees.
+/// The same, and then as much data over TCP as can be sent in a moment.
+pub fn requests_and_bulk(running: &Running, stop: &Stop) -> Result<Vec<TrafficReport>> {
+    let mut plan = [Protocol::Udp, Protocol::Tcp].map(|protocol| moderate(Kind::Rr, protocol)).to_vec();
+    plan.push(Spec { duration: Duration::from_millis(500), ..moderate(Kind::Bulk, Protocol::Tcp) });
+    drive(running, &plan, stop)
+}
+
+/// Requests over UDP, then over TCP, and pings between the nodes, which no pod sees.
 pub fn requests_and_node_pings(running: &Running, stop: &Stop) -> Result<Vec<TrafficReport>> {
     let node2: SocketAddr = SocketAddr::new("192.0.2.2".parse()?, PORT);
     let ping = Spec { count: Some(50), ..moderate(Kind::Ping, Protocol::Icmp) };

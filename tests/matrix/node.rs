@@ -1,5 +1,5 @@
 //! A node that changes while it is recorded: pods that come and go (`pods.rs`), devices that get other names,
-//! modules and processors that come and go.
+//! modules, tunnels (`late_tunnel.rs`) and processors that come and go.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -17,8 +17,8 @@ use overlay_trace::traffic::Stop;
 use overlay_trace_common::record::FLAG_CHILD;
 
 use crate::own::{self, Network, Plan, is_exact, no_losses, pair, places, send};
-use crate::pods;
 use crate::results::{Results, Verdict};
+use crate::{late_tunnel, pods};
 
 const RENAME: &str = "node/rename";
 const MODULE: &str = "node/module-loaded-later";
@@ -36,6 +36,7 @@ pub fn run(set: ProbeSet, (folder, stop): (&Path, &Stop), results: &mut Results)
     own::add(&[pods::NAMES, pods::RECORDS], results, |results| pods::run(&of, stop, results));
     own::add(&[RENAME], results, |results| rename(&of, results));
     own::add(&[MODULE], results, |results| module(&of, results));
+    own::add(&[late_tunnel::NAME], results, |results| late_tunnel::run(&of, results));
     own::add(&[PROCESSOR], results, |results| processor(&of, results));
 }
 

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashSet};
 use anyhow::{Result, bail, ensure};
 use overlay_trace::probe::ProbeSet;
 use overlay_trace_common::record::{FLAG_CHILD, Outcome as End};
-use overlay_trace_common::stage::{Action, Layer, Sets, Stage};
+use overlay_trace_common::stage::{Action, Sets, Stage};
 use overlay_trace_common::stage_map::STAGES;
 
 use crate::absent;
@@ -82,9 +82,9 @@ fn rows(set: ProbeSet) -> impl Iterator<Item = &'static Stage> {
     STAGES.iter().filter(move |stage| stage.sets.contains(bits) && !stage.points.is_empty())
 }
 
-/// Whether no record need show the row: it has no time of its own, or is of what interrupts packets.
+/// Whether no record need show the row: it is of what interrupts packets.
 fn is_by_chance(row: &Stage) -> bool {
-    row.layer == Layer::Cpu || row.points.iter().all(|point| point.action == Action::Change)
+    row.points.iter().all(|point| matches!(point.action, Action::Interrupt | Action::Resume))
 }
 
 fn name(set: ProbeSet, row: &Stage) -> String {
@@ -130,6 +130,7 @@ fn fired(set: ProbeSet, all: &[&Seen]) -> Result<BTreeMap<String, u64>> {
         })?;
         // Whose parent was not cut is a copy.
         ends.extend(children.iter().filter(|parent| !split.contains(parent)).map(|_| "copy"));
+        *fired.entry("device-change".into()).or_default() += seen.recording.last.counters.device_changes;
         for (row, count) in seen.recording.header.stages.iter().zip(stages) {
             *fired.entry(row.name.clone()).or_default() += count;
         }

@@ -1,5 +1,5 @@
-//! What takes long: attaching what becomes possible when a module is loaded, and looking up names in the
-//! kernel's list of symbols.
+//! What takes long: attaching what becomes possible when a module is loaded, looking for tunnel devices, and
+//! looking up names in the kernel's list of symbols.
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -20,6 +20,7 @@ use super::{
     news::{News, Working},
     plan::{Plan, ProbeKind, ProbeSet, wanted_functions},
     reasons::drop_reasons,
+    tunnels,
 };
 use crate::{
     sys::{
@@ -29,7 +30,7 @@ use crate::{
     trace::{self, Names, SeenLater},
 };
 
-/// How often it is looked whether a module was loaded.
+/// How often it is looked whether a module was loaded or devices have changed.
 const LOOK: Duration = Duration::from_millis(100);
 /// From this kernel on the skipped kprobe programs are counted.
 const KPROBE_MISSES_SINCE: (u32, u32) = (6, 7);
@@ -70,6 +71,7 @@ pub struct Helper {
     pub probes: Probes,
     /// The modules that the attach plan was made with.
     pub modules: Modules,
+    pub tunnels: tunnels::Watch,
 }
 
 impl Helper {
@@ -90,7 +92,10 @@ impl Helper {
                     vec![News::Names(Names { symbols, ..Names::default() })]
                 }
                 Err(RecvTimeoutError::Timeout) if self.modules.have_come() => self.take_up_modules(),
-                Err(RecvTimeoutError::Timeout) => Vec::new(),
+                Err(RecvTimeoutError::Timeout) => {
+                    self.tunnels.look(&mut self.loader.maps);
+                    Vec::new()
+                }
                 Err(RecvTimeoutError::Disconnected) => return,
             };
             if news.into_iter().any(|news| tell.send(news).is_err()) {

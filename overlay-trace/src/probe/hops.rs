@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// How often it is looked for new hops: a pod that lives for a moment is still there then.
-const LOOK: Duration = Duration::from_millis(20);
+const LOOK: Duration = Duration::from_millis(50);
 /// For how long a namespace may get a better name, in ns.
 const OPEN_NS: u64 = 5_000_000_000;
 /// Looking through all processes takes a while: no more often than this.

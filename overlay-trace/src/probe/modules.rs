@@ -1,15 +1,14 @@
 //! Which kernel module has a function of the stage map, to say what is missing when a function is.
 
-use std::{collections::BTreeSet, fs};
+use std::{collections::BTreeSet, fs, io::Read};
 
 use crate::sys::kernel;
 
 /// What names begin with, and the module; the first that fits counts. Functions that are in none of
 /// these are in the kernel itself.
-const MODULES: [(&str, &str); 24] = [
+const MODULES: [(&str, &str); 23] = [
     ("nf_conntrack_", "nf_conntrack"),
-    ("nf_confirm", "nf_conntrack"),
-    ("ipv4_confirm", "nf_conntrack"),
+    ("__nf_conntrack_confirm", "nf_conntrack"),
     ("nf_ct_frag6_", "nf_defrag_ipv6"),
     ("nf_nat_", "nf_nat"),
     ("ipt_", "ip_tables"),
@@ -46,21 +45,43 @@ pub fn missing(function: &str) -> String {
     }
 }
 
+const LIST: &str = "/proc/modules";
+
 /// The modules that are loaded, to notice when others are.
-pub struct Modules(BTreeSet<String>);
+pub struct Modules {
+    live: BTreeSet<String>,
+    /// What the list began with: the module that was loaded last stands first.
+    beginning: Vec<u8>,
+    /// Whether none was just being loaded or unloaded.
+    settled: bool,
+}
 
 impl Modules {
     /// Those that are loaded now.
     pub fn now() -> Modules {
-        let list = fs::read_to_string("/proc/modules").unwrap_or_default();
-        Modules(live(&list).map(str::to_owned).collect())
+        let beginning = beginning();
+        let list = fs::read_to_string(LIST).unwrap_or_default();
+        let live: BTreeSet<String> = live(&list).map(str::to_owned).collect();
+        Modules { settled: live.len() == list.lines().count(), live, beginning }
     }
 
-    /// Whether some have been loaded since the last time.
+    /// Whether some have been loaded since the last time. The list is long to write for the kernel: it is
+    /// read as a whole only when it begins differently.
     pub fn have_come(&mut self) -> bool {
+        if self.settled && beginning() == self.beginning {
+            return false;
+        }
         let before = std::mem::replace(self, Modules::now());
-        !self.0.is_subset(&before.0)
+        !self.live.is_subset(&before.live)
     }
+}
+
+/// The first line of the list, or the beginning of it.
+fn beginning() -> Vec<u8> {
+    let mut line = vec![0; 64];
+    let length = fs::File::open(LIST).and_then(|mut list| list.read(&mut line)).unwrap_or_default();
+    line.truncate(length);
+    line
 }
 
 /// The modules of the list that are ready for use.

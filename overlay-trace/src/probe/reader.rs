@@ -33,6 +33,8 @@ const DROP_LOCATION: usize = std::mem::offset_of!(overlay_trace_common::record::
 pub struct Summary {
     pub duration_ns: u64,
     pub counters: Counters,
+    /// Devices and namespaces that packets have come by.
+    pub hops: u16,
     /// Bytes of the file.
     pub file_bytes: u64,
 }
@@ -57,6 +59,7 @@ pub struct Reader {
     probes: Probes,
     link: Link,
     begin: Instant,
+    hops: u16,
     writer: Writer,
     progress: Arc<Mutex<Summary>>,
 }
@@ -86,6 +89,7 @@ impl Reader {
             probes,
             link,
             begin: Instant::now(),
+            hops: 0,
             writer,
             progress,
         })
@@ -142,7 +146,10 @@ impl Reader {
             match news {
                 News::Stages(stages) => self.writer.later(&stages)?,
                 News::Names(names) => self.names(&names)?,
-                News::Hops(hops) => self.writer.hops(&hops)?,
+                News::Hops(hops) => {
+                    self.hops = hops.iter().map(|(number, _)| *number).fold(self.hops, u16::max);
+                    self.writer.hops(&hops)?;
+                }
             }
         }
         Ok(())
@@ -157,6 +164,7 @@ impl Reader {
         Summary {
             duration_ns: self.begin.elapsed().as_nanos() as u64,
             counters: Counters { probe_misses, ..self.counters() },
+            hops: self.hops,
             file_bytes: self.writer.bytes(),
         }
     }

@@ -31,6 +31,7 @@ use super::{
     plan::{Plan, ProbeKind, ProbeSet, wanted_functions},
     reader::{Link, Reader, Summary, sum_counts},
     reasons::drop_reasons,
+    tunnels,
 };
 use crate::{
     sys::{clock::monotonic_ns, kernel::Kernel, privilege},
@@ -104,11 +105,12 @@ impl Session {
         let probes = Probes::new(attached);
         let ((ask, asked), (tell, news)) = (channel(), channel());
         let names = Hops::new(&mut loader)?.start(tell.clone())?;
-        let progress = Arc::default();
+        let progress: Arc<Mutex<Summary>> = Arc::default();
         let beside = (probes.clone(), Link { ask, news });
         let reader = Reader::new(&mut loader, writer, before, beside, Arc::clone(&progress))?;
         let kprobes_only = options.kprobes_only;
-        let helper = Helper { kernel, loader, set, kprobes_only, probes: probes.clone(), modules }
+        let tunnels = tunnels::Watch::new(Arc::clone(&progress));
+        let helper = Helper { kernel, loader, set, kprobes_only, probes: probes.clone(), modules, tunnels }
             .start(asked, tell)?;
         let stop = Arc::new(AtomicBool::new(false));
         let until = stop.clone();

@@ -1,11 +1,13 @@
 //! At which UDP ports packets carry other packets: the usual ones, and those of this machine's own tunnel
-//! devices, in whatever network namespace they are.
+//! devices, in whatever network namespace they are, also if they come during the recording.
 
 use std::{
     collections::{BTreeMap, HashSet},
     fs::{self, File},
     os::unix::fs::MetadataExt,
     path::PathBuf,
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result};
@@ -14,6 +16,8 @@ use futures_util::TryStreamExt;
 use nix::sched::{CloneFlags, setns};
 use overlay_trace_common::{headers::Tunnel, kernel::PORTS_PER_WORD};
 use rtnetlink::packet_route::link::{InfoData, InfoGeneve, InfoVxlan, LinkAttribute, LinkInfo};
+
+use super::reader::Summary;
 
 /// What carries packets wherever it is met: flannel's and the kernel's own VXLAN port, the registered one,
 /// Weave's, VXLAN-GPE, Geneve.
@@ -24,6 +28,9 @@ const USUAL: [(u16, Tunnel); 5] = [
     (4790, Tunnel::Vxlan),
     (6081, Tunnel::Geneve),
 ];
+
+/// Looking through all namespaces may take up one part in so many of the time.
+const LOOKING: u32 = 20;
 
 type Ports = BTreeMap<u16, Tunnel>;
 
@@ -44,6 +51,37 @@ pub fn announce(maps: &mut Ebpf) -> Result<()> {
         table.set(index, word, 0)?;
     }
     Ok(())
+}
+
+/// Looks for tunnel devices that have come during the recording.
+pub struct Watch {
+    progress: Arc<Mutex<Summary>>,
+    /// How often devices had changed, and how many had been seen, when it was last looked.
+    seen: (u64, u16),
+    looked: Instant,
+    took: Duration,
+}
+
+impl Watch {
+    /// `progress` is what the recording has seen so far.
+    pub fn new(progress: Arc<Mutex<Summary>>) -> Watch {
+        Watch { progress, seen: (0, 0), looked: Instant::now(), took: Duration::ZERO }
+    }
+
+    /// Tells the kernel side of the tunnels that there are now, if devices have changed.
+    pub fn look(&mut self, maps: &mut Ebpf) {
+        let Ok(now) = self.progress.lock().map(|all| (all.counters.device_changes, all.hops)) else { return };
+        if now == self.seen || self.looked.elapsed() < self.took * LOOKING {
+            return;
+        }
+        self.seen = now;
+        let begin = Instant::now();
+        if let Err(error) = announce(maps) {
+            tracing::warn!("devices have changed, but what tunnels there are cannot be told: {error:#}");
+        }
+        self.looked = Instant::now();
+        self.took = begin.elapsed();
+    }
 }
 
 fn ports() -> Ports {

@@ -227,6 +227,7 @@ pub struct Counters {
     pub hops_full: u64,
     pub hits: u64,
     pub record_bytes: u64,
+    pub device_changes: u64,
     /// Times that the kernel skipped a probe; `None` where the kernel does not tell.
     pub probe_misses: Option<u64>,
 }
@@ -247,6 +248,7 @@ impl Counters {
             hops_full: of(Counter::HopsFull),
             hits: of(Counter::Hits),
             record_bytes: of(Counter::RecordBytes),
+            device_changes: of(Counter::DeviceChanges),
             probe_misses: None,
         }
     }

@@ -18,7 +18,7 @@ const TOLERANCE: f64 = 0.03;
 /// Functions that are all of what their stage is said to be.
 const LEAVES: &[Function] = &[
     leaf("conntrack-in", &["nf_conntrack_in"]),
-    leaf("conntrack-confirm", &["nf_confirm", "ipv4_confirm"]),
+    leaf("conntrack-confirm", &["__nf_conntrack_confirm"]),
     leaf(
         "nat",
         &[

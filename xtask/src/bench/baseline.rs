@@ -80,6 +80,7 @@ mod tests {
         let case = CASES.iter().find(|case| case.name == "light")?;
         Some(Figures {
             case,
+            limit: None,
             instructions: 100.0 * ratio,
             ratio,
             hits: None,
