@@ -164,7 +164,6 @@ fn losses(seen: &Seen, _: &[Seen]) -> Outcome {
 }
 
 /// Whether the packet has reached its socket: so said, or freed there without having been dropped.
-/// Whether who reads at the socket, or the transport, has the packet.
 pub fn is_delivered(seen: &Seen, record: &RecordView<'_>) -> bool {
     let stages =
         record.segments().filter_map(|step| seen.recording.header.stages.get(usize::from(step.stage)));

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use overlay_trace::analysis::{Analysis, By, Collector, Key, Row};
+use overlay_trace::analysis::{Analysis, By, Collector, Key};
 use overlay_trace::probe::ProbeSet;
 use overlay_trace::report::{Format, Sort, report};
 use overlay_trace::trace::{RecordView, Recording};
@@ -117,9 +117,4 @@ pub fn is_layer(key: &Key, layer: &str) -> bool {
 /// Whether the key is of this stage.
 pub fn is_stage(key: &Key, stage: &str) -> bool {
     key.stage.as_deref() == Some(stage)
-}
-
-/// A row's median, ns.
-pub fn median(row: &Row) -> u64 {
-    row.raw.quantile(0.5)
 }

@@ -3,14 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context, Result, ensure};
-use overlay_trace::analysis::{Analysis, By, Collector, Key};
+use overlay_trace::analysis::{Analysis, By, Collector, Dist, Key};
 use overlay_trace::trace::RecordView;
 use overlay_trace_common::record::{FLAG_CHILD, RecordHeader};
 
 use super::flow::TRUTH_PORT;
 use super::ground::Window;
 use crate::results::{Outcome, Verdict};
-use crate::seen::{Seen, median};
+use crate::seen::Seen;
 
 /// How far what is seen may be off what is known, and how much of it may be seen elsewhere.
 pub const TOLERANCE: f64 = 0.05;
@@ -81,8 +81,8 @@ impl Recorded {
 /// Where the time of a window's packets went.
 pub struct Profile {
     pub analysis: Analysis,
-    /// ns per packet: the median of those that came there, times the part of the packets that did. What
-    /// disturbed a few packets (the clock's tick, the recorder at work) is not in it.
+    /// ns per packet: the median of all packets, of which those that did not come there were there for no
+    /// time. What disturbed a few packets (the clock's tick, the recorder at work) is not in it.
     pub typical: BTreeMap<Key, f64>,
 }
 
@@ -91,11 +91,8 @@ impl Profile {
         let analysis = recorded.analysis(recorded.datagrams(window));
         let (packets, sent) = (analysis.packets(), window.times_ns.len() as u64);
         ensure!(packets == sent, "{sent} datagrams were sent, {packets} were recorded");
-        let typical = analysis
-            .rows
-            .iter()
-            .map(|row| (row.key.clone(), median(row) as f64 * row.raw.count() as f64 / packets as f64))
-            .collect();
+        let typical =
+            analysis.rows.iter().map(|row| (row.key.clone(), median_of_all(&row.raw, packets))).collect();
         Ok(Profile { analysis, typical })
     }
 
@@ -112,6 +109,12 @@ impl Profile {
         })
         .sum()
     }
+}
+
+/// The median of so many packets, of which some have no time here.
+fn median_of_all(times: &Dist, packets: u64) -> f64 {
+    let part = times.count() as f64 / packets as f64;
+    if part <= 0.5 { 0.0 } else { times.quantile(1.0 - 0.5 / part) as f64 }
 }
 
 /// What changed from one window to another, ns per packet.

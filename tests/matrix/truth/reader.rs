@@ -25,7 +25,7 @@ const LOOK: Duration = Duration::from_millis(50);
 const PRIORITY: i32 = 10;
 
 const SOCKET: Place = Place { stage: "socket-wait", netns: "pod2", device: "eth0", level: 0 };
-const SOFTIRQ: Place = Place { stage: "backlog-wait", netns: "node1", device: "veth-pod1", level: 0 };
+const SOFTIRQ: Place = Place { stage: "ksoftirqd-wait", netns: "node1", device: "veth-pod1", level: 0 };
 
 pub const CAUSES: &[Cause] = &[
     Cause {
