@@ -44,12 +44,13 @@ pub fn begin<A: Access>(skb: u64, row: Row, state: &mut State, cpu: &mut Cpu, nu
 pub fn reset(state: &mut State, cpu: &mut Cpu, number: u32, now: u64) {
     state.followed.account.begin(now, OTHER);
     state.clear_marks();
-    state.transmit_stage = setting!(transmit_default) as u8;
+    state.at.transmit_stage = setting!(transmit_default) as u8;
     let none = opaque(0);
     state.device = none;
     state.sock = none;
     state.copy = none;
     state.children = none as u16;
+    state.arrived = none as u8;
     clear(&mut state.record.header);
     state.record.header.start_ns = now;
     state.record.header.segments = 1;

@@ -36,8 +36,10 @@ pub fn enter<A: Access>(skb: u64, row: Row) {
         return;
     }
     let (cpu, number) = this_cpu();
-    let state = match find_near(skb, cpu) {
-        Some(state) if !is_another::<A>(skb, row, state) => state,
+    let known = find_near(skb, cpu);
+    let hop = known.as_ref().and_then(|state| another_hop::<A>(skb, row, state));
+    let state = match known {
+        Some(state) if !is_another::<A>(skb, row, state, hop) => state,
         _ if !begins_ways(row) => return,
         known if row.action() == Action::Birth as u8 => return meet::<A>(skb, row, known),
         _ => return meet_apart::<A>(skb, row),
@@ -50,6 +52,7 @@ pub fn enter<A: Access>(skb: u64, row: Row) {
     }
     let now = now();
     close(state, cpu, number, now);
+    move_to(row, state, hop);
     go_on::<A>(skb, row, state, cpu, number, now);
 }
 
@@ -72,13 +75,14 @@ fn meet<A: Access>(skb: u64, row: Row, known: Option<&'static mut State>) {
     let (cpu, number) = this_cpu();
     let now = now();
     begin::<A>(skb, row, state, cpu, number, now);
+    let hop = another_hop::<A>(skb, row, state);
+    move_to(row, state, hop);
     go_on::<A>(skb, row, state, cpu, number, now);
 }
 
 /// The packet is in its new stage.
 #[inline(always)]
 fn go_on<A: Access>(skb: u64, row: Row, state: &mut State, cpu: &mut Cpu, number: u32, now: u64) {
-    move_to::<A>(skb, row, state);
     // Before the CPU is known to be busy with it: an interrupt in between would open a segment at a level that
     // the headers have not told yet.
     if row.has(ROW_IDENTIFY) && state.identified == 0 {
@@ -133,12 +137,12 @@ fn settle(skb: u64, row: Row, state: &mut State, cpu: &mut Cpu, number: u32, now
 
 /// Whether what is known under the packet's address is of an earlier packet, whose end was not seen.
 #[inline(always)]
-fn is_another<A: Access>(skb: u64, row: Row, state: &State) -> bool {
+fn is_another<A: Access>(skb: u64, row: Row, state: &State, hop: Option<&HopEntry>) -> bool {
     if row.has(ROW_FIRST) {
         return true;
     }
     if row.has(ROW_INGRESS) {
-        return row.action() == Action::Adopt as u8 && comes_from_outside::<A>(skb, state);
+        return row.action() == Action::Adopt as u8 && comes_from_outside(state, hop);
     }
     if !begins_ways(row) || state.arrived == 0 {
         return false;
@@ -162,13 +166,11 @@ fn is_another<A: Access>(skb: u64, row: Row, state: &State) -> bool {
 /// Whether the packet comes in by an edge of this machine, to which no known packet's way leads. Those that an
 /// `ifb` holds up go on where they came in.
 #[inline(always)]
-fn comes_from_outside<A: Access>(skb: u64, state: &State) -> bool {
-    let device = A::word(skb, setting!(offsets.skb_dev));
-    if device == 0 || opaque(device) == state.device {
-        return state.edge != 0 && has_left(state);
+fn comes_from_outside(state: &State, hop: Option<&HopEntry>) -> bool {
+    match hop {
+        None => state.at.edge != 0 && has_left(state),
+        Some(entry) => entry.role.edge != 0 && (state.at.edge != 0 || !has_left(state)),
     }
-    let is_held_up = state.edge == 0 && has_left(state);
-    !is_held_up && hop::of_device::<A>(device).is_some_and(|entry| entry.edge != 0)
 }
 
 /// Whether the packet was given to a NIC, or to what is one to its sender: a tap.
@@ -185,33 +187,38 @@ fn pass_by(row: Row, state: &mut State) {
     }
 }
 
+/// The hop of the device that the packet is at, if that is another one than before.
+#[inline(always)]
+fn another_hop<A: Access>(skb: u64, row: Row, state: &State) -> Option<&'static HopEntry> {
+    if !row.has(ROW_HOP) {
+        return None;
+    }
+    let device = A::word(skb, setting!(offsets.skb_dev));
+    if device == 0 || opaque(device) == state.device { None } else { hop::of_device::<A>(device) }
+}
+
 /// Opens the segment of the stage, at the level and hop where the packet now is.
 #[inline(always)]
-fn move_to<A: Access>(skb: u64, row: Row, state: &mut State) {
+fn move_to(row: Row, state: &mut State, hop: Option<&HopEntry>) {
     let mut place = state.followed.account.place;
     if row.has(ROW_DOWN) {
         place = one_level_less(place);
     }
     let mut stage = row.stage();
     if row.has(ROW_HOP) {
-        let device = A::word(skb, setting!(offsets.skb_dev));
-        if device != 0 && opaque(device) != state.device {
-            if let Some(entry) = hop::of_device::<A>(device) {
-                state.device = opaque(device);
-                place = place & !HOP_MASK | entry.hop as u32;
-                reach(state, entry);
-                state.transmit_stage = entry.transmit_stage;
-                state.up = entry.up;
-                state.edge = entry.edge;
-                // What comes out of a tunnel device on the way in has lost the tunnel's headers.
-                if row.has(ROW_INGRESS) && entry.up != 0 {
-                    place = one_level_less(place);
-                }
+        if let Some(entry) = hop {
+            state.device = entry.owner;
+            place = place & !HOP_MASK | entry.hop as u32;
+            reach(state, entry);
+            state.at = entry.role;
+            // What comes out of a tunnel device on the way in has lost the tunnel's headers.
+            if row.has(ROW_INGRESS) && entry.role.up != 0 {
+                place = one_level_less(place);
             }
         }
         if row.action() == Action::Transmit as u8 {
-            stage = state.transmit_stage;
-            if state.up != 0 {
+            stage = state.at.transmit_stage;
+            if state.at.up != 0 {
                 place = one_level_more(place);
                 // A tunnel that ends on this machine may hand the packet back to the device it came from.
                 state.device = 0;

@@ -157,9 +157,7 @@ fn beget(
     state.sock = parent.sock;
     state.parent = parent.followed.number;
     state.arrived = parent.arrived;
-    state.edge = parent.edge;
-    state.transmit_stage = parent.transmit_stage;
-    state.up = parent.up;
+    state.at = parent.at;
     let header = &mut state.record.header;
     header.parent = id;
     header.flow = parent.record.header.flow;

@@ -17,7 +17,7 @@ use overlay_trace_common::{
 
 use crate::{
     atomic::{give, next_hop, take},
-    maps::{DEVICES_CHANGED, HOP_CACHE, HOP_ENTRIES, HOPS, HopEntry, count, setting},
+    maps::{DEVICES_CHANGED, HOP_CACHE, HOP_ENTRIES, HOPS, HopEntry, Role, count, setting},
     read::{Access, copied, low_half, now, opaque},
 };
 
@@ -129,15 +129,13 @@ fn create(entry: &mut HopEntry, mark: &Mark, net: u64) {
     };
     entry.identity = mark.identity;
     entry.name = mark.name;
-    entry.transmit_stage = setting!(transmit_default) as u8;
-    entry.up = 0;
-    entry.edge = 0;
+    entry.role = Role { transmit_stage: setting!(transmit_default) as u8, up: 0, edge: 0, _pad: 0 };
     if described.ifindex != 0 {
         describe(mark.owner, &mut described);
-        transmit_stage(&described.kind, entry);
-        entry.edge = is_edge(&described.kind) as u8;
+        transmit_stage(&described.kind, &mut entry.role);
+        entry.role.edge = is_edge(&described.kind) as u8;
     }
-    entry.matched = matches(&described) as u8;
+    entry.matched = matches(&described) as u16;
     entry.hop = numbered(&described);
     in_order();
     unsafe { (&raw mut entry.owner).write_volatile(mark.owner) };
@@ -181,14 +179,14 @@ fn describe(device: u64, described: &mut Hop) {
 
 /// The stage of the device's link kind.
 #[inline(always)]
-fn transmit_stage(kind: &[u8; 16], entry: &mut HopEntry) {
+fn transmit_stage(kind: &[u8; 16], role: &mut Role) {
     let wanted = words(kind);
     let mut number = 0;
     while number < TRANSMIT_KINDS {
         let known = setting!(transmit[number]);
         if known.stage != 0 && words(&known.kind) == wanted {
-            entry.transmit_stage = known.stage as u8;
-            entry.up = known.up as u8;
+            role.transmit_stage = known.stage as u8;
+            role.up = known.up as u8;
             return;
         }
         number += 1;

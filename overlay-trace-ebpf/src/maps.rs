@@ -47,22 +47,18 @@ pub struct State {
     pub empty: u8,
     /// The filter does not let it pass: its state only says that it need not be looked at again.
     pub rejected: u8,
-    /// Of the device that the packet is at: the stage of a transmission through it, and whether it
-    /// encapsulates.
-    pub transmit_stage: u8,
-    pub up: u8,
-    /// Whether the packet has come in through a device since its beginning ([`ARRIVED`]), and is being forwarded
-    /// since then ([`FORWARDED`]); 0 if not.
-    pub arrived: u8,
-    /// The device that the packet is at is an edge.
-    pub edge: u8,
+    /// What the device is that the packet is at.
+    pub at: Role,
     /// Address of the socket that sent the packet, 0 if it came from a device.
     pub sock: u64,
     /// Address of the device that the packet is at.
     pub device: u64,
     /// How many packets were made of it.
     pub children: u16,
-    pub _pad_children: u16,
+    /// Whether the packet has come in through a device since its beginning ([`ARRIVED`]), and is being forwarded
+    /// since then ([`FORWARDED`]); 0 if not.
+    pub arrived: u8,
+    pub _pad_children: u8,
     /// Number of the state of the packet that it was made of.
     pub parent: u32,
     /// Address of the packet's last copy, and `last_ns` when it was made.
@@ -115,15 +111,22 @@ pub struct HopEntry {
     /// The device's name, as it lies in the `net_device`.
     pub name: [u64; 2],
     pub hop: u16,
+    /// 1: the filter asks for this hop, or for none.
+    pub matched: u16,
+    pub role: Role,
+}
+
+/// What a device does with packets.
+#[derive(Clone, Copy)]
+#[repr(C, align(4))]
+pub struct Role {
     /// The stage that a transmission through the device enters.
     pub transmit_stage: u8,
     /// 1: the device encapsulates.
     pub up: u8,
-    /// 1: the filter asks for this hop, or for none.
-    pub matched: u8,
     /// 1: an edge of this machine, a NIC or a tap: what comes in by it was not here before.
     pub edge: u8,
-    pub _pad: u16,
+    pub _pad: u8,
 }
 
 /// Counts the changes of devices (coming, going, renaming, moving) anywhere; 0 as long as none was seen.
