@@ -57,19 +57,18 @@ fn each(ground: &Ground) -> Result<Brought> {
 fn own_only_theirs(recorded: &Recorded, windows: &[Window]) -> Outcome {
     let (plain, measured) = windows.split_first().context("there are no windows")?;
     let all = recorded.analysis(recorded.datagrams(plain));
-    let cost = "the probes' cost was not measured";
-    let total = all.net_mean().context(cost)? * all.packets() as f64;
+    let total = all.net_mean().context("the probes' cost was not measured")? * all.packets() as f64;
     let (mut beyond, mut figures) = (0.0, Vec::new());
     for (leaf, measured) in LEAVES.iter().zip(measured) {
         let calls = calls_of(recorded, plain, leaf)?;
-        let (ours, theirs) = (calls.packets(), measured.times_ns.len() as u64);
+        let (ours, theirs) = (calls.count, measured.times_ns.len() as u64);
         // A stage can have more than one function.
         ensure!(
             ours > 0 && ours <= theirs && (theirs - ours) % plain.times_ns.len() as u64 == 0,
             "{} was called {theirs} times, and recorded {ours} times",
             leaf.names[0]
         );
-        let stage = calls.net_mean().context(cost)?;
+        let stage = calls.net_ns()?;
         let all = measured.times_ns.iter().sum::<u64>() as f64 - measured.size * theirs as f64;
         let function = all / ours as f64;
         beyond += (stage - function) * ours as f64;
