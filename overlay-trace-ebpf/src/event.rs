@@ -374,8 +374,12 @@ pub fn calibrate(row: Row) {
     }) else {
         return;
     };
-    let now = now();
     state.followed.account.length = 0;
+    // A row with an outcome stands for the second call of a stage in a row.
+    if row.outcome() != 0 && state.followed.account.again(&mut state.record.way) {
+        return;
+    }
+    let now = now();
     close(state, cpu, number, now);
     state.followed.account.stage = row.stage();
     cpu.take(number, &mut state.followed, now, &States);

@@ -349,6 +349,14 @@ fn the_probes_cost_is_taken_off_per_visit_and_never_more() {
     assert_eq!(whole(0), 1300 - 100 - 40 - 30 - 100 - 7 - 10 - 7);
     assert_eq!(whole(FLAG_CHILD), 1300 - 100 - 100 - 7 - 10 - 7);
 
+    // The second of two calls in a row, for which the clock is not read.
+    let again = ProbeCost { again: Some(60.0), ..header.probe_cost_ns };
+    let twice = [segment(0, 0), segment(0, 500)];
+    let record = support::record(1, 0, &twice, Outcome::Delivered);
+    let costing = Header { probe_cost_ns: again, ..header.clone() };
+    let analysis = analyse(&costing, &hops(&[]), By::Stage, &[(record, twice.to_vec())]);
+    assert_eq!(analysis.net.as_ref().unwrap().sum(), 500 - 100 - 60);
+
     let unmeasured = Header { probe_cost_ns: ProbeCost::default(), ..header };
     let analysis = analyse(&unmeasured, &hops(&[]), By::Stage, &[(record, way)]);
     assert!(analysis.rows.iter().all(|row| row.net.is_none()));

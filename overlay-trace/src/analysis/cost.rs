@@ -11,6 +11,7 @@ pub(super) const COST_PARTS_SHIFT: u32 = 10;
 /// What probes cost besides the hit at a stage's entry, in 1/1024 ns.
 pub(super) struct Costs {
     exit: u64,
+    again: Option<u64>,
     birth: u64,
     headers: u64,
     hop: u64,
@@ -23,6 +24,7 @@ impl Costs {
         let costs = &header.probe_cost_ns;
         Costs {
             exit: fixed(costs.exit),
+            again: costs.again.map(|ns| fixed(Some(ns))),
             birth: fixed(costs.birth),
             headers: fixed(costs.headers),
             hop: fixed(costs.hop),
@@ -55,6 +57,10 @@ impl Stages {
             at >= 2 && self.of(way[at - 1].stage).interrupts && way[at - 2].stage == segment.stage;
         if is_resumed {
             return 0;
+        }
+        // The same stage once more, at the same place.
+        if let Some(again) = self.costs.again.filter(|_| at > 0 && way[at - 1] == segment) {
+            return again.min(self.of(segment.stage).cost);
         }
         let hop = if at > 0 && way[at - 1].hop != segment.hop { self.costs.hop } else { 0 };
         hop + if self.begins_by_exit(way, at) { self.costs.exit } else { self.of(segment.stage).cost }

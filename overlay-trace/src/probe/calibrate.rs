@@ -7,7 +7,10 @@
 
 use std::time::Instant;
 
-use overlay_trace_common::row::{ROW_CALIBRATE, Row};
+use overlay_trace_common::{
+    record::Outcome,
+    row::{ROW_CALIBRATE, Row},
+};
 
 use super::{
     invented,
@@ -27,21 +30,22 @@ const CALLS: u32 = 4000;
 
 /// Whether this kernel lets functions be probed by this kind of probe, and if not, why.
 pub fn works(kernel: &Kernel, loader: &Loader, kind: ProbeKind) -> anyhow::Result<()> {
-    loader.attach(kernel, &step(kernel, kind)?).map(drop)
+    loader.attach(kernel, &step(kernel, kind, 0)?).map(drop)
 }
 
 /// Measures the kinds of probes that are used: of functions' entries the usual one, and kprobes if the plan
 /// has some besides.
 pub fn measure(kernel: &Kernel, loader: &Loader, entry: Option<ProbeKind>, plan: &Plan) -> ProbeCost {
-    let cost = |kind: ProbeKind| {
+    let cost_of = |kind: ProbeKind, outcome: u8| {
         let before = call_ns();
-        let probe = loader.attach(kernel, &step(kernel, kind).ok()?).ok()?;
+        let probe = loader.attach(kernel, &step(kernel, kind, outcome).ok()?).ok()?;
         let with = call_ns();
         drop(probe);
         let cost = with - before.min(call_ns());
         // Not positive: the machine was too busy for a measurement.
         (cost > 0.0).then_some(cost)
     };
+    let cost = |kind: ProbeKind| cost_of(kind, 0);
     let kprobes = plan.points.iter().any(|point| point[0].kind == ProbeKind::Kprobe);
     let besides = kprobes && entry == Some(ProbeKind::Fentry);
     ProbeCost {
@@ -49,14 +53,15 @@ pub fn measure(kernel: &Kernel, loader: &Loader, entry: Option<ProbeKind>, plan:
         kprobe: besides.then(|| cost(ProbeKind::Kprobe)).flatten(),
         exit: entry.filter(|kind| *kind == ProbeKind::Fentry).and_then(|_| cost(ProbeKind::Fexit)),
         tracepoint: cost(ProbeKind::TpBtf),
+        again: entry.and_then(|kind| cost_of(kind, Outcome::Delivered as u8)),
         ..ProbeCost::default()
     }
 }
 
-/// The probe of a stage that an invented packet enters.
-fn step(kernel: &Kernel, kind: ProbeKind) -> anyhow::Result<Attachment> {
+/// The probe of a stage that an invented packet enters; again, if there is an outcome.
+fn step(kernel: &Kernel, kind: ProbeKind, outcome: u8) -> anyhow::Result<Attachment> {
     let target = if kind == ProbeKind::TpBtf { TRACEPOINT } else { FUNCTION };
-    attachment(kernel, kind, target, Row::new(0, 0, 0, ROW_CALIBRATE))
+    attachment(kernel, kind, target, Row::new(0, 0, outcome, ROW_CALIBRATE))
 }
 
 /// A probe for a measurement.

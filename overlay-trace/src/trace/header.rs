@@ -183,6 +183,10 @@ pub struct ProbeCost {
     pub exit: Option<f64>,
     pub tracepoint: Option<f64>,
     pub tc: Option<f64>,
+    /// A function's entry that is the next one of the stage which the packet is in, so that the clock is not
+    /// read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub again: Option<f64>,
     /// Besides the hit: the beginning of a packet's way, with what was noted of the send call.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub birth: Option<f64>,

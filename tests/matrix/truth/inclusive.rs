@@ -116,8 +116,28 @@ pub fn traced_by_the_kernel(ground: &Ground, function: &Function) -> Result<Wind
     Ok(Window { times_ns: calls.into_iter().map(|ns| ns as u64).collect(), ..window })
 }
 
-/// An analysis of a function's calls, each as if it were a whole way.
-pub fn calls_of(recorded: &Recorded, window: &Window, function: &Function) -> Result<Analysis> {
+/// A function's calls.
+pub struct Calls {
+    pub count: u64,
+    /// Each as if it were a whole way; those between which the clock was not read are one.
+    analysis: Analysis,
+}
+
+impl Calls {
+    /// ns per call, as recorded.
+    pub fn raw_ns(&self) -> f64 {
+        self.analysis.end_to_end.sum() as f64 / self.count as f64
+    }
+
+    /// The same, the probes' cost taken off.
+    pub fn net_ns(&self) -> Result<f64> {
+        let net = self.analysis.net.as_ref().context("the probes' cost was not measured")?;
+        Ok(net.sum() as f64 / self.count as f64)
+    }
+}
+
+/// The calls of a function in a window.
+pub fn calls_of(recorded: &Recorded, window: &Window, function: &Function) -> Result<Calls> {
     let stages = &recorded.seen.recording.header.stages;
     let number = |name: &str| {
         let at = stages.iter().position(|row| row.name == name);
@@ -131,14 +151,24 @@ pub fn calls_of(recorded: &Recorded, window: &Window, function: &Function) -> Re
     let row = |step: &Segment| stages.get(usize::from(step.stage));
     let interrupts = |step: &Segment| row(step).is_some_and(|row| row.layer == "cpu");
     let is_over = |before: &Segment, step: &Segment| match function.ends {
-        // Segments that no probe begins belong to the call before them.
-        Ends::AtNextEntry => !interrupts(before) && !interrupts(step),
+        // Segments that no probe begins belong to the call before them. Where the clock was not read between
+        // two calls, both are in the second one's time.
+        Ends::AtNextEntry => {
+            let is_read = before.ns > 0 || before.stage != step.stage;
+            !interrupts(before) && !interrupts(step) && is_read
+        }
         Ends::InQueue => row(step).is_some_and(|row| row.kind == "wait" && row.layer != "cpu"),
     };
-    let mut calls = Vec::new();
+    let (mut calls, mut count) = (Vec::new(), 0);
     for record in recorded.datagrams(window) {
         let way: Vec<Segment> = record.segments().collect();
         for part in parts(&way, begins, is_over) {
+            count += match function.ends {
+                Ends::AtNextEntry => {
+                    1 + part.iter().filter(|step| step.ns == 0 && step.stage == stage).count()
+                }
+                Ends::InQueue => 1,
+            };
             let mut header = record.header;
             // What is done once on a whole way is not done in each of its parts.
             header.flags |= FLAG_CHILD;
@@ -146,7 +176,8 @@ pub fn calls_of(recorded: &Recorded, window: &Window, function: &Function) -> Re
             calls.push((header, encode_way(part)));
         }
     }
-    Ok(recorded.analysis(calls.iter().map(|(header, way)| RecordView { header: *header, way })))
+    let analysis = recorded.analysis(calls.iter().map(|(header, way)| RecordView { header: *header, way }));
+    Ok(Calls { count: count as u64, analysis })
 }
 
 /// The parts of a way that begin and end so.
@@ -170,11 +201,10 @@ fn parts(
 
 fn agree(recorded: &Recorded, windows: &[Window], function: &Function) -> Outcome {
     let [window, measured] = windows else { anyhow::bail!("there are {} windows", windows.len()) };
-    let analysis = calls_of(recorded, window, function)?;
-    let (ours, calls) = (analysis.packets(), measured.times_ns.len() as u64);
+    let recorded = calls_of(recorded, window, function)?;
+    let (ours, calls) = (recorded.count, measured.times_ns.len() as u64);
     ensure!(ours == calls, "{} was called {calls} times, and recorded {ours} times", function.names[0]);
-    let net = analysis.net_mean().context("the probes' cost was not measured")?;
-    let raw = analysis.end_to_end.mean();
+    let (net, raw) = (recorded.net_ns()?, recorded.raw_ns());
     let with_own = measured.times_ns.iter().sum::<u64>() as f64 / calls as f64;
     let theirs = with_own - measured.size;
     let figures = format!(
