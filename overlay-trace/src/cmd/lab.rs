@@ -98,9 +98,15 @@ struct KnobArgs {
     /// Send over IPv6
     #[arg(long)]
     ipv6: bool,
-    /// Send to the server's Service address, which kube-proxy's rules translate
+    /// Send to the server's Service address, also in labs that are not about Services
     #[arg(long)]
     service: bool,
+    /// So many more Services, which are not used
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u32).range(..=100_000))]
+    services: u32,
+    /// So many more endpoints of the server's Service
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u32).range(..=20_000))]
+    endpoints: u32,
     /// Join the nodes by taps and a program between them, as if they were two machines
     #[arg(long)]
     wire: bool,
@@ -108,8 +114,8 @@ struct KnobArgs {
 
 impl KnobArgs {
     fn knobs(&self, keep: bool) -> Knobs {
-        let KnobArgs { delay, rules, mtu, ipv6, service, wire } = *self;
-        Knobs { delay, rules, mtu, ipv6, service, wire, keep }
+        let KnobArgs { delay, rules, mtu, ipv6, service, services, endpoints, wire } = *self;
+        Knobs { delay, rules, mtu, ipv6, service, services, endpoints, wire, keep }
     }
 }
 

@@ -2,8 +2,16 @@
 //!
 //! Felix matches pools and hosts by ipset; here they are networks, so that the command ipset is not needed.
 
-use super::{NODES, PODS};
-use crate::lab::{Need, Part, ip, iptables, sysctl};
+use super::{NODES, PODS, base, flannel, kube_proxy};
+use crate::lab::{Lab, Need, Part, ip, iptables, sysctl};
+
+/// Calico's pods and policy over flannel's network.
+pub const CANAL: Lab = Lab::of_pods(
+    "canal",
+    "Canal: Calico's routed pods and policy chains, flannel's vxlan between the nodes.",
+    &[&base::NAMESPACES, &base::UNDERLAY, &WORKLOADS, &flannel::VXLAN, &kube_proxy::KUBE_PROXY, &FIREWALL],
+)
+.with_overhead(50);
 
 /// One pod per node, routed: no bridge. The pod's gateway is an address that nobody has; the node answers
 /// for it by proxy ARP.

@@ -1,0 +1,186 @@
+//! Networks of Open vSwitch: its datapath in the kernel, with the flows that the real agent enters when a
+//! connection's first packet comes up to it. Weave enters them by netlink itself; for Neutron `ovs-vswitchd`
+//! does, into the one datapath that stands for all of its bridges.
+
+use super::cloud::{self, HYPERVISORS};
+use super::neutron::{SECURITY_GROUPS, machines};
+use super::{NODES, base, slaves};
+use crate::lab::{Lab, Need, Part, Step, ip, ovs};
+
+/// Weave's fast datapath.
+pub const WEAVE_FASTDP: Lab = Lab::of_pods(
+    "weave-fastdp",
+    "Weave, fast datapath: the bridge weave, beside it an Open vSwitch datapath with a VXLAN at port 6784.",
+    &[&base::NAMESPACES, &base::UNDERLAY, &WEAVE_BRIDGE, &FASTDP, &slaves::ON_LINK],
+)
+.with_overhead(50);
+
+/// Weave's bridge and pods.
+pub const WEAVE_BRIDGE: Part = Part {
+    about: "the CNI plugin weave-net: the bridge weave with a veth per pod",
+    needs: &[Need::Link("veth"), Need::Link("bridge")],
+    steps: &[ip(
+        NODES,
+        "
+        link add name weave mtu {pod_mtu} type bridge
+        link set dev weave up
+        link add name vethwepl{n} mtu {pod_mtu} type veth peer name eth0 mtu {pod_mtu} netns {pod}
+        link set dev vethwepl{n} master weave up
+        ",
+    )],
+};
+
+const FASTDP: Part = Part {
+    about: "weave-net: vethwe-bridge and vethwe-datapath join the bridge to the datapath, which has vxlan-6784",
+    needs: &[Need::OpenVswitch, Need::Link("vxlan")],
+    steps: &[
+        ip(
+            NODES,
+            "
+            link add name vethwe-bridge mtu {pod_mtu} type veth peer name vethwe-datapath mtu {pod_mtu}
+            link set dev vethwe-bridge master weave up
+            link set dev vethwe-datapath up
+            link add name vxlan-6784 mtu 65000 type vxlan external dstport 6784 udp6zerocsumrx
+            link set dev vxlan-6784 up
+            ",
+        ),
+        ovs(
+            NODES,
+            "
+            add-dp datapath
+            add-if datapath vethwe-datapath,port_no=1
+            add-if datapath vxlan-6784,port_no=2
+            add-flow datapath in_port(1),eth(),eth_type(0x0800),ipv4() set(tunnel(tun_id=0x1,src=192.0.2.{n},dst=192.0.2.{p},ttl=64,flags(df|key))),2
+            add-flow datapath in_port(1),eth(),eth_type(0x0806),arp() set(tunnel(tun_id=0x1,src=192.0.2.{n},dst=192.0.2.{p},ttl=64,flags(df|key))),2
+            add-flow datapath in_port(2),eth(),eth_type(0x0800),ipv4() 1
+            add-flow datapath in_port(2),eth(),eth_type(0x0806),arp() 1
+            ",
+        ),
+    ],
+};
+
+/// A flat provider network.
+pub const FLAT: Lab = machines(
+    "neutron-ovs-flat",
+    "Neutron, Open vSwitch hybrid, a flat network: tap, qbr with iptables, qvb/qvo, the datapath, the NIC.",
+    &[&base::NAMESPACES, &cloud::FABRIC, &HYBRID, &FLAT_FLOWS, &SECURITY_GROUPS],
+);
+/// A VLAN network.
+pub const VLAN: Lab = machines(
+    "neutron-ovs-vlan",
+    "Neutron, Open vSwitch hybrid, a VLAN network: as flat, and the datapath adds and removes the tag.",
+    &[&base::NAMESPACES, &cloud::FABRIC, &HYBRID, &VLAN_FLOWS, &SECURITY_GROUPS],
+);
+/// A VXLAN network.
+pub const VXLAN: Lab = machines(
+    "neutron-ovs-vxlan",
+    "Neutron, Open vSwitch hybrid, a VXLAN network: tap, qbr with iptables, qvb/qvo, the datapath, vxlan_sys_4789.",
+    &[&base::NAMESPACES, &cloud::FABRIC, &HYBRID, &VXLAN_FLOWS, &SECURITY_GROUPS],
+);
+/// A GRE network.
+pub const GRE: Lab = machines(
+    "neutron-ovs-gre",
+    "Neutron, Open vSwitch hybrid, a GRE network: as neutron-ovs-vxlan, with gre_sys instead.",
+    &[&base::NAMESPACES, &cloud::FABRIC, &HYBRID, &GRE_FLOWS, &SECURITY_GROUPS],
+);
+
+const HYBRID: Part = Part {
+    about: "nova and the agent: the machine's tap in the bridge qbr*, which qvb*/qvo* joins to br-int's datapath",
+    needs: &[Need::OpenVswitch, Need::Link("veth"), Need::Link("bridge")],
+    steps: &[
+        ip(
+            HYPERVISORS,
+            "
+            link add name qbr{n} mtu {mtu} type bridge
+            link set dev qbr{n} up
+            link add name qvb{n} mtu {mtu} type veth peer name qvo{n} mtu {mtu}
+            link set dev qvb{n} master qbr{n} up
+            link set dev qvo{n} up
+            link add name tap{n} mtu {mtu} type veth peer name eth0 mtu {mtu} netns {node}
+            link set dev tap{n} master qbr{n} up
+            ",
+        ),
+        cloud::MACHINE_ADDRESSES,
+        cloud::MACHINE_QUEUES,
+        ovs(
+            HYPERVISORS,
+            "
+            add-dp ovs-system
+            add-if ovs-system qvo{n},port_no=1
+            ",
+        ),
+    ],
+};
+
+const fn flows(lines: &'static str) -> Step {
+    ovs(HYPERVISORS, lines)
+}
+
+const FLAT_FLOWS: Part = Part {
+    about: "br-int, br-ex: out by eth0 and in from it",
+    needs: &[],
+    steps: &[flows(
+        "
+        add-if ovs-system eth0,port_no=2
+        add-flow ovs-system in_port(1),eth(),eth_type(0x0800),ipv4() 2
+        add-flow ovs-system in_port(1),eth(),eth_type(0x0806),arp() 2
+        add-flow ovs-system in_port(2),eth(),eth_type(0x0800),ipv4() 1
+        add-flow ovs-system in_port(2),eth(),eth_type(0x0806),arp() 1
+        ",
+    )],
+};
+
+const VLAN_FLOWS: Part = Part {
+    about: "br-int, br-vlan: out by eth0 with the tag 101, and back without it",
+    needs: &[],
+    steps: &[flows(
+        "
+        add-if ovs-system eth0,port_no=2
+        add-flow ovs-system in_port(1),eth(),eth_type(0x0800),ipv4() push_vlan(vid=101,pcp=0),2
+        add-flow ovs-system in_port(1),eth(),eth_type(0x0806),arp() push_vlan(vid=101,pcp=0),2
+        add-flow ovs-system in_port(2),eth(),eth_type(0x8100),vlan(vid=101,pcp=0),encap(eth_type(0x0800),ipv4()) pop_vlan,1
+        add-flow ovs-system in_port(2),eth(),eth_type(0x8100),vlan(vid=101,pcp=0),encap(eth_type(0x0806),arp()) pop_vlan,1
+        ",
+    )],
+};
+
+const VXLAN_FLOWS: Part = Part {
+    about: "br-int, br-tun: out by vxlan_sys_4789 with the network's number, and back",
+    needs: &[Need::Link("vxlan")],
+    steps: &[
+        ip(
+            HYPERVISORS,
+            "
+            link add name vxlan_sys_4789 mtu 65000 type vxlan external dstport 4789 udp6zerocsumrx
+            link set dev vxlan_sys_4789 up
+            ",
+        ),
+        flows("add-if ovs-system vxlan_sys_4789,port_no=2"),
+        TUNNEL_FLOWS,
+    ],
+};
+
+const GRE_FLOWS: Part = Part {
+    about: "br-int, br-tun: out by gre_sys with the network's number, and back",
+    needs: &[Need::Link("gretap")],
+    steps: &[
+        ip(
+            HYPERVISORS,
+            "
+            link add name gre_sys mtu 65000 type gretap external
+            link set dev gre_sys up
+            ",
+        ),
+        flows("add-if ovs-system gre_sys,port_no=2"),
+        TUNNEL_FLOWS,
+    ],
+};
+
+const TUNNEL_FLOWS: Step = flows(
+    "
+    add-flow ovs-system in_port(1),eth(),eth_type(0x0800),ipv4() set(tunnel(tun_id=0x65,src=198.18.0.{n},dst=198.18.0.{p},ttl=64,flags(df|key))),2
+    add-flow ovs-system in_port(1),eth(),eth_type(0x0806),arp() set(tunnel(tun_id=0x65,src=198.18.0.{n},dst=198.18.0.{p},ttl=64,flags(df|key))),2
+    add-flow ovs-system in_port(2),eth(),eth_type(0x0800),ipv4() 1
+    add-flow ovs-system in_port(2),eth(),eth_type(0x0806),arp() 1
+    ",
+);
