@@ -63,6 +63,9 @@ pub const ROW_RESUMES: u64 = 1 << 43;
 /// Only for packets that have not left through a NIC.
 pub const ROW_IN_SOCKET: u64 = 1 << 44;
 
+/// One encapsulation more from here on.
+pub const ROW_UP: u64 = 1 << 45;
+
 /// Flags that only the running kernel tells.
 pub const ROW_OF_KERNEL: u64 = ROW_REASON | ROW_INDIRECT;
 
@@ -83,6 +86,8 @@ impl Row {
         let flags = flag(point.hop, ROW_HOP)
             | flag(stage.kind == Kind::Wait, ROW_WAIT)
             | flag(stage.level == LevelChange::Down, ROW_DOWN)
+            // What the device adds that a packet is transmitted by, the device says.
+            | flag(stage.level == LevelChange::Up && point.action != Action::Transmit, ROW_UP)
             | flag(point.exit, ROW_EXIT)
             | flag(point.first, ROW_FIRST)
             | flag(point.empty_only, ROW_EMPTY_ONLY)

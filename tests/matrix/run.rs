@@ -18,6 +18,7 @@ use crate::rows;
 use crate::scene::{Scene, Setting};
 use crate::seen::Seen;
 use crate::settings::SETTINGS;
+use crate::shapes;
 use crate::truth;
 
 /// Runs everything that is wanted for these probe sets, or with `times` what compares times.
@@ -31,7 +32,7 @@ pub fn all(sets: &[ProbeSet], times: bool, place: (&Path, &Stop), results: &mut 
     let mut seen = Vec::new();
     // Rows are looked for in everything that is recorded.
     let of_rows: Vec<ProbeSet> = sets.iter().copied().filter(|set| rows::wanted(*set, results)).collect();
-    for setting in SETTINGS {
+    for setting in SETTINGS.iter().chain(shapes::SETTINGS) {
         let scenes: Vec<&Scene> = setting
             .scenes
             .iter()

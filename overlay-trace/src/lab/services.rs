@@ -4,7 +4,8 @@ use super::definitions::SERVICE;
 use super::expand::Action;
 use super::{Knobs, Lab, Tool};
 
-/// What is added on each node that translates Services.
+/// What is added on each node that translates Services. kube-proxy would also give the device kube-ipvs0 their
+/// addresses, which would take minutes for thousands and make no difference to other packets.
 pub fn script(lab: &'static Lab, knobs: &Knobs) -> Vec<Action> {
     let mut actions = Vec::new();
     if knobs.services == 0 && knobs.endpoints == 0 {
@@ -25,7 +26,6 @@ pub fn script(lab: &'static Lab, knobs: &Knobs) -> Vec<Action> {
         }
         if with_sets {
             add(Tool::Ipset, addresses(knobs, |address| format!("add KUBE-CLUSTER-IP {address},tcp:80")));
-            add(Tool::Ip, addresses(knobs, |address| format!("addr add {address}/32 dev kube-ipvs0")));
         }
         if by_chains {
             add(Tool::Iptables, chains(knobs));

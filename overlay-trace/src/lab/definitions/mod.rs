@@ -258,6 +258,7 @@ pub const LABS: &[Lab] = &[
     ovs::VLAN,
     ovs::VXLAN,
     ovs::GRE,
+    ovs::FIREWALL,
     neutron::KURYR_MACVLAN,
     neutron::KURYR_IPVLAN,
     neutron::KURYR_VLAN,

@@ -75,7 +75,7 @@ pub const VLAN: Lab = machines(
 pub const VXLAN: Lab = machines(
     "neutron-ovs-vxlan",
     "Neutron, Open vSwitch hybrid, a VXLAN network: tap, qbr with iptables, qvb/qvo, the datapath, vxlan_sys_4789.",
-    &[&base::NAMESPACES, &cloud::FABRIC, &HYBRID, &VXLAN_FLOWS, &SECURITY_GROUPS],
+    &[&base::NAMESPACES, &cloud::FABRIC, &HYBRID, &VXLAN_PORT, &VXLAN_FLOWS, &SECURITY_GROUPS],
 );
 /// A GRE network.
 pub const GRE: Lab = machines(
@@ -83,6 +83,53 @@ pub const GRE: Lab = machines(
     "Neutron, Open vSwitch hybrid, a GRE network: as neutron-ovs-vxlan, with gre_sys instead.",
     &[&base::NAMESPACES, &cloud::FABRIC, &HYBRID, &GRE_FLOWS, &SECURITY_GROUPS],
 );
+
+/// A VXLAN network without the hybrid's bridge.
+pub const FIREWALL: Lab = machines(
+    "neutron-ovs-firewall",
+    "Neutron, Open vSwitch's own firewall: the tap is in the datapath, whose flows ask connection tracking; VXLAN.",
+    &[&base::NAMESPACES, &cloud::FABRIC, &DIRECT, &VXLAN_PORT, &TRACKING_FLOWS],
+);
+
+const DIRECT: Part = Part {
+    about: "nova and the agent: the machine's tap in br-int's datapath",
+    needs: &[Need::OpenVswitch, Need::Link("veth")],
+    steps: &[
+        ip(
+            HYPERVISORS,
+            "
+            link add name tap{n} mtu {mtu} type veth peer name eth0 mtu {mtu} netns {node}
+            link set dev tap{n} up
+            ",
+        ),
+        cloud::MACHINE_ADDRESSES,
+        cloud::MACHINE_QUEUES,
+        ovs(
+            HYPERVISORS,
+            "
+            add-dp ovs-system
+            add-if ovs-system tap{n},port_no=1
+            ",
+        ),
+    ],
+};
+
+/// The zone is the network's number; a packet passes tracking and comes back with what that has found.
+const TRACKING_FLOWS: Part = Part {
+    about: "br-int's firewall tables: connection tracking, a commit of what is new, then the tunnel or the tap",
+    needs: &[],
+    steps: &[ovs(
+        HYPERVISORS,
+        "
+        add-flow ovs-system recirc_id(0),in_port(1),eth(),eth_type(0x0806),arp() set(tunnel(tun_id=0x65,src=198.18.0.{n},dst=198.18.0.{p},ttl=64,flags(df|key))),2
+        add-flow ovs-system recirc_id(0),in_port(2),eth(),eth_type(0x0806),arp() 1
+        add-flow ovs-system recirc_id(0),in_port(1),eth(),eth_type(0x0800),ipv4() ct(zone=101),recirc(1)
+        add-flow ovs-system recirc_id(0),in_port(2),eth(),eth_type(0x0800),ipv4() ct(zone=101),recirc(1)
+        add-flow ovs-system recirc_id(0x1),in_port(1),ct_state(+trk),eth(),eth_type(0x0800),ipv4() ct(commit,zone=101),set(tunnel(tun_id=0x65,src=198.18.0.{n},dst=198.18.0.{p},ttl=64,flags(df|key))),2
+        add-flow ovs-system recirc_id(0x1),in_port(2),ct_state(+trk),eth(),eth_type(0x0800),ipv4() ct(commit,zone=101),1
+        ",
+    )],
+};
 
 const HYBRID: Part = Part {
     about: "nova and the agent: the machine's tap in the bridge qbr*, which qvb*/qvo* joins to br-int's datapath",
@@ -144,8 +191,8 @@ const VLAN_FLOWS: Part = Part {
     )],
 };
 
-const VXLAN_FLOWS: Part = Part {
-    about: "br-int, br-tun: out by vxlan_sys_4789 with the network's number, and back",
+const VXLAN_PORT: Part = Part {
+    about: "br-tun: vxlan_sys_4789",
     needs: &[Need::Link("vxlan")],
     steps: &[
         ip(
@@ -156,8 +203,13 @@ const VXLAN_FLOWS: Part = Part {
             ",
         ),
         flows("add-if ovs-system vxlan_sys_4789,port_no=2"),
-        TUNNEL_FLOWS,
     ],
+};
+
+const VXLAN_FLOWS: Part = Part {
+    about: "br-int, br-tun: out by vxlan_sys_4789 with the network's number, and back",
+    needs: &[],
+    steps: &[TUNNEL_FLOWS],
 };
 
 const GRE_FLOWS: Part = Part {
