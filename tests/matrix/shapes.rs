@@ -62,6 +62,12 @@ const FILTERED: &str = "firewall";
 
 const SHAPES: &[Shape] = &[
     shape(
+        "flannel-udp",
+        &[TRACKED, TRANSLATED, FILTERED, "bridge", "tun"],
+        1,
+        &["node1 tun-wait 0", "node1 ip-output 1", "node2 udp-rcv 1", "node2 ip-forward 0"],
+    ),
+    shape(
         "flannel-aws-vpc",
         &[TRACKED, TRANSLATED, FILTERED, "bridge"],
         0,
@@ -72,6 +78,12 @@ const SHAPES: &[Shape] = &[
         &[TRACKED, TRANSLATED, FILTERED, "bridge", "ipip", "gro-cells"],
         1,
         &["node1 ipip-encap 1", "node2 ipip-decap 1", "node2 gro-cells-wait 0", "node2 iptables 1"],
+    ),
+    shape(
+        "calico-bgp",
+        &[TRACKED, TRANSLATED, FILTERED],
+        0,
+        &["node1 iptables 0", "node1 ip-forward 0", "node2 ip-forward 0"],
     ),
     shape(
         "canal",
@@ -85,7 +97,7 @@ const SHAPES: &[Shape] = &[
         "ipvlan-l3",
         &["ipvlan"],
         0,
-        &["pod1 ipvlan-xmit 0", "node1 ip-output 0", "node2 ipvlan-receive 0"],
+        &["pod1 ipvlan-xmit 0", "node1 dev-queue-xmit 0", "node2 ipvlan-receive 0"],
     ),
     shape("macvlan", &["macvlan"], 0, &["pod1 macvlan-xmit 0", "node2 macvlan-receive 0", "pod2 ip-rcv 0"]),
     shape(
@@ -219,6 +231,13 @@ const SHAPES: &[Shape] = &[
         &["bridge", "ovs", "vxlan", "gro-cells"],
         1,
         &["node1 bridge-rx 0", "node1 ovs-actions 0", "node1 vxlan-encap 1", "node2 ovs-lookup 0"],
+    ),
+    // What Weave puts around a frame is its own, so that a packet in UDP is a packet of the nodes.
+    shape(
+        "weave-sleeve",
+        &["bridge", "tun"],
+        0,
+        &["node1 bridge-rx 0", "node1 tun-wait 0", "node2 udp-rcv 0", "node2 bridge-rx 0"],
     ),
     shape(
         "wireguard",

@@ -180,6 +180,11 @@ impl Run {
             !(self.keep && self.knobs.wire),
             "the program between the nodes ends with this one: take --keep or --wire, not both"
         );
+        ensure!(
+            !(self.keep && lab.has_daemons()),
+            "programs that are part of the lab {} end with this one: it cannot be kept",
+            lab.name
+        );
         let plan = self.plan()?;
         let stop = Stop::on_signals()?;
         eprintln!("building {}", lab.name);

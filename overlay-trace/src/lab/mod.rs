@@ -13,10 +13,13 @@ mod definitions;
 mod drive;
 mod expand;
 mod netns;
+mod process;
 mod ready;
+mod relay;
 mod running;
 mod services;
 mod system;
+mod tap;
 mod tools;
 mod wire;
 
@@ -119,6 +122,11 @@ impl Lab {
         self.towards != Towards::Server || self.steps().any(|step| step.lines.contains("{service}"))
     }
 
+    /// Whether programs of this process are part of the lab, so that it ends with it.
+    pub fn has_daemons(&self) -> bool {
+        self.steps().any(|step| matches!(step.tool, Tool::Bird | Tool::Relay))
+    }
+
     fn steps(&self) -> impl Iterator<Item = &'static Step> {
         self.parts.iter().flat_map(|part| part.steps)
     }
@@ -174,6 +182,8 @@ pub enum Need {
     OpenVswitch,
     /// The command `wg`.
     Wireguard,
+    /// BIRD.
+    Bird,
     /// IPsec's ESP with AES-GCM.
     Esp,
 }
@@ -222,6 +232,10 @@ pub enum Tool {
     Ovs,
     /// `wg setconf` of the namespace's one WireGuard device
     Wireguard,
+    /// The configuration of a BIRD
+    Bird,
+    /// A daemon of our own between a TUN or TAP and a UDP socket, `KIND DEVICE OWN-ADDRESS OTHER-ADDRESS` a line
+    Relay,
 }
 
 impl Step {
@@ -264,6 +278,12 @@ const fn ipvs(on: &'static [&'static str], lines: &'static str) -> Step {
 }
 const fn ovs(on: &'static [&'static str], lines: &'static str) -> Step {
     Step::new(on, Tool::Ovs, lines)
+}
+const fn bird(on: &'static [&'static str], lines: &'static str) -> Step {
+    Step::new(on, Tool::Bird, lines)
+}
+const fn relay(on: &'static [&'static str], lines: &'static str) -> Step {
+    Step::new(on, Tool::Relay, lines)
 }
 const fn wireguard(on: &'static [&'static str], lines: &'static str) -> Step {
     Step::new(on, Tool::Wireguard, lines)

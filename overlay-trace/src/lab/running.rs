@@ -7,6 +7,8 @@ use std::os::unix::net::{self, UnixListener};
 use anyhow::{Context, Result, anyhow, bail};
 
 use super::expand::{Action, prefix, script};
+use super::process::Bird;
+use super::relay::Relay;
 use super::system::System;
 use super::wire::Wire;
 use super::{Knobs, Lab, Netns, Place, Tool, Towards, ready, tools};
@@ -23,6 +25,13 @@ pub struct End {
 /// What makes the tools of iproute2 read their commands from the standard input.
 const BATCH: &[&str] = &["-batch", "-"];
 
+/// A program that is part of the lab; it ends when this is dropped.
+#[derive(Debug)]
+enum Daemon {
+    Bird { _bird: Bird },
+    Relay { _relay: Relay },
+}
+
 /// A lab that stands, until this is dropped.
 #[derive(Debug)]
 pub struct Running {
@@ -31,6 +40,7 @@ pub struct Running {
     namespaces: Vec<Netns>,
     notes: Vec<&'static str>,
     wire: Option<Wire>,
+    daemons: Vec<Daemon>,
     _lock: UnixListener,
 }
 
@@ -47,7 +57,15 @@ impl Running {
         let lock = lock(lab)?;
         delete(Netns::with_prefix(&prefix(lab)))?;
         let notes = system.notes(lab);
-        let mut running = Running { lab, knobs, namespaces: Vec::new(), notes, wire: None, _lock: lock };
+        let mut running = Running {
+            lab,
+            knobs,
+            namespaces: Vec::new(),
+            notes,
+            wire: None,
+            daemons: Vec::new(),
+            _lock: lock,
+        };
         if let Err(error) = running.build(&system, stop) {
             running.knobs.keep = false;
             return Err(error);
@@ -76,12 +94,23 @@ impl Running {
         Ok(())
     }
 
-    fn carry_out(&self, action: &Action, system: &System) -> Result<()> {
-        let netns = self.netns(action.namespace)?;
+    fn carry_out(&mut self, action: &Action, system: &System) -> Result<()> {
+        let netns = &self.netns(action.namespace)?.clone();
         let restore = |family: &str| format!("{family}tables-{}-restore", system.iptables);
         let (tool, arguments): (String, &[&str]) = match action.tool {
             Tool::Sysctl => return netns.run(|| tools::assign(&action.lines))?,
             Tool::Ovs => return netns.run(|| tools::each("ovs-dpctl", &action.lines))?,
+            Tool::Bird => {
+                let daemon = Daemon::Bird { _bird: Bird::start(netns, &action.lines)? };
+                self.daemons.push(daemon);
+                return Ok(());
+            }
+            Tool::Relay => {
+                for line in action.lines.lines() {
+                    self.daemons.push(Daemon::Relay { _relay: Relay::start(netns, line)? });
+                }
+                return Ok(());
+            }
             Tool::Ip => ("ip".to_string(), BATCH),
             Tool::Bridge => ("bridge".to_string(), BATCH),
             Tool::Tc => ("tc".to_string(), BATCH),
@@ -203,6 +232,7 @@ impl Running {
 
     fn take_down(&mut self) -> Result<()> {
         self.wire = None;
+        self.daemons.clear();
         if self.knobs.keep { Ok(()) } else { delete(self.namespaces.drain(..).rev()) }
     }
 }

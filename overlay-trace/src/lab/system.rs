@@ -141,6 +141,7 @@ impl System {
             Need::Ipvs => program("ipvsadm").or_else(|| module("ip_vs_rr")),
             Need::OpenVswitch => program("ovs-dpctl").or_else(|| module("openvswitch")),
             Need::Wireguard => program("wg"),
+            Need::Bird => program("bird"),
             Need::Esp => module("esp4").or_else(|| esp().err().map(|error| {
                 format!("this kernel has no ESP with AES-GCM, or a module of it is not installed ({error:#})")
             })),

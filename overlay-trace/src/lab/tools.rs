@@ -29,6 +29,7 @@ pub fn command(name: &str) -> Result<Command> {
         "ipset" | "ipvsadm" => name,
         "ovs-dpctl" => "openvswitch-switch",
         "wg" => "wireguard-tools",
+        "bird" => "bird2",
         _ => "iptables",
     };
     let file = find(name)

@@ -16,13 +16,14 @@ use overlay_trace_common::{headers::Tunnel, kernel::PORTS_PER_WORD};
 use rtnetlink::packet_route::link::{InfoData, InfoGeneve, InfoVxlan, LinkAttribute, LinkInfo};
 
 /// What carries packets wherever it is met: flannel's and the kernel's own VXLAN port, the registered one,
-/// Weave's, VXLAN-GPE, Geneve.
-const USUAL: [(u16, Tunnel); 5] = [
+/// Weave's, VXLAN-GPE, Geneve, flannel's `udp`.
+const USUAL: [(u16, Tunnel); 6] = [
     (8472, Tunnel::Vxlan),
     (4789, Tunnel::Vxlan),
     (6784, Tunnel::Vxlan),
     (4790, Tunnel::Vxlan),
     (6081, Tunnel::Geneve),
+    (8285, Tunnel::Ip),
 ];
 
 type Ports = BTreeMap<u16, Tunnel>;

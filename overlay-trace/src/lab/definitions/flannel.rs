@@ -1,7 +1,22 @@
 //! What flanneld sets up (flannel 0.2x): devices and routes by backend, and its iptables chains.
 
 use super::{NODES, base, kube_proxy};
-use crate::lab::{Lab, Need, Part, bridge, firewall, ip};
+use crate::lab::{Lab, Need, Part, bridge, firewall, ip, relay};
+
+/// The backend udp.
+pub const UDP_LAB: Lab = Lab::of_pods(
+    "flannel-udp",
+    "flannel's udp: the TUN flannel0, behind which a daemon carries packets over UDP, port 8285.",
+    &[
+        &base::NAMESPACES,
+        &base::UNDERLAY,
+        &super::bridge::CNI_BRIDGE,
+        &UDP,
+        &kube_proxy::KUBE_PROXY,
+        &FIREWALL,
+    ],
+)
+.with_overhead(28);
 
 /// The backend ipip.
 pub const IPIP_LAB: Lab = Lab::of_pods(
@@ -56,6 +71,22 @@ pub const VXLAN: Part = Part {
         )
         .v6(),
         bridge(NODES, "fdb add 0a:00:00:00:06:0{p} dev flannel-v6.1 dst 2001:db8::{p} self permanent").v6(),
+    ],
+};
+
+const UDP: Part = Part {
+    about: "flanneld, backend udp: flannel0 for all pods of other nodes, and its loop between TUN and socket",
+    needs: &[Need::Tap],
+    steps: &[
+        ip(
+            NODES,
+            "
+            tuntap add dev flannel0 mode tun
+            link set dev flannel0 mtu {pod_mtu} up
+            addr add 10.244.{n}.0/16 dev flannel0
+            ",
+        ),
+        relay(NODES, "tun flannel0 192.0.2.{n}:8285 192.0.2.{p}:8285"),
     ],
 };
 

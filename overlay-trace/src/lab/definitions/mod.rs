@@ -17,6 +17,7 @@ mod romana;
 mod slaves;
 mod tunnels;
 mod vlan;
+mod weave;
 
 use super::{Lab, Place, Towards};
 
@@ -235,8 +236,10 @@ pub const LABS: &[Lab] = &[
         overhead: (0, 0),
         towards: Towards::Server,
     },
+    flannel::UDP_LAB,
     flannel::IPIP_LAB,
     aws::FLANNEL,
+    calico::BGP_LAB,
     calico::CANAL,
     romana::ROMANA,
     slaves::IPVLAN_L2,
@@ -262,7 +265,8 @@ pub const LABS: &[Lab] = &[
     neutron::KURYR_MACVLAN,
     neutron::KURYR_IPVLAN,
     neutron::KURYR_VLAN,
-    ovs::WEAVE_FASTDP,
+    weave::FASTDP,
+    weave::SLEEVE,
     encrypted::WIREGUARD,
     encrypted::IPSEC,
 ];

@@ -1,63 +1,10 @@
-//! Networks of Open vSwitch: its datapath in the kernel, with the flows that the real agent enters when a
-//! connection's first packet comes up to it. Weave enters them by netlink itself; for Neutron `ovs-vswitchd`
-//! does, into the one datapath that stands for all of its bridges.
+//! Neutron's networks of Open vSwitch: the one datapath in the kernel that stands for all of the agent's bridges,
+//! with the flows that `ovs-vswitchd` enters when a connection's first packet comes up to it.
 
+use super::base;
 use super::cloud::{self, HYPERVISORS};
 use super::neutron::{SECURITY_GROUPS, machines};
-use super::{NODES, base, slaves};
 use crate::lab::{Lab, Need, Part, Step, ip, ovs};
-
-/// Weave's fast datapath.
-pub const WEAVE_FASTDP: Lab = Lab::of_pods(
-    "weave-fastdp",
-    "Weave, fast datapath: the bridge weave, beside it an Open vSwitch datapath with a VXLAN at port 6784.",
-    &[&base::NAMESPACES, &base::UNDERLAY, &WEAVE_BRIDGE, &FASTDP, &slaves::ON_LINK],
-)
-.with_overhead(50);
-
-/// Weave's bridge and pods.
-pub const WEAVE_BRIDGE: Part = Part {
-    about: "the CNI plugin weave-net: the bridge weave with a veth per pod",
-    needs: &[Need::Link("veth"), Need::Link("bridge")],
-    steps: &[ip(
-        NODES,
-        "
-        link add name weave mtu {pod_mtu} type bridge
-        link set dev weave up
-        link add name vethwepl{n} mtu {pod_mtu} type veth peer name eth0 mtu {pod_mtu} netns {pod}
-        link set dev vethwepl{n} master weave up
-        ",
-    )],
-};
-
-const FASTDP: Part = Part {
-    about: "weave-net: vethwe-bridge and vethwe-datapath join the bridge to the datapath, which has vxlan-6784",
-    needs: &[Need::OpenVswitch, Need::Link("vxlan")],
-    steps: &[
-        ip(
-            NODES,
-            "
-            link add name vethwe-bridge mtu {pod_mtu} type veth peer name vethwe-datapath mtu {pod_mtu}
-            link set dev vethwe-bridge master weave up
-            link set dev vethwe-datapath up
-            link add name vxlan-6784 mtu 65000 type vxlan external dstport 6784 udp6zerocsumrx
-            link set dev vxlan-6784 up
-            ",
-        ),
-        ovs(
-            NODES,
-            "
-            add-dp datapath
-            add-if datapath vethwe-datapath,port_no=1
-            add-if datapath vxlan-6784,port_no=2
-            add-flow datapath in_port(1),eth(),eth_type(0x0800),ipv4() set(tunnel(tun_id=0x1,src=192.0.2.{n},dst=192.0.2.{p},ttl=64,flags(df|key))),2
-            add-flow datapath in_port(1),eth(),eth_type(0x0806),arp() set(tunnel(tun_id=0x1,src=192.0.2.{n},dst=192.0.2.{p},ttl=64,flags(df|key))),2
-            add-flow datapath in_port(2),eth(),eth_type(0x0800),ipv4() 1
-            add-flow datapath in_port(2),eth(),eth_type(0x0806),arp() 1
-            ",
-        ),
-    ],
-};
 
 /// A flat provider network.
 pub const FLAT: Lab = machines(
