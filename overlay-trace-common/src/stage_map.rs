@@ -571,6 +571,13 @@ pub static STAGES: &[Stage] = &[
         "Classifiers and actions of tc (clsact, and the filters of a qdisc).",
     ),
     work(
+        "tc-redirect",
+        Layer::Tc,
+        FULL,
+        &[enter(&[f("skb_do_redirect", 0)])],
+        "A program at tc or tcx sends the packet to another device, or into another namespace.",
+    ),
+    work(
         "gso-segment",
         Layer::Gso,
         NOT_DEVICE,

@@ -44,6 +44,7 @@ const TELLING: &[&str] = &[
     "tun",
     "xfrm",
     "wireguard",
+    "tc",
     "gro-cells",
 ];
 
@@ -231,6 +232,24 @@ const SHAPES: &[Shape] = &[
         &["bridge", "ovs", "vxlan", "gro-cells"],
         1,
         &["node1 bridge-rx 0", "node1 ovs-actions 0", "node1 vxlan-encap 1", "node2 ovs-lookup 0"],
+    ),
+    shape(
+        "cilium-native",
+        &["tc"],
+        0,
+        &["node1 tc-redirect 0", "node1 dev-queue-xmit 0", "node2 tc-redirect 0", "pod2 ip-rcv 0"],
+    ),
+    shape(
+        "cilium-vxlan",
+        &["tc", "vxlan", "gro-cells"],
+        1,
+        &["node1 tc-redirect 0", "node1 vxlan-encap 1", "node2 vxlan-decap 1", "node2 tc-redirect 0"],
+    ),
+    shape(
+        "cilium-geneve",
+        &["tc", "geneve", "gro-cells"],
+        1,
+        &["node1 tc-redirect 0", "node1 geneve-encap 1", "node2 geneve-decap 1", "node2 tc-redirect 0"],
     ),
     // What Weave puts around a frame is its own, so that a packet in UDP is a packet of the nodes.
     shape(

@@ -9,6 +9,7 @@
 //! Nothing of a lab touches the machine's own network: every device is created inside a namespace of the
 //! lab, no device leads out, and no namespace has a route to the outside.
 
+mod classifier;
 mod definitions;
 mod drive;
 mod expand;
@@ -124,7 +125,7 @@ impl Lab {
 
     /// Whether programs of this process are part of the lab, so that it ends with it.
     pub fn has_daemons(&self) -> bool {
-        self.steps().any(|step| matches!(step.tool, Tool::Bird | Tool::Relay))
+        self.steps().any(|step| matches!(step.tool, Tool::Bird | Tool::Relay | Tool::Classifier))
     }
 
     fn steps(&self) -> impl Iterator<Item = &'static Step> {
@@ -184,6 +185,8 @@ pub enum Need {
     Wireguard,
     /// BIRD.
     Bird,
+    /// Kernel programs at tc that can redirect a packet into another namespace.
+    Classifier,
     /// IPsec's ESP with AES-GCM.
     Esp,
 }
@@ -232,6 +235,8 @@ pub enum Tool {
     Ovs,
     /// `wg setconf` of the namespace's one WireGuard device
     Wireguard,
+    /// A kernel program of our own at a device's ingress, `DEVICE PROGRAM NAME=VALUE…` a line
+    Classifier,
     /// The configuration of a BIRD
     Bird,
     /// A daemon of our own between a TUN or TAP and a UDP socket, `KIND DEVICE OWN-ADDRESS OTHER-ADDRESS` a line
@@ -284,6 +289,9 @@ const fn bird(on: &'static [&'static str], lines: &'static str) -> Step {
 }
 const fn relay(on: &'static [&'static str], lines: &'static str) -> Step {
     Step::new(on, Tool::Relay, lines)
+}
+const fn classifier(on: &'static [&'static str], lines: &'static str) -> Step {
+    Step::new(on, Tool::Classifier, lines)
 }
 const fn wireguard(on: &'static [&'static str], lines: &'static str) -> Step {
     Step::new(on, Tool::Wireguard, lines)

@@ -11,7 +11,7 @@ use super::process::Bird;
 use super::relay::Relay;
 use super::system::System;
 use super::wire::Wire;
-use super::{Knobs, Lab, Netns, Place, Tool, Towards, ready, tools};
+use super::{Knobs, Lab, Netns, Place, Tool, Towards, classifier, ready, tools};
 use crate::probe::FilterOptions;
 use crate::traffic::{self, Stop};
 
@@ -30,6 +30,7 @@ const BATCH: &[&str] = &["-batch", "-"];
 enum Daemon {
     Bird { _bird: Bird },
     Relay { _relay: Relay },
+    Classifier { _object: aya::Ebpf },
 }
 
 /// A lab that stands, until this is dropped.
@@ -108,6 +109,13 @@ impl Running {
             Tool::Relay => {
                 for line in action.lines.lines() {
                     self.daemons.push(Daemon::Relay { _relay: Relay::start(netns, line)? });
+                }
+                return Ok(());
+            }
+            Tool::Classifier => {
+                for line in action.lines.lines() {
+                    let daemon = Daemon::Classifier { _object: classifier::attach(netns, line)? };
+                    self.daemons.push(daemon);
                 }
                 return Ok(());
             }

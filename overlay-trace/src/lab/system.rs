@@ -142,6 +142,9 @@ impl System {
             Need::OpenVswitch => program("ovs-dpctl").or_else(|| module("openvswitch")),
             Need::Wireguard => program("wg"),
             Need::Bird => program("bird"),
+            Need::Classifier => (!kernel::at_least((5, 10))).then(|| {
+                "kernel programs can redirect packets into a pod from Linux 5.10 on".to_string()
+            }),
             Need::Esp => module("esp4").or_else(|| esp().err().map(|error| {
                 format!("this kernel has no ESP with AES-GCM, or a module of it is not installed ({error:#})")
             })),

@@ -4,6 +4,7 @@ mod aws;
 mod base;
 mod bridge;
 mod calico;
+mod cilium;
 mod cloud;
 mod docker;
 mod encrypted;
@@ -267,6 +268,9 @@ pub const LABS: &[Lab] = &[
     neutron::KURYR_VLAN,
     weave::FASTDP,
     weave::SLEEVE,
+    cilium::NATIVE,
+    cilium::VXLAN,
+    cilium::GENEVE,
     encrypted::WIREGUARD,
     encrypted::IPSEC,
 ];
