@@ -144,17 +144,17 @@ fn find(name: &str) -> Result<&'static lab::Lab> {
 fn list() -> Result<ExitCode> {
     let system = System::inspect();
     for lab in lab::all() {
-        line(&format!("{:18} {}", lab.name, lab.about));
+        line(&format!("{:26} {}", lab.name, lab.about));
         let lack = match &system {
             Ok(system) => system.lack(lab, &Knobs::default())?,
             Err(error) => Some(format!("{error:#}")),
         };
         match lack {
-            None => line(&format!("{:18} runs here", "")),
-            Some(lack) => line(&format!("{:18} does not run here: {lack}", "")),
+            None => line(&format!("{:26} runs here", "")),
+            Some(lack) => line(&format!("{:26} does not run here: {lack}", "")),
         }
         for note in system.iter().flat_map(|system| system.notes(lab)) {
-            line(&format!("{:18} note: {note}", ""));
+            line(&format!("{:26} note: {note}", ""));
         }
     }
     Ok(ExitCode::SUCCESS)

@@ -92,11 +92,11 @@ impl Lab {
         Lab { overhead: (bytes, bytes), ..self }
     }
 
-    const fn to_service(self) -> Lab {
+    const fn by_service(self) -> Lab {
         Lab { towards: Towards::Service, ..self }
     }
 
-    const fn to_service_itself(self) -> Lab {
+    const fn by_service_itself(self) -> Lab {
         Lab { towards: Towards::ServiceItself, ..self }
     }
 

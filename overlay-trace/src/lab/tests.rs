@@ -92,6 +92,25 @@ fn knobs_become_lines() {
 }
 
 #[test]
+fn more_services_and_endpoints_become_rules_or_virtual_servers() {
+    let knobs = Knobs { services: 300, endpoints: 2, ..Knobs::default() };
+    let lines = |name: &str| -> String {
+        let actions = script(find(name).unwrap(), &knobs, &system(false));
+        actions.iter().filter(|action| action.namespace == "node1").map(|action| &*action.lines).collect()
+    };
+    let chains = lines("kube-proxy-iptables");
+    assert_eq!(chains.matches("-I KUBE-SERVICES -d 10.97.").count(), 300);
+    // The last one inserted comes first: a third, then half of the rest, then what is left.
+    let (half, third) = (chains.find("--probability 0.5"), chains.find("--probability 0.3"));
+    assert!(half.unwrap() < third.unwrap());
+    let servers = lines("kube-proxy-ipvs");
+    assert_eq!(servers.matches("-A -t 10.97.").count(), 300);
+    assert_eq!(servers.matches("-m -w 0").count(), 4);
+    assert!(servers.contains("add KUBE-CLUSTER-IP 10.97.1.43,tcp:80"));
+    assert!(!lines("flannel-vxlan").is_empty() && !lines("macvlan").contains("10.97."));
+}
+
+#[test]
 fn needs_are_those_of_the_parts() {
     let calico = needs(find("calico-ipip").unwrap(), &Knobs::default());
     assert_eq!(calico, [Need::Link("veth"), Need::Link("ipip"), Need::Iptables]);

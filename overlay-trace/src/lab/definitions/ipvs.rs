@@ -10,7 +10,7 @@ pub const KUBE_PROXY_LAB: Lab = Lab::of_pods(
     "kube-proxy in IPVS mode over flannel's host-gw: Services in a hash table of IPVS, their addresses in ipsets.",
     &[&base::NAMESPACES, &base::UNDERLAY, &bridge::CNI_BRIDGE, &flannel::HOST_GW, &KUBE_PROXY],
 )
-.to_service();
+.by_service();
 
 const KUBE_PROXY: Part = Part {
     about: "kube-proxy, IPVS mode: kube-ipvs0, virtual servers, and a fixed number of rules with ipsets",

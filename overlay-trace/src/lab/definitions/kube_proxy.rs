@@ -17,7 +17,7 @@ pub const LAB: Lab = Lab::of_pods(
         &flannel::FIREWALL,
     ],
 )
-.to_service();
+.by_service();
 
 /// kube-proxy's and kubelet's chains. Their conntrack matches are what makes connections tracked on nodes.
 pub const KUBE_PROXY: Part = Part {

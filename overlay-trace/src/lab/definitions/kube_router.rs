@@ -24,7 +24,7 @@ pub const IPVS: Lab = Lab::of_pods(
     "kube-router's Services: IPVS translates the Service address, which kube-dummy-if has.",
     &[&base::NAMESPACES, &base::UNDERLAY, &PODS_ON_BRIDGE, &ROUTES, &POLICY, &ipvs::KUBE_DUMMY_IF],
 )
-.to_service();
+.by_service();
 
 /// Services by IPVS, with direct server return.
 pub const DSR: Lab = Lab::of_pods(
@@ -32,7 +32,7 @@ pub const DSR: Lab = Lab::of_pods(
     "kube-router's direct server return: IPVS tunnels to the pod, whose answer goes straight to the client.",
     &[&base::NAMESPACES, &base::UNDERLAY, &PODS_ON_BRIDGE, &ROUTES, &POLICY, &ipvs::KUBE_DSR],
 )
-.to_service_itself()
+.by_service_itself()
 .with_overhead(20);
 
 const PODS_ON_BRIDGE: Part = Part {
