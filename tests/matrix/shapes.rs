@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use anyhow::{Context, Result, ensure};
 use overlay_trace::lab::Running;
-use overlay_trace::probe::ProbeSet::Full;
+use overlay_trace::probe::ProbeSet::{Full, Light};
 use overlay_trace::traffic::{Kind, PORT, Protocol, Spec, Stop, TrafficReport};
 
 use crate::invariants::{EXACT, EXPLAINED, MODERATE, REQUESTS};
@@ -24,6 +24,7 @@ struct Shape {
     level: u8,
     /// `NAMESPACE STAGE LEVEL`, which must be there.
     places: &'static [&'static str],
+    scenes: &'static [Scene],
 }
 
 /// The layers by which networks differ; the others are everywhere. `firewall` stands for that of iptables.
@@ -54,7 +55,13 @@ const fn shape(
     level: u8,
     places: &'static [&'static str],
 ) -> Shape {
-    Shape { lab, layers, level, places }
+    Shape { lab, layers, level, places, scenes: SCENES }
+}
+
+impl Shape {
+    const fn with_light(self) -> Shape {
+        Shape { scenes: FULL_AND_LIGHT, ..self }
+    }
 }
 
 const TRACKED: &str = "conntrack";
@@ -124,7 +131,8 @@ const SHAPES: &[Shape] = &[
         &[TRACKED, TRANSLATED, FILTERED, "bridge", "ipvs", "ipip", "gro-cells"],
         1,
         &["node1 ipvs-in 0", "node1 ipvs-encap 1", "pod2 ipip-decap 1", "pod2 gro-cells-wait 0"],
-    ),
+    )
+    .with_light(),
     shape(
         "kube-proxy-iptables",
         &[TRACKED, TRANSLATED, FILTERED, "bridge"],
@@ -185,9 +193,10 @@ const SHAPES: &[Shape] = &[
             "hv2 ovs-output 0",
         ],
     ),
+    // The kernel looks for a VLAN device of the tag before Open vSwitch gets the packet.
     shape(
         "neutron-ovs-vlan",
-        &[TRACKED, FILTERED, "bridge", "ovs"],
+        &[TRACKED, FILTERED, "bridge", "ovs", "vlan"],
         0,
         &["hv1 ovs-actions 0", "hv1 ovs-output 0", "hv2 ovs-actions 0"],
     ),
@@ -263,28 +272,31 @@ const SHAPES: &[Shape] = &[
         &[TRACKED, TRANSLATED, FILTERED, "bridge", "wireguard"],
         1,
         &["node1 wireguard-encap 1", "node1 wireguard-encrypt 1", "node2 wireguard-decrypt 1", "node2 gro 0"],
-    ),
+    )
+    .with_light(),
     shape(
         "ipsec",
         &[TRACKED, TRANSLATED, FILTERED, "bridge", "xfrm", "gro-cells"],
         1,
         &["node1 xfrm-output 1", "node2 xfrm-input 1", "node2 gro-cells-wait 0"],
-    ),
+    )
+    .with_light(),
 ];
 
 const CHECKS: &[Check] = &[check("layers", layers), check("places", places), check("pings", pings)];
-const SCENES: &[Scene] = &[Scene {
-    drive: requests_and_pings,
-    ..Scene::of(Full, &[EXACT, MODERATE, REQUESTS, EXPLAINED, CHECKS])
-}];
+const FULL: Scene =
+    Scene { drive: requests_and_pings, ..Scene::of(Full, &[EXACT, MODERATE, REQUESTS, EXPLAINED, CHECKS]) };
+const SCENES: &[Scene] = &[FULL];
+/// For networks of which the light set has rows that no other shows.
+const FULL_AND_LIGHT: &[Scene] =
+    &[FULL, Scene::of(Light, &[EXACT, MODERATE, REQUESTS, &[check("levels", levels)]])];
 
 /// A setting for each shape.
 pub const SETTINGS: &[Setting] = &{
-    const NONE: Setting = Setting::plain("", SCENES);
-    let mut settings = [NONE; SHAPES.len()];
+    let mut settings = [const { Setting::plain("", SCENES) }; SHAPES.len()];
     let mut number = 0;
     while number < SHAPES.len() {
-        settings[number] = Setting::plain(SHAPES[number].lab, SCENES);
+        settings[number] = Setting::plain(SHAPES[number].lab, SHAPES[number].scenes);
         number += 1;
     }
     settings
@@ -303,7 +315,7 @@ fn of(seen: &Seen) -> Result<&'static Shape> {
 }
 
 /// The layers are those of the network, and so are the levels.
-fn layers(seen: &Seen, _: &[Seen]) -> Outcome {
+fn layers(seen: &Seen, all: &[Seen]) -> Outcome {
     let (shape, firewall) = (of(seen)?, firewall_layer()?);
     let named = |layer: &'static str| if layer == "firewall" { firewall } else { layer };
     let telling: BTreeSet<&str> = TELLING.iter().map(|layer| named(layer)).collect();
@@ -316,10 +328,14 @@ fn layers(seen: &Seen, _: &[Seen]) -> Outcome {
         expected.difference(&found).collect::<Vec<_>>(),
         found.difference(&expected).collect::<Vec<_>>()
     );
-    let levels = seen.levels();
-    let all: BTreeSet<u8> = (0..=shape.level).collect();
-    ensure!(levels == all, "the levels are {levels:?} instead of {all:?}");
+    levels(seen, all)?;
     Ok(Verdict::With(found.into_iter().collect::<Vec<_>>().join(" ")))
+}
+
+fn levels(seen: &Seen, _: &[Seen]) -> Outcome {
+    let (found, expected) = (seen.levels(), (0..=of(seen)?.level).collect::<BTreeSet<u8>>());
+    ensure!(found == expected, "the levels are {found:?} instead of {expected:?}");
+    Ok(Verdict::Passed)
 }
 
 /// The stages are where they belong.
