@@ -1,6 +1,7 @@
 //! Labs whose network is made of kernel programs: these are loaded, told what they need to know, and attached to
 //! tc (tcx where the kernel has it).
 
+use std::mem::ManuallyDrop;
 use std::net::Ipv4Addr;
 
 use anyhow::{Context, Result, anyhow, bail};
@@ -21,10 +22,30 @@ struct Globals(LabSettings);
 // SAFETY: a repr(C) struct of plain integers.
 unsafe impl aya::Pod for Globals {}
 
-/// Attaches the program that a line tells of: `DEVICE PROGRAM NAME=VALUE…`. It stays until what is returned is
-/// dropped, or its device is gone.
-pub fn attach(netns: &Netns, line: &str) -> Result<Ebpf> {
-    netns.run(|| attach_here(line))?.with_context(|| format!("`{line}`"))
+/// A program at a device; it is detached when this is dropped.
+#[derive(Debug)]
+pub struct Classifier {
+    netns: Netns,
+    object: Option<Ebpf>,
+}
+
+impl Classifier {
+    /// Attaches the program that a line tells of: `DEVICE PROGRAM NAME=VALUE…`.
+    pub fn attach(netns: &Netns, line: &str) -> Result<Classifier> {
+        let object = netns.run(|| attach_here(line))?.with_context(|| format!("`{line}`"))?;
+        Ok(Classifier { netns: netns.clone(), object: Some(object) })
+    }
+}
+
+impl Drop for Classifier {
+    fn drop(&mut self) {
+        // Before tcx a filter is removed by its device's number, which elsewhere is another device's: if the
+        // namespace is gone, nothing is to be removed.
+        let object = ManuallyDrop::new(self.object.take());
+        if let Err(error) = self.netns.run(|| drop(ManuallyDrop::into_inner(object))) {
+            tracing::debug!("a program of a lab was not detached: {error:#}");
+        }
+    }
 }
 
 fn attach_here(line: &str) -> Result<Ebpf> {

@@ -6,12 +6,13 @@ use std::os::unix::net::{self, UnixListener};
 
 use anyhow::{Context, Result, anyhow, bail};
 
+use super::classifier::Classifier;
 use super::expand::{Action, prefix, script};
 use super::process::Bird;
 use super::relay::Relay;
 use super::system::System;
 use super::wire::Wire;
-use super::{Knobs, Lab, Netns, Place, Tool, Towards, classifier, ready, tools};
+use super::{Knobs, Lab, Netns, Place, Tool, Towards, ready, tools};
 use crate::probe::FilterOptions;
 use crate::traffic::{self, Stop};
 
@@ -30,7 +31,7 @@ const BATCH: &[&str] = &["-batch", "-"];
 enum Daemon {
     Bird { _bird: Bird },
     Relay { _relay: Relay },
-    Classifier { _object: aya::Ebpf },
+    Classifier { _classifier: Classifier },
 }
 
 /// A lab that stands, until this is dropped.
@@ -114,8 +115,8 @@ impl Running {
             }
             Tool::Classifier => {
                 for line in action.lines.lines() {
-                    let daemon = Daemon::Classifier { _object: classifier::attach(netns, line)? };
-                    self.daemons.push(daemon);
+                    let classifier = Classifier::attach(netns, line)?;
+                    self.daemons.push(Daemon::Classifier { _classifier: classifier });
                 }
                 return Ok(());
             }
