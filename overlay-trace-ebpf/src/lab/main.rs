@@ -6,7 +6,7 @@
 use core::ffi::c_void;
 
 use aya_ebpf::{
-    bindings::{__sk_buff, TC_ACT_OK, TC_ACT_SHOT, bpf_tunnel_key},
+    bindings::{__sk_buff, BPF_F_ZERO_CSUM_TX, TC_ACT_OK, TC_ACT_SHOT, bpf_tunnel_key},
     helpers::generated::{
         bpf_redirect, bpf_redirect_neigh, bpf_redirect_peer, bpf_skb_load_bytes, bpf_skb_set_tunnel_key,
         bpf_skb_store_bytes,
@@ -19,6 +19,10 @@ use overlay_trace_common::lab::LabSettings;
 pub static LAB: LabSettings = unsafe { core::mem::zeroed() };
 
 const ETHERTYPE_IPV4: u32 = (0x0800u16).to_be() as u32;
+/// A tunnel's key without what came with Linux 6.0, the local address: all kernels take it.
+const KEY_BYTES: u32 = core::mem::offset_of!(bpf_tunnel_key, __bindgen_anon_3) as u32;
+/// The outer UDP header has no checksum, as ever with VXLAN.
+const WITHOUT_CHECKSUM: u64 = BPF_F_ZERO_CSUM_TX as u64;
 /// Offset of the destination address in a frame with IPv4.
 const DESTINATION: u32 = 30;
 
@@ -52,8 +56,7 @@ pub extern "C" fn from_container(skb: *mut __sk_buff) -> i32 {
     key.tunnel_id = settings.vni;
     key.tunnel_ttl = 64;
     key.__bindgen_anon_1.remote_ipv4 = settings.remote;
-    let size = size_of::<bpf_tunnel_key>() as u32;
-    if unsafe { bpf_skb_set_tunnel_key(skb, &raw mut key, size, 0) } != 0 {
+    if unsafe { bpf_skb_set_tunnel_key(skb, &raw mut key, KEY_BYTES, WITHOUT_CHECKSUM) } != 0 {
         return TC_ACT_SHOT as i32;
     }
     unsafe { bpf_redirect(settings.out, 0) as i32 }
