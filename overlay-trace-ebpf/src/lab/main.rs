@@ -8,8 +8,8 @@ use core::ffi::c_void;
 use aya_ebpf::{
     bindings::{__sk_buff, BPF_F_ZERO_CSUM_TX, TC_ACT_OK, TC_ACT_SHOT, bpf_tunnel_key},
     helpers::generated::{
-        bpf_redirect, bpf_redirect_neigh, bpf_redirect_peer, bpf_skb_load_bytes, bpf_skb_set_tunnel_key,
-        bpf_skb_store_bytes,
+        bpf_redirect, bpf_redirect_neigh, bpf_redirect_peer, bpf_skb_change_type, bpf_skb_load_bytes,
+        bpf_skb_set_tunnel_key, bpf_skb_store_bytes,
     },
 };
 use overlay_trace_common::lab::LabSettings;
@@ -23,6 +23,8 @@ const ETHERTYPE_IPV4: u32 = (0x0800u16).to_be() as u32;
 const KEY_BYTES: u32 = core::mem::offset_of!(bpf_tunnel_key, __bindgen_anon_3) as u32;
 /// The outer UDP header has no checksum, as ever with VXLAN.
 const WITHOUT_CHECKSUM: u64 = BPF_F_ZERO_CSUM_TX as u64;
+/// `skb->pkt_type` of what is for this machine.
+const PACKET_HOST: u32 = 0;
 /// Offset of the destination address in a frame with IPv4.
 const DESTINATION: u32 = 30;
 
@@ -73,6 +75,10 @@ pub extern "C" fn to_endpoint(skb: *mut __sk_buff) -> i32 {
     let addresses = [settings.pod_mac, settings.node_mac];
     let from = &raw const addresses as *const c_void;
     if unsafe { bpf_skb_store_bytes(skb, 0, from, 12, 0) } != 0 {
+        return TC_ACT_SHOT as i32;
+    }
+    // It came to the tunnel with another address; some kernels do not look again in the pod.
+    if unsafe { bpf_skb_change_type(skb, PACKET_HOST) } != 0 {
         return TC_ACT_SHOT as i32;
     }
     unsafe { bpf_redirect_peer(settings.pod_device, 0) as i32 }

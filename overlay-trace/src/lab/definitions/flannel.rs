@@ -74,6 +74,8 @@ pub const VXLAN: Part = Part {
     ],
 };
 
+/// flanneld gives the address with the length 16, from which kernels before 5.14 make no route while cni0 has
+/// the same address as one for broadcasts; so here the route is named.
 const UDP: Part = Part {
     about: "flanneld, backend udp: flannel0 for all pods of other nodes, and its loop between TUN and socket",
     needs: &[Need::Tap],
@@ -83,7 +85,8 @@ const UDP: Part = Part {
             "
             tuntap add dev flannel0 mode tun
             link set dev flannel0 mtu {pod_mtu} up
-            addr add 10.244.{n}.0/16 dev flannel0
+            addr add 10.244.{n}.0/32 dev flannel0
+            route add 10.244.0.0/16 dev flannel0
             ",
         ),
         relay(NODES, "tun flannel0 192.0.2.{n}:8285 192.0.2.{p}:8285"),
