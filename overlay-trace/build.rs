@@ -9,13 +9,17 @@ fn main() {
         let package = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").unwrap_or_default());
         package.join("../target/ebpf/overlay-trace.o")
     });
-    println!("cargo::rerun-if-changed={}", object.display());
-    if !object.is_file() {
-        println!(
-            "cargo::error=the kernel programs are not built yet ({} is missing): run `cargo xtask build-ebpf` first",
-            object.display()
-        );
-        return;
+    let of_labs = object.with_file_name("lab.o");
+    for (object, variable) in [(&object, "OVERLAY_TRACE_EBPF_OBJECT"), (&of_labs, "OVERLAY_TRACE_LAB_OBJECT")]
+    {
+        println!("cargo::rerun-if-changed={}", object.display());
+        if !object.is_file() {
+            println!(
+                "cargo::error=the kernel programs are not built yet ({} is missing): run `cargo xtask build-ebpf` first",
+                object.display()
+            );
+            return;
+        }
+        println!("cargo::rustc-env={variable}={}", object.display());
     }
-    println!("cargo::rustc-env=OVERLAY_TRACE_EBPF_OBJECT={}", object.display());
 }

@@ -57,6 +57,8 @@ pub enum Tunnel {
     /// VXLAN, or VXLAN-GPE, which its header says.
     Vxlan = 1,
     Geneve = 2,
+    /// IPv4 without anything in between, as flannel's `udp` has it.
+    Ip = 3,
 }
 
 impl Tunnel {
@@ -66,6 +68,7 @@ impl Tunnel {
         match bits & 3 {
             1 => Tunnel::Vxlan,
             2 => Tunnel::Geneve,
+            3 => Tunnel::Ip,
             _ => Tunnel::None,
         }
     }
@@ -98,10 +101,12 @@ const AT_GENEVE: u64 = 4;
 const AT_GRE: u64 = 5;
 const AT_UDP: u64 = 6;
 const AT_EXTENSION: u64 = 7;
+/// Perhaps an IP packet: nothing but the port says so.
+const AT_PERHAPS_IP: u64 = 8;
 /// Nothing to look into: the packet that was found last is the innermost.
-const AT_END: u64 = 8;
+const AT_END: u64 = 9;
 /// The innermost packet is not IP.
-const AT_FOREIGN: u64 = 9;
+const AT_FOREIGN: u64 = 10;
 
 pub const IPPROTO_ICMP: u8 = 1;
 pub const IPPROTO_TCP: u8 = 6;
@@ -205,6 +210,11 @@ fn look<M: Memory>(memory: &M, window: &Window, here: Step, found: &mut Innermos
         AT_GRE => gre(window, at),
         AT_UDP => udp(memory, window.short(2), at),
         AT_EXTENSION => extension(window, at, found),
+        AT_PERHAPS_IP => match window.at::<u8>(0) {
+            // IPv4 without options: letters would pass for IPv6.
+            0x45 => inside(AT_IP, at),
+            _ => END,
+        },
         _ => END,
     }
 }
@@ -267,6 +277,7 @@ fn udp<M: Memory>(memory: &M, port: u16, at: u64) -> Step {
     match memory.tunnel(port) {
         Tunnel::Vxlan => step(AT_VXLAN, at + UDP_HEADER),
         Tunnel::Geneve => step(AT_GENEVE, at + UDP_HEADER),
+        Tunnel::Ip => step(AT_PERHAPS_IP, at + UDP_HEADER),
         Tunnel::None => END,
     }
 }

@@ -9,6 +9,7 @@ pub mod addresses;
 pub mod cpu;
 pub mod headers;
 pub mod kernel;
+pub mod lab;
 pub mod record;
 pub mod row;
 pub mod stage;

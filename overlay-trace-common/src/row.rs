@@ -69,6 +69,8 @@ pub const ROW_FORWARDS: u64 = 1 << 45;
 pub const ROW_UNLESS_FORWARDED: u64 = 1 << 46;
 /// What a step can have.
 const ROW_OF_STEPS: u64 = ROW_WAIT | ROW_FORWARDS | ROW_UNLESS_FORWARDED;
+/// One encapsulation more from here on.
+pub const ROW_UP: u64 = 1 << 47;
 
 /// Flags that only the running kernel tells.
 pub const ROW_OF_KERNEL: u64 = ROW_REASON | ROW_INDIRECT;
@@ -90,6 +92,8 @@ impl Row {
         let flags = flag(point.hop, ROW_HOP)
             | flag(stage.kind == Kind::Wait, ROW_WAIT)
             | flag(stage.level == LevelChange::Down, ROW_DOWN)
+            // What the device adds that a packet is transmitted by, the device says.
+            | flag(stage.level == LevelChange::Up && point.action != Action::Transmit, ROW_UP)
             | flag(point.exit, ROW_EXIT)
             | flag(point.first, ROW_FIRST)
             | flag(point.empty_only, ROW_EMPTY_ONLY)

@@ -32,6 +32,11 @@ pub enum Layer {
     Ipvlan,
     Macvlan,
     Vlan,
+    Ovs,
+    Ipvs,
+    Xfrm,
+    Wireguard,
+    Tun,
     Tc,
     Qdisc,
     Backlog,
@@ -67,6 +72,11 @@ impl Layer {
             Layer::Ipvlan => "ipvlan",
             Layer::Macvlan => "macvlan",
             Layer::Vlan => "vlan",
+            Layer::Ovs => "ovs",
+            Layer::Ipvs => "ipvs",
+            Layer::Xfrm => "xfrm",
+            Layer::Wireguard => "wireguard",
+            Layer::Tun => "tun",
             Layer::Tc => "tc",
             Layer::Qdisc => "qdisc",
             Layer::Backlog => "backlog",
@@ -121,6 +131,8 @@ pub struct Probe {
     /// Where there is no BTF of the function: before this kernel version (major, minor) the packet was at
     /// this position.
     pub before: Option<((u32, u32), u8)>,
+    /// Where there is no BTF of the function: the argument is the address of the packet's address.
+    pub indirect: bool,
 }
 
 /// What happens when a point fires.

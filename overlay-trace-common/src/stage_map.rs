@@ -11,7 +11,7 @@ use crate::stage::{
 
 /// A kernel function whose argument number `argument` is the packet.
 const fn f(name: &'static str, argument: u8) -> Probe {
-    Probe { target: Function(name), argument, before: None }
+    Probe { target: Function(name), argument, before: None, indirect: false }
 }
 
 /// The same, where the packet was at another position before a kernel version.
@@ -19,9 +19,14 @@ const fn since(name: &'static str, argument: u8, version: (u32, u32), before: u8
     Probe { before: Some((version, before)), ..f(name, argument) }
 }
 
+/// A kernel function whose argument number `argument` is the address of the packet's address.
+const fn by_address(name: &'static str, argument: u8) -> Probe {
+    Probe { indirect: true, ..f(name, argument) }
+}
+
 /// A tracepoint whose argument number `argument` is the packet.
 const fn t(name: &'static str, argument: u8) -> Probe {
-    Probe { target: Tracepoint(name), argument, before: None }
+    Probe { target: Tracepoint(name), argument, before: None, indirect: false }
 }
 
 const fn point(action: Action, probes: &'static [Probe]) -> Point {
@@ -150,7 +155,10 @@ macro_rules! transmit {
             &[Point {
                 hop: true,
                 headers: Headers::Out,
-                ..point(Action::Transmit, &[Probe { target: Transmit($kind), argument: 0, before: None }])
+                ..point(
+                    Action::Transmit,
+                    &[Probe { target: Transmit($kind), argument: 0, before: None, indirect: false }],
+                )
             }],
             $about,
         )
@@ -184,6 +192,8 @@ pub const TC_CLASSIFY: u8 = number("tc-classify");
 pub const GSO_SEGMENT: u8 = number("gso-segment");
 pub const GRO: u8 = number("gro");
 pub const COPY: u8 = number("copy");
+/// The number of the stage of a TUN or TAP device's queue.
+pub const TUN_WAIT: u8 = number("tun-wait");
 
 /// The number of the stage of this name, which must be in the map.
 const fn number(name: &str) -> u8 {
@@ -368,6 +378,84 @@ pub static STAGES: &[Stage] = &[
         ],
         "A base chain of nftables (iptables-nft included).",
     ),
+    // --- Services and encryption, in the middle of IP
+    work(
+        "ipvs-in",
+        Layer::Ipvs,
+        FULL,
+        &[enter(&[f("ip_vs_in_hook", 1), f("ip_vs_remote_request4", 1)])],
+        "IPVS looks for the packet's virtual server or its connection.",
+    ),
+    work(
+        "ipvs-out",
+        Layer::Ipvs,
+        FULL,
+        &[enter(&[f("ip_vs_out_hook", 1), f("ip_vs_reply4", 1)])],
+        "IPVS looks whether the packet is an answer that it has to translate back.",
+    ),
+    work(
+        "ipvs-xmit",
+        Layer::Ipvs,
+        FULL,
+        &[enter(&[f("ip_vs_nat_xmit", 0)]), enter(&[f("ip_vs_dr_xmit", 0)])],
+        "IPVS sends the packet on to a real server: translation, or its link-layer address.",
+    ),
+    up(work(
+        "ipvs-encap",
+        Layer::Ipvs,
+        NOT_DEVICE,
+        &[enter(&[f("ip_vs_tunnel_xmit", 0)])],
+        "IPVS sends the packet to a real server through a tunnel: route, outer header.",
+    )),
+    up(work(
+        "xfrm-output",
+        Layer::Xfrm,
+        NOT_DEVICE,
+        &[enter(&[f("xfrm_output", 1)])],
+        "IPsec: outer header, encryption.",
+    )),
+    work(
+        "xfrm-input",
+        Layer::Xfrm,
+        NOT_DEVICE,
+        &[enter(&[f("xfrm_input", 0)])],
+        "IPsec: the security association, decryption, outer header taken off.",
+    ),
+    wait(
+        "wireguard-wait",
+        Layer::Wireguard,
+        NOT_DEVICE,
+        &[enter(&[f("wg_prev_queue_enqueue", 1)])],
+        "The packet waits for a worker that encrypts or decrypts it.",
+    ),
+    work(
+        "wireguard-encrypt",
+        Layer::Wireguard,
+        FULL,
+        &[enter(&[f("encrypt_packet", 0)])],
+        "WireGuard encrypts the packet.",
+    ),
+    work(
+        "wireguard-send",
+        Layer::Wireguard,
+        FULL,
+        &[enter(&[f("wg_socket_send_skb_to_peer", 1)])],
+        "WireGuard sends the encrypted packet: route, outer headers.",
+    ),
+    work(
+        "wireguard-receive",
+        Layer::Wireguard,
+        NOT_DEVICE,
+        &[enter(&[f("wg_packet_receive", 1)])],
+        "WireGuard takes an encrypted packet from its socket: the key that it was encrypted with.",
+    ),
+    work(
+        "wireguard-decrypt",
+        Layer::Wireguard,
+        FULL,
+        &[enter(&[f("decrypt_packet", 0)])],
+        "WireGuard decrypts the packet.",
+    ),
     // --- the bridge
     work(
         "bridge-netfilter",
@@ -382,6 +470,42 @@ pub static STAGES: &[Stage] = &[
         FULL,
         &[hop(&[f("br_handle_frame_finish", 2)])],
         "The bridge learns the sender and looks the destination up.",
+    ),
+    // --- Open vSwitch
+    work(
+        "ovs-receive",
+        Layer::Ovs,
+        FULL,
+        &[enter(&[f("ovs_vport_receive", 1)])],
+        "Open vSwitch takes the packet from a port: its headers become a flow's key.",
+    ),
+    work(
+        "ovs-lookup",
+        Layer::Ovs,
+        FULL,
+        &[enter(&[f("ovs_dp_process_packet", 0)])],
+        "Open vSwitch looks the flow up.",
+    ),
+    work(
+        "ovs-actions",
+        Layer::Ovs,
+        FULL,
+        &[enter(&[f("ovs_execute_actions", 1)])],
+        "Open vSwitch does what the flow says: tags, headers, tunnel.",
+    ),
+    work(
+        "ovs-conntrack",
+        Layer::Ovs,
+        FULL,
+        &[enter(&[f("ovs_ct_execute", 1)])],
+        "Open vSwitch asks connection tracking.",
+    ),
+    work(
+        "ovs-output",
+        Layer::Ovs,
+        FULL,
+        &[enter(&[f("ovs_vport_send", 1)])],
+        "Open vSwitch hands the packet to the port it leaves by.",
     ),
     // --- devices, on the way out
     work(
@@ -424,6 +548,13 @@ pub static STAGES: &[Stage] = &[
         "Classifiers and actions of tc (clsact, and the filters of a qdisc).",
     ),
     work(
+        "tc-redirect",
+        Layer::Tc,
+        FULL,
+        &[enter(&[f("skb_do_redirect", 0)])],
+        "A program at tc or tcx sends the packet to another device, or into another namespace.",
+    ),
+    work(
         "gso-segment",
         Layer::Gso,
         NOT_DEVICE,
@@ -459,6 +590,19 @@ pub static STAGES: &[Stage] = &[
         "ip6gretap",
         "GRE over IPv6 with Ethernet inside: route, outer headers."
     )),
+    up(transmit!(
+        "wireguard-encap",
+        Wireguard,
+        "wireguard",
+        "WireGuard: the peer, and its queue for encryption."
+    )),
+    wait(
+        "tun-wait",
+        Layer::Tun,
+        NOT_DEVICE,
+        &[enter(&[f("tun_net_xmit", 0)])],
+        "The packet lies in a TUN or TAP device's queue, until the program behind it has read it.",
+    ),
     transmit!("ipvlan-xmit", Ipvlan, "ipvlan", "ipvlan chooses the way out."),
     transmit!("macvlan-xmit", Macvlan, "macvlan", "macvlan chooses the way out."),
     transmit!(
@@ -498,10 +642,24 @@ pub static STAGES: &[Stage] = &[
         "The softirq takes the packet from its device: taps, ingress tc, the choice of protocol or bridge.",
     ),
     work(
+        "ipvlan-receive",
+        Layer::Ipvlan,
+        FULL,
+        &[enter(&[by_address("ipvlan_handle_frame", 0)])],
+        "ipvlan looks the address up, and the packet is now its slave's.",
+    ),
+    work(
+        "macvlan-receive",
+        Layer::Macvlan,
+        FULL,
+        &[enter(&[by_address("macvlan_handle_frame", 0)])],
+        "macvlan looks the address up, and the packet is now its slave's.",
+    ),
+    work(
         "vlan-receive",
         Layer::Vlan,
         NOT_DEVICE,
-        &[enter(&[f("vlan_do_receive", 0)])],
+        &[enter(&[by_address("vlan_do_receive", 0)])],
         "The tag is taken off, and the packet is now its VLAN device's.",
     ),
     work(

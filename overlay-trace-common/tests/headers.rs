@@ -38,6 +38,7 @@ impl Memory for Packet<'_> {
         match port {
             4789 | 18472 => Tunnel::Vxlan,
             6081 => Tunnel::Geneve,
+            8285 => Tunnel::Ip,
             _ => Tunnel::None,
         }
     }
@@ -186,6 +187,7 @@ fn every_tunnel_is_looked_into() {
     let framed = frame(&packet);
     for outer in [ipv4 as fn(u8, &[u8]) -> Vec<u8>, ipv6] {
         finds_inner(&outer(4, &packet), AT_IP, 1);
+        finds_inner(&outer(17, &udp(8285, 8285, &packet)), AT_IP, 1);
         finds_inner(&outer(17, &vxlan(4789, &framed)), AT_IP, 1);
         finds_inner(&outer(17, &vxlan(18472, &framed)), AT_IP, 1);
         finds_inner(&outer(17, &vxlan_gpe(1, &packet)), AT_IP, 1);
@@ -233,12 +235,14 @@ fn tunnels_in_tunnels_are_counted() {
 #[test]
 fn what_only_looks_like_a_tunnel_is_none() {
     let framed = frame(&inner());
-    // No identifier; another version; a source route; an unknown port.
+    // No identifier; another version; a source route; an unknown port; no IP at all; a header that is too short.
     for not_one in [
         ipv4(17, &udp(1, 4789, &[&[0; 8][..], &framed].concat())),
         ipv4(17, &udp(1, 6081, &[&[0x40, 0, 0x65, 0x58, 0, 0, 0, 0][..], &framed].concat())),
         ipv4(47, &gre(0x4000, 0x0800, &inner())),
         ipv4(17, &vxlan(4788, &framed)),
+        ipv4(17, &udp(1, 8285, b"no IP packet, and long enough for one")),
+        ipv4(17, &udp(1, 8285, &[0x44; 40])),
     ] {
         let (found, header, _) = look(&not_one, AT_IP, not_one.len()).unwrap();
         assert_eq!((found.depth, found.ip), (0, BASE));

@@ -9,7 +9,7 @@ use overlay_trace_common::{
     record::{Counter, FLAG_UNKNOWN_START, Outcome},
     row::*,
     stage::Action,
-    stage_map::{KSOFTIRQD_WAIT, SOFTIRQ_WAIT, TC_CLASSIFY},
+    stage_map::{KSOFTIRQD_WAIT, SOFTIRQ_WAIT, TC_CLASSIFY, TUN_WAIT},
     way::{HOP_MASK, one_level_less, one_level_more},
 };
 
@@ -176,7 +176,8 @@ fn comes_from_outside(state: &State, hop: Option<&HopEntry>) -> bool {
 /// Whether the packet was given to a NIC, or to what is one to its sender: a tap.
 #[inline(always)]
 fn has_left(state: &State) -> bool {
-    state.followed.account.stage as u32 == setting!(transmit_default)
+    let stage = state.followed.account.stage;
+    stage as u32 == setting!(transmit_default) || stage == TUN_WAIT
 }
 
 /// A packet that is not followed comes by: what tells it from a later one at its address is kept.
@@ -203,6 +204,9 @@ fn move_to(row: Row, state: &mut State, hop: Option<&HopEntry>) {
     let mut place = state.followed.account.place;
     if row.has(ROW_DOWN) {
         place = one_level_less(place);
+    }
+    if row.has(ROW_UP) {
+        place = one_level_more(place);
     }
     let mut stage = row.stage();
     if row.has(ROW_HOP) {

@@ -177,6 +177,11 @@ pub fn is_delivered(seen: &Seen, record: &RecordView<'_>) -> bool {
     }
 }
 
+/// Whether no headers are around the packet at its end: what a user-space overlay's daemon gets is on its way.
+fn is_unpacked(record: &RecordView<'_>) -> bool {
+    record.segments().last().is_some_and(|last| last.level == 0)
+}
+
 /// Each datagram that the traffic's two ends count has a record of its delivery; in the device set it may
 /// instead be one of those whose end was not seen, and else one that a skipped probe would have shown.
 fn every_datagram(seen: &Seen, _: &[Seen]) -> Outcome {
@@ -187,6 +192,7 @@ fn every_datagram(seen: &Seen, _: &[Seen]) -> Outcome {
         seen.is_own(record)
             && flow.protocol == 17
             && (flow.source_port == PORT || flow.destination_port == PORT)
+            && is_unpacked(record)
             && is_delivered(seen, record)
     })?;
     ensure!(expected > 0, "no datagrams were sent");

@@ -57,6 +57,25 @@ pub fn links() -> Result<BTreeSet<String>> {
     Ok(links)
 }
 
+/// What a lab must not change: the machine's own devices, routes and rules, each with a word that says which.
+pub fn state() -> Result<BTreeSet<String>> {
+    let mut state: BTreeSet<String> = links()?.into_iter().map(|name| format!("device {name}")).collect();
+    for (what, words) in [
+        ("route", &["-4", "route", "show", "table", "all"][..]),
+        ("route", &["-6", "route", "show", "table", "all"]),
+        ("rule", &["-4", "rule"]),
+        ("rule", &["-6", "rule"]),
+        ("xfrm", &["xfrm", "policy"]),
+    ] {
+        let output = Command::new("ip").args(words).output().context("cannot run ip")?;
+        // How long a route still holds is no property of it.
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let lines = text.lines().map(|line| line.split(" expires ").next().unwrap_or(line));
+        state.extend(lines.map(|line| format!("{what} {line}")));
+    }
+    Ok(state)
+}
+
 /// The named network namespaces whose names begin so.
 pub fn namespaces(prefix: &str) -> BTreeSet<String> {
     // The folder is made with the first namespace.

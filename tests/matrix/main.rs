@@ -28,6 +28,7 @@ mod run;
 mod scene;
 mod seen;
 mod settings;
+mod shapes;
 mod special;
 mod truth;
 mod under_way;

@@ -151,6 +151,16 @@ const TUNNELS: &[Piece] = &[
             "ip link set sit7 up",
         ],
     },
+    // It has no peer: what it is given it drops.
+    Piece {
+        stages: &["wireguard-encap"],
+        on: NODES,
+        commands: &[
+            "ip link add wg7 type wireguard",
+            "ip addr add 10.77.12.{n}/24 dev wg7",
+            "ip link set wg7 up",
+        ],
+    },
 ];
 
 /// The addresses of node2 at the other ends.
@@ -166,6 +176,7 @@ const ENDS: &[&str] = &[
     "10.77.9.2",
     "10.77.10.2",
     "fd77:11::2",
+    "10.77.12.2",
 ];
 
 /// Prepares a lab for [`along_all_paths`].

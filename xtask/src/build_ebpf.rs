@@ -19,7 +19,9 @@ const TARGET: &str = "bpfel-unknown-none";
 /// instruction set has jumps and arithmetic on 32 bits. The atomic operations that came with 5.12 the
 /// programs must not use: 5.10 does not take them.
 const FLAGS: &[&str] = &["-Cdebuginfo=2", "-Clink-arg=--btf", "-Ctarget-cpu=v3"];
+/// The objects: the tracer's kernel side, and the programs that labs are made of.
 const NAME: &str = "overlay-trace";
+const OF_LABS: &str = "lab";
 
 /// A compiler that can build the kernel programs.
 struct Compiler {
@@ -62,8 +64,14 @@ pub fn build() -> Result<PathBuf> {
             .env("PATH", env::join_paths(search).context("PATH cannot be extended")?),
     )
     .context("the kernel programs were not built")?;
-    let object = host::workspace().join("target/ebpf").join(format!("{NAME}.o"));
-    let changed = host::copy_if_changed(&built.join(TARGET).join("release").join(NAME), &object)?;
+    put(&built, OF_LABS)?;
+    put(&built, NAME)
+}
+
+/// Puts an object where the `overlay-trace` package's build looks for it.
+fn put(built: &Path, name: &str) -> Result<PathBuf> {
+    let object = host::workspace().join("target/ebpf").join(format!("{name}.o"));
+    let changed = host::copy_if_changed(&built.join(TARGET).join("release").join(name), &object)?;
     let state = if changed { "written" } else { "unchanged" };
     host::progress(&format!("{} {state}", object.display()));
     Ok(object)

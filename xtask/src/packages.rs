@@ -56,6 +56,11 @@ pub const LAB: &[Package] = &[
     package("iptables-legacy", "iptables", "sets up a lab's firewall"),
     package("nft", "nftables", "sets up a lab's firewall"),
     package("ethtool", "ethtool", "sets up a lab's offloads"),
+    package("ipset", "ipset", "sets up a lab's sets of addresses"),
+    package("ipvsadm", "ipvsadm", "sets up a lab's virtual servers"),
+    package("ovs-dpctl", "openvswitch-switch", "sets up a lab's Open vSwitch datapath"),
+    package("wg", "wireguard-tools", "sets up a lab's WireGuard"),
+    package("bird", "bird2", "exchanges a lab's routes"),
 ];
 
 impl Package {

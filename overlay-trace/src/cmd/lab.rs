@@ -98,9 +98,15 @@ struct KnobArgs {
     /// Send over IPv6
     #[arg(long)]
     ipv6: bool,
-    /// Send to the server's Service address, which kube-proxy's rules translate
+    /// Send to the server's Service address, also in labs that are not about Services
     #[arg(long)]
     service: bool,
+    /// So many more Services, which are not used
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u32).range(..=100_000))]
+    services: u32,
+    /// So many more endpoints of the server's Service
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u32).range(..=20_000))]
+    endpoints: u32,
     /// Join the nodes by taps and a program between them, as if they were two machines
     #[arg(long)]
     wire: bool,
@@ -108,8 +114,8 @@ struct KnobArgs {
 
 impl KnobArgs {
     fn knobs(&self, keep: bool) -> Knobs {
-        let KnobArgs { delay, rules, mtu, ipv6, service, wire } = *self;
-        Knobs { delay, rules, mtu, ipv6, service, wire, keep }
+        let KnobArgs { delay, rules, mtu, ipv6, service, services, endpoints, wire } = *self;
+        Knobs { delay, rules, mtu, ipv6, service, services, endpoints, wire, keep }
     }
 }
 
@@ -138,17 +144,17 @@ fn find(name: &str) -> Result<&'static lab::Lab> {
 fn list() -> Result<ExitCode> {
     let system = System::inspect();
     for lab in lab::all() {
-        line(&format!("{:18} {}", lab.name, lab.about));
+        line(&format!("{:26} {}", lab.name, lab.about));
         let lack = match &system {
             Ok(system) => system.lack(lab, &Knobs::default())?,
             Err(error) => Some(format!("{error:#}")),
         };
         match lack {
-            None => line(&format!("{:18} runs here", "")),
-            Some(lack) => line(&format!("{:18} does not run here: {lack}", "")),
+            None => line(&format!("{:26} runs here", "")),
+            Some(lack) => line(&format!("{:26} does not run here: {lack}", "")),
         }
         for note in system.iter().flat_map(|system| system.notes(lab)) {
-            line(&format!("{:18} note: {note}", ""));
+            line(&format!("{:26} note: {note}", ""));
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -173,6 +179,11 @@ impl Run {
         ensure!(
             !(self.keep && self.knobs.wire),
             "the program between the nodes ends with this one: take --keep or --wire, not both"
+        );
+        ensure!(
+            !(self.keep && lab.has_daemons()),
+            "programs that are part of the lab {} end with this one: it cannot be kept",
+            lab.name
         );
         let plan = self.plan()?;
         let stop = Stop::on_signals()?;

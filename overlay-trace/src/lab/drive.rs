@@ -54,7 +54,8 @@ pub fn drive(running: &Running, plan: &[Spec], stop: &Stop) -> Result<Vec<Traffi
 
 fn serve(running: &Running) -> Result<Server> {
     let server = running.server()?;
-    server.netns.run(|| Server::start(SocketAddr::new(server.address, PORT)))?
+    let address = running.listens()?;
+    server.netns.run(|| Server::start(address))?
 }
 
 /// Runs a command in the lab's client namespace, with a traffic server in the server's. The command finds

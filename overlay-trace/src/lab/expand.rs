@@ -2,7 +2,7 @@
 
 use super::definitions::FAMILIES;
 use super::system::System;
-use super::{EVERYWHERE, Knobs, Lab, Need, Step, Tool};
+use super::{EVERYWHERE, Knobs, Lab, Need, Step, Tool, services};
 
 /// Lines for one tool in one namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,6 +40,7 @@ pub fn needs(lab: &Lab, knobs: &Knobs) -> Vec<Need> {
 /// All that is done to set the lab up, in order, after its namespaces were created.
 pub fn script(lab: &'static Lab, knobs: &Knobs, system: &System) -> Vec<Action> {
     let mut actions: Vec<Action> = lab.steps().flat_map(|step| expand(lab, knobs, system, step)).collect();
+    actions.extend(services::script(lab, knobs));
     actions.extend(rules(lab, knobs, system));
     if let Some(delay) = knobs.delay {
         let lines = format!("qdisc replace dev eth0 root netem delay {}us limit 100000", delay.as_micros());

@@ -9,13 +9,18 @@
 //! Nothing of a lab touches the machine's own network: every device is created inside a namespace of the
 //! lab, no device leads out, and no namespace has a route to the outside.
 
+mod classifier;
 mod definitions;
 mod drive;
 mod expand;
 mod netns;
+mod process;
 mod ready;
+mod relay;
 mod running;
+mod services;
 mod system;
+mod tap;
 mod tools;
 mod wire;
 
@@ -45,9 +50,56 @@ pub struct Lab {
     /// What the encapsulation adds to a packet, over IPv4 and over IPv6, bytes: so much less is the pods'
     /// MTU.
     pub overhead: (u32, u32),
+    /// Where traffic goes when nothing else is said.
+    pub towards: Towards,
+}
+
+/// Where a lab's traffic goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Towards {
+    /// To the server's own address.
+    Server,
+    /// To its Service address, which a node translates.
+    Service,
+    /// To its Service address, which the server has itself (direct server return).
+    ServiceItself,
 }
 
 impl Lab {
+    /// Pods on two nodes, over IPv4, without an encapsulation.
+    const fn of_pods(name: &'static str, about: &'static str, parts: &'static [&'static Part]) -> Lab {
+        Lab {
+            name,
+            about,
+            namespaces: definitions::PODS_ON_NODES,
+            parts,
+            client: Place { v6: None, ..definitions::POD1 },
+            server: Place { v6: None, ..definitions::POD2 },
+            overhead: (0, 0),
+            towards: Towards::Server,
+        }
+    }
+
+    const fn in_namespaces(self, namespaces: &'static [&'static str]) -> Lab {
+        Lab { namespaces, ..self }
+    }
+
+    const fn between(self, client: Place, server: Place) -> Lab {
+        Lab { client, server, ..self }
+    }
+
+    const fn with_overhead(self, bytes: u32) -> Lab {
+        Lab { overhead: (bytes, bytes), ..self }
+    }
+
+    const fn by_service(self) -> Lab {
+        Lab { towards: Towards::Service, ..self }
+    }
+
+    const fn by_service_itself(self) -> Lab {
+        Lab { towards: Towards::ServiceItself, ..self }
+    }
+
     /// Whether two nodes are joined by an underlay.
     pub fn has_underlay(&self) -> bool {
         self.namespaces.contains(&"node2")
@@ -64,6 +116,16 @@ impl Lab {
             [one, other] => Some((one, other)),
             _ => None,
         }
+    }
+
+    /// Whether a node translates the Service address.
+    pub fn has_service(&self) -> bool {
+        self.towards != Towards::Server || self.steps().any(|step| step.lines.contains("{service}"))
+    }
+
+    /// Whether programs of this process are part of the lab, so that it ends with it.
+    pub fn has_daemons(&self) -> bool {
+        self.steps().any(|step| matches!(step.tool, Tool::Bird | Tool::Relay | Tool::Classifier))
     }
 
     fn steps(&self) -> impl Iterator<Item = &'static Step> {
@@ -113,6 +175,20 @@ pub enum Need {
     Ipv6,
     /// Taps, with a program behind them.
     Tap,
+    /// Sets of addresses, and the command `ipset`.
+    Ipset,
+    /// IPVS, and the command `ipvsadm`.
+    Ipvs,
+    /// Open vSwitch's datapath, and the command `ovs-dpctl`.
+    OpenVswitch,
+    /// The command `wg`.
+    Wireguard,
+    /// BIRD.
+    Bird,
+    /// Kernel programs at tc that can redirect a packet into another namespace.
+    Classifier,
+    /// IPsec's ESP with AES-GCM.
+    Esp,
 }
 
 /// Lines for one tool, in some of the lab's namespaces (those of `on` that the lab has).
@@ -151,6 +227,20 @@ pub enum Tool {
     Iptables,
     /// `iptables-restore --noflush` and, where the system has IPv6, `ip6tables-restore --noflush`
     Firewall,
+    /// `ipset restore`
+    Ipset,
+    /// `ipvsadm --restore`
+    Ipvs,
+    /// `ovs-dpctl`, a command a line
+    Ovs,
+    /// `wg setconf` of the namespace's one WireGuard device
+    Wireguard,
+    /// A kernel program of our own at a device's ingress, `DEVICE PROGRAM NAME=VALUE…` a line
+    Classifier,
+    /// The configuration of a BIRD
+    Bird,
+    /// A daemon of our own between a TUN or TAP and a UDP socket, `KIND DEVICE OWN-ADDRESS OTHER-ADDRESS` a line
+    Relay,
 }
 
 impl Step {
@@ -185,6 +275,27 @@ const fn iptables(on: &'static [&'static str], lines: &'static str) -> Step {
 const fn firewall(on: &'static [&'static str], lines: &'static str) -> Step {
     Step::new(on, Tool::Firewall, lines)
 }
+const fn ipset(on: &'static [&'static str], lines: &'static str) -> Step {
+    Step::new(on, Tool::Ipset, lines)
+}
+const fn ipvs(on: &'static [&'static str], lines: &'static str) -> Step {
+    Step::new(on, Tool::Ipvs, lines)
+}
+const fn ovs(on: &'static [&'static str], lines: &'static str) -> Step {
+    Step::new(on, Tool::Ovs, lines)
+}
+const fn bird(on: &'static [&'static str], lines: &'static str) -> Step {
+    Step::new(on, Tool::Bird, lines)
+}
+const fn relay(on: &'static [&'static str], lines: &'static str) -> Step {
+    Step::new(on, Tool::Relay, lines)
+}
+const fn classifier(on: &'static [&'static str], lines: &'static str) -> Step {
+    Step::new(on, Tool::Classifier, lines)
+}
+const fn wireguard(on: &'static [&'static str], lines: &'static str) -> Step {
+    Step::new(on, Tool::Wireguard, lines)
+}
 
 /// What can be changed about a lab, for experiments and for tests that need a known truth.
 #[derive(Clone, Debug)]
@@ -197,8 +308,13 @@ pub struct Knobs {
     pub mtu: u32,
     /// Traffic goes over IPv6.
     pub ipv6: bool,
-    /// Traffic goes to the server's Service address, which kube-proxy's rules translate.
+    /// Traffic goes to the server's Service address, also in labs that are not about Services.
     pub service: bool,
+    /// So many more Services, none of which is used.
+    pub services: u32,
+    /// So many endpoints more of the server's Service. Kubernetes has them in turn; here the others are not
+    /// ready for new connections, so that all of them are looked at and the server gets all of the traffic.
+    pub endpoints: u32,
     /// The NICs at the two ends of the lowest network are taps, and a program carries the frames from one to the
     /// other: to the kernel two machines, each of which meets a packet when it arrives.
     pub wire: bool,
@@ -208,7 +324,17 @@ pub struct Knobs {
 
 impl Default for Knobs {
     fn default() -> Knobs {
-        Knobs { delay: None, rules: 0, mtu: 1500, ipv6: false, service: false, wire: false, keep: false }
+        Knobs {
+            delay: None,
+            rules: 0,
+            mtu: 1500,
+            ipv6: false,
+            service: false,
+            services: 0,
+            endpoints: 0,
+            wire: false,
+            keep: false,
+        }
     }
 }
 

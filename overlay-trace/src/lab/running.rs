@@ -1,15 +1,18 @@
 //! A lab that stands.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::linux::net::SocketAddrExt;
-use std::os::unix::net::{SocketAddr, UnixListener};
+use std::os::unix::net::{self, UnixListener};
 
 use anyhow::{Context, Result, anyhow, bail};
 
+use super::classifier::Classifier;
 use super::expand::{Action, prefix, script};
+use super::process::Bird;
+use super::relay::Relay;
 use super::system::System;
 use super::wire::Wire;
-use super::{Knobs, Lab, Netns, Place, Tool, ready, tools};
+use super::{Knobs, Lab, Netns, Place, Tool, Towards, ready, tools};
 use crate::probe::FilterOptions;
 use crate::traffic::{self, Stop};
 
@@ -20,6 +23,17 @@ pub struct End {
     pub address: IpAddr,
 }
 
+/// What makes the tools of iproute2 read their commands from the standard input.
+const BATCH: &[&str] = &["-batch", "-"];
+
+/// A program that is part of the lab; it ends when this is dropped.
+#[derive(Debug)]
+enum Daemon {
+    Bird { _bird: Bird },
+    Relay { _relay: Relay },
+    Classifier { _classifier: Classifier },
+}
+
 /// A lab that stands, until this is dropped.
 #[derive(Debug)]
 pub struct Running {
@@ -28,6 +42,7 @@ pub struct Running {
     namespaces: Vec<Netns>,
     notes: Vec<&'static str>,
     wire: Option<Wire>,
+    daemons: Vec<Daemon>,
     _lock: UnixListener,
 }
 
@@ -44,7 +59,15 @@ impl Running {
         let lock = lock(lab)?;
         delete(Netns::with_prefix(&prefix(lab)))?;
         let notes = system.notes(lab);
-        let mut running = Running { lab, knobs, namespaces: Vec::new(), notes, wire: None, _lock: lock };
+        let mut running = Running {
+            lab,
+            knobs,
+            namespaces: Vec::new(),
+            notes,
+            wire: None,
+            daemons: Vec::new(),
+            _lock: lock,
+        };
         if let Err(error) = running.build(&system, stop) {
             running.knobs.keep = false;
             return Err(error);
@@ -73,22 +96,45 @@ impl Running {
         Ok(())
     }
 
-    fn carry_out(&self, action: &Action, system: &System) -> Result<()> {
-        let netns = self.netns(action.namespace)?;
+    fn carry_out(&mut self, action: &Action, system: &System) -> Result<()> {
+        let netns = &self.netns(action.namespace)?.clone();
         let restore = |family: &str| format!("{family}tables-{}-restore", system.iptables);
-        let batch = ["-batch", "-"];
-        let (tool, arguments) = match action.tool {
+        let (tool, arguments): (String, &[&str]) = match action.tool {
             Tool::Sysctl => return netns.run(|| tools::assign(&action.lines))?,
-            Tool::Ip => ("ip".to_string(), batch),
-            Tool::Bridge => ("bridge".to_string(), batch),
-            Tool::Tc => ("tc".to_string(), batch),
+            Tool::Ovs => return netns.run(|| tools::each("ovs-dpctl", &action.lines))?,
+            Tool::Bird => {
+                let daemon = Daemon::Bird { _bird: Bird::start(netns, &action.lines)? };
+                self.daemons.push(daemon);
+                return Ok(());
+            }
+            Tool::Relay => {
+                for line in action.lines.lines() {
+                    self.daemons.push(Daemon::Relay { _relay: Relay::start(netns, line)? });
+                }
+                return Ok(());
+            }
+            Tool::Classifier => {
+                for line in action.lines.lines() {
+                    let classifier = Classifier::attach(netns, line)?;
+                    self.daemons.push(Daemon::Classifier { _classifier: classifier });
+                }
+                return Ok(());
+            }
+            Tool::Ip => ("ip".to_string(), BATCH),
+            Tool::Bridge => ("bridge".to_string(), BATCH),
+            Tool::Tc => ("tc".to_string(), BATCH),
+            Tool::Ipset => ("ipset".to_string(), &["restore"]),
+            Tool::Ipvs => ("ipvsadm".to_string(), &["--restore"]),
+            Tool::Wireguard => {
+                let device =
+                    netns.run(|| tools::output(tools::command("wg")?.args(["show", "interfaces"])))??;
+                return feed(netns, "wg", &["setconf", device.trim(), "/proc/self/fd/0"], &action.lines);
+            }
             Tool::Iptables | Tool::Firewall => {
-                (restore(if action.v6 { "ip6" } else { "ip" }), ["--noflush", "--wait"])
+                (restore(if action.v6 { "ip6" } else { "ip" }), &["--noflush", "--wait"])
             }
         };
-        let mut command = tools::command(&tool)?;
-        command.args(arguments);
-        netns.run(|| tools::feed(&mut command, &action.lines))?.context(tool)
+        feed(netns, &tool, arguments, &action.lines)
     }
 
     /// The lab.
@@ -148,19 +194,33 @@ impl Running {
         self.end(&self.lab.server, self.knobs.ipv6)
     }
 
-    /// Where the client sends to, to reach a server that listens on [`Running::server`]'s address and port
-    /// [`traffic::PORT`]: that, or the Service address in front of it ([`Knobs::service`]).
+    /// Where the traffic server listens.
     ///
     /// # Errors
     ///
     /// When there is no address of the family.
-    pub fn target(&self) -> Result<std::net::SocketAddr> {
-        let address = match (self.knobs.service, self.knobs.ipv6) {
-            (false, _) => self.server()?.address,
-            (true, false) => super::definitions::SERVICE[0].parse()?,
-            (true, true) => super::definitions::SERVICE[1].parse()?,
+    pub fn listens(&self) -> Result<SocketAddr> {
+        let address = match self.lab.towards {
+            Towards::ServiceItself => self.service()?,
+            _ => self.server()?.address,
         };
-        Ok(std::net::SocketAddr::new(address, traffic::PORT))
+        Ok(SocketAddr::new(address, traffic::PORT))
+    }
+
+    /// Where the client sends to, to reach a server that listens where [`Running::listens`] says: there, or to
+    /// the Service address in front of it ([`Knobs::service`]).
+    ///
+    /// # Errors
+    ///
+    /// When there is no address of the family.
+    pub fn target(&self) -> Result<SocketAddr> {
+        let is_service = self.knobs.service || self.lab.towards != Towards::Server;
+        let address = if is_service { self.service()? } else { self.server()?.address };
+        Ok(SocketAddr::new(address, traffic::PORT))
+    }
+
+    fn service(&self) -> Result<IpAddr> {
+        Ok(super::definitions::SERVICE[usize::from(self.knobs.ipv6)].parse()?)
     }
 
     fn end(&self, place: &Place, v6: bool) -> Result<End> {
@@ -181,8 +241,15 @@ impl Running {
 
     fn take_down(&mut self) -> Result<()> {
         self.wire = None;
+        self.daemons.clear();
         if self.knobs.keep { Ok(()) } else { delete(self.namespaces.drain(..).rev()) }
     }
+}
+
+fn feed(netns: &Netns, tool: &str, arguments: &[&str], lines: &str) -> Result<()> {
+    let mut command = tools::command(tool)?;
+    command.args(arguments);
+    netns.run(|| tools::feed(&mut command, lines))?.context(tool.to_string())
 }
 
 impl Drop for Running {
@@ -220,7 +287,7 @@ fn delete(namespaces: impl IntoIterator<Item = Netns>) -> Result<()> {
 /// Holds the lab's name, so that two runs do not remove each other's namespaces: a socket of that name that
 /// nobody connects to. The kernel lets go of it when the process ends, however it ends.
 fn lock(lab: &Lab) -> Result<UnixListener> {
-    let name = SocketAddr::from_abstract_name(format!("overlay-trace-lab-{}", lab.name))?;
+    let name = net::SocketAddr::from_abstract_name(format!("overlay-trace-lab-{}", lab.name))?;
     UnixListener::bind_addr(&name)
         .map_err(|_| anyhow!("the lab {} is in use by another run: wait for it, or stop it", lab.name))
 }

@@ -8,6 +8,7 @@ use anyhow::{Context, Result, bail, ensure};
 use nix::unistd::geteuid;
 
 use super::{Knobs, Lab, Need, Netns, expand, tools};
+use crate::sys::kernel;
 
 /// The machine, as far as labs are concerned. Found out by trying, in a scratch namespace.
 #[derive(Debug)]
@@ -92,8 +93,8 @@ impl System {
             "rules are put into the nodes' firewall, and the lab {name} has none"
         );
         ensure!(
-            !knobs.service || lab.has_firewall(),
-            "a Service address is translated by kube-proxy's rules, and the lab {name} has none"
+            !(knobs.service || knobs.services > 0 || knobs.endpoints > 0) || lab.has_service(),
+            "the lab {name} has no Services"
         );
         ensure!(
             !knobs.ipv6 || (lab.server.v6.is_some() && self.ipv6),
@@ -136,6 +137,17 @@ impl System {
                 try_iptables(iptables, ipv6).err().map(|error| format!("iptables does not work: {error:#}"))
             }
             Need::Ipv6 => (!ipv6).then(|| "this system has no IPv6".to_string()),
+            Need::Ipset => program("ipset").or_else(|| module("ip_set_hash_ipport")).or_else(|| module("xt_set")),
+            Need::Ipvs => program("ipvsadm").or_else(|| module("ip_vs_rr")),
+            Need::OpenVswitch => program("ovs-dpctl").or_else(|| module("openvswitch")),
+            Need::Wireguard => program("wg"),
+            Need::Bird => program("bird"),
+            Need::Classifier => (!kernel::at_least((5, 10))).then(|| {
+                "kernel programs can redirect packets into a pod from Linux 5.10 on".to_string()
+            }),
+            Need::Esp => module("esp4").or_else(|| esp().err().map(|error| {
+                format!("this kernel has no ESP with AES-GCM, or a module of it is not installed ({error:#})")
+            })),
             Need::Tap => (!has_tap()).then(|| {
                 "this kernel has no taps, or its module tun is not installed".to_string()
             }),
@@ -156,6 +168,31 @@ fn modprobe(module: &str) {
     }
 }
 
+/// Why the program cannot be used.
+fn program(name: &str) -> Option<String> {
+    tools::command(name).err().map(|error| format!("{error:#}"))
+}
+
+/// Why the module cannot be used, which may also be built in.
+fn module(name: &str) -> Option<String> {
+    modprobe(name);
+    let folder = format!("/lib/modules/{}", kernel::release());
+    let is_built_in = || {
+        let list = std::fs::read_to_string(format!("{folder}/modules.builtin")).unwrap_or_default();
+        list.contains(&format!("/{name}.ko"))
+    };
+    let is_there = Path::new("/sys/module").join(name).exists() || is_built_in();
+    (!is_there).then(|| format!("the kernel module {name} is missing: run `modprobe {name}`"))
+}
+
+/// A security association as the labs have it; adding it makes the kernel load the cipher.
+fn esp() -> Result<()> {
+    let key = format!("0x{:040x}", 1);
+    let line =
+        "xfrm state add src 192.0.2.1 dst 192.0.2.2 proto esp spi 1 mode tunnel aead rfc4106(gcm(aes))";
+    tools::run(tools::command("ip")?.args(line.split(' ')).args([&key, "128"]))
+}
+
 fn has_link(kind: &str) -> Result<()> {
     let options = match kind {
         "vxlan" => "id 1 dstport 8472",
@@ -167,7 +204,7 @@ fn has_link(kind: &str) -> Result<()> {
     // Creating a device makes the kernel load its module; some systems leave that to modprobe.
     modprobe(&format!("rtnl-link-{kind}"));
     let ip = |line: &str| tools::run(tools::command("ip")?.args(line.split_whitespace()));
-    let below = if kind == "vlan" {
+    let below = if matches!(kind, "vlan" | "ipvlan" | "macvlan") {
         ip("link add name probe1 type veth")?;
         "link probe1"
     } else {

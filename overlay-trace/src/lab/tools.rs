@@ -26,6 +26,10 @@ pub fn command(name: &str) -> Result<Command> {
     let package = match name {
         "ip" | "tc" | "bridge" => "iproute2",
         "modprobe" => "kmod",
+        "ipset" | "ipvsadm" => name,
+        "ovs-dpctl" => "openvswitch-switch",
+        "wg" => "wireguard-tools",
+        "bird" => "bird2",
         _ => "iptables",
     };
     let file = find(name)
@@ -43,6 +47,18 @@ pub fn run(command: &mut Command) -> Result<()> {
         let name = program.file_name().unwrap_or_default().to_string_lossy().into_owned();
         error.context(format!("`{name} {}` failed", arguments.join(" ")))
     })
+}
+
+/// Runs a command of the tool for each line, whose words are separated by spaces.
+pub fn each(name: &str, lines: &str) -> Result<()> {
+    lines.lines().try_for_each(|line| run(command(name)?.args(line.split(' '))))
+}
+
+/// What a command prints.
+pub fn output(command: &mut Command) -> Result<String> {
+    let output =
+        command.output().with_context(|| format!("cannot start {}", command.get_program().display()))?;
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 /// Runs a command with this input. When it complains about a line of it, so does the error, with the

@@ -6,7 +6,7 @@ use crate::sys::kernel;
 
 /// What names begin with, and the module; the first that fits counts. Functions that are in none of
 /// these are in the kernel itself.
-const MODULES: [(&str, &str); 23] = [
+const MODULES: [(&str, &str); 31] = [
     ("nf_conntrack_", "nf_conntrack"),
     ("__nf_conntrack_confirm", "nf_conntrack"),
     ("nf_ct_frag6_", "nf_defrag_ipv6"),
@@ -25,6 +25,14 @@ const MODULES: [(&str, &str); 23] = [
     ("ip6_tnl_", "ip6_tunnel"),
     ("gre_", "ip_gre"),
     ("geneve_", "geneve"),
+    ("ip_vs_", "ip_vs"),
+    ("ovs_", "openvswitch"),
+    ("wg_", "wireguard"),
+    ("encrypt_packet", "wireguard"),
+    ("decrypt_packet", "wireguard"),
+    ("tun_", "tun"),
+    ("ipvlan_", "ipvlan"),
+    ("macvlan_", "macvlan"),
     ("fq_codel_", "sch_fq_codel"),
     ("fq_", "sch_fq"),
     ("tbf_", "sch_tbf"),

@@ -223,7 +223,7 @@ fn alternatives(
             if argument >= POSITIONS {
                 return Err(format!("{name} has the packet at argument {argument}"));
             }
-            let indirect = typed.as_ref().is_some_and(|typed| typed.indirect && !wants_sock);
+            let indirect = typed.as_ref().map_or(probe.indirect, |typed| typed.indirect && !wants_sock);
             let row = if indirect { Row(row.0 | ROW_INDIRECT) } else { row };
             let mut found = Vec::new();
             if let (Some(typed), false) = (&typed, kprobes_only) {

@@ -20,13 +20,14 @@ use rtnetlink::packet_route::link::{InfoData, InfoGeneve, InfoVxlan, LinkAttribu
 use super::reader::Summary;
 
 /// What carries packets wherever it is met: flannel's and the kernel's own VXLAN port, the registered one,
-/// Weave's, VXLAN-GPE, Geneve.
-const USUAL: [(u16, Tunnel); 5] = [
+/// Weave's, VXLAN-GPE, Geneve, flannel's `udp`.
+const USUAL: [(u16, Tunnel); 6] = [
     (8472, Tunnel::Vxlan),
     (4789, Tunnel::Vxlan),
     (6784, Tunnel::Vxlan),
     (4790, Tunnel::Vxlan),
     (6081, Tunnel::Geneve),
+    (8285, Tunnel::Ip),
 ];
 
 /// Looking through all namespaces may take up one part in so many of the time.

@@ -2,8 +2,23 @@
 //!
 //! Felix matches pools and hosts by ipset; here they are networks, so that the command ipset is not needed.
 
-use super::{NODES, PODS};
-use crate::lab::{Need, Part, ip, iptables, sysctl};
+use super::{NODES, PODS, base, flannel, kube_proxy};
+use crate::lab::{Lab, Need, Part, bird, ip, iptables, sysctl};
+
+/// BGP alone.
+pub const BGP_LAB: Lab = Lab::of_pods(
+    "calico-bgp",
+    "Calico with BGP: routed pods, policy chains, routes exchanged by BIRD; nothing is encapsulated.",
+    &[&base::NAMESPACES, &base::UNDERLAY, &WORKLOADS, &BGP, &kube_proxy::KUBE_PROXY, &FIREWALL],
+);
+
+/// Calico's pods and policy over flannel's network.
+pub const CANAL: Lab = Lab::of_pods(
+    "canal",
+    "Canal: Calico's routed pods and policy chains, flannel's vxlan between the nodes.",
+    &[&base::NAMESPACES, &base::UNDERLAY, &WORKLOADS, &flannel::VXLAN, &kube_proxy::KUBE_PROXY, &FIREWALL],
+)
+.with_overhead(50);
 
 /// One pod per node, routed: no bridge. The pod's gateway is an address that nobody has; the node answers
 /// for it by proxy ARP.
@@ -55,6 +70,36 @@ pub const IPIP: Part = Part {
         addr add 10.244.{n}.1/32 dev tunl0
         route add blackhole 10.244.{n}.0/26 proto 12
         route add 10.244.{p}.0/26 via 192.0.2.{p} dev tunl0 proto 12 onlink
+        ",
+    )],
+};
+
+/// BIRD, configured as calico-node's confd does it for a full mesh.
+const BGP: Part = Part {
+    about: "calico-node, BIRD: the node's block and its pods' routes to the other node, that one's into the kernel",
+    needs: &[Need::Bird],
+    steps: &[bird(
+        NODES,
+        "
+        router id 192.0.2.{n};
+        protocol device { scan time 2; }
+        protocol static { ipv4; route 10.244.{n}.0/26 blackhole; }
+        protocol kernel {
+        learn;
+        persist;
+        scan time 2;
+        ipv4 { import all; export filter { if net ~ [ 10.244.0.0/16+ ] then accept; reject; }; };
+        }
+        protocol bgp Mesh_{p} {
+        description \"Connection to BGP peer\";
+        local 192.0.2.{n} as 64512;
+        neighbor 192.0.2.{p} as 64512;
+        direct;
+        connect delay time 1;
+        connect retry time 1;
+        error wait time 1, 2;
+        ipv4 { import all; next hop self; export filter { if net ~ [ 10.244.{n}.0/26{26,32} ] then accept; reject; }; };
+        }
         ",
     )],
 };

@@ -1,7 +1,37 @@
 //! What flanneld sets up (flannel 0.2x): devices and routes by backend, and its iptables chains.
 
-use super::NODES;
-use crate::lab::{Need, Part, bridge, firewall, ip};
+use super::{NODES, base, kube_proxy};
+use crate::lab::{Lab, Need, Part, bridge, firewall, ip, relay};
+
+/// The backend udp.
+pub const UDP_LAB: Lab = Lab::of_pods(
+    "flannel-udp",
+    "flannel's udp: the TUN flannel0, behind which a daemon carries packets over UDP, port 8285.",
+    &[
+        &base::NAMESPACES,
+        &base::UNDERLAY,
+        &super::bridge::CNI_BRIDGE,
+        &UDP,
+        &kube_proxy::KUBE_PROXY,
+        &FIREWALL,
+    ],
+)
+.with_overhead(28);
+
+/// The backend ipip.
+pub const IPIP_LAB: Lab = Lab::of_pods(
+    "flannel-ipip",
+    "flannel's ipip: what leaves a node for another's pods gets a second IP header by flannel.ipip.",
+    &[
+        &base::NAMESPACES,
+        &base::UNDERLAY,
+        &super::bridge::CNI_BRIDGE,
+        &IPIP,
+        &kube_proxy::KUBE_PROXY,
+        &FIREWALL,
+    ],
+)
+.with_overhead(20);
 
 /// The backend host-gw.
 pub const HOST_GW: Part = Part {
@@ -42,6 +72,39 @@ pub const VXLAN: Part = Part {
         .v6(),
         bridge(NODES, "fdb add 0a:00:00:00:06:0{p} dev flannel-v6.1 dst 2001:db8::{p} self permanent").v6(),
     ],
+};
+
+/// flanneld gives the address with the length 16, from which kernels before 5.14 make no route while cni0 has
+/// the same address as one for broadcasts; so here the route is named.
+const UDP: Part = Part {
+    about: "flanneld, backend udp: flannel0 for all pods of other nodes, and its loop between TUN and socket",
+    needs: &[Need::Tap],
+    steps: &[
+        ip(
+            NODES,
+            "
+            tuntap add dev flannel0 mode tun
+            link set dev flannel0 mtu {pod_mtu} up
+            addr add 10.244.{n}.0/32 dev flannel0
+            route add 10.244.0.0/16 dev flannel0
+            ",
+        ),
+        relay(NODES, "tun flannel0 192.0.2.{n}:8285 192.0.2.{p}:8285"),
+    ],
+};
+
+const IPIP: Part = Part {
+    about: "flanneld, backend ipip: flannel.ipip without a fixed other end; a route names it per node",
+    needs: &[Need::Link("ipip")],
+    steps: &[ip(
+        NODES,
+        "
+        link add name flannel.ipip mtu {pod_mtu} type ipip local 192.0.2.{n}
+        addr add 10.244.{n}.0/32 dev flannel.ipip
+        link set dev flannel.ipip up
+        route add 10.244.{p}.0/24 via 192.0.2.{p} dev flannel.ipip onlink
+        ",
+    )],
 };
 
 /// flannel's chains, after kube-proxy's.

@@ -1,8 +1,23 @@
 //! kube-proxy in iptables mode (Kubernetes 1.2x), for a small cluster: the API, DNS, and one Service in
 //! front of the lab's traffic server.
 
-use super::NODES;
-use crate::lab::{Need, Part, firewall};
+use super::{NODES, base, bridge, flannel};
+use crate::lab::{Lab, Need, Part, firewall};
+
+/// Traffic to a Service.
+pub const LAB: Lab = Lab::of_pods(
+    "kube-proxy-iptables",
+    "kube-proxy in iptables mode over flannel's host-gw: traffic goes to a Service, which DNAT chains translate.",
+    &[
+        &base::NAMESPACES,
+        &base::UNDERLAY,
+        &bridge::CNI_BRIDGE,
+        &flannel::HOST_GW,
+        &KUBE_PROXY,
+        &flannel::FIREWALL,
+    ],
+)
+.by_service();
 
 /// kube-proxy's and kubelet's chains. Their conntrack matches are what makes connections tracked on nodes.
 pub const KUBE_PROXY: Part = Part {

@@ -1,15 +1,26 @@
 //! The labs, as data. To add one: a file with its parts, and a row in [`LABS`].
 
+mod aws;
 mod base;
 mod bridge;
 mod calico;
+mod cilium;
 mod cloud;
+mod docker;
+mod encrypted;
 mod flannel;
+mod ipvs;
 mod kube_proxy;
+mod kube_router;
+mod neutron;
+mod ovs;
+mod romana;
+mod slaves;
 mod tunnels;
 mod vlan;
+mod weave;
 
-use super::{Lab, Place};
+use super::{Lab, Place, Towards};
 
 /// Variables of [`Tool::Firewall`](super::Tool::Firewall): their values for IPv4 and for IPv6.
 pub const FAMILIES: &[(&str, [&str; 2])] = &[
@@ -32,8 +43,16 @@ pub const SERVICE: [&str; 2] = ["10.96.77.77", "fd00:10:96::7777"];
 const NODES: &[&str] = &["node1", "node2"];
 const PODS: &[&str] = &["pod1", "pod2"];
 
-const POD1: Place = Place { namespace: "pod1", v4: "10.244.1.2", v6: Some("fd00:10:244:1::2") };
-const POD2: Place = Place { namespace: "pod2", v4: "10.244.2.2", v6: Some("fd00:10:244:2::2") };
+/// One pod on each of two nodes.
+pub const PODS_ON_NODES: &[&str] = &["node1", "node2", "pod1", "pod2"];
+/// The nodes are machines on two hypervisors.
+const MACHINES: &[&str] = &["hv1", "hv2", "node1", "node2"];
+const PODS_ON_MACHINES: &[&str] = &["hv1", "hv2", "node1", "node2", "pod1", "pod2"];
+
+/// The pod of the first node, in most labs the client.
+pub const POD1: Place = Place { namespace: "pod1", v4: "10.244.1.2", v6: Some("fd00:10:244:1::2") };
+/// The pod of the second node, in most labs the server.
+pub const POD2: Place = Place { namespace: "pod2", v4: "10.244.2.2", v6: Some("fd00:10:244:2::2") };
 
 /// All labs, the simple ones first.
 pub const LABS: &[Lab] = &[
@@ -45,6 +64,7 @@ pub const LABS: &[Lab] = &[
         client: Place { namespace: "node1", v4: "192.0.2.1", v6: Some("2001:db8::1") },
         server: Place { namespace: "node2", v4: "192.0.2.2", v6: Some("2001:db8::2") },
         overhead: (0, 0),
+        towards: Towards::Server,
     },
     Lab {
         name: "same-pod",
@@ -54,6 +74,7 @@ pub const LABS: &[Lab] = &[
         client: Place { namespace: "pod1", v4: "127.0.0.1", v6: Some("::1") },
         server: Place { namespace: "pod1", v4: "127.0.0.1", v6: Some("::1") },
         overhead: (0, 0),
+        towards: Towards::Server,
     },
     Lab {
         name: "same-host",
@@ -69,6 +90,7 @@ pub const LABS: &[Lab] = &[
         client: POD1,
         server: Place { namespace: "pod1b", v4: "10.244.1.3", v6: Some("fd00:10:244:1::3") },
         overhead: (0, 0),
+        towards: Towards::Server,
     },
     Lab {
         name: "flannel-host-gw",
@@ -85,6 +107,7 @@ pub const LABS: &[Lab] = &[
         client: POD1,
         server: POD2,
         overhead: (0, 0),
+        towards: Towards::Server,
     },
     Lab {
         name: "flannel-vxlan",
@@ -101,6 +124,7 @@ pub const LABS: &[Lab] = &[
         client: POD1,
         server: POD2,
         overhead: (50, 70),
+        towards: Towards::Server,
     },
     Lab {
         name: "calico-ipip",
@@ -117,6 +141,7 @@ pub const LABS: &[Lab] = &[
         client: Place { v6: None, ..POD1 },
         server: Place { v6: None, ..POD2 },
         overhead: (20, 20),
+        towards: Towards::Server,
     },
     Lab {
         name: "flannel-in-neutron",
@@ -133,6 +158,7 @@ pub const LABS: &[Lab] = &[
         client: POD1,
         server: POD2,
         overhead: (50, 70),
+        towards: Towards::Server,
     },
     Lab {
         name: "calico-in-neutron",
@@ -149,6 +175,7 @@ pub const LABS: &[Lab] = &[
         client: Place { v6: None, ..POD1 },
         server: Place { v6: None, ..POD2 },
         overhead: (20, 20),
+        towards: Towards::Server,
     },
     Lab {
         name: "gre",
@@ -158,6 +185,7 @@ pub const LABS: &[Lab] = &[
         client: Place { v6: None, ..POD1 },
         server: Place { v6: None, ..POD2 },
         overhead: (28, 28),
+        towards: Towards::Server,
     },
     Lab {
         name: "gretap",
@@ -167,6 +195,7 @@ pub const LABS: &[Lab] = &[
         client: Place { v6: None, ..POD1 },
         server: Place { v6: None, ..POD2 },
         overhead: (42, 42),
+        towards: Towards::Server,
     },
     Lab {
         name: "geneve",
@@ -176,6 +205,7 @@ pub const LABS: &[Lab] = &[
         client: Place { v6: None, ..POD1 },
         server: Place { v6: None, ..POD2 },
         overhead: (58, 58),
+        towards: Towards::Server,
     },
     Lab {
         name: "vxlan6",
@@ -185,6 +215,7 @@ pub const LABS: &[Lab] = &[
         client: Place { v6: None, ..POD1 },
         server: Place { v6: None, ..POD2 },
         overhead: (70, 70),
+        towards: Towards::Server,
     },
     Lab {
         name: "vlan",
@@ -194,6 +225,7 @@ pub const LABS: &[Lab] = &[
         client: Place { v6: None, ..POD1 },
         server: Place { v6: None, ..POD2 },
         overhead: (0, 0),
+        towards: Towards::Server,
     },
     Lab {
         name: "qinq",
@@ -203,5 +235,42 @@ pub const LABS: &[Lab] = &[
         client: Place { v6: None, ..POD1 },
         server: Place { v6: None, ..POD2 },
         overhead: (0, 0),
+        towards: Towards::Server,
     },
+    flannel::UDP_LAB,
+    flannel::IPIP_LAB,
+    aws::FLANNEL,
+    calico::BGP_LAB,
+    calico::CANAL,
+    romana::ROMANA,
+    slaves::IPVLAN_L2,
+    slaves::IPVLAN_L3,
+    slaves::MACVLAN,
+    kube_router::PLAIN,
+    kube_router::IPIP,
+    kube_router::IPVS,
+    kube_router::DSR,
+    kube_proxy::LAB,
+    ipvs::KUBE_PROXY_LAB,
+    docker::BRIDGE,
+    docker::OVERLAY,
+    neutron::FLAT,
+    neutron::VLAN,
+    neutron::VXLAN,
+    neutron::GRE,
+    ovs::FLAT,
+    ovs::VLAN,
+    ovs::VXLAN,
+    ovs::GRE,
+    ovs::FIREWALL,
+    neutron::KURYR_MACVLAN,
+    neutron::KURYR_IPVLAN,
+    neutron::KURYR_VLAN,
+    weave::FASTDP,
+    weave::SLEEVE,
+    cilium::NATIVE,
+    cilium::VXLAN,
+    cilium::GENEVE,
+    encrypted::WIREGUARD,
+    encrypted::IPSEC,
 ];

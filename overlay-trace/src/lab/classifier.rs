@@ -1,0 +1,106 @@
+//! Labs whose network is made of kernel programs: these are loaded, told what they need to know, and attached to
+//! tc (tcx where the kernel has it).
+
+use std::mem::ManuallyDrop;
+use std::net::Ipv4Addr;
+
+use anyhow::{Context, Result, anyhow, bail};
+use aya::programs::SchedClassifier;
+use aya::programs::tc::{TcAttachType, qdisc_add_clsact};
+use aya::{Ebpf, EbpfLoader};
+use overlay_trace_common::lab::LabSettings;
+
+use super::Netns;
+
+/// The programs, as `cargo xtask build-ebpf` built them.
+static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("OVERLAY_TRACE_LAB_OBJECT"));
+
+/// `LabSettings` for aya's typed interface.
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+struct Globals(LabSettings);
+// SAFETY: a repr(C) struct of plain integers.
+unsafe impl aya::Pod for Globals {}
+
+/// A program at a device; it is detached when this is dropped.
+#[derive(Debug)]
+pub struct Classifier {
+    netns: Netns,
+    object: Option<Ebpf>,
+}
+
+impl Classifier {
+    /// Attaches the program that a line tells of: `DEVICE PROGRAM NAME=VALUE…`.
+    pub fn attach(netns: &Netns, line: &str) -> Result<Classifier> {
+        let object = netns.run(|| attach_here(line))?.with_context(|| format!("`{line}`"))?;
+        Ok(Classifier { netns: netns.clone(), object: Some(object) })
+    }
+}
+
+impl Drop for Classifier {
+    fn drop(&mut self) {
+        // Before tcx a filter is removed by its device's number, which elsewhere is another device's: if the
+        // namespace is gone, nothing is to be removed.
+        let object = ManuallyDrop::new(self.object.take());
+        if let Err(error) = self.netns.run(|| drop(ManuallyDrop::into_inner(object))) {
+            tracing::debug!("a program of a lab was not detached: {error:#}");
+        }
+    }
+}
+
+fn attach_here(line: &str) -> Result<Ebpf> {
+    let mut words = line.split_whitespace();
+    let (Some(device), Some(name)) = (words.next(), words.next()) else { bail!("this is no program") };
+    let mut settings = LabSettings::default();
+    for word in words {
+        let (name, value) = word.split_once('=').context("a setting is NAME=VALUE")?;
+        set(&mut settings, name, value).with_context(|| format!("`{word}` is no setting"))?;
+    }
+    let globals = Globals(settings);
+    let mut object = EbpfLoader::new().override_global("LAB", &globals, true).load(OBJECT)?;
+    let program = object.program_mut(name).context("there is no such program")?;
+    let program: &mut SchedClassifier = program.try_into()?;
+    program.load().context("the kernel refuses the program")?;
+    // With tcx there is no need for it, and before tcx it is there for whoever is second.
+    let _ = qdisc_add_clsact(device);
+    program.attach(device, TcAttachType::Ingress).context("the program cannot be attached")?;
+    Ok(object)
+}
+
+fn set(settings: &mut LabSettings, name: &str, value: &str) -> Result<()> {
+    match name {
+        "network" => {
+            let (address, length) = value.split_once('/').context("a network is ADDRESS/LENGTH")?;
+            let mask = u32::MAX.checked_shl(32 - length.parse::<u32>()?).unwrap_or(0);
+            settings.mask = mask.to_be();
+            settings.network = in_packet(address)? & settings.mask;
+        }
+        "out" => settings.out = index(value)?,
+        "remote" => {
+            settings.is_tunnel = 1;
+            settings.remote = value.parse::<Ipv4Addr>()?.to_bits();
+        }
+        "vni" => settings.vni = value.parse()?,
+        "pod" => settings.pod = in_packet(value)?,
+        "pod-device" => settings.pod_device = index(value)?,
+        "pod-mac" => settings.pod_mac = link_layer(value)?,
+        "node-mac" => settings.node_mac = link_layer(value)?,
+        _ => bail!("there is no such setting"),
+    }
+    Ok(())
+}
+
+/// An address as it lies in a packet.
+fn in_packet(address: &str) -> Result<u32> {
+    Ok(u32::from_ne_bytes(address.parse::<Ipv4Addr>()?.octets()))
+}
+
+fn index(device: &str) -> Result<u32> {
+    nix::net::if_::if_nametoindex(device).with_context(|| format!("there is no device {device}"))
+}
+
+fn link_layer(text: &str) -> Result<[u8; 6]> {
+    let bytes: Vec<u8> =
+        text.split(':').map(|part| u8::from_str_radix(part, 16)).collect::<Result<_, _>>()?;
+    bytes.try_into().map_err(|_| anyhow!("a link-layer address has six bytes"))
+}

@@ -1,0 +1,151 @@
+//! Services by IPVS, as kube-router and kube-proxy have them. A Service's address is on a dummy device, so that
+//! its packets are delivered to the node, where IPVS takes them in INPUT.
+
+use super::{NODES, base, bridge, flannel};
+use crate::lab::{Lab, Need, Part, ip, ipset, iptables, ipvs, sysctl};
+
+/// kube-proxy in IPVS mode.
+pub const KUBE_PROXY_LAB: Lab = Lab::of_pods(
+    "kube-proxy-ipvs",
+    "kube-proxy in IPVS mode over flannel's host-gw: Services in a hash table of IPVS, their addresses in ipsets.",
+    &[&base::NAMESPACES, &base::UNDERLAY, &bridge::CNI_BRIDGE, &flannel::HOST_GW, &KUBE_PROXY],
+)
+.by_service();
+
+const KUBE_PROXY: Part = Part {
+    about: "kube-proxy, IPVS mode: kube-ipvs0, virtual servers, and a fixed number of rules with ipsets",
+    needs: &[Need::Ipvs, Need::Link("dummy"), Need::Iptables, Need::Ipset],
+    steps: &[
+        ip(
+            NODES,
+            "
+            link add name kube-ipvs0 type dummy
+            addr add {service}/32 dev kube-ipvs0
+            ",
+        ),
+        sysctl(NODES, "net.ipv4.vs.conntrack = 1\nnet.ipv4.vs.conn_reuse_mode = 0"),
+        ipvs(
+            NODES,
+            "
+            -A -t {service}:7700 -s rr
+            -a -t {service}:7700 -r {server}:7700 -m
+            -A -u {service}:7700 -s rr
+            -a -u {service}:7700 -r {server}:7700 -m
+            ",
+        ),
+        ipset(
+            NODES,
+            "
+            create KUBE-CLUSTER-IP hash:ip,port
+            add KUBE-CLUSTER-IP {service},tcp:7700
+            add KUBE-CLUSTER-IP {service},udp:7700
+            create KUBE-LOOP-BACK hash:ip,port,ip
+            add KUBE-LOOP-BACK {server},tcp:7700,{server}
+            add KUBE-LOOP-BACK {server},udp:7700,{server}
+            ",
+        ),
+        iptables(
+            NODES,
+            r#"
+            *nat
+            :KUBE-MARK-MASQ - [0:0]
+            :KUBE-POSTROUTING - [0:0]
+            :KUBE-SERVICES - [0:0]
+            -A PREROUTING -m comment --comment "kubernetes service portals" -j KUBE-SERVICES
+            -A OUTPUT -m comment --comment "kubernetes service portals" -j KUBE-SERVICES
+            -A POSTROUTING -m comment --comment "kubernetes postrouting rules" -j KUBE-POSTROUTING
+            -A KUBE-MARK-MASQ -j MARK --set-xmark 0x4000/0x4000
+            -A KUBE-POSTROUTING -m set --match-set KUBE-LOOP-BACK dst,dst,src -j MASQUERADE
+            -A KUBE-POSTROUTING -m mark ! --mark 0x4000/0x4000 -j RETURN
+            -A KUBE-POSTROUTING -j MASQUERADE --random-fully
+            -A KUBE-SERVICES ! -s {pods} -m comment --comment "Kubernetes service cluster ip + port for masquerade purpose" -m set --match-set KUBE-CLUSTER-IP dst,dst -j KUBE-MARK-MASQ
+            -A KUBE-SERVICES -m set --match-set KUBE-CLUSTER-IP dst,dst -j ACCEPT
+            COMMIT
+            *filter
+            :KUBE-FORWARD - [0:0]
+            -A FORWARD -m comment --comment "kubernetes forwarding rules" -j KUBE-FORWARD
+            -A KUBE-FORWARD -m mark --mark 0x4000/0x4000 -j ACCEPT
+            -A KUBE-FORWARD -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT
+            COMMIT
+            "#,
+        ),
+    ],
+};
+
+/// kube-router's Services.
+pub const KUBE_DUMMY_IF: Part = Part {
+    about: "kube-router's service proxy: kube-dummy-if with the Service's address, a virtual server",
+    needs: &[Need::Ipvs, Need::Link("dummy")],
+    steps: &[
+        ip(
+            NODES,
+            "
+            link add name kube-dummy-if type dummy
+            addr add {service}/32 dev kube-dummy-if
+            link set dev kube-dummy-if up
+            ",
+        ),
+        sysctl(NODES, "net.ipv4.vs.conntrack = 1\nnet.ipv4.vs.conn_reuse_mode = 0"),
+        ipvs(
+            NODES,
+            "
+            -A -t {service}:7700 -s rr
+            -a -t {service}:7700 -r {server}:7700 -m
+            -A -u {service}:7700 -s rr
+            -a -u {service}:7700 -r {server}:7700 -m
+            ",
+        ),
+    ],
+};
+
+/// kube-router's direct server return: the pod has the Service's address itself, behind a tunnel. On the node
+/// nobody has it, since the answers come from there: a mark and a table deliver its packets.
+pub const KUBE_DSR: Part = Part {
+    about: "kube-router's DSR: virtual servers by mark and tunnel; in the pod kube-tunnel-if with the address",
+    needs: &[Need::Ipvs, Need::Iptables, Need::Link("ipip")],
+    steps: &[
+        iptables(
+            &["node1"],
+            "
+            *mangle
+            -A PREROUTING -d {service}/32 -p tcp -m tcp --dport 7700 -j MARK --set-xmark 0x2710/0xffffffff
+            -A PREROUTING -d {service}/32 -p udp -m udp --dport 7700 -j MARK --set-xmark 0x2711/0xffffffff
+            COMMIT
+            ",
+        ),
+        ip(
+            &["node1"],
+            "
+            route add local default dev lo table 78
+            rule add fwmark 0x2710 lookup 78
+            rule add fwmark 0x2711 lookup 78
+            ",
+        ),
+        sysctl(&["node1"], "net.ipv4.vs.conntrack = 1"),
+        ipvs(
+            &["node1"],
+            "
+            -A -f 10000 -s rr
+            -a -f 10000 -r {server}:0 -i
+            -A -f 10001 -s rr
+            -a -f 10001 -r {server}:0 -i
+            ",
+        ),
+        ip(
+            &["pod2"],
+            "
+            link add name kube-tunnel-if type ipip local {server}
+            addr add {service}/32 dev kube-tunnel-if
+            link set dev kube-tunnel-if up
+            ",
+        ),
+        sysctl(
+            &["pod2"],
+            "
+            net.ipv4.conf.all.rp_filter = 0
+            net.ipv4.conf.eth0.rp_filter = 0
+            net.ipv4.conf.kube-tunnel-if.rp_filter = 0
+            ",
+        ),
+    ],
+};
