@@ -4,7 +4,7 @@
 //! position for all others. The loader makes a copy for each probe and replaces the marker [`ROW_MARKER`] by
 //! that probe's row.
 
-use crate::stage::{Action, Headers, Kind, LevelChange, Point, Sets, Stage};
+use crate::stage::{Action, Headers, Kind, Layer, LevelChange, Point, Sets, Stage};
 
 /// The 64-bit immediate that stands for the row in a generic program.
 pub const ROW_MARKER: u64 = 0x0eae_7ace_0b5e_55ed;
@@ -43,8 +43,6 @@ pub const ROW_FIRST: u64 = 1 << 34;
 pub const ROW_EMPTY_ONLY: u64 = 1 << 35;
 /// The argument is a socket; the packet is the one that the CPU is busy with.
 pub const ROW_CURRENT: u64 = 1 << 36;
-/// The packet is what the function returns.
-pub const ROW_RETURNED: u64 = 1 << 37;
 /// An unknown packet is followed from here on, whatever the action.
 pub const ROW_BEGINS: u64 = 1 << 38;
 /// The probe fires after the packet may have become visible to another CPU: if one has taken it, nothing
@@ -68,7 +66,9 @@ pub const ROW_FORWARDS: u64 = 1 << 45;
 /// Not for packets that are being forwarded.
 pub const ROW_UNLESS_FORWARDED: u64 = 1 << 46;
 /// What a step can have.
-const ROW_OF_STEPS: u64 = ROW_WAIT | ROW_FORWARDS | ROW_UNLESS_FORWARDED;
+const ROW_OF_STEPS: u64 = ROW_WAIT | ROW_FORWARDS | ROW_UNLESS_FORWARDED | ROW_REPEATS;
+/// Calls of the stage follow each other, with no other stage between.
+pub const ROW_REPEATS: u64 = 1 << 48;
 /// One encapsulation more from here on.
 pub const ROW_UP: u64 = 1 << 47;
 
@@ -95,10 +95,10 @@ impl Row {
             // What the device adds that a packet is transmitted by, the device says.
             | flag(stage.level == LevelChange::Up && point.action != Action::Transmit, ROW_UP)
             | flag(point.exit, ROW_EXIT)
+            | flag(matches!(stage.layer, Layer::Iptables | Layer::Nftables), ROW_REPEATS)
             | flag(point.first, ROW_FIRST)
             | flag(point.empty_only, ROW_EMPTY_ONLY)
             | flag(point.current, ROW_CURRENT)
-            | flag(point.returned, ROW_RETURNED)
             | flag(point.after, ROW_AFTER)
             | flag(point.if_zero, ROW_IF_ZERO)
             | flag(point.deferred, ROW_DEFERRED)

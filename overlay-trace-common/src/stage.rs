@@ -195,8 +195,6 @@ pub struct Point {
     pub empty_only: bool,
     /// The argument is a socket, the packet the one that the CPU is busy with.
     pub current: bool,
-    /// The packet is what the function returns, so only its exit is probed.
-    pub returned: bool,
     /// Fires after the packet may have become visible to another CPU.
     pub after: bool,
     /// Only for a packet that is in a socket: who reads a tap takes up packets that have left.

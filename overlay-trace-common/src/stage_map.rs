@@ -39,7 +39,6 @@ const fn point(action: Action, probes: &'static [Probe]) -> Point {
         split: false,
         empty_only: false,
         current: false,
-        returned: false,
         after: false,
         if_zero: false,
         deferred: false,
@@ -295,13 +294,6 @@ pub static STAGES: &[Stage] = &[
         FULL,
         &[forward(&[f("ip_forward", 0)]), forward(&[f("ip6_forward", 0)])],
         "Forwarding: TTL, MTU, up to the netfilter hooks of FORWARD.",
-    ),
-    work(
-        "ip-local-deliver",
-        Layer::Ip,
-        FULL,
-        &[enter(&[f("ip_local_deliver_finish", 2)]), enter(&[f("ip6_input_finish", 2)])],
-        "Local delivery after the netfilter hooks of INPUT: the choice of the transport protocol.",
     ),
     work(
         "fragment",
@@ -753,11 +745,8 @@ pub static STAGES: &[Stage] = &[
         "socket-receive",
         Layer::Socket,
         FULL,
-        &[
-            Point { in_socket: true, ..enter(&[t("skb_copy_datagram_iovec", 0)]) },
-            Point { returned: true, ..enter(&[f("__skb_recv_udp", 0)]) },
-        ],
-        "Taking the packet from the socket and copying it to the application.",
+        &[Point { in_socket: true, ..enter(&[t("skb_copy_datagram_iovec", 0)]) }],
+        "Copying to the application; of a small datagram that is part of the wait.",
     ),
     // --- waiting for the CPU, in the middle of any stage
     wait(

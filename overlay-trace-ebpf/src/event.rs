@@ -16,11 +16,11 @@ use overlay_trace_common::{
 use crate::{
     account::{States, close, send, this_cpu},
     birth::{begin, task},
-    family::{is_packet, leaves_no_record, outcome, split},
+    family::{leaves_no_record, outcome, split},
     hop,
     identify::{identify, passes},
     maps::{ARMED, ARRIVED, FORWARDED, HopEntry, State, count, setting},
-    read::{Access, Copied, copied, now, opaque},
+    read::{Access, copied, now, opaque},
     state::{busy_with, claim, find, find_near, is_counted, is_over, leave as leave_place, lost},
 };
 
@@ -87,6 +87,10 @@ fn go_on<A: Access>(skb: u64, row: Row, state: &mut State, cpu: &mut Cpu, number
     // the headers have not told yet.
     if row.has(ROW_IDENTIFY) && state.identified == 0 {
         filter::<A>(skb, row, state);
+        if state.rejected != 0 {
+            // No CPU is said to be busy with a packet that is not followed.
+            return cpu.release(number, opaque(skb), now, &States);
+        }
     }
     settle(skb, row, state, cpu, number, now);
 }
@@ -102,14 +106,18 @@ pub fn step(skb: u64, row: Row) {
     let near = busy_with(skb, cpu);
     let is_near = near.is_some();
     let Some(state) = near.or_else(|| find(skb)) else { return };
-    if state.rejected != 0 || row.has(ROW_UNLESS_FORWARDED) && state.arrived == FORWARDED {
+    if !is_near && state.rejected != 0 || row.has(ROW_UNLESS_FORWARDED) && state.arrived == FORWARDED {
         return;
     }
     if row.has(ROW_FORWARDS) {
         state.arrived = FORWARDED;
     }
     let account = &mut state.followed.account;
-    if is_near && account.stage == row.stage() && account.again(&mut state.record.way) {
+    if row.has(ROW_REPEATS)
+        && is_near
+        && account.stage == row.stage()
+        && account.again(&mut state.record.way)
+    {
         return;
     }
     let now = now();
@@ -300,14 +308,6 @@ pub fn leave(skb: u64, row: Row, returned: u64) {
     cpu.take(number, &mut state.followed, now, &States);
     if row.has(ROW_CHILDREN) {
         split(state, skb, returned, cpu, number, now);
-    }
-}
-
-/// A function has returned a packet: it enters the stage.
-#[inline(always)]
-pub fn returned(skb: u64, row: Row) {
-    if is_packet(skb) {
-        enter::<Copied>(skb, row);
     }
 }
 

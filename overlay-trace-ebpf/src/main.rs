@@ -81,14 +81,12 @@ fn returned(context: *const u64, packet: u64, row: Row) {
     if row.action() == Action::Note as u8 {
         return birth::forget(packet);
     }
-    let returned = if row.has(ROW_CHILDREN | ROW_RETURNED | ROW_IF_ZERO) { result(context) } else { 0 };
+    let returned = if row.has(ROW_CHILDREN | ROW_IF_ZERO) { result(context) } else { 0 };
     if row.has(ROW_IF_ZERO) {
         if returned as u32 == 0 {
             family::merged(unsafe { context.read_volatile() }, packet);
             event::end(packet, row, 0, 0);
         }
-    } else if row.has(ROW_RETURNED) {
-        event::returned(returned, row);
     } else if row.action() == Action::Copy as u8 {
         family::cut_off(packet, returned);
     } else if row.action() == Action::Join as u8 {

@@ -268,7 +268,7 @@ fn version_6(seen: &Seen, _: &[Seen]) -> Outcome {
     };
     let (v6, v4) = (of(6)?, of(4)?);
     ensure!(v6 > 100 && v4 == 0, "{v6} packets are IPv6, {v4} are IPv4");
-    for stage in ["ip-local-out", "ip-output", "ip-rcv", "route-input", "ip-forward", "ip-local-deliver"] {
+    for stage in ["ip-local-out", "ip-output", "ip-rcv", "route-input", "ip-forward", "udp-rcv"] {
         ensure!(seen.has(|key| is_stage(key, stage)), "the stage {stage} is not seen");
     }
     has_levels(seen, &[0, 1])?;

@@ -13,9 +13,7 @@ use crate::{
 
 /// The kernels of the matrix.
 const KERNELS: &[&str] = &["5.10", "6.1", "6.12", "7.2"];
-/// Those of them, and the settings, whose tests are known to pass on a busy machine; the others are run with
-/// `--all`.
-const CORE_KERNELS: &[&str] = &["6.1", "6.12"];
+/// The settings that are always tested; the others are, with `--all`.
 const CORE: &str = "host/,same-pod/,flannel-host-gw/,flannel-vxlan/,flannel-vxlan+ipv6/,calico-ipip/";
 /// The name by which the machine's own kernel is chosen.
 const OWN_KERNEL: &str = "own";
@@ -32,7 +30,7 @@ pub struct Test {
     /// Leave out the kernel matrix
     #[arg(long, conflicts_with = "kernel")]
     quick: bool,
-    /// Test under these kernels only: a version, or `own` for the machine's [default: 6.1, 6.12 and own; with --all every one]
+    /// Test under these kernels only: a version, or `own` for the machine's [default: every one]
     #[arg(long)]
     kernel: Vec<String>,
     /// The whole matrix: every kernel, every setting, every row, known causes and times
@@ -67,8 +65,7 @@ impl Test {
             return;
         }
         let kernels: Vec<&str> = if self.kernel.is_empty() {
-            let kernels = if self.all { KERNELS } else { CORE_KERNELS };
-            kernels.iter().copied().chain([OWN_KERNEL]).collect()
+            KERNELS.iter().copied().chain([OWN_KERNEL]).collect()
         } else {
             self.kernel.iter().map(String::as_str).collect()
         };

@@ -217,7 +217,6 @@ fn alternatives(
             let wants_sock = matches!(point.action, Action::Note);
             let argument = typed
                 .as_ref()
-                .filter(|_| !point.returned)
                 .and_then(|typed| if wants_sock { typed.sock } else { typed.packet(probe.argument) })
                 .unwrap_or(untyped(probe, kernel::at_least));
             if argument >= POSITIONS {
@@ -252,7 +251,7 @@ fn untyped(probe: &Probe, at_least: impl Fn((u32, u32)) -> bool) -> u8 {
 /// Whether only the function's exit is probed.
 fn at_exit(point: &Point) -> bool {
     let by_action = point.action == Action::Join || point.action == Action::Copy && point.exit;
-    by_action || point.returned || point.if_zero
+    by_action || point.if_zero
 }
 
 impl Attachment {
