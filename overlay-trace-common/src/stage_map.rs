@@ -386,14 +386,14 @@ pub static STAGES: &[Stage] = &[
         "IPVS looks whether the packet is an answer that it has to translate back.",
     ),
     work(
-        "ipvs-xmit",
+        "ipvs-send",
         Layer::Ipvs,
         FULL,
         &[enter(&[f("ip_vs_nat_xmit", 0)]), enter(&[f("ip_vs_dr_xmit", 0)])],
         "IPVS sends the packet on to a real server: translation, or its link-layer address.",
     ),
     up(work(
-        "ipvs-encap",
+        "ipvs-tunnel",
         Layer::Ipvs,
         NOT_DEVICE,
         &[enter(&[f("ip_vs_tunnel_xmit", 0)])],

@@ -45,10 +45,13 @@ pub fn module_of(function: &str) -> Option<&'static str> {
     MODULES.iter().find(|(prefix, _)| function.starts_with(prefix)).map(|(_, module)| *module)
 }
 
+/// What the reason begins with when a function is missing because its module is not loaded.
+pub const NEEDS: &str = "needs module ";
+
 /// Why a function that the kernel does not list is missing.
 pub fn missing(function: &str) -> String {
     match module_of(function) {
-        Some(module) => format!("needs module {module}"),
+        Some(module) => format!("{NEEDS}{module}"),
         None => format!("no function {function} in this kernel"),
     }
 }
