@@ -316,7 +316,8 @@ pub static STAGES: &[Stage] = &[
         &[
             enter(&[f("ip_defrag", 1)]),
             enter(&[f("ipv6_frag_rcv", 0)]),
-            enter(&[f("nf_ct_frag6_gather", 1)]),
+            // Where conntrack puts IPv6 together, nf_ct_frag6_gather comes by whole packets too.
+            enter(&[f("inet_frag_queue_insert", 1)]),
             join(&[f("inet_frag_reasm_finish", 1)]),
         ],
         "A fragment waits for the others of its packet.",

@@ -6,10 +6,9 @@ use crate::sys::kernel;
 
 /// What names begin with, and the module; the first that fits counts. Functions that are in none of
 /// these are in the kernel itself.
-const MODULES: [(&str, &str); 31] = [
+const MODULES: [(&str, &str); 30] = [
     ("nf_conntrack_", "nf_conntrack"),
     ("__nf_conntrack_confirm", "nf_conntrack"),
-    ("nf_ct_frag6_", "nf_defrag_ipv6"),
     ("nf_nat_", "nf_nat"),
     ("ipt_", "ip_tables"),
     ("ip6t_", "ip6_tables"),
