@@ -111,7 +111,9 @@ fn is_drop(drop: &Drop, reasons: &[&str], stages: &[&str], functions: &[&str]) -
     let function = drop.location.split('+').next().unwrap_or_default();
     let in_stage = drop.key.stage.as_deref().is_some_and(|stage| stages.contains(&stage));
     let by_reason = reasons.contains(&drop.reason.as_str()) && (stages.is_empty() || in_stage);
-    by_reason || functions.contains(&function)
+    // What a function drops for a reason of its own is that reason's.
+    let has_reason = !matches!(drop.reason.as_str(), "" | "NOT_SPECIFIED");
+    by_reason || !has_reason && functions.contains(&function)
 }
 
 fn drops<'a>(tail: &Tail, rule: &'static Rule, drops: impl Iterator<Item = &'a Drop>) -> Option<Finding> {

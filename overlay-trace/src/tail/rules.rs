@@ -26,7 +26,7 @@ pub enum Evidence {
     /// All packets spend a large part of their time in these layers.
     Time(&'static [&'static str]),
     /// Packets were dropped: for one of these reasons, while they were in one of these stages (in any where
-    /// none is given); or by one of these functions.
+    /// none is given); or, where the kernel gives no reason, by one of these functions.
     Drops {
         reasons: &'static [&'static str],
         stages: &'static [&'static str],
