@@ -8,7 +8,7 @@ use std::{env, fs};
 
 use overlay_trace::analysis::{Analysis, By, Collector};
 use overlay_trace::report::{DiffFormat, Format, Sort, report, tail};
-use overlay_trace::tail::{Above, Tail};
+use overlay_trace::tail::{Above, Of, Tail};
 use overlay_trace::trace::Recording;
 
 fn folder() -> PathBuf {
@@ -42,7 +42,7 @@ fn the_reports_are_the_known_ones() {
 
 #[test]
 fn the_slow_packets_are_explained_as_ever() {
-    let slow = Tail::of(&recording(), Above::Quantile(0.95), 1).unwrap();
+    let slow = Tail::of(&recording(), Of::Packets, Above::Quantile(0.95), 1).unwrap();
     check_output("replay-tail.txt", tail(&slow, DiffFormat::Text).unwrap());
 }
 

@@ -8,7 +8,7 @@ use std::{env, fs, path::PathBuf};
 use overlay_trace::{
     analysis::{Analysis, By, Diff},
     report::{DiffFormat, Format, Sort, diff, report, tail},
-    tail::{Above, Tail},
+    tail::{Above, Of, Tail},
     trace::Recording,
 };
 use tempfile::TempDir;
@@ -90,7 +90,7 @@ fn differences() {
 #[test]
 fn tails() {
     let dir = TempDir::new().unwrap();
-    let slow = Tail::of(&open(&dir, true, true), Above::Quantile(0.95), 2).unwrap();
+    let slow = Tail::of(&open(&dir, true, true), Of::Packets, Above::Quantile(0.95), 2).unwrap();
     check("tail.txt", &tail(&slow, DiffFormat::Text).unwrap());
     check("tail.json", &tail(&slow, DiffFormat::Json).unwrap());
     check("tail.folded", &tail(&slow, DiffFormat::Folded).unwrap());

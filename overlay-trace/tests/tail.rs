@@ -3,12 +3,14 @@
 
 #[path = "tail/causes.rs"]
 mod causes;
+#[path = "tail/requests.rs"]
+mod requests;
 mod support;
 
 use std::{path::Path, process::Command};
 
 use overlay_trace::{
-    tail::{Above, Tail},
+    tail::{Above, Of, Tail},
     trace::{Checkpoint, Header, HopName, Names, Recording, Writer, encode_record, encode_way},
 };
 use overlay_trace_common::{
@@ -43,7 +45,7 @@ fn recording(
 
 fn of_fixture(dir: &Path, records: &[Record], above: Above, packets: usize) -> Tail {
     let recording = recording(dir, &support::header(), &support::hops(), &Names::default(), records);
-    Tail::of(&recording, above, packets).unwrap()
+    Tail::of(&recording, Of::Packets, above, packets).unwrap()
 }
 
 /// What holds for every tail.

@@ -14,12 +14,21 @@ use crate::trace::{Header, HopName};
 /// So many shapes of ways are remembered.
 const SHAPES_MAX: usize = 4096;
 
+/// What a row is.
+#[derive(Clone, Copy)]
+enum Row {
+    Stage(Packed),
+    /// The time between a request, whose last segment is in the row of this number, and its answer.
+    Answering(u32),
+}
+
 /// The rows of a recording, numbered in order of first appearance.
 pub(crate) struct Rows {
     stages: Stages,
     places: Places,
     index: FxHashMap<Packed, u32>,
-    packed: Vec<Packed>,
+    answering: FxHashMap<u32, u32>,
+    rows: Vec<Row>,
     /// By whether the packet came from outside the machine, and by the way without its times.
     shapes: [FxHashMap<Box<[Segment]>, Box<[u32]>>; 2],
     shape: Vec<Segment>,
@@ -32,7 +41,8 @@ impl Rows {
             stages: Stages::new(header),
             places: Places::new(hops),
             index: FxHashMap::default(),
-            packed: Vec::new(),
+            answering: FxHashMap::default(),
+            rows: Vec::new(),
             shapes: Default::default(),
             shape: Vec::new(),
         }
@@ -66,10 +76,10 @@ impl Rows {
             let (layer, wait) = (facts.layer, facts.wait);
             let packed =
                 Packed::new(By::Stage, layer, segment.stage, wait, segment.level, direction, place.number);
-            let next = self.packed.len() as u32;
+            let next = self.rows.len() as u32;
             let row = *self.index.entry(packed).or_insert(next);
             if row == next {
-                self.packed.push(packed);
+                self.rows.push(Row::Stage(packed));
             }
             row
         })
@@ -78,12 +88,30 @@ impl Rows {
 
     /// How many rows there are so far.
     pub fn len(&self) -> usize {
-        self.packed.len()
+        self.rows.len()
+    }
+
+    /// The number of the row of the time between a request that ended in the row `last` and its answer.
+    pub fn answering(&mut self, last: u32) -> u32 {
+        let next = self.rows.len() as u32;
+        let row = *self.answering.entry(last).or_insert(next);
+        if row == next {
+            self.rows.push(Row::Answering(last));
+        }
+        row
     }
 
     /// The key of a row.
     pub fn key(&self, row: u32) -> Key {
         let Stages { layers, names, .. } = &self.stages;
-        self.packed[row as usize].name(By::Stage, layers, names, &self.places.names)
+        match self.rows[row as usize] {
+            Row::Stage(packed) => packed.name(By::Stage, layers, names, &self.places.names),
+            Row::Answering(last) => Key {
+                layer: Some("program".into()),
+                stage: Some("answering".into()),
+                kind: "wait",
+                ..self.key(last)
+            },
+        }
     }
 }

@@ -5,7 +5,7 @@ use anyhow::Result;
 use super::output;
 use crate::{
     report::{self, DiffFormat},
-    tail::{Above, Tail as SlowOnes},
+    tail::{Above, Of, Tail as SlowOnes},
     trace::Recording,
 };
 
@@ -13,6 +13,9 @@ use crate::{
 pub struct Tail {
     /// The recording to read
     file: PathBuf,
+    /// What is told into slow and ordinary
+    #[arg(long, value_enum, default_value_t)]
+    of: Of,
     /// What is slow: above a percentile (p99, p99.9), or above a time (500us, 2ms)
     #[arg(long, value_name = "PERCENTILE|TIME", default_value = "p99")]
     above: Above,
@@ -32,7 +35,7 @@ pub struct Tail {
 
 impl Tail {
     pub fn run(self) -> Result<ExitCode> {
-        let tail = SlowOnes::of(&Recording::open(&self.file)?, self.above, self.packets)?;
+        let tail = SlowOnes::of(&Recording::open(&self.file)?, self.of, self.above, self.packets)?;
         output::write(&report::tail(&tail, self.format)?, self.output.as_deref(), self.force)
     }
 }

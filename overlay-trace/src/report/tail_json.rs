@@ -23,11 +23,14 @@ struct Report<'a> {
     packets: Packets,
     losses: Losses,
     complete: bool,
+    of: &'a str,
     above: String,
     threshold_ns: u64,
     slow: Cohort,
     ordinary: Cohort,
     slow_dropped: u64,
+    /// Requests of which no answer was found.
+    unpaired: u64,
     /// What the stages' `excess_ns` add up to.
     excess_ns: i128,
     stages: Vec<Row<'a>>,
@@ -38,6 +41,8 @@ struct Report<'a> {
 #[derive(Serialize)]
 struct Cohort {
     packets: u64,
+    /// Flows, or as many as `packets`.
+    units: u64,
     sum_ns: u128,
     mean_ns: i128,
 }
@@ -114,11 +119,13 @@ pub(super) fn report(tail: &Tail) -> Result<Vec<u8>> {
         packets: Packets::of(analysis),
         losses: Losses::of(analysis),
         complete: analysis.complete,
+        of: tail.of.name(),
         above: tail.above.to_string(),
         threshold_ns: tail.threshold_ns,
         slow: cohort(tail.slow),
         ordinary: cohort(tail.ordinary),
         slow_dropped: tail.slow_dropped,
+        unpaired: tail.unpaired,
         excess_ns: tail.excess_ns(),
         stages: tail.rows.iter().map(|row| stage(tail, row)).collect(),
         findings: tail.findings.iter().map(cause).collect(),
@@ -127,7 +134,7 @@ pub(super) fn report(tail: &Tail) -> Result<Vec<u8>> {
 }
 
 fn cohort(side: Side) -> Cohort {
-    Cohort { packets: side.packets, sum_ns: side.sum_ns, mean_ns: side.mean_ns }
+    Cohort { packets: side.packets, units: side.units, sum_ns: side.sum_ns, mean_ns: side.mean_ns }
 }
 
 fn stage<'a>(tail: &Tail, row: &'a TailRow) -> Row<'a> {

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     analysis::Key,
-    tail::{Above, Finding, SlowPacket, Step, Tail, TailRow},
+    tail::{Above, Finding, Of, SlowPacket, Step, Tail, TailRow},
 };
 
 /// Rows with less than this part of the excess are told together.
@@ -37,6 +37,15 @@ pub(super) fn report(tail: &Tail) -> String {
         if tail.analysis.complete { "" } else { "; the recording ended abruptly" }
     );
     let _ = writeln!(out, "losses    {}", losses(&tail.analysis));
+    if tail.of == Of::Requests {
+        let pairs = tail.slow.packets + tail.ordinary.packets;
+        let _ = writeln!(
+            out,
+            "pairs     {} requests with their answers, {} of which no answer was found",
+            count(pairs),
+            count(tail.unpaired)
+        );
+    }
     out += &findings(tail);
     if tail.is_comparison() {
         out += &parts(tail);
@@ -52,26 +61,25 @@ pub(super) fn report(tail: &Tail) -> String {
 
 /// The answer in one sentence.
 fn answer(tail: &Tail) -> String {
-    let above = time(tail.threshold_ns as f64);
-    let all = tail.slow.packets + tail.ordinary.packets;
+    let (above, what) = (time(tail.threshold_ns as f64), tail.of.name());
+    let (slow, all) = (tail.slow.units, tail.slow.units + tail.ordinary.units);
     if all == 0 {
-        return "No packet finished its way during the recording.".into();
+        return match tail.of {
+            Of::Requests => "No request with its answer was found in the recording.".into(),
+            Of::Packets | Of::Flows => "No packet finished its way during the recording.".into(),
+        };
     }
-    if tail.slow.packets == 0 {
-        return format!("None of {} packets took longer than {above}.", count(all));
+    if slow == 0 {
+        return format!("None of {} {what} took longer than {above}.", count(all));
     }
-    let part = percent(tail.slow.packets as f64 / all as f64);
+    let part = percent(slow as f64 / all as f64);
+    let (slow, all) = (count(slow), count(all));
+    let each = if tail.of == Of::Flows { " per packet" } else { "" };
     let who = match tail.above {
-        Above::Quantile(_) => format!("The slowest {part} of packets"),
-        Above::Time(_) => format!("The {part} of packets above {above}"),
+        Above::Quantile(_) => format!("The slowest {part} of {what} ({slow} of {all}, above {above}{each})"),
+        Above::Time(_) => format!("The {part} of {what} above {above}{each} ({slow} of {all})"),
     };
-    let of = match tail.above {
-        Above::Quantile(_) => {
-            format!("{} of {}, above {above}", count(tail.slow.packets), count(all))
-        }
-        Above::Time(_) => format!("{} of {}", count(tail.slow.packets), count(all)),
-    };
-    let took = format!("{who} ({of}) took {}", time(tail.slow.mean_ns as f64));
+    let took = format!("{who} took {}{each}", time(tail.slow.mean_ns as f64));
     if tail.ordinary.packets == 0 {
         return format!("{took}: there are no others to compare them with.");
     }
@@ -245,7 +253,8 @@ fn timeline(tail: &Tail, number: usize, packet: &SlowPacket) -> String {
     let times = format!("{:>width$} {:>6} {:>6}", "at µs", "took", "share");
     let table = lines(&[&times, "stage", "kind", "level", "where", "device"], &rows, 6);
     format!(
-        "slow packet {number}: {}, {}, {} bytes; began {:.6} s after the recording, {outcome} on CPU {}\n{}\n",
+        "slow {} {number}: {}, {}, {} bytes; began {:.6} s after the recording, {outcome} on CPU {}\n{}\n",
+        if tail.of == Of::Requests { "request" } else { "packet" },
         time(packet.ns as f64),
         flow(&header.flow),
         count(header.bytes.into()),

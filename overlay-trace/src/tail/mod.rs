@@ -2,11 +2,13 @@
 //!
 //! The recording is read twice: for the distribution, and then, with a threshold, for what each side spent
 //! where. A packet's time is from the beginning of its way to its end, with the way of the packet that it
-//! was made of ([`WholePacket`]). Memory does not grow with the recording.
+//! was made of. Memory does not grow with the recording.
 
 mod above;
 mod cohort;
 mod findings;
+mod items;
+mod pairs;
 mod rules;
 mod slowest;
 
@@ -15,20 +17,23 @@ use overlay_trace_common::record::Outcome;
 
 pub use above::Above;
 pub use findings::{Finding, Severity};
+pub use items::Of;
 pub use rules::{Advice, Evidence, RULES, Rule};
 pub use slowest::{SlowPacket, Step};
 
 use crate::{
-    analysis::{Analysis, By, Key, Rows, WholePacket, Wholes},
+    analysis::{Analysis, By, Key, Rows},
     trace::Recording,
 };
 use cohort::Sums;
+use items::{Item, Items};
 use slowest::Slowest;
 
 /// The slow packets of a recording against the ordinary ones.
 pub struct Tail {
     /// Of all packets, by stage.
     pub analysis: Analysis,
+    pub of: Of,
     pub above: Above,
     /// The longest time that is not slow, in ns.
     pub threshold_ns: u64,
@@ -36,6 +41,8 @@ pub struct Tail {
     pub ordinary: Side,
     /// The slow packets that were dropped in the end.
     pub slow_dropped: u64,
+    /// Requests of which no answer was found.
+    pub unpaired: u64,
     /// The largest excess first. Each column adds up to its side's mean, and the excesses to the
     /// difference of the means, exactly.
     pub rows: Vec<TailRow>,
@@ -48,7 +55,10 @@ pub struct Tail {
 /// The slow packets, or the ordinary ones.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Side {
+    /// Packets, or requests with their answers.
     pub packets: u64,
+    /// As many, or as many flows as they belong to.
+    pub units: u64,
     /// What their times add up to, in ns.
     pub sum_ns: u128,
     /// Per packet, rounded to whole ns.
@@ -87,24 +97,34 @@ impl Tail {
     /// # Errors
     ///
     /// One sentence: the recording cannot be read or is damaged.
-    pub fn of(recording: &Recording, above: Above, slowest: usize) -> Result<Tail> {
+    pub fn of(recording: &Recording, of: Of, above: Above, slowest: usize) -> Result<Tail> {
         let analysis = Analysis::of(recording, By::Stage)?;
-        let threshold_ns = above.threshold(&analysis.latency);
-        let mut pass = Pass::new(recording, threshold_ns, slowest);
-        let mut wholes = Wholes::new(&recording.header);
-        recording.for_each_record(|record| wholes.add(&record, &mut |packet| pass.add(packet)))?;
-        wholes.finish(&mut |packet| pass.add(packet));
-        let rows = pass.table();
-        let side = |sums: &Sums| Side { packets: sums.count, sum_ns: sums.ns, mean_ns: sums.mean() };
+        let mut items = Items::new(recording, of);
+        let threshold_ns = match of {
+            Of::Packets => above.threshold(&analysis.latency),
+            Of::Requests | Of::Flows => above.threshold(&items.times()?),
+        };
+        let mut pass = Pass::new(threshold_ns, slowest);
+        items.read(|item| pass.add(item))?;
+        let units = match of {
+            Of::Packets | Of::Requests => (pass.slow.count, pass.ordinary.count),
+            Of::Flows => items.flows(threshold_ns),
+        };
+        let side = |sums: &Sums, units| {
+            let (packets, sum_ns, mean_ns) = (sums.count, sums.ns, sums.mean());
+            Side { packets, units, sum_ns, mean_ns }
+        };
         let mut tail = Tail {
             analysis,
+            of,
             above,
             threshold_ns,
-            slow: side(&pass.slow),
-            ordinary: side(&pass.ordinary),
+            slow: side(&pass.slow, units.0),
+            ordinary: side(&pass.ordinary, units.1),
             slow_dropped: pass.slow_dropped,
-            rows,
-            slowest: pass.slowest.finish(&pass.rows),
+            unpaired: items.unpaired,
+            rows: pass.table(&items.rows),
+            slowest: pass.slowest.finish(&items.rows),
             findings: Vec::new(),
         };
         tail.findings = findings::findings(&tail);
@@ -137,7 +157,6 @@ impl Tail {
 /// The second reading.
 struct Pass {
     threshold_ns: u64,
-    rows: Rows,
     slow: Sums,
     ordinary: Sums,
     slow_dropped: u64,
@@ -149,10 +168,9 @@ struct Pass {
 }
 
 impl Pass {
-    fn new(recording: &Recording, threshold_ns: u64, slowest: usize) -> Pass {
+    fn new(threshold_ns: u64, slowest: usize) -> Pass {
         Pass {
             threshold_ns,
-            rows: Rows::new(&recording.header, &recording.hops),
             slow: Sums::default(),
             ordinary: Sums::default(),
             slow_dropped: 0,
@@ -162,22 +180,20 @@ impl Pass {
         }
     }
 
-    fn add(&mut self, packet: &WholePacket<'_>) {
-        let ns = packet.ns();
-        let rows = self.rows.of(packet);
+    fn add(&mut self, item: &Item<'_>) {
         self.time.clear();
-        for (&row, segment) in rows.iter().zip(packet.way) {
+        for &(row, ns) in item.way {
             match self.time.iter_mut().find(|(known, _)| *known == row) {
-                Some((_, sum)) => *sum = sum.saturating_add(segment.ns),
-                None => self.time.push((row, segment.ns)),
+                Some((_, sum)) => *sum = sum.saturating_add(ns),
+                None => self.time.push((row, ns)),
             }
         }
-        if ns <= self.threshold_ns {
+        if item.by_ns <= self.threshold_ns {
             return self.ordinary.add(&self.time);
         }
         self.slow.add(&self.time);
-        self.slow_dropped += u64::from(packet.header.outcome == Outcome::Dropped as u8);
-        self.slowest.add(packet, ns, rows);
+        self.slow_dropped += u64::from(item.header.outcome == Outcome::Dropped as u8);
+        self.slowest.add(item);
         if let Some(row) = self.lead() {
             self.leads.resize(self.leads.len().max(row + 1), 0);
             self.leads[row] += 1;
@@ -194,15 +210,15 @@ impl Pass {
         longest.map(|&(row, _)| row as usize)
     }
 
-    fn table(&self) -> Vec<TailRow> {
-        let count = self.rows.len();
+    fn table(&self, names: &Rows) -> Vec<TailRow> {
+        let count = names.len();
         let means = self.slow.means(count).into_iter().zip(self.ordinary.means(count));
         let row = |(row, (slow_ns, ordinary_ns)): (usize, _)| {
             let of = |sums: &Sums| sums.rows.get(row).copied().unwrap_or_default();
             let ((slow_sum_ns, slow_packets), (ordinary_sum_ns, ordinary_packets)) =
                 (of(&self.slow), of(&self.ordinary));
             TailRow {
-                key: self.rows.key(row as u32),
+                key: names.key(row as u32),
                 slow_ns,
                 ordinary_ns,
                 slow_sum_ns,

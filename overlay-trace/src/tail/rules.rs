@@ -95,6 +95,15 @@ pub static RULES: &[Rule] = &[
         ],
     },
     Rule {
+        id: "slow-answer",
+        evidence: Evidence::Excess(&["answering"]),
+        what: "the program that answers takes long between reading a request and sending the answer",
+        advice: &[advice(
+            "look at that program, not at the network: its own work, its locks, what it asks others",
+            "sched(7)",
+        )],
+    },
+    Rule {
         id: "busy-core-ksoftirqd",
         evidence: Evidence::Excess(&["ksoftirqd-wait"]),
         what: "the core is so busy that received packets are left to ksoftirqd, which has to wait for its turn among the programs",

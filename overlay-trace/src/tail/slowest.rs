@@ -4,7 +4,8 @@ use std::{cmp::Reverse, collections::BTreeMap};
 
 use overlay_trace_common::record::RecordHeader;
 
-use crate::analysis::{Key, Rows, WholePacket};
+use super::items::Item;
+use crate::analysis::{Key, Rows};
 
 /// A stretch of a packet's way.
 #[derive(Clone, Debug, PartialEq)]
@@ -15,9 +16,10 @@ pub struct Step {
     pub key: Key,
 }
 
-/// A packet with its way, step by step.
+/// A packet, or a request with its answer, with its way step by step.
 #[derive(Clone, Debug)]
 pub struct SlowPacket {
+    /// The packet's, or the request's.
     pub header: RecordHeader,
     /// The beginning of its way, or of the way of the packet that it was made of, in ns of CLOCK_MONOTONIC.
     pub start_ns: u64,
@@ -30,7 +32,7 @@ pub struct SlowPacket {
 struct Kept {
     header: RecordHeader,
     start_ns: u64,
-    way: Vec<(u32, u64)>,
+    way: Box<[(u32, u64)]>,
 }
 
 /// Keeps the slowest packets of all that it is shown.
@@ -46,15 +48,15 @@ impl Slowest {
         Slowest { room, kept: BTreeMap::new() }
     }
 
-    /// Shows a packet that took `ns`, with the row of each of its segments.
-    pub fn add(&mut self, packet: &WholePacket<'_>, ns: u64, rows: &[u32]) {
-        let rank = (Reverse(ns), packet.start_ns, packet.header.id);
+    /// Shows a packet, or a request with its answer.
+    pub fn add(&mut self, item: &Item<'_>) {
+        let rank = (Reverse(item.ns), item.start_ns, item.header.id);
         let full = self.kept.len() >= self.room;
         if full && self.kept.last_key_value().is_none_or(|(last, _)| *last <= rank) {
             return;
         }
-        let way = rows.iter().copied().zip(packet.way.iter().map(|segment| segment.ns)).collect();
-        self.kept.insert(rank, Kept { header: *packet.header, start_ns: packet.start_ns, way });
+        let kept = Kept { header: *item.header, start_ns: item.start_ns, way: item.way.into() };
+        self.kept.insert(rank, kept);
         if self.kept.len() > self.room {
             self.kept.pop_last();
         }
