@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use std::{env, fs};
 
 use overlay_trace::analysis::{Analysis, By, Collector};
-use overlay_trace::report::{Format, Sort, report};
+use overlay_trace::report::{DiffFormat, Format, Sort, report, tail};
+use overlay_trace::tail::{Above, Of, Tail};
 use overlay_trace::trace::Recording;
 
 fn folder() -> PathBuf {
@@ -19,8 +20,12 @@ fn recording() -> Recording {
 }
 
 fn check(name: &str, by: By, format: Format) {
-    let path = folder().join("golden").join(name);
     let output = report(&mut Analysis::of(&recording(), by).unwrap(), format, Sort::Path).unwrap();
+    check_output(name, output);
+}
+
+fn check_output(name: &str, output: Vec<u8>) {
+    let path = folder().join("golden").join(name);
     if env::var_os("OVERLAY_TRACE_BLESS").is_some() {
         fs::write(&path, &output).unwrap();
     }
@@ -33,6 +38,12 @@ fn the_reports_are_the_known_ones() {
     check("replay.txt", By::Stage, Format::Text);
     check("replay-layer.txt", By::Layer, Format::Text);
     check("replay.folded", By::Stage, Format::Folded);
+}
+
+#[test]
+fn the_slow_packets_are_explained_as_ever() {
+    let slow = Tail::of(&recording(), Of::Packets, Above::Quantile(0.95), 1).unwrap();
+    check_output("replay-tail.txt", tail(&slow, DiffFormat::Text).unwrap());
 }
 
 #[test]

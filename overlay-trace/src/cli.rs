@@ -25,6 +25,8 @@ enum Command {
     Report(cmd::report::Report),
     /// Show what the second recording adds to the first, stage by stage
     Diff(cmd::diff::Diff),
+    /// Say why the slow packets of a recording are slow
+    Tail(cmd::tail::Tail),
     /// Build the dataplanes of well-known container networks on this machine
     Lab(cmd::lab::Lab),
     /// Drive or answer test traffic
@@ -45,6 +47,7 @@ impl Cli {
             Command::Record(command) => command.run(),
             Command::Report(command) => command.run(),
             Command::Diff(command) => command.run(),
+            Command::Tail(command) => command.run(),
             Command::Lab(command) => command.run(),
             Command::Traffic(command) => command.run(),
             Command::Stages(command) => command.run(),

@@ -11,5 +11,6 @@ pub mod lab;
 pub mod probe;
 pub mod report;
 pub mod sys;
+pub mod tail;
 pub mod trace;
 pub mod traffic;

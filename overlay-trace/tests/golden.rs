@@ -7,7 +7,8 @@ use std::{env, fs, path::PathBuf};
 
 use overlay_trace::{
     analysis::{Analysis, By, Diff},
-    report::{DiffFormat, Format, Sort, diff, report},
+    report::{DiffFormat, Format, Sort, diff, report, tail},
+    tail::{Above, Of, Tail},
     trace::Recording,
 };
 use tempfile::TempDir;
@@ -84,4 +85,14 @@ fn differences() {
     check("diff.json", &diff(&difference, DiffFormat::Json).unwrap());
     check("diff.folded", &diff(&difference, DiffFormat::Folded).unwrap());
     check("diff.svg", &diff(&difference, DiffFormat::Svg).unwrap());
+}
+
+#[test]
+fn tails() {
+    let dir = TempDir::new().unwrap();
+    let slow = Tail::of(&open(&dir, true, true), Of::Packets, Above::Quantile(0.95), 2).unwrap();
+    check("tail.txt", &tail(&slow, DiffFormat::Text).unwrap());
+    check("tail.json", &tail(&slow, DiffFormat::Json).unwrap());
+    check("tail.folded", &tail(&slow, DiffFormat::Folded).unwrap());
+    check("tail.svg", &tail(&slow, DiffFormat::Svg).unwrap());
 }

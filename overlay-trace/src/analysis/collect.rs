@@ -177,7 +177,7 @@ impl Collector {
             }
         };
         if is_parent {
-            self.families.add_parent(header.id, Parent { start_ns, last_run, cut }, ready);
+            self.families.add_parent(header.id, Parent { start_ns, last_run, cut, whole: None }, ready);
         }
     }
 

@@ -8,12 +8,12 @@
 //! A record only comes at a way's end, so parents and children come in any order, and some never do. What
 //! waits for others is kept in raw form and within bounds; what is given up is counted.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, sync::Arc};
 
 use overlay_trace_common::record::{FLAG_CHILD, FLAG_PARENT, Outcome, RecordHeader};
 use rustc_hash::FxHashMap;
 
-use super::direction::LastRun;
+use super::{direction::LastRun, whole::Whole};
 use crate::trace::RecordView;
 
 /// So many packets are remembered as parents, or awaited.
@@ -70,11 +70,20 @@ pub(super) struct Parent {
     pub last_run: Option<LastRun>,
     /// Its time, if it was cut: it is its parts' now.
     pub cut: Option<Box<Cut>>,
+    /// All of its way, where somebody wants to know it.
+    pub whole: Option<Arc<Whole>>,
 }
 
 impl Parent {
     fn words(&self) -> usize {
-        self.cut.as_ref().map_or(0, |cut| size_of::<Cut>() / 8 + size_of_val(&*cut.time) / 8)
+        let cut = self.cut.as_ref().map_or(0, |cut| size_of::<Cut>() / 8 + size_of_val(&*cut.time) / 8);
+        cut + self.whole.as_ref().map_or(0, |whole| whole.words())
+    }
+
+    /// What a packet inherits that was made of this one, with this part of its time.
+    fn inheritance(&self, time: Vec<Part>) -> Inheritance {
+        let (start_ns, last_run) = (Some(self.start_ns), self.last_run);
+        Inheritance { start_ns, last_run, time, whole: self.whole.clone() }
     }
 }
 
@@ -96,6 +105,8 @@ pub(super) struct Inheritance {
     pub last_run: Option<LastRun>,
     /// Its part of the time of the packet that was cut.
     pub time: Vec<Part>,
+    /// All of the way of the packet that it was made of.
+    pub whole: Option<Arc<Whole>>,
 }
 
 /// What can be worked out now.
@@ -147,9 +158,8 @@ impl Families {
             Family::default()
         });
         match &family.parent {
-            Some(Parent { start_ns, last_run, cut: None }) => {
-                let inheritance =
-                    Inheritance { start_ns: Some(*start_ns), last_run: *last_run, time: Vec::new() };
+            Some(parent @ Parent { cut: None, .. }) => {
+                let inheritance = parent.inheritance(Vec::new());
                 ready.push_back(Ready::Packet(child, inheritance));
             }
             parent => {
@@ -202,8 +212,9 @@ impl Families {
     /// it besides.
     fn complete(&mut self, id: u64, ready: &mut VecDeque<Ready>) {
         let parent = self.by_parent.get(&id).and_then(|family| family.parent.as_ref());
-        let parent = parent.map(|parent| Parent { cut: None, ..*parent });
+        let parent = parent.map(|parent| Parent { cut: None, whole: parent.whole.clone(), ..*parent });
         self.close(id, ready);
+        self.words += parent.as_ref().map_or(0, Parent::words);
         self.by_parent.insert(id, Family { parent, children: Vec::new() });
     }
 
@@ -227,9 +238,7 @@ impl Families {
         let lengths: u64 = children.iter().map(Held::length).sum();
         let mut shares = Shares::new(cut.time, lengths);
         for child in children {
-            let time = shares.next(child.length());
-            let inheritance =
-                Inheritance { start_ns: Some(parent.start_ns), last_run: parent.last_run, time };
+            let inheritance = parent.inheritance(shares.next(child.length()));
             ready.push_back(Ready::Packet(child, inheritance));
         }
     }

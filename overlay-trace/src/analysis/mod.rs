@@ -16,10 +16,12 @@ mod lanes;
 mod order;
 mod places;
 mod plan;
+mod rows;
 mod shape;
 mod stages;
 mod sums;
 mod way;
+mod whole;
 
 use std::collections::BTreeMap;
 
@@ -30,6 +32,8 @@ pub use diff::{Diff, DiffRow, Side};
 pub use direction::Direction;
 pub use dist::Dist;
 pub use key::{By, Key};
+pub(crate) use rows::Rows;
+pub(crate) use whole::{WholePacket, Wholes};
 
 use crate::trace::{Checkpoint, Header, Names, Recording};
 

@@ -9,4 +9,5 @@ mod output;
 pub mod record;
 pub mod report;
 pub mod stages;
+pub mod tail;
 pub mod traffic;

@@ -13,7 +13,10 @@ use super::{
     palette::{OTHER, PLACE, WAIT, colour, layer, overlay},
     units::{count, percent, signed_time, time},
 };
-use crate::analysis::{Analysis, Diff, Key};
+use crate::{
+    analysis::{Analysis, Diff, Key},
+    tail::Tail,
+};
 
 /// Frames of one colour side by side must be told apart.
 const BORDERS: &str = "\n#frames rect { stroke: #f2f2f2; stroke-width: 0.7; }";
@@ -47,16 +50,17 @@ pub(super) fn report(analysis: &Analysis) -> Result<Vec<u8>> {
         header.probe_set
     );
     options.subtitle = Some(subtitle(analysis));
-    let legend: [(&[Color], &str); 5] = [
+    let legend = [
         (
-            &["conntrack", "ip", "bridge", "iptables"].map(layer),
+            ["conntrack", "ip", "bridge", "iptables"].map(layer).to_vec(),
             "work: the CPU is busy with the packet (colour: layer)",
         ),
-        (&[WAIT], "wait: in a queue, or behind others"),
-        (&[OTHER], "claimed by no stage"),
-        (&[PLACE], "where"),
-        (&[overlay(1), overlay(2)], "inside an overlay"),
-    ];
+        (vec![WAIT], "wait: in a queue, or behind others"),
+        (vec![OTHER], "claimed by no stage"),
+        (vec![PLACE], "where"),
+        (vec![overlay(1), overlay(2)], "inside an overlay"),
+    ]
+    .map(|(colours, text)| (colours, text.to_string()));
     let reading = "Width is time, left to right is the packets' path. From the bottom: node, network namespace and \
                    direction, level (encapsulation headers around the packet), device, layer, stage.";
     draw(options, &lines, &legend, reading)
@@ -143,15 +147,41 @@ pub(super) fn diff(diff: &Diff) -> Result<Vec<u8>> {
         )
     };
     options.subtitle = Some(format!("first: {} | second: {}", side(&diff.first), side(&diff.second)));
-    let colour = |r, g, b| Color { r, g, b };
-    let legend: [(&[Color], &str); 3] = [
-        (&[colour(255, 200, 200), colour(255, 130, 130), colour(255, 60, 60)], "slower in the second"),
-        (&[colour(250, 250, 250)], "the same"),
-        (&[colour(200, 200, 255), colour(130, 130, 255), colour(60, 60, 255)], "faster in the second"),
-    ];
     let reading = "Width is the time per packet in the second recording. From the bottom: direction, level \
                    (encapsulation headers around the packet), layer, stage. What only the first has is in the table.";
-    draw(options, &folded::diff(diff), &legend, reading)
+    draw(options, &folded::diff(diff), &difference("in the second"), reading)
+}
+
+/// The flame graph of the slow packets, beside the ordinary ones.
+pub(super) fn tail(tail: &Tail) -> Result<Vec<u8>> {
+    ensure!(tail.is_comparison(), "there are no slow packets beside ordinary ones: there is nothing to draw");
+    let mut options = options();
+    options.count_name = "ns per packet".into();
+    options.title = format!(
+        "The slow packets: {} per packet, {} in ordinary ones",
+        time(tail.slow.mean_ns as f64),
+        time(tail.ordinary.mean_ns as f64)
+    );
+    options.subtitle = Some(format!(
+        "{} slow packets (above {}), {} ordinary ones | {}",
+        count(tail.slow.packets),
+        time(tail.threshold_ns as f64),
+        count(tail.ordinary.packets),
+        subtitle(&tail.analysis)
+    ));
+    let reading = "Width is the time per slow packet, left to right is the packets' path. From the bottom: node, network \
+                   namespace and direction, level (encapsulation headers around the packet), device, layer, stage.";
+    draw(options, &folded::tail(tail), &difference("in slow packets"), reading)
+}
+
+/// The legend of inferno's colours of a difference.
+fn difference(whose: &str) -> Vec<(Vec<Color>, String)> {
+    let colour = |r, g, b| Color { r, g, b };
+    vec![
+        (vec![colour(255, 200, 200), colour(255, 130, 130), colour(255, 60, 60)], format!("slower {whose}")),
+        (vec![colour(250, 250, 250)], "the same".into()),
+        (vec![colour(200, 200, 255), colour(130, 130, 255), colour(60, 60, 255)], format!("faster {whose}")),
+    ]
 }
 
 fn options() -> Options<'static> {
@@ -172,7 +202,7 @@ fn options() -> Options<'static> {
 fn draw(
     mut options: Options<'_>,
     folded: &str,
-    legend: &[(&[Color], &str)],
+    legend: &[(Vec<Color>, String)],
     reading: &str,
 ) -> Result<Vec<u8>> {
     let mut svg = Vec::new();
@@ -183,7 +213,7 @@ fn draw(
 }
 
 /// Makes the picture higher and puts the legend there.
-fn with_legend(svg: &str, legend: &[(&[Color], &str)], reading: &str) -> String {
+fn with_legend(svg: &str, legend: &[(Vec<Color>, String)], reading: &str) -> String {
     let Some(height) = attribute(svg, "height").and_then(|height| height.parse::<usize>().ok()) else {
         return svg.into();
     };
@@ -191,7 +221,7 @@ fn with_legend(svg: &str, legend: &[(&[Color], &str)], reading: &str) -> String 
     let mut items = String::new();
     let mut x = 10;
     for (colours, text) in legend {
-        for Color { r, g, b } in *colours {
+        for Color { r, g, b } in colours {
             let y = height + 2;
             items += &format!(
                 "<rect x=\"{x}\" y=\"{y}\" width=\"12\" height=\"12\" fill=\"rgb({r},{g},{b})\" stroke=\"#888\"/>"

@@ -1,7 +1,10 @@
 //! Folded stacks: one line per row, `frame;frame;… ns`.
 
 use super::frames::{Frames, Tells, stack};
-use crate::analysis::{Analysis, Diff, Key};
+use crate::{
+    analysis::{Analysis, Diff, Key},
+    tail::Tail,
+};
 
 /// The time of every row, in ns.
 pub(super) fn report(analysis: &Analysis) -> String {
@@ -20,6 +23,16 @@ pub(super) fn diff(diff: &Diff) -> String {
         frames.add(&names("packet", &row.key), (row.first.per_packet, row.second.per_packet));
     }
     frames.folded(&|(first, second)| format!("{first:.0} {second:.0}"))
+}
+
+/// The time of every row, in ns per ordinary packet and per slow one.
+pub(super) fn tail(tail: &Tail) -> String {
+    let mut frames = Frames::<(i128, i128)>::default();
+    let root = format!("node {}", tail.analysis.header.node);
+    for row in tail.by_path() {
+        frames.add(&names(&root, &row.key), (row.ordinary_ns, row.slow_ns));
+    }
+    frames.folded(&|(ordinary, slow)| format!("{ordinary} {slow}"))
 }
 
 fn names(root: &str, key: &Key) -> Vec<String> {

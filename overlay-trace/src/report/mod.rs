@@ -4,12 +4,15 @@ mod csv;
 mod diff_json;
 mod diff_text;
 mod flame;
+mod flow;
 mod folded;
 mod frames;
 mod heading;
 mod json;
 mod palette;
 mod table;
+mod tail_json;
+mod tail_text;
 mod text;
 mod traffic;
 mod units;
@@ -17,7 +20,10 @@ mod units;
 use anyhow::Result;
 use clap::ValueEnum;
 
-use crate::analysis::{Analysis, Diff};
+use crate::{
+    analysis::{Analysis, Diff},
+    tail::Tail,
+};
 
 /// A report's format.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -63,7 +69,7 @@ pub fn report(analysis: &mut Analysis, format: Format, sort: Sort) -> Result<Vec
     }
 }
 
-/// A difference's format.
+/// The format of a difference, or of a tail.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum DiffFormat {
     /// A table for people
@@ -73,7 +79,8 @@ pub enum DiffFormat {
     Json,
     /// Folded stacks with two numbers, in ns per packet
     Folded,
-    /// A flame graph of the second recording: red where it is slower, blue where it is faster
+    /// A flame graph of the second recording, or of the slow ones: red where it is slower, blue where it is
+    /// faster
     Svg,
 }
 
@@ -88,5 +95,19 @@ pub fn diff(diff: &Diff, format: DiffFormat) -> Result<Vec<u8>> {
         DiffFormat::Json => diff_json::report(diff),
         DiffFormat::Folded => Ok(folded::diff(diff).into_bytes()),
         DiffFormat::Svg => flame::diff(diff),
+    }
+}
+
+/// Renders the slow packets against the ordinary ones.
+///
+/// # Errors
+///
+/// As for [`report`].
+pub fn tail(tail: &Tail, format: DiffFormat) -> Result<Vec<u8>> {
+    match format {
+        DiffFormat::Text => Ok(tail_text::report(tail).into_bytes()),
+        DiffFormat::Json => tail_json::report(tail),
+        DiffFormat::Folded => Ok(folded::tail(tail).into_bytes()),
+        DiffFormat::Svg => flame::tail(tail),
     }
 }

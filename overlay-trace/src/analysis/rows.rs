@@ -1,0 +1,117 @@
+//! Which row of an analysis each segment of a way belongs to.
+
+use std::collections::BTreeMap;
+
+use overlay_trace_common::way::Segment;
+use rustc_hash::FxHashMap;
+
+use super::{
+    By, Key, direction::directions, key::Packed, places::Places, plan::Origin, stages::Stages,
+    whole::WholePacket,
+};
+use crate::trace::{Header, HopName};
+
+/// So many shapes of ways are remembered.
+const SHAPES_MAX: usize = 4096;
+
+/// What a row is.
+#[derive(Clone, Copy)]
+enum Row {
+    Stage(Packed),
+    /// The time between a request, whose last segment is in the row of this number, and its answer.
+    Answering(u32),
+}
+
+/// The rows of a recording, numbered in order of first appearance.
+pub(crate) struct Rows {
+    stages: Stages,
+    places: Places,
+    index: FxHashMap<Packed, u32>,
+    answering: FxHashMap<u32, u32>,
+    rows: Vec<Row>,
+    /// By whether the packet came from outside the machine, and by the way without its times.
+    shapes: [FxHashMap<Box<[Segment]>, Box<[u32]>>; 2],
+    shape: Vec<Segment>,
+}
+
+impl Rows {
+    /// For the packets of a recording with this header and these hops.
+    pub fn new(header: &Header, hops: &BTreeMap<u16, HopName>) -> Rows {
+        Rows {
+            stages: Stages::new(header),
+            places: Places::new(hops),
+            index: FxHashMap::default(),
+            answering: FxHashMap::default(),
+            rows: Vec::new(),
+            shapes: Default::default(),
+            shape: Vec::new(),
+        }
+    }
+
+    /// The number of the row of each segment of a packet's way.
+    pub fn of(&mut self, packet: &WholePacket<'_>) -> &[u32] {
+        let mut shape = std::mem::take(&mut self.shape);
+        shape.clear();
+        shape.extend(packet.way.iter().map(|segment| Segment { ns: 0, ..*segment }));
+        let origin = usize::from(packet.from_device);
+        if !self.shapes[origin].contains_key(&*shape) {
+            if self.shapes[origin].len() >= SHAPES_MAX {
+                self.shapes[origin].clear();
+            }
+            let rows = self.work_out(&shape, packet.from_device);
+            self.shapes[origin].insert(shape.clone().into(), rows);
+        }
+        self.shape = shape;
+        &self.shapes[origin][&*self.shape]
+    }
+
+    fn work_out(&mut self, way: &[Segment], from_device: bool) -> Box<[u32]> {
+        let (mut places, mut runs) = (Vec::new(), Vec::new());
+        self.places.of_way(way, &mut places);
+        let origin = Origin { from_device, ..Origin::default() };
+        directions(way, &places, &self.stages, origin, &mut runs);
+        let at = way.iter().zip(places).zip(runs);
+        at.map(|((segment, place), direction)| {
+            let facts = self.stages.of(segment.stage);
+            let (layer, wait) = (facts.layer, facts.wait);
+            let packed =
+                Packed::new(By::Stage, layer, segment.stage, wait, segment.level, direction, place.number);
+            let next = self.rows.len() as u32;
+            let row = *self.index.entry(packed).or_insert(next);
+            if row == next {
+                self.rows.push(Row::Stage(packed));
+            }
+            row
+        })
+        .collect()
+    }
+
+    /// How many rows there are so far.
+    pub fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// The number of the row of the time between a request that ended in the row `last` and its answer.
+    pub fn answering(&mut self, last: u32) -> u32 {
+        let next = self.rows.len() as u32;
+        let row = *self.answering.entry(last).or_insert(next);
+        if row == next {
+            self.rows.push(Row::Answering(last));
+        }
+        row
+    }
+
+    /// The key of a row.
+    pub fn key(&self, row: u32) -> Key {
+        let Stages { layers, names, .. } = &self.stages;
+        match self.rows[row as usize] {
+            Row::Stage(packed) => packed.name(By::Stage, layers, names, &self.places.names),
+            Row::Answering(last) => Key {
+                layer: Some("program".into()),
+                stage: Some("answering".into()),
+                kind: "wait",
+                ..self.key(last)
+            },
+        }
+    }
+}

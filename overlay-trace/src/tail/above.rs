@@ -1,0 +1,88 @@
+//! From where on something is slow.
+
+use std::{fmt, str::FromStr};
+
+use anyhow::{Error, Result, bail};
+
+use crate::analysis::Dist;
+
+/// What is slow: more than a percentile, or more than a time.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Above {
+    /// The part of all that is not slow, 0 to 1.
+    Quantile(f64),
+    /// In ns.
+    Time(u64),
+}
+
+impl Default for Above {
+    fn default() -> Above {
+        Above::Quantile(0.99)
+    }
+}
+
+impl FromStr for Above {
+    type Err = Error;
+
+    /// `p99`, `p99.9`, or a time as `500us`, `2ms`.
+    fn from_str(text: &str) -> Result<Above> {
+        if let Some(percentile) = text.strip_prefix('p') {
+            return match percentile.parse::<f64>() {
+                Ok(percentile) if (0.0..100.0).contains(&percentile) => {
+                    Ok(Above::Quantile(percentile / 100.0))
+                }
+                _ => bail!("'{text}' is no percentile: write p50, p99 or p99.9, below p100"),
+            };
+        }
+        match humantime::parse_duration(text).map(|time| u64::try_from(time.as_nanos())) {
+            Ok(Ok(ns)) => Ok(Above::Time(ns)),
+            _ => bail!("'{text}' is neither a percentile (p99, p99.9) nor a time (500us, 2ms)"),
+        }
+    }
+}
+
+impl fmt::Display for Above {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            // What a percentage's floating point has added is cut off.
+            Above::Quantile(part) => write!(out, "p{}", (part * 1e8).round() / 1e6),
+            Above::Time(ns) => write!(out, "{}ns", ns),
+        }
+    }
+}
+
+impl Above {
+    /// The longest time that is not slow yet, in ns. Where a percentile leaves less than one packet, the
+    /// slowest is slow.
+    pub(super) fn threshold(self, times: &Dist) -> u64 {
+        match self {
+            Above::Time(ns) => ns,
+            Above::Quantile(part) => times.quantile(part).min(times.max().saturating_sub(1)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn percentiles_and_times() {
+        let parse = |text: &str| text.parse::<Above>().map_err(|error| error.to_string());
+        assert_eq!(parse("p99").unwrap(), Above::Quantile(0.99));
+        assert_eq!(parse("p99.99").unwrap().to_string(), "p99.99");
+        assert_eq!(parse("500us").unwrap(), Above::Time(500_000));
+        for wrong in ["p100", "p-1", "pNaN", "p", "5", "fast", "", "600000years"] {
+            assert!(parse(wrong).unwrap_err().contains("p99"), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn the_slowest_is_slow_even_where_a_percentile_leaves_less_than_one() {
+        let mut times = Dist::default();
+        (1..=50).for_each(|ns| times.add(ns));
+        assert_eq!(Above::Quantile(0.99).threshold(&times), 49);
+        assert_eq!(Above::Quantile(0.5).threshold(&times), 25);
+        assert_eq!(Above::default().threshold(&Dist::default()), 0);
+    }
+}

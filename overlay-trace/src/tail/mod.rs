@@ -1,0 +1,236 @@
+//! Why the slow packets are slow: the slow ones against the ordinary ones, from a recording alone.
+//!
+//! The recording is read twice: for the distribution, and then, with a threshold, for what each side spent
+//! where. A packet's time is from the beginning of its way to its end, with the way of the packet that it
+//! was made of. Memory does not grow with the recording.
+
+mod above;
+mod cohort;
+mod findings;
+mod items;
+mod pairs;
+mod rules;
+mod slowest;
+
+use anyhow::Result;
+use overlay_trace_common::record::Outcome;
+
+pub use above::Above;
+pub use findings::{Finding, Severity};
+pub use items::Of;
+pub use rules::{Advice, Evidence, RULES, Rule};
+pub use slowest::{SlowPacket, Step};
+
+use crate::{
+    analysis::{Analysis, By, Key, Rows},
+    trace::Recording,
+};
+use cohort::Sums;
+use items::{Item, Items};
+use slowest::Slowest;
+
+/// The slow packets of a recording against the ordinary ones.
+pub struct Tail {
+    /// Of all packets, by stage.
+    pub analysis: Analysis,
+    pub of: Of,
+    pub above: Above,
+    /// The longest time that is not slow, in ns.
+    pub threshold_ns: u64,
+    pub slow: Side,
+    pub ordinary: Side,
+    /// The slow packets that were dropped in the end.
+    pub slow_dropped: u64,
+    /// Requests of which no answer was found.
+    pub unpaired: u64,
+    /// The largest excess first. Each column adds up to its side's mean, and the excesses to the
+    /// difference of the means, exactly.
+    pub rows: Vec<TailRow>,
+    /// The slowest first.
+    pub slowest: Vec<SlowPacket>,
+    /// What is the matter, the gravest first.
+    pub findings: Vec<Finding>,
+}
+
+/// The slow packets, or the ordinary ones.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Side {
+    /// Packets, or requests with their answers.
+    pub packets: u64,
+    /// As many, or as many flows as they belong to.
+    pub units: u64,
+    /// What their times add up to, in ns.
+    pub sum_ns: u128,
+    /// Per packet, rounded to whole ns.
+    pub mean_ns: i128,
+}
+
+/// What both sides spent at one place.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TailRow {
+    pub key: Key,
+    /// In ns per slow packet.
+    pub slow_ns: i128,
+    /// In ns per ordinary packet.
+    pub ordinary_ns: i128,
+    pub slow_sum_ns: u128,
+    pub ordinary_sum_ns: u128,
+    /// Slow packets that were here, and ordinary ones.
+    pub slow_packets: u64,
+    pub ordinary_packets: u64,
+    /// Slow packets that lost more here than anywhere else.
+    pub leads: u64,
+    /// Its number along the packets' path.
+    pub place: usize,
+}
+
+impl TailRow {
+    /// What a slow packet spends here more than an ordinary one, in ns.
+    pub fn excess_ns(&self) -> i128 {
+        self.slow_ns - self.ordinary_ns
+    }
+}
+
+impl Tail {
+    /// Reads a recording, twice; keeps the `slowest` slowest packets whole.
+    ///
+    /// # Errors
+    ///
+    /// One sentence: the recording cannot be read or is damaged.
+    pub fn of(recording: &Recording, of: Of, above: Above, slowest: usize) -> Result<Tail> {
+        let analysis = Analysis::of(recording, By::Stage)?;
+        let mut items = Items::new(recording, of);
+        let threshold_ns = match of {
+            Of::Packets => above.threshold(&analysis.latency),
+            Of::Requests | Of::Flows => above.threshold(&items.times()?),
+        };
+        let mut pass = Pass::new(threshold_ns, slowest);
+        items.read(|item| pass.add(item))?;
+        let units = match of {
+            Of::Packets | Of::Requests => (pass.slow.count, pass.ordinary.count),
+            Of::Flows => items.flows(threshold_ns),
+        };
+        let side = |sums: &Sums, units| {
+            let (packets, sum_ns, mean_ns) = (sums.count, sums.ns, sums.mean());
+            Side { packets, units, sum_ns, mean_ns }
+        };
+        let mut tail = Tail {
+            analysis,
+            of,
+            above,
+            threshold_ns,
+            slow: side(&pass.slow, units.0),
+            ordinary: side(&pass.ordinary, units.1),
+            slow_dropped: pass.slow_dropped,
+            unpaired: items.unpaired,
+            rows: pass.table(&items.rows),
+            slowest: pass.slowest.finish(&items.rows),
+            findings: Vec::new(),
+        };
+        tail.findings = findings::findings(&tail);
+        Ok(tail)
+    }
+
+    /// What a slow packet takes more than an ordinary one, in ns: what the rows' excesses add up to.
+    pub fn excess_ns(&self) -> i128 {
+        self.slow.mean_ns - self.ordinary.mean_ns
+    }
+
+    /// The part of the difference that is a row's, or several rows'; 0 if there is no difference.
+    pub fn share(&self, excess_ns: i128) -> f64 {
+        if self.excess_ns() == 0 { 0.0 } else { excess_ns as f64 / self.excess_ns() as f64 }
+    }
+
+    /// The rows along the packets' path.
+    pub fn by_path(&self) -> Vec<&TailRow> {
+        let mut rows: Vec<&TailRow> = self.rows.iter().collect();
+        rows.sort_by_key(|row| row.place);
+        rows
+    }
+
+    /// Whether there are slow packets and ordinary ones to compare them with.
+    pub fn is_comparison(&self) -> bool {
+        self.slow.packets > 0 && self.ordinary.packets > 0
+    }
+}
+
+/// The second reading.
+struct Pass {
+    threshold_ns: u64,
+    slow: Sums,
+    ordinary: Sums,
+    slow_dropped: u64,
+    /// By row: slow packets that were here longer than anywhere else, beyond what is usual so far.
+    leads: Vec<u64>,
+    slowest: Slowest,
+    /// The packet at hand: its time by row.
+    time: Vec<(u32, u64)>,
+}
+
+impl Pass {
+    fn new(threshold_ns: u64, slowest: usize) -> Pass {
+        Pass {
+            threshold_ns,
+            slow: Sums::default(),
+            ordinary: Sums::default(),
+            slow_dropped: 0,
+            leads: Vec::new(),
+            slowest: Slowest::new(slowest),
+            time: Vec::new(),
+        }
+    }
+
+    fn add(&mut self, item: &Item<'_>) {
+        self.time.clear();
+        for &(row, ns) in item.way {
+            match self.time.iter_mut().find(|(known, _)| *known == row) {
+                Some((_, sum)) => *sum = sum.saturating_add(ns),
+                None => self.time.push((row, ns)),
+            }
+        }
+        if item.by_ns <= self.threshold_ns {
+            return self.ordinary.add(&self.time);
+        }
+        self.slow.add(&self.time);
+        self.slow_dropped += u64::from(item.header.outcome == Outcome::Dropped as u8);
+        self.slowest.add(item);
+        if let Some(row) = self.lead() {
+            self.leads.resize(self.leads.len().max(row + 1), 0);
+            self.leads[row] += 1;
+        }
+    }
+
+    /// The row where the packet at hand was longer than usual by most.
+    fn lead(&self) -> Option<usize> {
+        let usual = |row: u32| {
+            let (ns, _) = self.ordinary.rows.get(row as usize).copied().unwrap_or_default();
+            (ns / u128::from(self.ordinary.count.max(1))) as i128
+        };
+        let longest = self.time.iter().max_by_key(|&&(row, ns)| i128::from(ns) - usual(row));
+        longest.map(|&(row, _)| row as usize)
+    }
+
+    fn table(&self, names: &Rows) -> Vec<TailRow> {
+        let count = names.len();
+        let means = self.slow.means(count).into_iter().zip(self.ordinary.means(count));
+        let row = |(row, (slow_ns, ordinary_ns)): (usize, _)| {
+            let of = |sums: &Sums| sums.rows.get(row).copied().unwrap_or_default();
+            let ((slow_sum_ns, slow_packets), (ordinary_sum_ns, ordinary_packets)) =
+                (of(&self.slow), of(&self.ordinary));
+            TailRow {
+                key: names.key(row as u32),
+                slow_ns,
+                ordinary_ns,
+                slow_sum_ns,
+                ordinary_sum_ns,
+                slow_packets,
+                ordinary_packets,
+                leads: self.leads.get(row).copied().unwrap_or(0),
+                place: row,
+            }
+        };
+        let mut rows: Vec<TailRow> = means.enumerate().map(row).collect();
+        rows.sort_by_key(|row| std::cmp::Reverse(row.excess_ns()));
+        rows
+    }
+}

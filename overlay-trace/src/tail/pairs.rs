@@ -1,0 +1,116 @@
+//! Requests and their answers.
+//!
+//! The client is the side with the higher port. An answer belongs to the client's oldest request that is still
+//! open; over TCP, where a request can have several segments, to the last one. The client alone is what both
+//! have in common: the server's address may be translated on the way. Acknowledgements are neither.
+
+use std::{cmp::Ordering, collections::VecDeque};
+
+use overlay_trace_common::record::{Outcome, RecordHeader};
+use rustc_hash::FxHashMap;
+
+use super::items::Item;
+use crate::analysis::Rows;
+
+/// So many clients have requests open, and so many each; when there are more, the oldest of a client are given
+/// up, and all when there are too many clients.
+const CLIENTS_MAX: usize = 1 << 14;
+const OPEN_MAX: usize = 64;
+/// TCP segments of at most so many bytes, headers included, are taken for acknowledgements.
+const NO_DATA: [(u8, u32); 2] = [(4, 60), (6, 80)];
+const TCP: u8 = 6;
+
+/// Protocol, IP version, port, address.
+type Client = (u8, u8, u16, [u8; 16]);
+
+/// A request that waits for its answer.
+struct Request {
+    header: RecordHeader,
+    start_ns: u64,
+    way: Box<[(u32, u64)]>,
+}
+
+/// Finds the answers of requests.
+#[derive(Default)]
+pub(super) struct Pairs {
+    open: FxHashMap<Client, VecDeque<Request>>,
+    unpaired: u64,
+    way: Vec<(u32, u64)>,
+}
+
+impl Pairs {
+    /// Takes a packet; calls `each` with the pair if it is the answer of a request.
+    pub fn add(&mut self, item: &Item<'_>, rows: &mut Rows, each: &mut impl FnMut(&Item<'_>)) {
+        let header = item.header;
+        let flow = &header.flow;
+        let has_arrived = match Outcome::from_u8(header.outcome) {
+            Some(Outcome::Delivered | Outcome::Freed) => true,
+            Some(Outcome::Dropped) => false,
+            _ => return,
+        };
+        if !has_data(header) {
+            return;
+        }
+        let source = (flow.protocol, flow.version, flow.source_port, flow.source);
+        let destination = (flow.protocol, flow.version, flow.destination_port, flow.destination);
+        let is_answer = match flow.destination_port.cmp(&flow.source_port) {
+            Ordering::Greater => true,
+            Ordering::Less => false,
+            Ordering::Equal => self.open.get(&destination).is_some_and(|open| !open.is_empty()),
+        };
+        if !is_answer {
+            return if has_arrived { self.open(source, item) } else { self.unpaired += 1 };
+        }
+        let Some(request) = self.open.get_mut(&destination).and_then(VecDeque::pop_front) else { return };
+        if has_arrived && request.header.end_ns <= item.start_ns {
+            self.pair(&request, item, rows, each);
+        } else {
+            self.unpaired += 1;
+        }
+    }
+
+    /// Requests whose answer was not found.
+    pub fn unpaired(&self) -> u64 {
+        self.unpaired + self.open.values().map(|open| open.len() as u64).sum::<u64>()
+    }
+
+    fn open(&mut self, client: Client, item: &Item<'_>) {
+        if self.open.len() >= CLIENTS_MAX && !self.open.contains_key(&client) {
+            self.unpaired = self.unpaired();
+            self.open.clear();
+        }
+        let open = self.open.entry(client).or_default();
+        let room = if client.0 == TCP { 1 } else { OPEN_MAX };
+        if open.len() >= room {
+            open.pop_front();
+            self.unpaired += 1;
+        }
+        open.push_back(Request { header: *item.header, start_ns: item.start_ns, way: item.way.into() });
+    }
+
+    /// The request's way, the time until the answer began, the answer's way.
+    fn pair(
+        &mut self,
+        request: &Request,
+        answer: &Item<'_>,
+        rows: &mut Rows,
+        each: &mut impl FnMut(&Item<'_>),
+    ) {
+        self.way.clear();
+        self.way.extend(&*request.way);
+        let between = answer.start_ns - request.header.end_ns;
+        if let Some(&(last, _)) = request.way.last() {
+            self.way.push((rows.answering(last), between));
+        }
+        self.way.extend(answer.way);
+        let ns = self.way.iter().fold(0, |sum: u64, (_, ns)| sum.saturating_add(*ns));
+        let Request { ref header, start_ns, .. } = *request;
+        each(&Item { header, start_ns, way: &self.way, ns, by_ns: ns });
+    }
+}
+
+/// Whether a packet is more than an acknowledgement.
+fn has_data(header: &RecordHeader) -> bool {
+    let without = NO_DATA.iter().find(|(version, _)| *version == header.flow.version);
+    without.is_some_and(|&(_, bytes)| header.flow.protocol != TCP || header.bytes > bytes)
+}

@@ -1,0 +1,342 @@
+//! What can be the matter, as a table: by what it is known, in which words it is told, and what helps.
+
+/// A cause of slow or lost packets.
+#[derive(Debug)]
+pub struct Rule {
+    /// A short name that does not change.
+    pub id: &'static str,
+    pub evidence: Evidence,
+    /// What is the matter, as a clause.
+    pub what: &'static str,
+    pub advice: &'static [Advice],
+}
+
+impl Rule {
+    /// Whether it is about all packets, not about those that are slow.
+    pub fn is_of_all(&self) -> bool {
+        matches!(self.evidence, Evidence::Time(_))
+    }
+}
+
+/// What betrays a cause.
+#[derive(Debug)]
+pub enum Evidence {
+    /// Slow packets spend more time in these stages than ordinary ones do.
+    Excess(&'static [&'static str]),
+    /// All packets spend a large part of their time in these layers.
+    Time(&'static [&'static str]),
+    /// Packets were dropped: for one of these reasons, while they were in one of these stages (in any where
+    /// none is given); or, where the kernel gives no reason, by one of these functions.
+    Drops {
+        reasons: &'static [&'static str],
+        stages: &'static [&'static str],
+        functions: &'static [&'static str],
+    },
+}
+
+/// What to do about it, and where it says so.
+#[derive(Debug)]
+pub struct Advice {
+    pub what: &'static str,
+    pub source: &'static str,
+}
+
+const fn advice(what: &'static str, source: &'static str) -> Advice {
+    Advice { what, source }
+}
+
+const fn drops(
+    reasons: &'static [&'static str],
+    stages: &'static [&'static str],
+    functions: &'static [&'static str],
+) -> Evidence {
+    Evidence::Drops { reasons, stages, functions }
+}
+
+const NET: &str = "kernel: Documentation/admin-guide/sysctl/net.rst";
+const SCALING: &str = "kernel: Documentation/networking/scaling.rst";
+const IP: &str = "kernel: Documentation/networking/ip-sysctl.rst";
+const CONNTRACK: &str = "kernel: Documentation/networking/nf_conntrack-sysctl.rst";
+const OFFLOADS: &str = "kernel: Documentation/networking/segmentation-offloads.rst";
+const EXTENSIONS: &str = "iptables-extensions(8), target CT";
+const FLANNEL: &str = "flannel: Documentation/backends.md";
+const CILIUM: &str = "Cilium: documentation, Routing";
+
+const SPREAD: Advice =
+    advice("spread the flows over the CPUs: RSS, RPS (rps_cpus), RFS (rps_flow_cnt)", SCALING);
+const BACKLOG: Advice = advice("raise net.core.netdev_max_backlog", NET);
+const NOTRACK: Advice =
+    advice("exempt the tunnel's outer packets from connection tracking (-j CT --notrack)", EXTENSIONS);
+const MTU: Advice =
+    advice("give the pods' devices an MTU that leaves room for the tunnel's headers", "ip-link(8), mtu");
+const NO_TUNNEL: Advice = advice(
+    "where all nodes are in one layer-2 network, do without the tunnel: backend host-gw instead of vxlan",
+    FLANNEL,
+);
+const NATIVE: Advice = advice("or Cilium's native routing instead of its tunnel", CILIUM);
+const IPVS: Advice = advice(
+    "kube-proxy in a mode without long chains: nftables or ipvs",
+    "Kubernetes: Virtual IPs and Service Proxies",
+);
+const RCVBUF: Advice = advice("a larger receive buffer: SO_RCVBUF, net.core.rmem_max", "socket(7)");
+
+/// The causes that a recording alone can betray. The more specific first.
+pub static RULES: &[Rule] = &[
+    Rule {
+        id: "slow-reader",
+        evidence: Evidence::Excess(&["socket-wait", "tcp-backlog-wait"]),
+        what: "the program that reads the socket comes late: packets lie in its queue",
+        advice: &[
+            advice(
+                "look at the reader: its CPU share and limits, its threads, what it does per request",
+                "sched(7), cgroups(7)",
+            ),
+            RCVBUF,
+        ],
+    },
+    Rule {
+        id: "slow-answer",
+        evidence: Evidence::Excess(&["answering"]),
+        what: "the program that answers takes long between reading a request and sending the answer",
+        advice: &[advice(
+            "look at that program, not at the network: its own work, its locks, what it asks others",
+            "sched(7)",
+        )],
+    },
+    Rule {
+        id: "busy-core-ksoftirqd",
+        evidence: Evidence::Excess(&["ksoftirqd-wait"]),
+        what: "the core is so busy that received packets are left to ksoftirqd, which has to wait for its turn among the programs",
+        advice: &[
+            SPREAD,
+            advice("keep programs off the cores that receive (cpusets, isolcpus)", "cpuset(7)"),
+        ],
+    },
+    Rule {
+        id: "busy-core-scheduling",
+        evidence: Evidence::Excess(&["scheduling-wait"]),
+        what: "the sending or reading program loses the CPU in the middle of its packets",
+        advice: &[advice(
+            "raise the program's CPU limit or priority, or give it cores of its own",
+            "sched(7), cpuset(7)",
+        )],
+    },
+    Rule {
+        id: "busy-core-softirq",
+        evidence: Evidence::Excess(&["softirq-wait", "softirq-interruption", "irq-interruption"]),
+        what: "the core is busy with interrupts or other packets' softirqs when these packets come",
+        advice: &[SPREAD],
+    },
+    Rule {
+        id: "batch",
+        evidence: Evidence::Excess(&["batch-wait"]),
+        what: "packets wait behind the others of their batch on one core",
+        advice: &[SPREAD, advice("smaller batches: net.core.dev_weight, netdev_budget", NET)],
+    },
+    Rule {
+        id: "backlog-wait",
+        evidence: Evidence::Excess(&["backlog-wait"]),
+        what: "packets lie in a CPU's backlog: one more softirq for each virtual device on the way",
+        advice: &[SPREAD, NO_TUNNEL],
+    },
+    Rule {
+        id: "gro-cells-wait",
+        evidence: Evidence::Excess(&["gro-cells-wait"]),
+        what: "decapsulated packets lie in the tunnel device's receive queue (gro_cells) of one core",
+        advice: &[SPREAD, NO_TUNNEL, NATIVE],
+    },
+    Rule {
+        id: "qdisc-wait",
+        evidence: Evidence::Excess(&["qdisc-wait"]),
+        what: "a long queue stands before the device: more is sent than it takes",
+        advice: &[
+            advice("a queueing discipline that keeps the queue short (fq_codel)", "tc-fq_codel(8)"),
+            advice(
+                "a shorter queue: txqueuelen, or the qdisc's limit; or more bandwidth",
+                "ip-link(8), tc(8)",
+            ),
+        ],
+    },
+    Rule {
+        id: "tun-wait",
+        evidence: Evidence::Excess(&["tun-wait"]),
+        what: "packets wait for the program behind a TUN or TAP device",
+        advice: &[advice("encapsulate in the kernel instead: backend vxlan instead of udp", FLANNEL)],
+    },
+    Rule {
+        id: "neighbour-wait",
+        evidence: Evidence::Excess(&["neighbour-wait", "neighbour"]),
+        what: "packets wait until the next hop's link-layer address is known (ARP, neighbour discovery)",
+        advice: &[
+            advice("keep entries longer: neigh/*/base_reachable_time_ms, gc_thresh1 to gc_thresh3", IP),
+            advice(
+                "or permanent ones, as flannel's vxlan sets them for its tunnel devices",
+                "ip-neighbour(8)",
+            ),
+        ],
+    },
+    Rule {
+        id: "fragments",
+        evidence: Evidence::Excess(&["reassembly-wait", "fragment"]),
+        what: "packets are too long for a device on their way: they are cut, and wait until all their parts have arrived",
+        advice: &[MTU],
+    },
+    Rule {
+        id: "software-segmentation",
+        evidence: Evidence::Excess(&["gso-segment", "checksum"]),
+        what: "packets are cut or checksummed by the CPU because the device does not",
+        advice: &[advice("turn the device's offloads on, those for tunnels too (ethtool -K)", OFFLOADS)],
+    },
+    Rule {
+        id: "wireguard-wait",
+        evidence: Evidence::Excess(&["wireguard-wait"]),
+        what: "packets wait for a worker that encrypts or decrypts them",
+        advice: &[advice(
+            "leave the workers CPU time: they run on all cores",
+            "wireguard.com, Known Limitations",
+        )],
+    },
+    Rule {
+        id: "slow-rules",
+        evidence: Evidence::Excess(&["iptables", "nftables", "ipvs-in", "ipvs-out"]),
+        what: "some packets go through far more rules than others",
+        advice: &[IPVS],
+    },
+    Rule {
+        id: "slow-conntrack",
+        evidence: Evidence::Excess(&["conntrack-in", "conntrack-confirm", "nat"]),
+        what: "some packets are held up in connection tracking: new connections, or long hash chains",
+        advice: &[NOTRACK, advice("more buckets: net.netfilter.nf_conntrack_buckets", CONNTRACK)],
+    },
+    Rule {
+        id: "long-rules",
+        evidence: Evidence::Time(&["iptables", "nftables"]),
+        what: "every packet goes through long lists of rules",
+        advice: &[
+            IPVS,
+            advice("sets instead of one rule per address (ipset, nftables sets)", "ipset(8), nft(8)"),
+        ],
+    },
+    Rule {
+        id: "long-conntrack",
+        evidence: Evidence::Time(&["conntrack", "nat"]),
+        what: "connection tracking takes a large part of every packet's time",
+        advice: &[NOTRACK],
+    },
+    Rule {
+        id: "gro-cells-overflow",
+        evidence: drops(&[], &[], &["gro_cells_receive"]),
+        what: "the tunnel device's receive queue (gro_cells) was full: it holds netdev_max_backlog packets per core",
+        advice: &[BACKLOG, SPREAD, NO_TUNNEL],
+    },
+    Rule {
+        id: "backlog-overflow",
+        evidence: drops(&["CPU_BACKLOG"], &[], &["enqueue_to_backlog"]),
+        what: "a CPU's backlog was full: it holds netdev_max_backlog packets",
+        advice: &[BACKLOG, SPREAD],
+    },
+    Rule {
+        id: "socket-overflow",
+        evidence: drops(
+            &["SOCKET_RCVBUFF", "SOCKET_BACKLOG", "PROTO_MEM"],
+            &[],
+            &["__udp_enqueue_schedule_skb", "udp_queue_rcv_one_skb", "tcp_add_backlog", "sock_queue_rcv_skb"],
+        ),
+        what: "a socket's receive buffer was full: its program reads too slowly for what comes",
+        advice: &[RCVBUF, advice("or a faster reader: more threads, SO_REUSEPORT", "socket(7)")],
+    },
+    Rule {
+        id: "qdisc-overflow",
+        evidence: drops(
+            &[
+                "QDISC_DROP",
+                "QDISC_OVERLIMIT",
+                "QDISC_CONGESTED",
+                "QDISC_BURST_DROP",
+                "FQ_FLOW_LIMIT",
+                "FQ_BAND_LIMIT",
+            ],
+            &[],
+            &["__dev_xmit_skb", "kfree_skb_list"],
+        ),
+        what: "a queueing discipline refused packets: its queue was full, or it is set to drop them",
+        advice: &[advice("look at the qdisc (tc -s qdisc): its limit, its rate, netem's loss", "tc(8)")],
+    },
+    Rule {
+        id: "conntrack-refused",
+        evidence: drops(&["NETFILTER_DROP"], &["conntrack-in"], &[]),
+        what: "connection tracking refused packets: its table is full (the kernel's log says so)",
+        advice: &[
+            advice("raise net.netfilter.nf_conntrack_max, or shorten its timeouts", CONNTRACK),
+            NOTRACK,
+        ],
+    },
+    Rule {
+        id: "conntrack-race",
+        evidence: drops(&["NETFILTER_DROP"], &["conntrack-confirm"], &[]),
+        what: "two packets of one new connection raced for its entry, and connection tracking dropped the second (insert_failed)",
+        advice: &[
+            advice(
+                "one resolver per node without translation on the way (node-local DNS cache)",
+                "Kubernetes: NodeLocal DNSCache",
+            ),
+            NOTRACK,
+        ],
+    },
+    Rule {
+        id: "rule-drop",
+        evidence: drops(&["NETFILTER_DROP"], &["iptables", "nftables", "ipvs-in", "ipvs-out"], &[]),
+        what: "a rule of the packet filter, or a network policy, drops packets",
+        advice: &[advice("find it by its counters: iptables -vnL, nft list ruleset", "iptables(8), nft(8)")],
+    },
+    Rule {
+        id: "neighbour-failed",
+        evidence: drops(
+            &["NEIGH_FAILED", "NEIGH_QUEUEFULL", "NEIGH_DEAD", "NEIGH_CREATEFAIL"],
+            &[],
+            &["neigh_invalidate", "__neigh_event_send"],
+        ),
+        what: "the next hop's link-layer address was not found, or too many packets waited for it",
+        advice: &[advice(
+            "is the next hop there, and its address in ip neigh? neigh/*/unres_qlen_bytes is the room for those that wait",
+            IP,
+        )],
+    },
+    Rule {
+        id: "no-route",
+        evidence: drops(
+            &["IP_OUTNOROUTES", "IP_INNOROUTES", "IP_INADDRERRORS"],
+            &[],
+            &["ip_error", "ip6_pkt_drop"],
+        ),
+        what: "there is no route for the packets",
+        advice: &[advice("ip route get ADDRESS in the namespace where they were dropped", "ip-route(8)")],
+    },
+    Rule {
+        id: "reverse-path",
+        evidence: drops(&["IP_RPFILTER"], &[], &[]),
+        what: "packets came through another device than the answer would take, and the reverse path filter drops such",
+        advice: &[advice("net.ipv4.conf.*.rp_filter = 2 or 0 where ways are asymmetric by design", IP)],
+    },
+    Rule {
+        id: "too-long",
+        evidence: drops(&["PKT_TOO_BIG"], &[], &["ip_exceeds_mtu", "ip6_pkt_too_big"]),
+        what: "packets are too long for a device on their way and must not be cut",
+        advice: &[MTU, advice("let ICMP's \"fragmentation needed\" pass the filters", IP)],
+    },
+    Rule {
+        id: "fragments-lost",
+        evidence: drops(&["FRAG_REASM_TIMEOUT", "FRAG_TOO_FAR", "DUP_FRAG"], &["reassembly-wait"], &[]),
+        what: "fragments were lost, and what had arrived of their packets with them",
+        advice: &[MTU, advice("room and time for fragments: net.ipv4.ipfrag_high_thresh, ipfrag_time", IP)],
+    },
+    Rule {
+        id: "bad-checksum",
+        evidence: drops(&["TCP_CSUM", "UDP_CSUM", "IP_CSUM", "ICMP_CSUM", "SKB_CSUM"], &[], &[]),
+        what: "packets arrived with a wrong checksum, as kernels before 5.7 send them after translating a tunnel's outer header",
+        advice: &[advice(
+            "turn checksum offload of the tunnel device off: ethtool -K flannel.1 tx-checksum-ip-generic off",
+            "flannel: issues 1243 and 1279",
+        )],
+    },
+];

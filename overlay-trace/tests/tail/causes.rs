@@ -1,0 +1,250 @@
+//! Every cause that a recording alone can betray, made on purpose: it is named first, at its place.
+
+use overlay_trace::{
+    tail::{Above, Evidence, Of, RULES, Tail},
+    trace::{Header, HopName, Names},
+};
+use overlay_trace_common::{record::Outcome, stage_map::STAGES, way::Segment};
+use tempfile::TempDir;
+
+use super::{Record, recording, support};
+
+/// This program's own stage map.
+fn number(name: &str) -> u8 {
+    STAGES.iter().position(|stage| stage.name == name).unwrap_or_else(|| panic!("no stage {name}")) as u8
+}
+
+/// A way over VXLAN: stage, level, hop, typical ns.
+const WAY: &[(&str, u8, u16, u64)] = &[
+    ("socket-send", 0, 1, 2500),
+    ("udp-send", 0, 1, 900),
+    ("ip-local-out", 0, 1, 900),
+    ("dev-queue-xmit", 0, 1, 800),
+    ("veth-xmit", 0, 1, 500),
+    ("backlog-wait", 0, 2, 1300),
+    ("receive", 0, 2, 600),
+    ("conntrack-in", 0, 2, 1100),
+    ("iptables", 0, 2, 1900),
+    ("dev-queue-xmit", 0, 3, 800),
+    ("vxlan-encap", 1, 3, 1900),
+    ("dev-queue-xmit", 1, 4, 900),
+    ("veth-xmit", 1, 4, 500),
+    ("backlog-wait", 1, 5, 1300),
+    ("receive", 1, 5, 500),
+    ("ip-rcv", 1, 5, 600),
+    ("udp-rcv", 1, 5, 700),
+    ("vxlan-decap", 1, 5, 700),
+    ("gro-cells-wait", 0, 6, 900),
+    ("receive", 0, 6, 500),
+    ("ip-forward", 0, 6, 600),
+    ("veth-xmit", 0, 7, 500),
+    ("backlog-wait", 0, 8, 1200),
+    ("udp-rcv", 0, 8, 1200),
+    ("socket-wait", 0, 8, 2900),
+    ("socket-receive", 0, 8, 800),
+];
+
+fn hops() -> Vec<(u16, HopName)> {
+    let names = [
+        ("pod1", "eth0"),
+        ("node1", "veth-pod1"),
+        ("node1", "flannel.1"),
+        ("node1", "eth0"),
+        ("node2", "eth0"),
+        ("node2", "flannel.1"),
+        ("node2", "veth-pod2"),
+        ("pod2", "eth0"),
+    ];
+    let hop = |(netns, device): (&str, &str)| HopName {
+        netns: netns.into(),
+        device: device.into(),
+        ..HopName::default()
+    };
+    (1..).zip(names.map(hop)).collect()
+}
+
+/// What is done to one packet of a hundred.
+#[derive(Clone, Copy)]
+enum Harm {
+    /// It is longer in this stage, at this level and hop, by so many ns.
+    Longer(&'static str, u8, u16, u64),
+    /// It is dropped behind this stage at this hop, for this reason, by this function.
+    Dropped(&'static str, u16, &'static str, &'static str),
+    /// Every packet is, not one of a hundred.
+    AllLonger(&'static str, u8, u16, u64),
+}
+use Harm::*;
+
+/// A packet's way and outcome.
+fn packet(id: u64, harms: &[Harm]) -> (Record, Names) {
+    let jitter = |at: u64| (id * 7919 + at * 104_729) % 13;
+    let mut way: Vec<Segment> = (0..)
+        .zip(WAY)
+        .map(|(at, &(stage, level, hop, ns))| Segment {
+            ns: ns + ns * jitter(at) / 50,
+            hop,
+            level,
+            stage: number(stage),
+        })
+        .collect();
+    let mut names = Names::default();
+    let mut drop = None;
+    for (which, &harm) in (0..).zip(harms) {
+        let is_hit = id % 100 == 50 + which;
+        match harm {
+            Longer(stage, level, hop, ns) if is_hit => lengthen(&mut way, stage, level, hop, ns + id * 13),
+            AllLonger(stage, level, hop, ns) => lengthen(&mut way, stage, level, hop, ns),
+            Dropped(stage, hop, reason, function) => {
+                let place = 0xffff_ffff_8000_0000 + which;
+                names.drop_reasons.insert(50 + which as u32, reason.into());
+                names.symbols.insert(place, format!("{function}+0x1f"));
+                if is_hit {
+                    let at = way.iter().position(|step| step.hop >= hop).unwrap();
+                    way.truncate(at);
+                    way.push(Segment { ns: 300, hop, level: 0, stage: number(stage) });
+                    drop = Some((50 + which as u32, place));
+                }
+            }
+            Longer(..) => {}
+        }
+    }
+    let outcome = if drop.is_some() { Outcome::Dropped } else { Outcome::Delivered };
+    let mut header = support::record(id, id * 50_000, &way, outcome);
+    (header.drop_reason, header.drop_location) = drop.unwrap_or_default();
+    ((header, way), names)
+}
+
+fn lengthen(way: &mut Vec<Segment>, stage: &str, level: u8, hop: u16, ns: u64) {
+    let stage = number(stage);
+    let here = |step: &Segment| (step.level, step.hop) == (level, hop);
+    match way.iter_mut().find(|step| step.stage == stage && here(step)) {
+        Some(step) => step.ns += ns,
+        None => {
+            let at = way.iter().rposition(here).unwrap();
+            way.insert(at, Segment { ns, hop, level, stage });
+        }
+    }
+}
+
+fn tail(harms: &[Harm]) -> Tail {
+    let dir = TempDir::new().unwrap();
+    let packets: Vec<(Record, Names)> = (0..2000).map(|id| packet(id, harms)).collect();
+    let names = packets[0].1.clone();
+    let records: Vec<Record> = packets.into_iter().map(|(record, _)| record).collect();
+    let header = Header { start_monotonic_ns: 0, ..Header::new() };
+    let recording = recording(dir.path(), &header, &hops(), &names, &records);
+    let tail = Tail::of(&recording, Of::Packets, Above::Quantile(0.985), 2).unwrap();
+    super::assert_conserved(&tail);
+    tail
+}
+
+fn ids(tail: &Tail) -> Vec<&'static str> {
+    tail.findings.iter().map(|finding| finding.rule.id).collect()
+}
+
+const CASES: &[(&str, Harm)] = &[
+    ("slow-reader", Longer("socket-wait", 0, 8, 900_000)),
+    ("busy-core-ksoftirqd", Longer("ksoftirqd-wait", 0, 8, 4_000_000)),
+    ("busy-core-scheduling", Longer("scheduling-wait", 0, 1, 3_000_000)),
+    ("busy-core-softirq", Longer("softirq-interruption", 1, 5, 700_000)),
+    ("batch", Longer("batch-wait", 0, 6, 300_000)),
+    ("backlog-wait", Longer("backlog-wait", 1, 5, 500_000)),
+    ("gro-cells-wait", Longer("gro-cells-wait", 0, 6, 500_000)),
+    ("qdisc-wait", Longer("qdisc-wait", 1, 4, 9_000_000)),
+    ("tun-wait", Longer("tun-wait", 0, 3, 200_000)),
+    ("neighbour-wait", Longer("neighbour-wait", 1, 4, 30_000_000)),
+    ("fragments", Longer("reassembly-wait", 1, 5, 400_000)),
+    ("software-segmentation", Longer("gso-segment", 1, 4, 100_000)),
+    ("wireguard-wait", Longer("wireguard-wait", 0, 3, 100_000)),
+    ("slow-rules", Longer("iptables", 0, 2, 150_000)),
+    ("slow-conntrack", Longer("conntrack-in", 0, 2, 150_000)),
+    ("long-rules", AllLonger("iptables", 0, 2, 40_000)),
+    ("long-conntrack", AllLonger("conntrack-in", 0, 2, 40_000)),
+    ("gro-cells-overflow", Dropped("gro-cells-wait", 6, "NOT_SPECIFIED", "gro_cells_receive")),
+    ("backlog-overflow", Dropped("backlog-wait", 5, "CPU_BACKLOG", "enqueue_to_backlog")),
+    ("socket-overflow", Dropped("udp-rcv", 8, "SOCKET_RCVBUFF", "udp_queue_rcv_one_skb")),
+    ("qdisc-overflow", Dropped("dev-queue-xmit", 4, "QDISC_DROP", "__dev_queue_xmit")),
+    ("conntrack-refused", Dropped("conntrack-in", 2, "NETFILTER_DROP", "nf_hook_slow")),
+    ("conntrack-race", Dropped("conntrack-confirm", 2, "NETFILTER_DROP", "nf_hook_slow")),
+    ("rule-drop", Dropped("iptables", 2, "NETFILTER_DROP", "nf_hook_slow")),
+    ("neighbour-failed", Dropped("neighbour-wait", 4, "NEIGH_FAILED", "neigh_invalidate")),
+    ("no-route", Dropped("route-input", 2, "IP_INNOROUTES", "ip_error")),
+    ("reverse-path", Dropped("route-input", 2, "IP_RPFILTER", "ip_rcv_finish_core")),
+    ("too-long", Dropped("ip-forward", 2, "PKT_TOO_BIG", "ip_forward")),
+    ("fragments-lost", Dropped("reassembly-wait", 5, "FRAG_REASM_TIMEOUT", "ip_expire")),
+    ("bad-checksum", Dropped("udp-rcv", 8, "UDP_CSUM", "udp_queue_rcv_one_skb")),
+];
+
+#[test]
+fn every_cause_is_named_first_at_its_place() {
+    let tested: Vec<&str> = CASES.iter().map(|case| case.0).collect();
+    // The other one is about requests: see there.
+    let rules: Vec<&str> = RULES.iter().map(|rule| rule.id).filter(|&id| id != "slow-answer").collect();
+    assert_eq!(tested, rules);
+    for &(id, harm) in CASES {
+        let tail = tail(&[harm]);
+        assert_eq!(ids(&tail), [id]);
+        let (stage, level, hop) = match harm {
+            Longer(stage, level, hop, _) | AllLonger(stage, level, hop, _) => (stage, level, hop),
+            Dropped(stage, hop, ..) => (stage, 0, hop),
+        };
+        let (_, place) = &hops()[usize::from(hop) - 1];
+        let key = &tail.findings[0].key;
+        let found = (key.stage.as_deref(), key.level, key.netns.as_deref(), key.device.as_deref());
+        assert_eq!(found, (Some(stage), Some(level), Some(&*place.netns), Some(&*place.device)), "{id}");
+        if let Longer(..) = harm {
+            assert_eq!(tail.rows[0].key, *key, "{id}");
+            assert!(tail.findings[0].share.unwrap() > 0.5, "{id}");
+        }
+    }
+}
+
+#[test]
+fn a_clean_recording_has_no_cause() {
+    assert_eq!(ids(&tail(&[])), [""; 0]);
+}
+
+#[test]
+fn two_causes_at_once_are_both_named() {
+    for pair in
+        [["slow-reader", "qdisc-wait"], ["backlog-wait", "gro-cells-overflow"], ["batch", "rule-drop"]]
+    {
+        let harm = |id: &str| CASES.iter().find(|case| case.0 == id).unwrap().1;
+        let scaled = match pair.map(harm) {
+            // About as much each, so that neither hides the other.
+            [Longer(a, l, h, _), Longer(b, m, i, _)] => [Longer(a, l, h, 800_000), Longer(b, m, i, 900_000)],
+            other => other,
+        };
+        let tail = tail(&scaled);
+        let mut found = ids(&tail);
+        found.sort_unstable();
+        let mut expected = pair;
+        expected.sort_unstable();
+        assert_eq!(found, expected);
+    }
+}
+
+#[test]
+fn rules_are_about_stages_and_layers_that_there_are() {
+    let mut ids: Vec<&str> = RULES.iter().map(|rule| rule.id).collect();
+    ids.sort_unstable();
+    ids.dedup();
+    assert_eq!(ids.len(), RULES.len());
+    for rule in RULES {
+        let (stages, layers): (&[&str], &[&str]) = match &rule.evidence {
+            Evidence::Excess(stages) => (stages, &[]),
+            Evidence::Time(layers) => (&[], layers),
+            Evidence::Drops { stages, reasons, functions } => {
+                assert!(!reasons.is_empty() || !functions.is_empty(), "{}", rule.id);
+                (stages, &[])
+            }
+        };
+        let stages = stages.iter().filter(|&&stage| stage != "answering");
+        stages.for_each(|stage| assert!(number(stage) > 0));
+        for layer in layers {
+            assert!(STAGES.iter().any(|stage| stage.layer.name() == *layer), "{layer}");
+        }
+        assert!(!rule.advice.is_empty() && !rule.what.ends_with('.'), "{}", rule.id);
+        assert!(rule.advice.iter().all(|advice| !advice.what.is_empty() && !advice.source.is_empty()));
+    }
+}

@@ -1,0 +1,132 @@
+//! Requests with their answers, and flows.
+
+use overlay_trace::{
+    report::{DiffFormat, tail},
+    tail::{Above, Of, Tail},
+    trace::Names,
+};
+use overlay_trace_common::{
+    record::{Flow, Outcome, RecordHeader},
+    way::Segment,
+};
+use tempfile::TempDir;
+
+use super::{Record, assert_conserved, recording, support};
+
+const UDP: u8 = 17;
+const TCP: u8 = 6;
+const REQUESTS: u64 = 800;
+const CLIENTS: u64 = 8;
+
+fn address(last: u8) -> [u8; 16] {
+    let mut address = [0; 16];
+    address[..4].copy_from_slice(&[10, 0, 0, last]);
+    address
+}
+
+fn record(id: u64, start_ns: u64, steps: &[(&str, u64)], outcome: Outcome, flow: Flow, bytes: u32) -> Record {
+    let segment = |&(name, ns): &(&str, u64)| Segment { ns, hop: 2, level: 0, stage: support::stage(name) };
+    let way: Vec<Segment> = steps.iter().map(segment).collect();
+    (RecordHeader { flow, bytes, ..support::record(id, start_ns, &way, outcome) }, way)
+}
+
+/// How long the network and the server take over a request, in ns.
+struct Times {
+    way: u64,
+    server: u64,
+}
+
+/// Requests of eight clients in turn to a virtual address, the answers from a real one; every 50th answer is
+/// lost. Returns what all pairs took together as well.
+fn traffic(protocol: u8, times: impl Fn(u64) -> Times) -> (Vec<Record>, u128) {
+    let (mut records, mut all) = (Vec::new(), 0);
+    for number in 0..REQUESTS {
+        let port = 40_000 + (number % CLIENTS) as u16;
+        let flow = Flow {
+            source: address(1),
+            destination: address(99),
+            source_port: port,
+            destination_port: 7700,
+            protocol,
+            version: 4,
+            ..Flow::default()
+        };
+        let back = Flow {
+            source: address(2),
+            destination: address(1),
+            source_port: 7700,
+            destination_port: port,
+            ..flow
+        };
+        let Times { way, server } = times(number);
+        let start = number * 10_000_000;
+        let there = [("backlog-wait", way), ("socket-wait", 700 + number % 5)];
+        let request = record(number * 4 + 1, start, &there, Outcome::Delivered, flow, 120);
+        let answered = request.0.end_ns + server;
+        let is_lost = number % 50 == 49;
+        let outcome = if is_lost { Outcome::Dropped } else { Outcome::Delivered };
+        let answer = record(number * 4 + 2, answered, &[("udp-send", 300)], outcome, back, 400);
+        if !is_lost {
+            all += u128::from(answer.0.end_ns - start);
+        }
+        let acknowledgement =
+            record(number * 4 + 3, answered, &[("ip-rcv", 90)], Outcome::Delivered, back, 52);
+        records.push(request);
+        if protocol == TCP {
+            records.push(acknowledgement);
+        }
+        records.push(answer);
+    }
+    (records, all)
+}
+
+fn of(records: &[Record], of: Of, above: f64) -> Tail {
+    let dir = TempDir::new().unwrap();
+    let recording = recording(dir.path(), &support::header(), &support::hops(), &Names::default(), records);
+    let tail = Tail::of(&recording, of, Above::Quantile(above), 1).unwrap();
+    assert_conserved(&tail);
+    tail
+}
+
+#[test]
+fn a_slow_server_is_told_from_a_slow_network() {
+    for protocol in [UDP, TCP] {
+        for (slow_way, slow_server, cause) in
+            [(400_000, 9_000, "backlog-wait"), (2000, 400_000, "slow-answer")]
+        {
+            let times = |number| match number % 100 {
+                7 => Times { way: slow_way, server: slow_server },
+                _ => Times { way: 2000 + number % 9, server: 9000 + number % 11 },
+            };
+            let (records, all) = traffic(protocol, times);
+            let found = of(&records, Of::Requests, 0.985);
+            let lost = REQUESTS / 50;
+            assert_eq!(found.slow.packets + found.ordinary.packets, REQUESTS - lost);
+            assert_eq!(found.slow.sum_ns + found.ordinary.sum_ns, all);
+            assert_eq!(found.unpaired, lost);
+            let causes: Vec<_> = found.findings.iter().map(|finding| finding.rule.id).collect();
+            assert_eq!(causes, [cause]);
+            let steps = found.slowest[0].steps.iter().map(|step| step.key.stage.as_deref().unwrap());
+            assert_eq!(steps.collect::<Vec<_>>(), ["backlog-wait", "socket-wait", "answering", "udp-send"]);
+            let text = String::from_utf8(tail(&found, DiffFormat::Text).unwrap()).unwrap();
+            assert!(text.starts_with("The slowest ") && text.contains(" of requests ("), "{text}");
+            assert!(
+                text.contains("784 requests with their answers, 16 of which no answer was found"),
+                "{text}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_slow_flow_is_found_among_the_others() {
+    let times = |number| Times { way: if number % CLIENTS == 3 { 300_000 } else { 2000 }, server: 9000 };
+    let found = of(&traffic(UDP, times).0, Of::Flows, 0.9);
+    // Eight clients, there and back.
+    assert_eq!((found.slow.units, found.ordinary.units), (1, 15));
+    assert_eq!((found.slow.packets, found.slow.mean_ns), (REQUESTS / CLIENTS, 300_702));
+    assert_eq!(found.rows[0].key.stage.as_deref(), Some("backlog-wait"));
+    assert_eq!(found.slowest[0].header.flow.source_port, 40_003);
+    let text = String::from_utf8(tail(&found, DiffFormat::Text).unwrap()).unwrap();
+    assert!(text.starts_with("The slowest 6.2% of flows (1 of 16, above "), "{text}");
+}
