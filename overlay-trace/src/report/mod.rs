@@ -5,19 +5,24 @@ mod diff_json;
 mod diff_text;
 mod flame;
 mod folded;
-mod frames;
+pub(crate) mod frames;
 mod heading;
 mod json;
-mod palette;
-mod table;
+pub(crate) mod palette;
+pub(crate) mod table;
 mod text;
 mod traffic;
-mod units;
+pub(crate) mod units;
 
 use anyhow::Result;
 use clap::ValueEnum;
 
 use crate::analysis::{Analysis, Diff};
+
+/// Every loss counter of a recording in words.
+pub fn losses(analysis: &Analysis) -> String {
+    heading::losses(analysis)
+}
 
 /// A report's format.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
