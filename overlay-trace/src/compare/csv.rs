@@ -47,6 +47,7 @@ fn whole(table: &mut Table, row: &Row) -> Result<()> {
         put("lab", "cpu", "ns/packet", ns)?;
     }
     put("packet", "all", "ns/packet", row.per_packet.whole_ns)?;
+    put("packet", "median", "ns", row.measured.stages.median_ns as f64)?;
     put("packet", "waiting in sockets", "ns/packet", row.per_packet.socket_wait_ns)?;
     for (level, ns) in row.per_packet.levels_ns.iter().enumerate() {
         put("packet", &format!("level {level}"), "ns/packet", *ns)?;

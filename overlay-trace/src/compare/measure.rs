@@ -114,6 +114,7 @@ impl Stages {
             losses: report::losses(analysis),
             other_share: analysis.other_share(),
             sum_ns: ns(analysis.end_to_end.sum()),
+            median_ns: analysis.net.as_ref().unwrap_or(&analysis.end_to_end).quantile(0.5),
             is_net: analysis.net.is_some(),
             rows: analysis.rows.iter().map(row).collect(),
         }

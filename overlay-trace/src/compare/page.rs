@@ -77,7 +77,7 @@ fn whole(comparison: &Comparison) -> Markup {
     let levels = comparison.levels();
     let mut heading: Vec<String> = vec!["lab".into(), "throughput".into(), "of host".into()];
     heading.extend(percentiles(&Default::default()).iter().map(|(name, _)| (*name).to_owned()));
-    heading.extend(["CPU per packet", "time per packet", "in sockets"].map(str::to_owned));
+    heading.extend(["CPU per packet", "time per packet: median", "mean", "in sockets"].map(str::to_owned));
     heading.extend((0..levels).map(|level| format!("level {level}")));
     let row = |row: &Row| {
         let mut cells =
@@ -85,6 +85,7 @@ fn whole(comparison: &Comparison) -> Markup {
         let latency = row.latency().cloned().unwrap_or_default();
         cells.extend(percentiles(&latency).into_iter().map(|(_, ns)| Cell::ns(ns)));
         cells.push(Cell::of(row.cpu_ns_per_packet, time));
+        cells.push(Cell::ns(Some(row.measured.stages.median_ns)));
         cells.push(Cell::of(Some(row.per_packet.whole_ns), time));
         cells.push(Cell::of(Some(row.per_packet.socket_wait_ns), time));
         let level = |level: usize| row.per_packet.levels_ns.get(level).copied().filter(|ns| *ns > 0.0);
@@ -97,7 +98,7 @@ fn whole(comparison: &Comparison) -> Markup {
         p.hint {
             "Percentiles are of the latency of " (comparison.latency_run().unwrap_or("no run"))
             ", from when each request was due to its answer; one that too few requests were sent for is left out. "
-            "\u{201c}In sockets\u{201d} is waiting for the program that reads; the rest of the time per packet is told by level: "
+            "\u{201c}In sockets\u{201d} is waiting for the program that reads; the rest of the mean time per packet is told by level: "
             "how many encapsulation headers are around the packet, so level 1 is what the first overlay adds. "
             "Click a heading to sort."
         }

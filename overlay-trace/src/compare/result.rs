@@ -96,6 +96,8 @@ pub struct Stages {
     pub other_share: f64,
     /// The sum of all packets' times, as recorded, ns.
     pub sum_ns: u64,
+    /// The time that half of the packets do not exceed, ns; the probes' cost taken off where it is known.
+    pub median_ns: u64,
     /// Whether the probes' cost is known, and taken off `net_ns`.
     pub is_net: bool,
     /// Along the packets' path.

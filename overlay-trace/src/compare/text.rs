@@ -41,7 +41,7 @@ fn whole(comparison: &Comparison) -> String {
         0 => format!("{run} {name}"),
         _ => (*name).to_owned(),
     }));
-    heading.extend(["CPU/packet", "ns/packet", "in sockets"].map(str::to_owned));
+    heading.extend(["CPU/packet", "median", "mean", "in sockets"].map(str::to_owned));
     heading.extend((0..levels).map(|level| format!("level {level}")));
     let heading: Vec<&str> = heading.iter().map(String::as_str).collect();
     let rows: Vec<Vec<String>> = comparison.rows.iter().map(|row| cells(row, levels)).collect();
@@ -61,6 +61,7 @@ fn cells(row: &Row, levels: usize) -> Vec<String> {
         cells.push(or_dash(found.map(|ns| time(ns as f64))));
     }
     cells.push(or_dash(row.cpu_ns_per_packet.map(time)));
+    cells.push(time(row.measured.stages.median_ns as f64));
     cells.push(time(row.per_packet.whole_ns));
     cells.push(time(row.per_packet.socket_wait_ns));
     let level = |level| row.per_packet.levels_ns.get(level).filter(|ns| **ns > 0.0);
