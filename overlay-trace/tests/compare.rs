@@ -8,7 +8,8 @@ use std::{env, fs, path::PathBuf};
 use overlay_trace::{
     analysis::{Analysis, By},
     compare::{
-        self, Comparison, Conditions, Cpu, Folder, LabResult, Machine, Measured, Outcome, Plan, Run, Stages,
+        self, Checked, Comparison, Conditions, Cpu, Folder, LabResult, Machine, Measure, Measured, Outcome,
+        Plan, Run, Stages, Verdict,
     },
     trace::Recording,
     traffic::TrafficReport,
@@ -112,7 +113,7 @@ fn a_labs_parts_add_up() {
     for row in comparison().rows {
         let sums = &row.per_packet;
         let levels = sums.socket_wait_ns + sums.levels_ns.iter().sum::<f64>();
-        let layers: f64 = sums.layers_ns.iter().map(|(_, ns)| ns).sum();
+        let layers = sums.socket_wait_ns + sums.layers_ns.iter().map(|(_, ns)| ns).sum::<f64>();
         for sum in [levels, layers] {
             assert!((sum - sums.whole_ns).abs() < 1e-6 * sums.whole_ns, "{}: {sum}", row.lab);
         }
@@ -156,4 +157,36 @@ fn a_folder_gives_back_what_was_measured_under_the_same_conditions() {
     assert_eq!(folder.machine(), None);
     folder.keep_machine(&machine).unwrap();
     assert_eq!(folder.machine(), Some(machine));
+}
+
+#[test]
+fn published_figures_are_checked() {
+    let labs = [("host", 1.0), ("flannel-host-gw", 1.1), ("flannel-vxlan", 1.75), ("calico-ipip", 2.0)];
+    let quick = labs.map(|(lab, slow)| {
+        result(lab, Outcome::Measured(Box::new(measured(lab.contains("vxlan"), slow, &[]))))
+    });
+    let mut jumbo = measured(true, 1.0, &[]);
+    jumbo.runs.retain(|run| run.name == "tcp-bulk");
+    jumbo.runs.push(jumbo.runs[0].clone());
+    for (run, (mtu, bits_per_s)) in jumbo.runs.iter_mut().zip([(1400, 1e9), (3000, 2e9)]) {
+        run.name += &format!(" MTU {mtu}");
+        run.traffic.throughput_bits_per_s = bits_per_s;
+    }
+    let jumbo = vec![result("flannel-vxlan", Outcome::Measured(Box::new(jumbo)))];
+    let quick = Comparison::new(Plan::find("quick").unwrap(), 1.0, quick.into());
+    let mtu = Comparison::new(Plan::find("seed-mtu").unwrap(), 1.0, jumbo);
+    let checked = compare::check(&quick, &mtu);
+    let verdict = |better: &str, worse: &str, measure| {
+        let claim = |checked: &&Checked| {
+            let claim = checked.claim;
+            (claim.better.lab, claim.worse.lab, claim.measure) == (better, worse, measure)
+        };
+        checked.iter().find(claim).unwrap().verdict
+    };
+    let throughput = Measure::Throughput;
+    assert_eq!(verdict("flannel-host-gw", "flannel-vxlan", throughput), Verdict::Agrees);
+    assert_eq!(verdict("calico-ipip", "flannel-vxlan", throughput), Verdict::Disagrees);
+    assert_eq!(verdict("flannel-vxlan", "flannel-vxlan", throughput), Verdict::Agrees);
+    assert_eq!(verdict("calico-bgp", "calico-ipip", throughput), Verdict::NotMeasured);
+    check("reproduce.txt", compare::reproduced(&checked).as_bytes());
 }

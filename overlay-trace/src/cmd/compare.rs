@@ -1,18 +1,19 @@
-//! `lab compare`: the same traffic through several labs.
+//! `lab compare` and `lab reproduce`: the same traffic through several labs.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::thread::available_parallelism;
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Result, ensure};
 use clap::Args;
 
 use super::lab::find;
 use super::output::line;
 use super::record::Probes;
 use crate::compare::{
-    self, BASELINE, Comparison, Conditions, Folder, LabResult, Machine, Options, Outcome, Plan, Progress,
+    self, BASELINE, CLAIMS, Comparison, Conditions, Folder, LabResult, Machine, Options, Outcome, Plan,
+    Progress,
 };
 use crate::lab::{self, Knobs, Lab, System};
 use crate::sys::kernel;
@@ -30,6 +31,19 @@ pub struct Compare {
     /// What to send: quick, rr, seed-iperf-udp, seed-http-rate, seed-bulk or seed-mtu
     #[arg(long, default_value = "quick")]
     plan: String,
+    #[command(flatten)]
+    how: How,
+}
+
+/// Check what articles have published about container networks on this machine.
+#[derive(Args)]
+pub struct Reproduce {
+    #[command(flatten)]
+    how: How,
+}
+
+#[derive(Args)]
+struct How {
     /// Where the results go, in a folder of the plan's name: a page, CSV, JSON, and each lab's recording.
     /// Labs whose result is there already are not measured again
     #[arg(long, short, default_value = "overlay-trace-compare", value_name = "FOLDER")]
@@ -44,32 +58,70 @@ pub struct Compare {
 
 impl Compare {
     pub fn run(self) -> Result<ExitCode> {
+        for name in &self.names {
+            find(name)?;
+        }
         let plan = Plan::find(&self.plan)?;
-        let labs = self.labs()?;
+        let comparison = self.how.compare(plan, |lab| {
+            self.all || lab.name == BASELINE || self.names.iter().any(|name| name == lab.name)
+        })?;
+        line(compare::text(&comparison).trim_end());
+        self.how.tell(plan);
+        Ok(exit_code(&[&comparison]))
+    }
+}
+
+impl Reproduce {
+    pub fn run(self) -> Result<ExitCode> {
+        let (quick, mtu) = (Plan::find("quick")?, Plan::find("seed-mtu")?);
+        let is_claimed = |lab: &Lab, mtu: bool| {
+            let sides = CLAIMS.iter().flat_map(|claim| [&claim.better, &claim.worse]);
+            sides.filter(|side| side.mtu.is_some() == mtu).any(|side| side.lab == lab.name)
+        };
+        let labs = self.how.compare(quick, |lab| is_claimed(lab, false))?;
+        let mtus = self.how.compare(mtu, |lab| is_claimed(lab, true))?;
+        line(compare::reproduced(&compare::check(&labs, &mtus)).trim_end());
+        self.how.tell(quick);
+        self.how.tell(mtu);
+        Ok(exit_code(&[&labs, &mtus]))
+    }
+}
+
+fn exit_code(comparisons: &[&Comparison]) -> ExitCode {
+    let mut absent = comparisons.iter().flat_map(|comparison| &comparison.absent);
+    if absent.any(|absent| absent.failed) { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+}
+
+impl How {
+    /// Measures what is not there yet, writes the files, and returns the comparison.
+    fn compare(&self, plan: &'static Plan, is_wanted: impl Fn(&Lab) -> bool) -> Result<Comparison> {
+        // In the order of `lab list`.
+        let labs: Vec<_> = lab::all().iter().filter(|lab| is_wanted(lab)).collect();
         let stop = Stop::on_signals()?;
         let system = System::inspect()?;
         let folder = Folder::open(&self.output, plan.name)?;
         let machine = self.machine(&folder, &stop)?;
-        let mut work = Work { conditions: self.conditions(plan, &machine)?, folder, machine, plan, stop };
+        let work = Work { conditions: self.conditions(plan, &machine)?, folder, machine, plan, stop };
         let mut results = work.known(&labs, &system, self.fresh)?;
         let todo: Vec<_> = labs.iter().filter(|lab| !results.contains_key(lab.name)).copied().collect();
         let interrupted = work.measure(&todo, self.probes, &mut results)?;
         let in_order = labs.iter().filter_map(|lab| results.remove(lab.name)).collect();
         let comparison = Comparison::new(plan, plan.factor(&work.machine)?, in_order);
-        work.show(&comparison)?;
-        ensure!(!interrupted, "interrupted: the same command goes on with the labs that are left");
-        let failed = comparison.absent.iter().any(|absent| absent.failed);
-        Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+        work.write(&comparison)?;
+        ensure!(
+            !interrupted,
+            "interrupted: {} holds the results so far, and the same command goes on with the labs that are left",
+            self.page(plan).display()
+        );
+        Ok(comparison)
     }
 
-    /// In the order of `lab list`.
-    fn labs(&self) -> Result<Vec<&'static Lab>> {
-        for name in &self.names {
-            find(name)?;
-        }
-        let is_wanted =
-            |lab: &&Lab| self.all || lab.name == BASELINE || self.names.iter().any(|name| name == lab.name);
-        Ok(lab::all().iter().filter(is_wanted).collect())
+    fn page(&self, plan: &Plan) -> PathBuf {
+        Path::new(&self.output).join(plan.name).join("compare.html")
+    }
+
+    fn tell(&self, plan: &Plan) {
+        line(&format!("\nAs a page: {}; beside it compare.csv and compare.json.", self.page(plan).display()));
     }
 
     fn machine(&self, folder: &Folder, stop: &Stop) -> Result<Machine> {
@@ -127,13 +179,13 @@ impl Work {
         }
         let there = results.values().filter(|result| matches!(result.outcome, Outcome::Measured(_))).count();
         if there > 0 {
-            eprintln!("{there} labs were measured before; --fresh measures them anew");
+            eprintln!("{there} of the labs were measured before; --fresh measures them anew");
         }
         Ok(results)
     }
 
     /// Measures the labs and keeps each result at once; tells whether it was interrupted.
-    fn measure(&mut self, labs: &[&'static Lab], probes: Probes, results: &mut Results) -> Result<bool> {
+    fn measure(&self, labs: &[&'static Lab], probes: Probes, results: &mut Results) -> Result<bool> {
         let mut progress = Progress::new(labs.len() as u32, self.plan.traffic_time());
         for lab in labs {
             progress.lab(lab.name);
@@ -165,18 +217,9 @@ impl Work {
         Ok(false)
     }
 
-    fn show(&self, comparison: &Comparison) -> Result<()> {
-        if comparison.rows.is_empty() && comparison.absent.is_empty() {
-            bail!("interrupted before the first lab was measured");
-        }
+    fn write(&self, comparison: &Comparison) -> Result<()> {
         self.folder.write("compare.json", &compare::json(comparison)?)?;
         self.folder.write("compare.csv", &compare::csv(comparison)?)?;
-        self.folder.write("compare.html", compare::page(comparison).as_bytes())?;
-        line(compare::text(comparison).trim_end());
-        line(&format!(
-            "\nAs a page: {}; also compare.csv and compare.json.",
-            self.folder.file("compare.html").display()
-        ));
-        Ok(())
+        self.folder.write("compare.html", compare::page(comparison).as_bytes())
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use clap::{Args, Subcommand};
 
-use crate::cmd::compare::Compare;
+use crate::cmd::compare::{Compare, Reproduce};
 use crate::cmd::output::line;
 use crate::cmd::record::{self, Probes};
 use crate::lab::{self, Knobs, Running, System};
@@ -34,6 +34,8 @@ enum Command {
     Run(Box<Run>),
     /// Send the same traffic through several labs and compare them
     Compare(Compare),
+    /// Check on this machine what articles have published about container networks
+    Reproduce(Reproduce),
     /// Remove a lab that was kept
     Down {
         /// A name of `lab list`
@@ -129,6 +131,7 @@ impl Lab {
             Command::Show { name, knobs } => show(&name, &knobs.knobs(false)),
             Command::Run(run) => run.run(),
             Command::Compare(compare) => compare.run(),
+            Command::Reproduce(reproduce) => reproduce.run(),
             Command::Down { name } => {
                 let count = lab::remove_leftovers(find(&name)?)?;
                 line(&format!("{count} namespaces removed"));

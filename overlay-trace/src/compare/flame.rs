@@ -51,7 +51,7 @@ fn key(time: &StageTime) -> Key {
     }
 }
 
-/// The lab's frames, from itself over direction, level and layer to the stage.
+/// The lab's frames without waiting in sockets, which is the reading program's: from itself over direction, level and layer to the stage.
 fn frames(row: &Row) -> Frame {
     let mut root = Frame {
         name: row.lab.clone(),
@@ -60,7 +60,7 @@ fn frames(row: &Row) -> Frame {
         children: Vec::new(),
     };
     let stages = &row.measured.stages;
-    for time in &stages.rows {
+    for time in stages.rows.iter().filter(|time| !time.is_socket_wait()) {
         let key = key(time);
         let stack: Vec<(String, Color)> = stack("", &key)
             .into_iter()

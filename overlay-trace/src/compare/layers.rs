@@ -2,7 +2,7 @@
 
 use super::{StageTime, Stages};
 
-/// Time per packet, ns. `socket_wait_ns` and `levels_ns` add up to `whole_ns`, and so do `layers_ns`.
+/// Time per packet, ns. With `socket_wait_ns` added, `levels_ns` are `whole_ns`, and so are `layers_ns`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct PerPacket {
     pub whole_ns: f64,
@@ -10,7 +10,7 @@ pub struct PerPacket {
     pub socket_wait_ns: f64,
     /// Everything else, by level: what stands at 1 is what the first overlay adds, and so on.
     pub levels_ns: Vec<f64>,
-    /// By layer, along the packets' path.
+    /// The same by layer, along the packets' path.
     pub layers_ns: Vec<(String, f64)>,
 }
 
@@ -21,13 +21,13 @@ impl PerPacket {
         for row in &stages.rows {
             let ns = stages.per_packet(row);
             sums.whole_ns += ns;
-            match sums.layers_ns.iter_mut().find(|(layer, _)| *layer == row.layer) {
-                Some((_, sum)) => *sum += ns,
-                None => sums.layers_ns.push((row.layer.clone(), ns)),
-            }
             if row.is_socket_wait() {
                 sums.socket_wait_ns += ns;
                 continue;
+            }
+            match sums.layers_ns.iter_mut().find(|(layer, _)| *layer == row.layer) {
+                Some((_, sum)) => *sum += ns,
+                None => sums.layers_ns.push((row.layer.clone(), ns)),
             }
             let level = usize::from(row.level);
             if sums.levels_ns.len() <= level {
@@ -36,6 +36,11 @@ impl PerPacket {
             sums.levels_ns[level] += ns;
         }
         sums
+    }
+
+    /// The network's own time: all but waiting in sockets, ns.
+    pub fn network_ns(&self) -> f64 {
+        self.levels_ns.iter().sum()
     }
 
     /// The time in a layer, ns; 0 when packets do not come through it.
@@ -91,7 +96,8 @@ mod tests {
         let sums = PerPacket::of(&stages);
         assert_eq!((sums.whole_ns, sums.socket_wait_ns), (884.0, 700.0));
         assert_eq!(sums.levels_ns, [104.0, 50.0, 30.0]);
-        assert_eq!((sums.layer("socket"), sums.layer("vxlan"), sums.layer("ipip")), (800.0, 80.0, 0.0));
+        assert_eq!((sums.layer("socket"), sums.layer("vxlan"), sums.layer("ipip")), (100.0, 80.0, 0.0));
+        assert_eq!(sums.network_ns(), 184.0);
         assert_eq!(largest([&sums].into_iter()), ["socket", "vxlan", "backlog"]);
     }
 }

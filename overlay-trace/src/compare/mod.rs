@@ -5,6 +5,7 @@
 //! the probes cost something, and what they cost is taken off the stage times alone. A lab's result is a file of
 //! its own in the [`Folder`], so a comparison that was interrupted goes on where it stopped.
 
+mod claims;
 mod cpu;
 mod csv;
 mod flame;
@@ -16,10 +17,12 @@ mod measure;
 mod page;
 mod plan;
 mod progress;
+mod reproduce;
 mod result;
 mod summary;
 mod text;
 
+pub use claims::{CLAIMS, Claim, Measure, Side};
 pub use csv::csv;
 pub use folder::Folder;
 pub use json::json;
@@ -28,6 +31,7 @@ pub use measure::{Options, measure};
 pub use page::page;
 pub use plan::{PLANS, Plan, Setting};
 pub use progress::Progress;
+pub use reproduce::{Checked, Verdict, check, reproduced};
 pub use result::{Conditions, Cpu, LabResult, Measured, Outcome, Run, StageTime, Stages};
 pub use summary::{Comparison, Row};
 pub use text::text;

@@ -107,11 +107,11 @@ fn whole(comparison: &Comparison) -> Markup {
 }
 
 fn graphs(comparison: &Comparison) -> Markup {
-    let scale_ns = comparison.rows.iter().map(|row| row.per_packet.whole_ns).fold(1.0, f64::max);
+    let scale_ns = comparison.rows.iter().map(|row| row.per_packet.network_ns()).fold(1.0, f64::max);
     html! {
         h2 { "Where a packet's time goes" }
         p.hint {
-            "All on one scale: the whole width is " (time(scale_ns)) " per packet. From the bottom: the lab, the direction, "
+            "All on one scale: the whole width is " (time(scale_ns)) " per packet, without waiting in sockets. From the bottom: the lab, the direction, "
             "the level, the layer, the stage. Warm colours are work, blue is waiting, purple is inside an overlay. "
             "Point at a frame, or tap it, to read it."
         }
@@ -120,7 +120,7 @@ fn graphs(comparison: &Comparison) -> Markup {
             @for row in &comparison.rows {
                 figure {
                     figcaption {
-                        b { (row.lab) } " " (time(row.per_packet.whole_ns)) ". " (row.about)
+                        b { (row.lab) } " " (time(row.per_packet.network_ns())) ". " (row.about)
                         @for note in &row.measured.notes { " (" (note) ")" }
                     }
                     (flame::graph(row, scale_ns))
@@ -140,7 +140,7 @@ fn layers(comparison: &Comparison) -> Markup {
         format!("--bar: rgb({},{},{}); --part: {part:.0}%", colour.r, colour.g, colour.b)
     };
     html! {
-        h2 { "Time per packet by layer" }
+        h2 { "Time per packet by layer, without waiting in sockets" }
         div.wide {
             table.sortable.bars {
                 thead { tr { th scope="col" { "lab" } @for layer in &comparison.layers { th scope="col" { (layer) } } } }

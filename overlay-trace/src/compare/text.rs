@@ -69,10 +69,10 @@ fn cells(row: &Row, levels: usize) -> Vec<String> {
     cells
 }
 
-/// The layers that matter most, and all others together.
+/// The layers that matter most, and all others together; without waiting in sockets.
 fn by_layer(comparison: &Comparison) -> String {
     let (shown, rest) = comparison.layers.split_at(comparison.layers.len().min(LAYERS));
-    let mut heading = vec!["per packet"];
+    let mut heading = vec!["network"];
     heading.extend(shown.iter().map(String::as_str));
     if !rest.is_empty() {
         heading.push("others");
@@ -85,7 +85,7 @@ fn by_layer(comparison: &Comparison) -> String {
         if !rest.is_empty() {
             cells.push(cell(rest.iter().map(|layer| row.per_packet.layer(layer)).sum()));
         }
-        cells.push(cell(row.per_packet.whole_ns));
+        cells.push(cell(row.per_packet.network_ns()));
         cells
     };
     let rows: Vec<Vec<String>> = comparison.rows.iter().map(row).collect();
