@@ -22,6 +22,9 @@ enum Row {
     Answering(u32),
 }
 
+/// The row of each segment, by the way without its times.
+type Shapes = FxHashMap<Box<[Segment]>, Box<[u32]>>;
+
 /// The rows of a recording, numbered in order of first appearance.
 pub(crate) struct Rows {
     stages: Stages,
@@ -29,8 +32,8 @@ pub(crate) struct Rows {
     index: FxHashMap<Packed, u32>,
     answering: FxHashMap<u32, u32>,
     rows: Vec<Row>,
-    /// By whether the packet came from outside the machine, and by the way without its times.
-    shapes: [FxHashMap<Box<[Segment]>, Box<[u32]>>; 2],
+    /// By whether the packet came from outside the machine.
+    shapes: [Shapes; 2],
     shape: Vec<Segment>,
 }
 
