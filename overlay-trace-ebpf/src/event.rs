@@ -119,10 +119,7 @@ pub fn step(skb: u64, row: Row) {
         state.arrived = FORWARDED;
     }
     let account = &mut state.followed.account;
-    if row.has(ROW_REPEATS)
-        && is_near
-        && account.stage == row.stage()
-        && account.again(&mut state.record.way)
+    if row.has(ROW_REPEATS) && is_near && account.stage == row.stage() && account.again(&mut state.record.way)
     {
         return;
     }
