@@ -63,6 +63,10 @@ fn one_run(table: &mut Table, lab: &str, run: &Run) -> Result<()> {
     let traffic = &run.traffic;
     let mut put = |measure: &str, unit: &str, value| line(table, lab, &run.name, measure, unit, value);
     put("throughput", "bit/s", traffic.throughput_bits_per_s)?;
+    if let [least, .., most] = run.throughputs[..] {
+        put("throughput least", "bit/s", least)?;
+        put("throughput most", "bit/s", most)?;
+    }
     for (measure, value) in [
         ("offered", traffic.offered_per_s),
         ("sent", (run.packets() > 0).then_some(traffic.sent as f64)),

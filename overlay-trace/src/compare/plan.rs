@@ -189,7 +189,7 @@ mod tests {
     use super::*;
 
     fn machine(per_s: f64) -> Machine {
-        Machine { packets_per_s: per_s, requests_per_s: per_s, ..Machine::default() }
+        Machine { packets_per_s: per_s, requests_per_s: per_s }
     }
 
     #[test]

@@ -58,7 +58,11 @@ pub struct Measured {
 pub struct Run {
     /// As `tcp-bulk` or, where the plan has several of that kind, with what tells them apart.
     pub name: String,
+    /// Of bulk, which is done several times: the transfer of the median throughput.
     pub traffic: TrafficReport,
+    /// Of all times, bits per second, the least first.
+    pub throughputs: Vec<f64>,
+    /// Of all times together.
     pub cpu: Cpu,
 }
 

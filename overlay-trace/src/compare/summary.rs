@@ -1,6 +1,7 @@
 //! What all formats show: a row for each lab.
 
 use super::layers::{PerPacket, largest};
+use super::measure::TRANSFERS;
 use super::{BASELINE, Conditions, LabResult, Measured, Outcome, Plan, Run};
 use crate::traffic::{Distribution, Kind};
 
@@ -146,6 +147,13 @@ fn sentences(plan: &Plan, factor: f64, conditions: &Conditions, rows: &[Row]) ->
         }
         .to_owned(),
     ];
+    if rows.iter().any(|row| row.measured.runs.iter().any(|run| run.traffic.kind == Kind::Bulk)) {
+        let spread = rows.iter().map(spread).fold(0.0, f64::max);
+        sentences.push(format!(
+            "Bulk throughput is the median of {TRANSFERS} transfers; those of one lab differ by up to {:.0} %.",
+            spread * 100.0
+        ));
+    }
     if factor < 1.0 {
         sentences.push(format!(
             "The plan asks for more than this machine can do: its rates are lowered to {:.2} % of what it says, those \
@@ -162,6 +170,15 @@ fn sentences(plan: &Plan, factor: f64, conditions: &Conditions, rows: &[Row]) ->
         ));
     }
     sentences
+}
+
+/// By how much the transfers of one bulk run differ at the most, as a part of the median.
+fn spread(row: &Row) -> f64 {
+    let of_run = |run: &Run| match run.throughputs[..] {
+        [least, .., most] => (most - least) / run.traffic.throughput_bits_per_s.max(1.0),
+        _ => 0.0,
+    };
+    row.measured.runs.iter().map(of_run).fold(0.0, f64::max)
 }
 
 /// The part of the CPU time that is neither this program's nor an interrupt's, 0 to 1.
