@@ -33,6 +33,11 @@ fn parse(stat: &str, ticks_per_s: u64) -> Option<Cpu> {
 }
 
 impl Cpu {
+    /// What was used: of the two counts the larger one, since a machine that is itself a guest misses ticks.
+    pub fn used_ns(self) -> u64 {
+        self.busy_ns.max(self.own_ns)
+    }
+
     /// What was used since `before`.
     pub fn since(self, before: Cpu) -> Cpu {
         Cpu {

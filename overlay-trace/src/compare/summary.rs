@@ -53,7 +53,7 @@ impl Row {
     fn new(lab: String, about: String, measured: Measured) -> Row {
         let counted = || measured.runs.iter().filter(|run| run.packets() > 0);
         let packets: u64 = counted().map(Run::packets).sum();
-        let busy_ns: u64 = counted().map(|run| run.cpu.busy_ns).sum();
+        let busy_ns: u64 = counted().map(|run| run.cpu.used_ns()).sum();
         Row {
             throughput_bits_per_s: throughput(&measured.runs).map(|run| run.traffic.throughput_bits_per_s),
             throughput_share: None,
