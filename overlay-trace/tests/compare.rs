@@ -56,7 +56,7 @@ fn measured(encapsulated: bool, slow: f64, notes: &[&str]) -> Measured {
     support::write(&path, encapsulated, true);
     let analysis = Analysis::of(&Recording::open(&path).unwrap(), By::Anywhere).unwrap();
     let ms = |ms: f64| (ms * slow) as u64 * 1_000_000;
-    let cpu = Cpu { busy_ns: ms(120.0), interrupts_ns: ms(40.0), own_ns: ms(70.0) };
+    let cpu = Cpu { busy_ns: ms(120.0), interrupts_ns: ms(40.0), kernel_ns: ms(5.0), own_ns: ms(70.0) };
     let counts = json!({"offered_per_s": 1000.0, "sent": 2000, "received": 1990, "lost": 10});
     let stream = json!({"offered_per_s": 2000.0, "sent": 2000, "received": 2000, "jitter_ns": 7300, "throughput_bits_per_s": 1.6e6});
     let bulk = json!({"throughput_bits_per_s": 3.0e9 / slow, "retransmits": 3});

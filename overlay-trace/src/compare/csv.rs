@@ -92,6 +92,7 @@ fn one_run(table: &mut Table, lab: &str, run: &Run) -> Result<()> {
     }
     put("cpu, all of the machine", "ns", run.cpu.busy_ns as f64)?;
     put("cpu, interrupts", "ns", run.cpu.interrupts_ns as f64)?;
+    put("cpu, threads of the kernel", "ns", run.cpu.kernel_ns as f64)?;
     put("cpu, own", "ns", run.cpu.own_ns as f64)
 }
 

@@ -84,6 +84,8 @@ pub struct Cpu {
     pub busy_ns: u64,
     /// The part of it in softirqs and hard interrupts.
     pub interrupts_ns: u64,
+    /// The kernel's own threads, but ksoftirqd.
+    pub kernel_ns: u64,
     /// Of this program, which is both ends of the traffic (getrusage).
     pub own_ns: u64,
 }
