@@ -16,7 +16,26 @@ pub fn now() -> Result<Cpu> {
     let machine = parse(&text, ticks_per_s).context("/proc/stat is not as expected")?;
     let usage = getrusage(UsageWho::RUSAGE_SELF)?;
     let own = usage.user_time() + usage.system_time();
-    Ok(Cpu { own_ns: own.num_microseconds() as u64 * 1000, ..machine })
+    let kernel_ns = kernel_threads() * (1_000_000_000 / ticks_per_s);
+    Ok(Cpu { own_ns: own.num_microseconds() as u64 * 1000, kernel_ns, ..machine })
+}
+
+/// Ticks of all threads of the kernel but ksoftirqd, whose are softirqs and counted as such.
+fn kernel_threads() -> u64 {
+    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let is_process = |entry: &fs::DirEntry| entry.file_name().as_encoded_bytes()[0].is_ascii_digit();
+    let stats = processes.filter(is_process).filter_map(|entry| fs::read(entry.path().join("stat")).ok());
+    stats.filter_map(|stat| of_kernel_thread(&String::from_utf8_lossy(&stat))).sum()
+}
+
+/// The ticks in a process' line, if it is such a thread: flags, user and system time come behind its name.
+fn of_kernel_thread(stat: &str) -> Option<u64> {
+    const PF_KTHREAD: u64 = 0x0020_0000;
+    let (name, rest) = stat.rsplit_once(") ")?;
+    let fields: Vec<&str> = rest.split_whitespace().collect();
+    let number = |at: usize| fields.get(at)?.parse::<u64>().ok();
+    let is_one = number(6)? & PF_KTHREAD != 0 && !name.contains("(ksoftirqd/");
+    is_one.then_some(number(11)? + number(12)?)
 }
 
 /// The line of all CPUs: user, nice, system, idle, iowait, irq, softirq, in ticks.
@@ -28,16 +47,25 @@ fn parse(stat: &str, ticks_per_s: u64) -> Option<Cpu> {
     Some(Cpu {
         busy_ns: ns(user + nice + system + irq + softirq),
         interrupts_ns: ns(irq + softirq),
+        kernel_ns: 0,
         own_ns: 0,
     })
 }
 
 impl Cpu {
+    /// What the traffic used: this program, the kernel's threads and interrupts. Where ticks are all there is,
+    /// interrupts of this program are in its own time too: it is no more than the machine was busy. It is no less
+    /// than the own time, which is exact where a machine that is itself a guest misses ticks.
+    pub fn used_ns(self) -> u64 {
+        self.busy_ns.min(self.own_ns + self.interrupts_ns + self.kernel_ns).max(self.own_ns)
+    }
+
     /// What was used since `before`.
     pub fn since(self, before: Cpu) -> Cpu {
         Cpu {
             busy_ns: self.busy_ns.saturating_sub(before.busy_ns),
             interrupts_ns: self.interrupts_ns.saturating_sub(before.interrupts_ns),
+            kernel_ns: self.kernel_ns.saturating_sub(before.kernel_ns),
             own_ns: self.own_ns.saturating_sub(before.own_ns),
         }
     }
@@ -53,6 +81,21 @@ mod tests {
         let cpu = parse(stat, 100).unwrap();
         assert_eq!((cpu.busy_ns, cpu.interrupts_ns), (360_000_000, 50_000_000));
         assert!(parse("cpu  1 2\n", 100).is_none() && parse("", 100).is_none());
+    }
+
+    #[test]
+    fn threads_of_the_kernel_are_told_from_programs() {
+        let line =
+            |name: &str, flags: u64| format!("7 ({name}) S 2 0 0 0 -1 {flags} 0 0 0 0 30 12 0 0 20 0 1 0");
+        assert_eq!(of_kernel_thread(&line("kworker/0:1 (x) y", 0x0420_8060)), Some(42));
+        assert_eq!(of_kernel_thread(&line("ksoftirqd/1", 0x0420_8040)), None);
+        assert_eq!(of_kernel_thread(&line("bash", 0x0040_0100)), None);
+    }
+
+    #[test]
+    fn used_is_between_the_own_time_and_all_that_was_busy() {
+        let cpu = |busy_ns, own_ns| Cpu { busy_ns, own_ns, interrupts_ns: 20, kernel_ns: 5 }.used_ns();
+        assert_eq!((cpu(1000, 50), cpu(60, 50), cpu(30, 50)), (75, 60, 50));
     }
 
     #[test]

@@ -63,6 +63,10 @@ fn one_run(table: &mut Table, lab: &str, run: &Run) -> Result<()> {
     let traffic = &run.traffic;
     let mut put = |measure: &str, unit: &str, value| line(table, lab, &run.name, measure, unit, value);
     put("throughput", "bit/s", traffic.throughput_bits_per_s)?;
+    if let [least, .., most] = run.throughputs[..] {
+        put("throughput least", "bit/s", least)?;
+        put("throughput most", "bit/s", most)?;
+    }
     for (measure, value) in [
         ("offered", traffic.offered_per_s),
         ("sent", (run.packets() > 0).then_some(traffic.sent as f64)),
@@ -88,6 +92,7 @@ fn one_run(table: &mut Table, lab: &str, run: &Run) -> Result<()> {
     }
     put("cpu, all of the machine", "ns", run.cpu.busy_ns as f64)?;
     put("cpu, interrupts", "ns", run.cpu.interrupts_ns as f64)?;
+    put("cpu, threads of the kernel", "ns", run.cpu.kernel_ns as f64)?;
     put("cpu, own", "ns", run.cpu.own_ns as f64)
 }
 

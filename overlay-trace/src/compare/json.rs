@@ -58,6 +58,7 @@ struct Lab<'a> {
 struct Run<'a> {
     name: &'a str,
     packets: u64,
+    throughputs_bits_per_s: &'a [f64],
     cpu: Cpu,
     #[serde(flatten)]
     traffic: &'a TrafficReport,
@@ -94,6 +95,7 @@ fn lab(row: &Row) -> Lab<'_> {
     let runs = measured.runs.iter().map(|run| Run {
         name: &run.name,
         packets: run.packets(),
+        throughputs_bits_per_s: &run.throughputs,
         cpu: run.cpu,
         traffic: &run.traffic,
     });

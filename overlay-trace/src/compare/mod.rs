@@ -31,7 +31,7 @@ pub use measure::{Options, measure};
 pub use page::page;
 pub use plan::{PLANS, Plan, Setting};
 pub use progress::Progress;
-pub use reproduce::{Checked, Verdict, check, reproduced};
+pub use reproduce::{Checked, Figure, Verdict, check, reproduced};
 pub use result::{Conditions, Cpu, LabResult, Measured, Outcome, Run, StageTime, Stages};
 pub use summary::{Comparison, Row};
 pub use text::text;

@@ -54,15 +54,24 @@ impl Cell {
 
 /// A table that can be sorted by each of its columns; the first one has names.
 fn table(heading: &[String], rows: &[(String, Vec<Cell>)]) -> Markup {
+    // Columns that have nothing in any row are left out.
+    let has_any = |column: usize| rows.iter().any(|(_, cells)| cells[column].0.is_some());
+    let columns: Vec<usize> = (0..heading.len() - 1).filter(|&column| has_any(column)).collect();
     html! {
         div.wide {
             table.sortable {
-                thead { tr { @for name in heading { th scope="col" { (name) } } } }
+                thead {
+                    tr {
+                        th scope="col" { (heading[0]) }
+                        @for &column in &columns { th scope="col" { (heading[column + 1]) } }
+                    }
+                }
                 tbody {
                     @for (name, cells) in rows {
                         tr {
                             th scope="row" { (name) }
-                            @for Cell(value, shown) in cells {
+                            @for &column in &columns {
+                                @let Cell(value, shown) = &cells[column];
                                 td data-value=[value.map(|value| format!("{value}"))] { (shown) }
                             }
                         }
@@ -96,8 +105,10 @@ fn whole(comparison: &Comparison) -> Markup {
     html! {
         h2 { "All labs" }
         p.hint {
-            "Percentiles are of the latency of " (comparison.latency_run().unwrap_or("no run"))
-            ", from when each request was due to its answer; one that too few requests were sent for is left out. "
+            @if let Some(run) = comparison.latency_run() {
+                "Percentiles are of the latency of " (run) ", from when each request was due to its answer; one that too "
+                "few requests were sent for is left out. "
+            }
             "\u{201c}In sockets\u{201d} is waiting for the program that reads; the rest of the mean time per packet is told by level: "
             "how many encapsulation headers are around the packet, so level 1 is what the first overlay adds. "
             "Click a heading to sort."
@@ -167,7 +178,7 @@ fn layers(comparison: &Comparison) -> Markup {
 /// Every run of every lab.
 fn runs(comparison: &Comparison) -> Markup {
     let mut heading: Vec<String> =
-        ["lab and run", "received", "lost", "retransmits", "jitter"].map(str::to_owned).to_vec();
+        ["lab and run", "received", "lost", "not sent", "retransmits", "jitter"].map(str::to_owned).to_vec();
     heading.extend(percentiles(&Default::default()).iter().map(|(name, _)| (*name).to_owned()));
     let mut rows = Vec::new();
     for row in &comparison.rows {
@@ -177,6 +188,10 @@ fn runs(comparison: &Comparison) -> Markup {
             let mut cells = vec![
                 Cell::of(Some(traffic.throughput_bits_per_s), bit_rate),
                 Cell::of(counted.then(|| traffic.lost as f64 / traffic.sent.max(1) as f64), percent),
+                Cell::of(
+                    counted.then(|| traffic.unsent as f64 / (traffic.sent + traffic.unsent).max(1) as f64),
+                    percent,
+                ),
                 Cell::of(traffic.retransmits.map(|count| count as f64), |count| format!("{count:.0}")),
                 Cell::ns(traffic.jitter_ns),
             ];

@@ -45,7 +45,7 @@ pub const PLANS: &[Plan] = &[
                 "udp-rr:rate=1000,duration=2s",
                 "tcp-rr:rate=1000,duration=2s",
                 "udp-stream:rate=2000,size=100,duration=1s",
-                "tcp-bulk:duration=1500ms",
+                "tcp-bulk:duration=3s",
             ],
         }],
         headroom: 0.5,

@@ -36,23 +36,46 @@ impl Verdict {
         }
     }
 
-    /// `lead` is by what factor the better one is ahead here.
-    fn of(lead: f64, equal: bool) -> Verdict {
+    fn of(lead: &Lead, equal: bool) -> Verdict {
+        let near = |by: f64| lead.most > 1.0 / (1.0 + by) && lead.least < 1.0 + by;
         match equal {
-            true if lead > 1.0 / (1.0 + EQUAL) && lead < 1.0 + EQUAL => Verdict::Agrees,
+            true if near(EQUAL) => Verdict::Agrees,
             true => Verdict::Disagrees,
-            false if lead > 1.0 + NOISE => Verdict::Agrees,
-            false if lead > 1.0 / (1.0 + NOISE) => Verdict::NotToldApart,
+            false if near(NOISE) => Verdict::NotToldApart,
+            false if lead.least > 1.0 => Verdict::Agrees,
             false => Verdict::Disagrees,
         }
     }
 }
 
+/// By what factor the better one is ahead here: at its worst against the other's best, and the other way round.
+struct Lead {
+    least: f64,
+    most: f64,
+}
+
+impl Lead {
+    fn new(measure: Measure, better: &Figure, worse: &Figure) -> Lead {
+        match measure {
+            Measure::Throughput => Lead { least: better.least / worse.most, most: better.most / worse.least },
+            Measure::Latency => Lead { least: worse.least / better.most, most: worse.most / better.least },
+        }
+    }
+}
+
+/// What was measured here, bits per second or ns: the median, and from where to where it went.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Figure {
+    pub median: f64,
+    pub least: f64,
+    pub most: f64,
+}
+
 /// A claim and what this machine says to it.
 pub struct Checked {
     pub claim: &'static Claim,
-    /// The better one's and the worse one's figure here, bits per second or ns.
-    pub here: Option<(f64, f64)>,
+    /// The better one's and the worse one's figure here.
+    pub here: Option<(Figure, Figure)>,
     pub verdict: Verdict,
     /// Where it disagrees: the stages in which the two differ most.
     pub because: Option<String>,
@@ -70,11 +93,8 @@ fn check_one(claim: &'static Claim, quick: &Comparison, mtu: &Comparison) -> Che
     };
     let figure = |side: &Side| row(side).and_then(|row| figure(row, claim.measure, side.mtu));
     let here = figure(&claim.better).zip(figure(&claim.worse));
-    let lead = here.map(|(better, worse)| match claim.measure {
-        Measure::Throughput => better / worse,
-        Measure::Latency => worse / better,
-    });
-    let verdict = lead.map_or(Verdict::NotMeasured, |lead| Verdict::of(lead, claim.equal));
+    let lead = here.as_ref().map(|(better, worse)| Lead::new(claim.measure, better, worse));
+    let verdict = lead.map_or(Verdict::NotMeasured, |lead| Verdict::of(&lead, claim.equal));
     let rows = row(&claim.better).zip(row(&claim.worse)).filter(|_| claim.better.mtu.is_none());
     let because = rows
         .filter(|_| matches!(verdict, Verdict::Disagrees | Verdict::NotToldApart))
@@ -82,17 +102,21 @@ fn check_one(claim: &'static Claim, quick: &Comparison, mtu: &Comparison) -> Che
     Checked { claim, here, verdict, because }
 }
 
-fn figure(row: &Row, measure: Measure, mtu: Option<u32>) -> Option<f64> {
+fn figure(row: &Row, measure: Measure, mtu: Option<u32>) -> Option<Figure> {
     let kind = if measure == Measure::Throughput { "tcp-bulk" } else { "tcp-rr" };
     let of_mtu = mtu.map(|mtu| format!(" MTU {mtu}"));
     let fits =
         |name: &str| name.starts_with(kind) && of_mtu.as_ref().is_none_or(|of_mtu| name.ends_with(of_mtu));
-    let traffic = &row.measured.runs.iter().find(|run| fits(&run.name))?.traffic;
-    let value = match measure {
-        Measure::Throughput => traffic.throughput_bits_per_s,
-        Measure::Latency => traffic.latency.as_ref()?.p99 as f64,
+    let run = row.measured.runs.iter().find(|run| fits(&run.name))?;
+    let median = match measure {
+        Measure::Throughput => run.traffic.throughput_bits_per_s,
+        Measure::Latency => run.traffic.latency.as_ref()?.p99 as f64,
     };
-    (value > 0.0).then_some(value)
+    let (least, most) = match (measure, &run.throughputs[..]) {
+        (Measure::Throughput, &[least, .., most]) => (least, most),
+        _ => (median, median),
+    };
+    (least > 0.0).then_some(Figure { median, least, most })
 }
 
 /// What the network's own time says of the two, and where they differ most.
@@ -113,13 +137,9 @@ fn because(better: &Row, worse: &Row) -> String {
         .map(|((stage, level), ns)| format!("{stage} (level {level}) {}", signed_time(*ns)))
         .collect();
     let whole = worse.per_packet.network_ns() - better.per_packet.network_ns();
-    format!(
-        "{} takes {} per packet beside {}: {}",
-        worse.lab,
-        signed_time(whole),
-        better.lab,
-        parts.join(", ")
-    )
+    let than = if whole < 0.0 { "less" } else { "more" };
+    let (worse, better) = (&worse.lab, &better.lab);
+    format!("{worse} takes {} {than} per packet than {better}: {}", time(whole.abs()), parts.join(", "))
 }
 
 /// The claims, row by row.
@@ -137,7 +157,7 @@ pub fn reproduced(checked: &[Checked]) -> String {
     sources.dedup();
     out += &format!(
         "\n\nPublished in: {}. Their figures are of real clusters; only order and direction can be compared. Within {:.0} % \
-         two networks are not told apart; as good as each other means within {:.0} %.\n",
+         two networks are not told apart, nor where the throughputs of their transfers overlap; as good as each other means within {:.0} %.\n",
         sources.join("; "),
         NOISE * 100.0,
         EQUAL * 100.0
@@ -162,14 +182,14 @@ fn said(claim: &Claim) -> String {
 fn cells(checked: &Checked) -> Vec<String> {
     let Checked { claim, here, verdict, .. } = checked;
     let Claim { better, worse, .. } = claim;
-    let shown = |value: f64| match claim.measure {
-        Measure::Throughput => bit_rate(value),
-        Measure::Latency => time(value),
+    let shown = |figure: &Figure| match claim.measure {
+        Measure::Throughput => bit_rate(figure.median),
+        Measure::Latency => time(figure.median),
     };
     vec![
         said(claim),
         format!("{}{}, {}{}", better.published, better.unit, worse.published, worse.unit),
-        here.map_or("-".to_owned(), |(one, other)| format!("{}, {}", shown(one), shown(other))),
+        here.as_ref().map_or("-".to_owned(), |(one, other)| format!("{}, {}", shown(one), shown(other))),
         verdict.name().to_owned(),
     ]
 }
@@ -180,12 +200,15 @@ mod tests {
 
     #[test]
     fn a_verdict_follows_from_the_lead() {
-        let ahead: Vec<Verdict> = [2.0, 1.02, 0.98, 0.5].map(|lead| Verdict::of(lead, false)).to_vec();
+        let verdict = |least, most, equal| Verdict::of(&Lead { least, most }, equal);
+        let ahead: Vec<Verdict> = [2.0, 1.02, 0.98, 0.5].map(|lead| verdict(lead, lead, false)).to_vec();
+        assert_eq!(verdict(0.7, 1.6, false), Verdict::NotToldApart);
+        assert_eq!(verdict(1.2, 1.6, false), Verdict::Agrees);
         assert_eq!(
             ahead,
             [Verdict::Agrees, Verdict::NotToldApart, Verdict::NotToldApart, Verdict::Disagrees]
         );
-        let equal: Vec<Verdict> = [1.3, 1.1, 0.9, 0.7].map(|lead| Verdict::of(lead, true)).to_vec();
+        let equal: Vec<Verdict> = [1.3, 1.1, 0.9, 0.7].map(|lead| verdict(lead, lead, true)).to_vec();
         assert_eq!(equal, [Verdict::Disagrees, Verdict::Agrees, Verdict::Agrees, Verdict::Disagrees]);
     }
 }

@@ -58,7 +58,11 @@ pub struct Measured {
 pub struct Run {
     /// As `tcp-bulk` or, where the plan has several of that kind, with what tells them apart.
     pub name: String,
+    /// Of bulk, which is done several times: the transfer of the median throughput.
     pub traffic: TrafficReport,
+    /// Of all times, bits per second, the least first.
+    pub throughputs: Vec<f64>,
+    /// Of all times together.
     pub cpu: Cpu,
 }
 
@@ -80,6 +84,8 @@ pub struct Cpu {
     pub busy_ns: u64,
     /// The part of it in softirqs and hard interrupts.
     pub interrupts_ns: u64,
+    /// The kernel's own threads, but ksoftirqd.
+    pub kernel_ns: u64,
     /// Of this program, which is both ends of the traffic (getrusage).
     pub own_ns: u64,
 }

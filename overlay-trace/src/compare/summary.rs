@@ -1,10 +1,11 @@
 //! What all formats show: a row for each lab.
 
 use super::layers::{PerPacket, largest};
+use super::measure::TRANSFERS;
 use super::{BASELINE, Conditions, LabResult, Measured, Outcome, Plan, Run};
 use crate::traffic::{Distribution, Kind};
 
-/// CPU time that is neither this program's nor in interrupts is worth a word from this part on.
+/// CPU time of other programs is worth a word from this part on.
 const OTHERS: f64 = 0.1;
 
 /// Several labs' results beside each other.
@@ -43,7 +44,7 @@ pub struct Row {
     pub throughput_bits_per_s: Option<f64>,
     /// The same as a part of the baseline's, 1 for as much.
     pub throughput_share: Option<f64>,
-    /// CPU time of the whole machine per packet, over all runs that count packets, ns.
+    /// CPU time of this program, the kernel's threads and interrupts per packet, over all runs that count packets, ns.
     pub cpu_ns_per_packet: Option<f64>,
     pub per_packet: PerPacket,
 }
@@ -52,7 +53,7 @@ impl Row {
     fn new(lab: String, about: String, measured: Measured) -> Row {
         let counted = || measured.runs.iter().filter(|run| run.packets() > 0);
         let packets: u64 = counted().map(Run::packets).sum();
-        let busy_ns: u64 = counted().map(|run| run.cpu.busy_ns).sum();
+        let busy_ns: u64 = counted().map(|run| run.cpu.used_ns()).sum();
         Row {
             throughput_bits_per_s: throughput(&measured.runs).map(|run| run.traffic.throughput_bits_per_s),
             throughput_share: None,
@@ -137,7 +138,8 @@ fn sentences(plan: &Plan, factor: f64, conditions: &Conditions, rows: &[Row]) ->
             "Both ends of every lab are on this machine: kernel {kernel}, {cpus} CPUs, probe set {}.",
             sets.join(", ")
         ),
-        "Throughput, latency and CPU time are of runs without a recording. Times per packet are of a second pass, \
+        "Throughput, latency and CPU time (of both ends, of interrupts and of the kernel's threads) are of runs without a \
+         recording. Times per packet are of a second pass, \
          with a recording and without bulk transfers."
             .to_owned(),
         match rows.iter().all(|row| row.measured.stages.is_net) {
@@ -146,6 +148,13 @@ fn sentences(plan: &Plan, factor: f64, conditions: &Conditions, rows: &[Row]) ->
         }
         .to_owned(),
     ];
+    if rows.iter().any(|row| row.measured.runs.iter().any(|run| run.traffic.kind == Kind::Bulk)) {
+        let spread = rows.iter().map(spread).fold(0.0, f64::max);
+        sentences.push(format!(
+            "Bulk throughput is the median of {TRANSFERS} transfers; those of one lab differ by up to {:.0} %.",
+            spread * 100.0
+        ));
+    }
     if factor < 1.0 {
         sentences.push(format!(
             "The plan asks for more than this machine can do: its rates are lowered to {:.2} % of what it says, those \
@@ -156,19 +165,29 @@ fn sentences(plan: &Plan, factor: f64, conditions: &Conditions, rows: &[Row]) ->
     let others = rows.iter().map(others).fold(0.0, f64::max);
     if others > OTHERS {
         sentences.push(format!(
-            "CPU time is the whole machine's. Up to {:.0} % of it was neither this program's nor an interrupt's: the \
-             kernel's own threads, or other programs, ran meanwhile.",
+            "The machine was not quiet: up to {:.0} % of its CPU time were other programs'. That is not in the CPU time \
+             per packet, but in latencies and waiting."
+,
             others * 100.0
         ));
     }
     sentences
 }
 
-/// The part of the CPU time that is neither this program's nor an interrupt's, 0 to 1.
+/// By how much the transfers of one bulk run differ at the most, as a part of the median.
+fn spread(row: &Row) -> f64 {
+    let of_run = |run: &Run| match run.throughputs[..] {
+        [least, .., most] => (most - least) / run.traffic.throughput_bits_per_s.max(1.0),
+        _ => 0.0,
+    };
+    row.measured.runs.iter().map(of_run).fold(0.0, f64::max)
+}
+
+/// The part of the CPU time that other programs used, 0 to 1.
 fn others(row: &Row) -> f64 {
     let sum = |what: fn(&Run) -> u64| row.measured.runs.iter().map(what).sum::<u64>() as f64;
     let busy = sum(|run| run.cpu.busy_ns);
-    let known = sum(|run| run.cpu.own_ns + run.cpu.interrupts_ns);
+    let known = sum(|run| run.cpu.own_ns + run.cpu.interrupts_ns + run.cpu.kernel_ns);
     if busy > 0.0 { (1.0 - known / busy).max(0.0) } else { 0.0 }
 }
 

@@ -1,7 +1,7 @@
 //! The comparison for a terminal.
 
 use super::summary::percentiles;
-use super::{Comparison, Row};
+use super::{Comparison, Row, Run};
 use crate::report::table::lines;
 use crate::report::units::{bit_rate, percent, time};
 
@@ -10,7 +10,7 @@ const LAYERS: usize = 8;
 /// Percentiles of the table: all but p90 and p99.999.
 const SHOWN: [&str; 5] = ["p50", "p99", "p99.9", "p99.99", "max"];
 
-/// Two tables, the labs that were not measured, and how it was measured.
+/// Tables, the labs that were not measured, and how it was measured.
 pub fn text(comparison: &Comparison) -> String {
     let mut out = String::new();
     if !comparison.rows.is_empty() {
@@ -18,6 +18,7 @@ pub fn text(comparison: &Comparison) -> String {
         out += "\n\n";
         out += &by_layer(comparison);
         out.push('\n');
+        out += &runs(comparison);
     }
     if !comparison.absent.is_empty() {
         out += "\nnot measured\n";
@@ -45,7 +46,55 @@ fn whole(comparison: &Comparison) -> String {
     heading.extend((0..levels).map(|level| format!("level {level}")));
     let heading: Vec<&str> = heading.iter().map(String::as_str).collect();
     let rows: Vec<Vec<String>> = comparison.rows.iter().map(|row| cells(row, levels)).collect();
-    lines(&heading, &rows, 1).join("\n")
+    table(&heading, &rows, 1)
+}
+
+/// A table without the columns that have nothing in any row.
+fn table(heading: &[&str], rows: &[Vec<String>], numbers: usize) -> String {
+    let columns: Vec<usize> =
+        (0..heading.len()).filter(|&column| rows.iter().any(|row| row[column] != "-")).collect();
+    let heading: Vec<&str> = columns.iter().map(|&column| heading[column]).collect();
+    let rows: Vec<Vec<String>> =
+        rows.iter().map(|row| columns.iter().map(|&column| row[column].clone()).collect()).collect();
+    lines(&heading, &rows, numbers).join("\n")
+}
+
+/// Every run, where the plan has several of a kind, which the first table has no room for.
+fn runs(comparison: &Comparison) -> String {
+    let has_several = |row: &Row| {
+        let runs = &row.measured.runs;
+        runs.iter()
+            .any(|run| runs.iter().filter(|other| other.traffic.name() == run.traffic.name()).count() > 1)
+    };
+    if !comparison.rows.iter().any(has_several) {
+        return String::new();
+    }
+    let mut heading = vec!["lab", "run", "received", "lost", "not sent", "jitter"];
+    let names = percentiles(&Default::default()).map(|(name, _)| name);
+    heading.extend(names);
+    let rows: Vec<Vec<String>> = comparison
+        .rows
+        .iter()
+        .flat_map(|row| row.measured.runs.iter().map(|run| run_cells(&row.lab, run)))
+        .collect();
+    format!("\n{}\n", table(&heading, &rows, 2))
+}
+
+fn run_cells(lab: &str, run: &Run) -> Vec<String> {
+    let traffic = &run.traffic;
+    let dash = || "-".to_owned();
+    let part = |count: u64, of: u64| if of == 0 { dash() } else { percent(count as f64 / of as f64) };
+    let mut cells = vec![
+        lab.to_owned(),
+        run.name.clone(),
+        bit_rate(traffic.throughput_bits_per_s),
+        part(traffic.lost, traffic.sent),
+        part(traffic.unsent, traffic.sent + traffic.unsent),
+        traffic.jitter_ns.map_or_else(dash, |ns| time(ns as f64)),
+    ];
+    let latency = traffic.latency.clone().unwrap_or_default();
+    cells.extend(percentiles(&latency).map(|(_, ns)| ns.map_or_else(dash, |ns| time(ns as f64))));
+    cells
 }
 
 fn cells(row: &Row, levels: usize) -> Vec<String> {
