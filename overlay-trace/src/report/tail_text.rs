@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// Rows with less than this part of the excess are told together.
-const SMALL: f64 = 0.01;
+const SMALL: f64 = 0.02;
 /// As many rows are named in the answer at most, and no more than make up this part.
 const NAMED: usize = 3;
 const ENOUGH: f64 = 0.8;

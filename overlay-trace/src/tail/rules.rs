@@ -95,6 +95,15 @@ pub static RULES: &[Rule] = &[
         ],
     },
     Rule {
+        id: "retransmission",
+        evidence: Evidence::Excess(&["retransmission-wait"]),
+        what: "packets were lost, and TCP waited before it sent them again: its timeout is 200 ms at least",
+        advice: &[
+            advice("mend what drops them: the place is where the wait is shown", "tcp(7)"),
+            advice("the shortest timeout can be set for a route: rto_min", "ip-route(8)"),
+        ],
+    },
+    Rule {
         id: "slow-answer",
         evidence: Evidence::Excess(&["answering"]),
         what: "the program that answers takes long between reading a request and sending the answer",
