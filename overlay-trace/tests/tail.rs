@@ -79,13 +79,16 @@ prop_compose! {
     }
 }
 
+/// A packet's way, those of the packets that were made of it, and whether it was cut.
+type Family = (Vec<Segment>, Vec<Vec<Segment>>, bool);
+
 /// A packet that is alone, was cut into parts, or was copied on its way.
-fn family() -> impl Strategy<Value = (Vec<Segment>, Vec<Vec<Segment>>, bool)> {
+fn family() -> impl Strategy<Value = Family> {
     (segments(), prop::collection::vec(segments(), 0..4), any::<bool>())
 }
 
 /// Records of families, and how long each of their packets was under way.
-fn records(families: &[(Vec<Segment>, Vec<Vec<Segment>>, bool)]) -> (Vec<Record>, Vec<u64>) {
+fn records(families: &[Family]) -> (Vec<Record>, Vec<u64>) {
     let (mut records, mut times) = (Vec::new(), Vec::new());
     let mut id = 0;
     for (at, (way, children, is_cut)) in families.iter().enumerate() {

@@ -31,6 +31,9 @@ pub(crate) enum Between {
     Retransmission,
 }
 
+/// The row of each segment, by the way without its times.
+type Shapes = FxHashMap<Box<[Segment]>, Box<[u32]>>;
+
 /// The rows of a recording, numbered in order of first appearance.
 pub(crate) struct Rows {
     stages: Stages,
@@ -38,8 +41,8 @@ pub(crate) struct Rows {
     index: FxHashMap<Packed, u32>,
     between: FxHashMap<(Between, u32), u32>,
     rows: Vec<Row>,
-    /// By whether the packet came from outside the machine, and by the way without its times.
-    shapes: [FxHashMap<Box<[Segment]>, Box<[u32]>>; 2],
+    /// By whether the packet came from outside the machine.
+    shapes: [Shapes; 2],
     shape: Vec<Segment>,
 }
 

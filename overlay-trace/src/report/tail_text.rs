@@ -37,6 +37,13 @@ pub(super) fn report(tail: &Tail) -> String {
         if tail.analysis.complete { "" } else { "; the recording ended abruptly" }
     );
     let _ = writeln!(out, "losses    {}", losses(&tail.analysis));
+    if header.probe_set != "full" {
+        let _ = writeln!(
+            out,
+            "stages    the probe set {} sees only some: the time of a stage is also that of what follows it unseen",
+            header.probe_set
+        );
+    }
     if tail.of == Of::Requests {
         let pairs = tail.slow.packets + tail.ordinary.packets;
         let _ = writeln!(

@@ -31,6 +31,8 @@ pub enum Evidence {
         reasons: &'static [&'static str],
         stages: &'static [&'static str],
         functions: &'static [&'static str],
+        /// Somebody may have wanted it so.
+        intended: bool,
     },
 }
 
@@ -50,7 +52,7 @@ const fn drops(
     stages: &'static [&'static str],
     functions: &'static [&'static str],
 ) -> Evidence {
-    Evidence::Drops { reasons, stages, functions }
+    Evidence::Drops { reasons, stages, functions, intended: false }
 }
 
 const NET: &str = "kernel: Documentation/admin-guide/sysctl/net.rst";
@@ -294,7 +296,12 @@ pub static RULES: &[Rule] = &[
     },
     Rule {
         id: "rule-drop",
-        evidence: drops(&["NETFILTER_DROP"], &["iptables", "nftables", "ipvs-in", "ipvs-out"], &[]),
+        evidence: Evidence::Drops {
+            reasons: &["NETFILTER_DROP"],
+            stages: &["iptables", "nftables", "ipvs-in", "ipvs-out"],
+            functions: &[],
+            intended: true,
+        },
         what: "a rule of the packet filter, or a network policy, drops packets",
         advice: &[advice("find it by its counters: iptables -vnL, nft list ruleset", "iptables(8), nft(8)")],
     },

@@ -235,7 +235,7 @@ fn rules_are_about_stages_and_layers_that_there_are() {
         let (stages, layers): (&[&str], &[&str]) = match &rule.evidence {
             Evidence::Excess(stages) => (stages, &[]),
             Evidence::Time(layers) => (&[], layers),
-            Evidence::Drops { stages, reasons, functions } => {
+            Evidence::Drops { stages, reasons, functions, .. } => {
                 assert!(!reasons.is_empty() || !functions.is_empty(), "{}", rule.id);
                 (stages, &[])
             }
