@@ -24,6 +24,7 @@ pub struct Offsets {
     pub dev_name: u32,
     pub dev_link_ops: u32,
     pub link_ops_kind: u32,
+    pub queue_dev: u32,
     pub sock_net: u32,
     pub net_inum: u32,
     /// A number that each namespace has for itself, its cookie or a random one: it tells it from an earlier

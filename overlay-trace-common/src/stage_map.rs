@@ -316,7 +316,8 @@ pub static STAGES: &[Stage] = &[
         &[
             enter(&[f("ip_defrag", 1)]),
             enter(&[f("ipv6_frag_rcv", 0)]),
-            enter(&[f("nf_ct_frag6_gather", 1)]),
+            // Where conntrack puts IPv6 together, nf_ct_frag6_gather comes by whole packets too.
+            enter(&[f("inet_frag_queue_insert", 1)]),
             join(&[f("inet_frag_reasm_finish", 1)]),
         ],
         "A fragment waits for the others of its packet.",
@@ -386,14 +387,14 @@ pub static STAGES: &[Stage] = &[
         "IPVS looks whether the packet is an answer that it has to translate back.",
     ),
     work(
-        "ipvs-xmit",
+        "ipvs-send",
         Layer::Ipvs,
         FULL,
         &[enter(&[f("ip_vs_nat_xmit", 0)]), enter(&[f("ip_vs_dr_xmit", 0)])],
         "IPVS sends the packet on to a real server: translation, or its link-layer address.",
     ),
     up(work(
-        "ipvs-encap",
+        "ipvs-tunnel",
         Layer::Ipvs,
         NOT_DEVICE,
         &[enter(&[f("ip_vs_tunnel_xmit", 0)])],

@@ -32,17 +32,23 @@ const DST_NOREF: u64 = 1;
 /// A packet has come to a stage.
 #[inline(always)]
 pub fn enter<A: Access>(skb: u64, row: Row) {
-    if skb == 0 {
-        return;
+    if skb != 0 {
+        let device = if row.has(ROW_HOP) { A::word(skb, setting!(offsets.skb_dev)) } else { 0 };
+        enter_at::<A>(skb, device, row);
     }
+}
+
+/// A packet has come to a stage at a device; 0 if it is where it was before.
+#[inline(always)]
+pub fn enter_at<A: Access>(skb: u64, device: u64, row: Row) {
     let (cpu, number) = this_cpu();
     let known = find_near(skb, cpu);
-    let hop = known.as_ref().and_then(|state| another_hop::<A>(skb, row, state));
+    let hop = known.as_ref().and_then(|state| another_hop::<A>(device, state));
     let state = match known {
         Some(state) if !is_another::<A>(skb, row, state, hop) => state,
         _ if !begins_ways(row) => return,
-        known if row.action() == Action::Birth as u8 => return meet::<A>(skb, row, known),
-        _ => return meet_apart::<A>(skb, row),
+        known if row.action() == Action::Birth as u8 => return meet::<A>(skb, device, row, known),
+        _ => return meet_apart::<A>(skb, device, row),
     };
     if state.rejected != 0 || row.has(ROW_AFTER) && state.followed.cpu as u32 != number {
         return pass_by(row, state);
@@ -58,13 +64,13 @@ pub fn enter<A: Access>(skb: u64, row: Row) {
 
 /// [`meet`] where most packets are known.
 #[inline(never)]
-fn meet_apart<A: Access>(skb: u64, row: Row) {
-    meet::<A>(skb, row, find(skb));
+fn meet_apart<A: Access>(skb: u64, device: u64, row: Row) {
+    meet::<A>(skb, device, row, find(skb));
 }
 
 /// A packet that is not known, or has the address of one whose end was not seen, begins its way here.
 #[inline(always)]
-fn meet<A: Access>(skb: u64, row: Row, known: Option<&'static mut State>) {
+fn meet<A: Access>(skb: u64, device: u64, row: Row, known: Option<&'static mut State>) {
     if let Some(state) = &known {
         lost(state);
     }
@@ -75,7 +81,7 @@ fn meet<A: Access>(skb: u64, row: Row, known: Option<&'static mut State>) {
     let (cpu, number) = this_cpu();
     let now = now();
     begin::<A>(skb, row, state, cpu, number, now);
-    let hop = another_hop::<A>(skb, row, state);
+    let hop = another_hop::<A>(device, state);
     move_to(row, state, hop);
     go_on::<A>(skb, row, state, cpu, number, now);
 }
@@ -198,11 +204,7 @@ fn pass_by(row: Row, state: &mut State) {
 
 /// The hop of the device that the packet is at, if that is another one than before.
 #[inline(always)]
-fn another_hop<A: Access>(skb: u64, row: Row, state: &State) -> Option<&'static HopEntry> {
-    if !row.has(ROW_HOP) {
-        return None;
-    }
-    let device = A::word(skb, setting!(offsets.skb_dev));
+fn another_hop<A: Access>(device: u64, state: &State) -> Option<&'static HopEntry> {
     if device == 0 || opaque(device) == state.device { None } else { hop::of_device::<A>(device) }
 }
 

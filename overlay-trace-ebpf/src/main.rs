@@ -170,6 +170,18 @@ pub extern "C" fn typed_drop(context: *const u64) -> i32 {
     0
 }
 
+/// `qdisc:qdisc_enqueue`: the qdisc, the device's queue, the packet. Where the packet says at which device it is,
+/// a qdisc that keeps its packets in a tree has written something else by then.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "fentry/typed_queued")]
+pub extern "C" fn typed_queued(context: *const u64) -> i32 {
+    let (queue, packet) = unsafe { (context.add(1).read_volatile(), context.add(2).read_volatile()) };
+    if queue != 0 {
+        event::enter_at::<Direct>(packet, Direct::word(queue, maps::setting!(offsets.queue_dev)), row());
+    }
+    0
+}
+
 /// For functions that make one packet of another: the new one, and the old one.
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "fentry/typed_pair")]

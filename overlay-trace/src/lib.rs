@@ -2,11 +2,12 @@
 //!
 //! `record` ([`probe`], [`sys`]) writes a recording ([`trace`]); everything after that is pure:
 //! [`analysis`] turns records into numbers, [`report`] shows them. [`lab`] builds the dataplanes of
-//! well-known container networks and [`traffic`] drives them.
+//! well-known container networks, [`traffic`] drives them, and [`compare`] puts them beside each other.
 
 pub mod analysis;
 pub mod cli;
 pub mod cmd;
+pub mod compare;
 pub mod lab;
 pub mod probe;
 pub mod report;

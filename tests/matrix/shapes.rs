@@ -124,13 +124,13 @@ const SHAPES: &[Shape] = &[
         "kube-router-ipvs",
         &[TRACKED, TRANSLATED, FILTERED, "bridge", "ipvs"],
         0,
-        &["node1 ipvs-in 0", "node1 ipvs-xmit 0", "node1 ipvs-out 0"],
+        &["node1 ipvs-in 0", "node1 ipvs-send 0", "node1 ipvs-out 0"],
     ),
     shape(
         "kube-router-dsr",
         &[TRACKED, TRANSLATED, FILTERED, "bridge", "ipvs", "ipip", "gro-cells"],
         1,
-        &["node1 ipvs-in 0", "node1 ipvs-encap 1", "pod2 ipip-decap 1", "pod2 gro-cells-wait 0"],
+        &["node1 ipvs-in 0", "node1 ipvs-tunnel 1", "pod2 ipip-decap 1", "pod2 gro-cells-wait 0"],
     )
     .with_light(),
     shape(
@@ -143,7 +143,7 @@ const SHAPES: &[Shape] = &[
         "kube-proxy-ipvs",
         &[TRACKED, TRANSLATED, FILTERED, "bridge", "ipvs"],
         0,
-        &["node1 ipvs-in 0", "node1 ipvs-xmit 0", "node1 ipvs-out 0"],
+        &["node1 ipvs-in 0", "node1 ipvs-send 0", "node1 ipvs-out 0"],
     ),
     shape(
         "docker-bridge",

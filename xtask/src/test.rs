@@ -33,7 +33,7 @@ pub struct Test {
     /// Test under these kernels only: a version, or `own` for the machine's [default: every one]
     #[arg(long)]
     kernel: Vec<String>,
-    /// The whole matrix: every kernel, every setting, every row, known causes and times
+    /// The whole matrix: every setting and every row under every kernel
     #[arg(long, conflicts_with = "quick")]
     all: bool,
     /// Write down in docs/coverage.md by which probes the kernels' stages are seen, instead of comparing it
@@ -99,12 +99,10 @@ impl Test {
         for kernel in kernels {
             let seconds = if self.all { WHOLE_TIMEOUT } else { CORE_TIMEOUT };
             let options = VmOptions { timeout: Some(seconds), ..VmOptions::new(kernel) };
-            if !self.all {
-                let arguments = &["--set", "full,light", "--only", CORE];
-                steps.push(step(format!("kernel matrix, {kernel}"), options, arguments));
-                continue;
-            }
-            steps.push(step(format!("kernel matrix, {kernel}"), options.clone(), &["--set", "full,light"]));
+            let whole: &[&str] = &["--set", "full,light"];
+            let core: &[&str] = &["--set", "full,light", "--only", CORE];
+            let arguments = if self.all { whole } else { core };
+            steps.push(step(format!("kernel matrix, {kernel}"), options.clone(), arguments));
             // What compares times needs a clock that does not depend on what else this machine does.
             let options = VmOptions { icount: true, ..options };
             steps.push(step(

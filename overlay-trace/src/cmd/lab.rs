@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use clap::{Args, Subcommand};
 
+use crate::cmd::compare::{Compare, Reproduce};
 use crate::cmd::output::line;
 use crate::cmd::record::{self, Probes};
 use crate::lab::{self, Knobs, Running, System};
@@ -31,6 +32,10 @@ enum Command {
     },
     /// Build a lab, send traffic through it, take it down
     Run(Box<Run>),
+    /// Send the same traffic through several labs and compare them
+    Compare(Compare),
+    /// Check on this machine what articles have published about container networks
+    Reproduce(Reproduce),
     /// Remove a lab that was kept
     Down {
         /// A name of `lab list`
@@ -125,6 +130,8 @@ impl Lab {
             Command::List => list(),
             Command::Show { name, knobs } => show(&name, &knobs.knobs(false)),
             Command::Run(run) => run.run(),
+            Command::Compare(compare) => compare.run(),
+            Command::Reproduce(reproduce) => reproduce.run(),
             Command::Down { name } => {
                 let count = lab::remove_leftovers(find(&name)?)?;
                 line(&format!("{count} namespaces removed"));
@@ -134,7 +141,7 @@ impl Lab {
     }
 }
 
-fn find(name: &str) -> Result<&'static lab::Lab> {
+pub(super) fn find(name: &str) -> Result<&'static lab::Lab> {
     lab::find(name).with_context(|| {
         let names: Vec<_> = lab::all().iter().map(|lab| lab.name).collect();
         format!("there is no lab '{name}': there are {}", names.join(", "))

@@ -1,6 +1,7 @@
 //! The commands, one file each.
 
 mod child;
+mod compare;
 pub mod diff;
 pub mod doctor;
 pub mod lab;

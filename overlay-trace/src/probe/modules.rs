@@ -6,10 +6,9 @@ use crate::sys::kernel;
 
 /// What names begin with, and the module; the first that fits counts. Functions that are in none of
 /// these are in the kernel itself.
-const MODULES: [(&str, &str); 31] = [
+const MODULES: [(&str, &str); 30] = [
     ("nf_conntrack_", "nf_conntrack"),
     ("__nf_conntrack_confirm", "nf_conntrack"),
-    ("nf_ct_frag6_", "nf_defrag_ipv6"),
     ("nf_nat_", "nf_nat"),
     ("ipt_", "ip_tables"),
     ("ip6t_", "ip6_tables"),
@@ -45,10 +44,13 @@ pub fn module_of(function: &str) -> Option<&'static str> {
     MODULES.iter().find(|(prefix, _)| function.starts_with(prefix)).map(|(_, module)| *module)
 }
 
+/// What the reason begins with when a function is missing because its module is not loaded.
+pub const NEEDS: &str = "needs module ";
+
 /// Why a function that the kernel does not list is missing.
 pub fn missing(function: &str) -> String {
     match module_of(function) {
-        Some(module) => format!("needs module {module}"),
+        Some(module) => format!("{NEEDS}{module}"),
         None => format!("no function {function} in this kernel"),
     }
 }

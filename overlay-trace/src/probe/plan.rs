@@ -263,7 +263,8 @@ impl Attachment {
             ProbeKind::Fentry | ProbeKind::TpBtf => "typed",
             ProbeKind::Fexit => return None,
         };
-        let is_special = self.program == "typed_drop" || self.row.action() == Action::Copy as u8;
+        let is_special = ["typed_drop", "typed_queued"].contains(&&*self.program)
+            || self.row.action() == Action::Copy as u8;
         let is_plain = !self.row.has(ROW_OF_KERNEL | ROW_CALIBRATE) && !is_special;
         is_plain.then(|| format!("{kind}_class_{:x}", self.row.class()))
     }
@@ -285,6 +286,7 @@ fn program(kind: ProbeKind, argument: u8, row: Row) -> String {
         ProbeKind::TpBtf if row.action() == Action::End as u8 && row.outcome() == Outcome::Dropped as u8 => {
             "typed_drop".to_owned()
         }
+        ProbeKind::TpBtf if row.has(ROW_AFTER) => "typed_queued".to_owned(),
         ProbeKind::Fexit => format!("typed_exit_{argument}"),
         ProbeKind::Kprobe if row.action() == Action::Copy as u8 => "kprobe_pair".to_owned(),
         _ if row.action() == Action::Copy as u8 => "typed_pair".to_owned(),

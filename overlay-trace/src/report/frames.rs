@@ -6,7 +6,7 @@ use crate::analysis::Key;
 /// A tree of frames with times at its leaves. Siblings keep the order in which they came: that of the
 /// packets' path.
 #[derive(Default)]
-pub(super) struct Frames<N> {
+pub(crate) struct Frames<N> {
     name: String,
     value: N,
     children: Vec<Frames<N>>,
@@ -47,7 +47,7 @@ impl<N: Default + Copy> Frames<N> {
 
 /// What a frame tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Tells {
+pub(crate) enum Tells {
     /// Node, namespace and direction, device.
     Where,
     Level(u8),
@@ -56,7 +56,7 @@ pub(super) enum Tells {
 }
 
 /// A row's stack under the frame `root`.
-pub(super) fn stack(root: &str, key: &Key) -> Vec<(Tells, String)> {
+pub(crate) fn stack(root: &str, key: &Key) -> Vec<(Tells, String)> {
     let mut stack = vec![(Tells::Where, root.to_string())];
     let direction = key.direction.map(|direction| direction.name());
     let place = match (&key.netns, direction) {

@@ -1,9 +1,12 @@
 //! What stands above every report for people: what was recorded, and what was lost.
 
-use std::{collections::BTreeMap, fmt::Write};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write,
+};
 
 use super::units::{count, percent, time};
-use crate::{analysis::Analysis, trace::ProbeKind};
+use crate::{analysis::Analysis, probe::modules, trace::ProbeKind};
 
 /// What was recorded, and what was lost.
 pub(super) fn heading(analysis: &Analysis) -> String {
@@ -39,18 +42,17 @@ pub(super) fn heading(analysis: &Analysis) -> String {
     if !analysis.complete {
         out += "          The recording ended abruptly: the numbers are those up to its last second.\n";
     }
-    for (number, line) in wrap(&unseen(analysis), 110).iter().enumerate() {
-        let _ = writeln!(out, "{:<10}{line}", if number == 0 { "unseen" } else { "" });
+    let rest = [
+        ("unseen", unseen(analysis)),
+        ("stages", watched(analysis)),
+        ("later", seen_later(analysis)),
+        ("probes", probe_costs(analysis)),
+    ];
+    for (name, text) in rest.iter().filter(|(_, text)| !text.is_empty()) {
+        for (number, line) in wrap(text, 110).iter().enumerate() {
+            let _ = writeln!(out, "{:<10}{line}", if number == 0 { name } else { "" });
+        }
     }
-    for (number, line) in wrap(&watched(analysis), 110).iter().enumerate() {
-        let _ = writeln!(out, "{:<10}{line}", if number == 0 { "stages" } else { "" });
-    }
-    for (number, line) in
-        wrap(&seen_later(analysis), 110).iter().enumerate().filter(|(_, line)| !line.is_empty())
-    {
-        let _ = writeln!(out, "{:<10}{line}", if number == 0 { "later" } else { "" });
-    }
-    let _ = writeln!(out, "probes    {}", probe_costs(analysis));
     out
 }
 
@@ -94,17 +96,27 @@ pub(super) fn losses(analysis: &Analysis) -> String {
     parts.join(", ")
 }
 
-/// The stages that could not be watched and why, each reason once.
+/// The stages that could not be watched and why, each reason once; of those whose modules were not loaded, only
+/// the modules.
 fn unseen(analysis: &Analysis) -> String {
     let mut reasons: Vec<(&str, Vec<&str>)> = Vec::new();
+    let mut modules = BTreeSet::new();
     for unseen in &analysis.header.unseen_stages {
+        if let Some(module) = unseen.reason.strip_prefix(modules::NEEDS).filter(|name| !name.contains(' ')) {
+            modules.insert(module);
+            continue;
+        }
         match reasons.iter_mut().find(|(reason, _)| *reason == unseen.reason) {
             Some((_, stages)) => stages.push(&unseen.stage),
             None => reasons.push((&unseen.reason, vec![&unseen.stage])),
         }
     }
-    let parts: Vec<String> =
+    let mut parts: Vec<String> =
         reasons.iter().map(|(reason, stages)| format!("{} ({reason})", stages.join(", "))).collect();
+    if !modules.is_empty() {
+        let modules = Vec::from_iter(modules).join(", ");
+        parts.push(format!("what needs a module that was not loaded: {modules}"));
+    }
     if parts.is_empty() {
         "nothing: every stage of the probe set was watched".into()
     } else {

@@ -6,16 +6,16 @@ mod diff_text;
 mod flame;
 mod flow;
 mod folded;
-mod frames;
+pub(crate) mod frames;
 mod heading;
 mod json;
-mod palette;
-mod table;
+pub(crate) mod palette;
+pub(crate) mod table;
 mod tail_json;
 mod tail_text;
 mod text;
 mod traffic;
-mod units;
+pub(crate) mod units;
 
 use anyhow::Result;
 use clap::ValueEnum;
@@ -24,6 +24,11 @@ use crate::{
     analysis::{Analysis, Diff},
     tail::Tail,
 };
+
+/// Every loss counter of a recording in words.
+pub fn losses(analysis: &Analysis) -> String {
+    heading::losses(analysis)
+}
 
 /// A report's format.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]

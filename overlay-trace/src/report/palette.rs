@@ -41,14 +41,14 @@ const LAYERS: [&str; 27] = [
 ];
 
 /// The colour of waiting in legends.
-pub(super) const WAIT: Color = Color { r: 96, g: 156, b: 222 };
+pub(crate) const WAIT: Color = Color { r: 96, g: 156, b: 222 };
 /// The colour of `other`.
-pub(super) const OTHER: Color = Color { r: 150, g: 150, b: 150 };
+pub(crate) const OTHER: Color = Color { r: 150, g: 150, b: 150 };
 /// The colour of frames that say where.
-pub(super) const PLACE: Color = Color { r: 224, g: 222, b: 216 };
+pub(crate) const PLACE: Color = Color { r: 224, g: 222, b: 216 };
 
 /// The colour of a frame of an analysis.
-pub(super) fn colour(tells: Tells, name: &str, key: &Key) -> Color {
+pub(crate) fn colour(tells: Tells, name: &str, key: &Key) -> Color {
     let of_layer = key.layer.as_deref().map_or(layer("ip"), layer);
     match tells {
         Tells::Where => PLACE,
@@ -67,13 +67,13 @@ fn mix(a: Color, b: Color) -> Color {
 }
 
 /// The colour of a level's frame: the more headers the darker.
-pub(super) fn overlay(level: u8) -> Color {
+pub(crate) fn overlay(level: u8) -> Color {
     let darker = 34 * level.min(4);
     Color { r: PLACE.r - darker, g: PLACE.g - darker, b: PLACE.b - darker / 3 }
 }
 
 /// The warm colour of a layer.
-pub(super) fn layer(name: &str) -> Color {
+pub(crate) fn layer(name: &str) -> Color {
     if name == "other" {
         return OTHER;
     }

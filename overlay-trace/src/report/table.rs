@@ -6,7 +6,7 @@ use comfy_table::{CellAlignment, ColumnConstraint, ContentArrangement, Table, pr
 const WIDTH: usize = 120;
 
 /// The lines of a table, the heading first. Columns from number `numbers` on stand to the right.
-pub(super) fn lines(heading: &[&str], rows: &[Vec<String>], numbers: usize) -> Vec<String> {
+pub(crate) fn lines(heading: &[&str], rows: &[Vec<String>], numbers: usize) -> Vec<String> {
     let airy = lines_with_gap(heading, rows, numbers, 2);
     if airy.iter().all(|line| line.chars().count() <= WIDTH) {
         return airy;

@@ -1,7 +1,7 @@
 //! Numbers for people.
 
 /// A time in three significant digits: `870ns`, `12.3µs`, `4.56ms`, `1.20s`.
-pub(super) fn time(ns: f64) -> String {
+pub(crate) fn time(ns: f64) -> String {
     let size = ns.abs();
     if size < 0.5 {
         // Not "-0ns".
@@ -19,7 +19,7 @@ pub(super) fn time(ns: f64) -> String {
 }
 
 /// As [`time`], with a sign.
-pub(super) fn signed_time(ns: f64) -> String {
+pub(crate) fn signed_time(ns: f64) -> String {
     if ns.abs() < 0.5 {
         "0ns".into()
     } else {
@@ -28,7 +28,7 @@ pub(super) fn signed_time(ns: f64) -> String {
 }
 
 /// A part of a whole, as a percentage.
-pub(super) fn percent(part: f64) -> String {
+pub(crate) fn percent(part: f64) -> String {
     let value = part * 100.0;
     match value {
         value if value > 0.0 && value < 0.05 => "<0.1%".into(),
@@ -39,7 +39,7 @@ pub(super) fn percent(part: f64) -> String {
 }
 
 /// A number with its thousands apart.
-pub(super) fn count(number: u64) -> String {
+pub(crate) fn count(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();
     for (at, digit) in digits.chars().enumerate() {
@@ -52,7 +52,7 @@ pub(super) fn count(number: u64) -> String {
 }
 
 /// A bit rate: `1.92 Gbit/s`.
-pub(super) fn bit_rate(bits_per_s: f64) -> String {
+pub(crate) fn bit_rate(bits_per_s: f64) -> String {
     let (value, unit) = match bits_per_s.abs() {
         rate if rate < 999.5 => (bits_per_s, "bit/s"),
         rate if rate < 999.5e3 => (bits_per_s / 1e3, "kbit/s"),

@@ -155,6 +155,7 @@ impl Kernel {
             dev_name: of("net_device", "name")?,
             dev_link_ops: of("net_device", "rtnl_link_ops")?,
             link_ops_kind: of("rtnl_link_ops", "kind")?,
+            queue_dev: of("netdev_queue", "dev")?,
             sock_net: of("sock_common", "skc_net")?,
             net_inum: of("net", "ns.inum")?,
             // The cookie is there from 5.12 on, and for programs to read from 5.14 on.

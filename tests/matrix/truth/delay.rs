@@ -1,6 +1,6 @@
 //! netem holds packets back at one device.
 
-use std::time::Duration;
+use std::{process::Command, time::Duration};
 
 use anyhow::Result;
 
@@ -37,6 +37,12 @@ pub const CAUSES: &[Cause] = &[
         check: |recorded, windows| is_at(recorded, windows, &UNDERLAY),
     },
 ];
+
+/// Loads netem: before 5.15 its own function is probed, and of a module that comes later some packets are missed.
+pub fn prepare() {
+    // Whether it is there, `tc` will tell.
+    let _ = Command::new("modprobe").args(["-q", "sch_netem"]).status();
+}
 
 fn delayed(ground: &Ground, place: &Place, undo: &str) -> Result<Brought> {
     let without = ground.send(&Flow::PLAIN, 0.0)?;

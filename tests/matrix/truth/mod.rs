@@ -99,6 +99,7 @@ fn record(causes: &[&Cause], (folder, stop): (&Path, &Stop)) -> Result<(Recorded
     let ground = Ground::new(&running, folder, stop);
     ground.settle()?;
     rules::prepare(&ground)?;
+    delay::prepare();
     let path = folder.join("truth.otr");
     let session = Session::start(SessionOptions {
         set: Some(ProbeSet::Full),

@@ -1,0 +1,103 @@
+//! Everything as one long table, a number a line: spreadsheets make of it what they need.
+
+use anyhow::{Result, anyhow};
+
+use super::summary::percentiles;
+use super::{Comparison, Row, Run};
+
+type Table = csv::Writer<Vec<u8>>;
+
+/// The comparison as comma-separated values: lab, what the number is of (the run, or `packet`), its name, its
+/// unit, the number. A lab that was not measured has a line with its reason.
+///
+/// # Errors
+///
+/// When it cannot be encoded.
+pub fn csv(comparison: &Comparison) -> Result<Vec<u8>> {
+    let mut table = Table::from_writer(Vec::new());
+    table.write_record(["lab", "of", "measure", "unit", "value"])?;
+    for row in &comparison.rows {
+        whole(&mut table, row)?;
+        for run in &row.measured.runs {
+            one_run(&mut table, &row.lab, run)?;
+        }
+        stages(&mut table, row)?;
+    }
+    for absent in &comparison.absent {
+        let status = if absent.failed { "failed" } else { "unavailable" };
+        table.write_record([&absent.lab, "lab", status, "", &absent.reason])?;
+    }
+    table.into_inner().map_err(|error| anyhow!("cannot write the CSV: {error}"))
+}
+
+fn line(table: &mut Table, lab: &str, of: &str, measure: &str, unit: &str, value: f64) -> Result<()> {
+    // As many digits as it takes, and no more than the thousandth where that is much.
+    let value = if value.abs() < 10.0 { format!("{value:.6}") } else { format!("{value:.3}") };
+    let value = value.trim_end_matches('0').trim_end_matches('.');
+    Ok(table.write_record([lab, of, measure, unit, value])?)
+}
+
+fn whole(table: &mut Table, row: &Row) -> Result<()> {
+    let mut put =
+        |of: &str, measure: &str, unit: &str, value| line(table, &row.lab, of, measure, unit, value);
+    if let Some(share) = row.throughput_share {
+        put("lab", "throughput of host", "share", share)?;
+    }
+    if let Some(ns) = row.cpu_ns_per_packet {
+        put("lab", "cpu", "ns/packet", ns)?;
+    }
+    put("packet", "all", "ns/packet", row.per_packet.whole_ns)?;
+    put("packet", "median", "ns", row.measured.stages.median_ns as f64)?;
+    put("packet", "waiting in sockets", "ns/packet", row.per_packet.socket_wait_ns)?;
+    for (level, ns) in row.per_packet.levels_ns.iter().enumerate() {
+        put("packet", &format!("level {level}"), "ns/packet", *ns)?;
+    }
+    for (layer, ns) in &row.per_packet.layers_ns {
+        put("packet", &format!("layer {layer}"), "ns/packet", *ns)?;
+    }
+    put("packet", "claimed by no stage", "share", row.measured.stages.other_share)?;
+    put("packet", "packets", "packets", row.measured.stages.packets as f64)
+}
+
+fn one_run(table: &mut Table, lab: &str, run: &Run) -> Result<()> {
+    let traffic = &run.traffic;
+    let mut put = |measure: &str, unit: &str, value| line(table, lab, &run.name, measure, unit, value);
+    put("throughput", "bit/s", traffic.throughput_bits_per_s)?;
+    for (measure, value) in [
+        ("offered", traffic.offered_per_s),
+        ("sent", (run.packets() > 0).then_some(traffic.sent as f64)),
+        ("received", (run.packets() > 0).then_some(traffic.received as f64)),
+        ("lost", (run.packets() > 0).then_some(traffic.lost as f64)),
+        ("unsent", (run.packets() > 0).then_some(traffic.unsent as f64)),
+        ("retransmits", traffic.retransmits.map(|count| count as f64)),
+    ] {
+        if let Some(value) = value {
+            put(measure, if measure == "offered" { "1/s" } else { "packets" }, value)?;
+        }
+    }
+    if let Some(jitter) = traffic.jitter_ns {
+        put("jitter", "ns", jitter as f64)?;
+    }
+    if let Some(latency) = &traffic.latency {
+        put("latency mean", "ns", latency.mean)?;
+        for (name, ns) in percentiles(latency) {
+            if let Some(ns) = ns {
+                put(&format!("latency {name}"), "ns", ns as f64)?;
+            }
+        }
+    }
+    put("cpu, all of the machine", "ns", run.cpu.busy_ns as f64)?;
+    put("cpu, interrupts", "ns", run.cpu.interrupts_ns as f64)?;
+    put("cpu, own", "ns", run.cpu.own_ns as f64)
+}
+
+fn stages(table: &mut Table, row: &Row) -> Result<()> {
+    let stages = &row.measured.stages;
+    for time in &stages.rows {
+        let of = format!("level {} {}", time.level, time.direction);
+        let wait = if time.kind == "wait" { " (wait)" } else { "" };
+        let name = format!("{}{wait}", time.stage);
+        line(table, &row.lab, &of, &name, "ns/packet", stages.per_packet(time))?;
+    }
+    Ok(())
+}

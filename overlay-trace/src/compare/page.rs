@@ -1,0 +1,206 @@
+//! The comparison as a page: one file that needs nothing else, neither a network nor a script to be read.
+
+use maud::{DOCTYPE, Markup, PreEscaped, html};
+
+use super::summary::percentiles;
+use super::{Comparison, Row, flame};
+use crate::report::palette::layer as layer_colour;
+use crate::report::units::{bit_rate, percent, time};
+
+const STYLE: &str = include_str!("page.css");
+const SCRIPT: &str = include_str!("page.js");
+
+/// The page.
+pub fn page(comparison: &Comparison) -> String {
+    let title = format!("Container networks compared: {}", comparison.plan.name);
+    let page = html! {
+        (DOCTYPE)
+        html lang="en" {
+            head {
+                meta charset="utf-8";
+                meta name="viewport" content="width=device-width, initial-scale=1";
+                title { (title) }
+                style { (PreEscaped(STYLE)) }
+            }
+            body {
+                h1 { (title) }
+                @for sentence in &comparison.sentences { p { (sentence) } }
+                @if !comparison.rows.is_empty() {
+                    (whole(comparison))
+                    (graphs(comparison))
+                    (layers(comparison))
+                    (runs(comparison))
+                }
+                @if !comparison.absent.is_empty() { (absent(comparison)) }
+                script { (PreEscaped(SCRIPT)) }
+            }
+        }
+    };
+    page.into_string()
+}
+
+/// A number and how it is shown; without a number it sorts last.
+struct Cell(Option<f64>, String);
+
+impl Cell {
+    fn of(value: Option<f64>, show: fn(f64) -> String) -> Cell {
+        Cell(value, value.map_or("–".to_owned(), show))
+    }
+
+    fn ns(ns: Option<u64>) -> Cell {
+        Cell::of(ns.map(|ns| ns as f64), time)
+    }
+}
+
+/// A table that can be sorted by each of its columns; the first one has names.
+fn table(heading: &[String], rows: &[(String, Vec<Cell>)]) -> Markup {
+    html! {
+        div.wide {
+            table.sortable {
+                thead { tr { @for name in heading { th scope="col" { (name) } } } }
+                tbody {
+                    @for (name, cells) in rows {
+                        tr {
+                            th scope="row" { (name) }
+                            @for Cell(value, shown) in cells {
+                                td data-value=[value.map(|value| format!("{value}"))] { (shown) }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn whole(comparison: &Comparison) -> Markup {
+    let levels = comparison.levels();
+    let mut heading: Vec<String> = vec!["lab".into(), "throughput".into(), "of host".into()];
+    heading.extend(percentiles(&Default::default()).iter().map(|(name, _)| (*name).to_owned()));
+    heading.extend(["CPU per packet", "time per packet: median", "mean", "in sockets"].map(str::to_owned));
+    heading.extend((0..levels).map(|level| format!("level {level}")));
+    let row = |row: &Row| {
+        let mut cells =
+            vec![Cell::of(row.throughput_bits_per_s, bit_rate), Cell::of(row.throughput_share, percent)];
+        let latency = row.latency().cloned().unwrap_or_default();
+        cells.extend(percentiles(&latency).into_iter().map(|(_, ns)| Cell::ns(ns)));
+        cells.push(Cell::of(row.cpu_ns_per_packet, time));
+        cells.push(Cell::ns(Some(row.measured.stages.median_ns)));
+        cells.push(Cell::of(Some(row.per_packet.whole_ns), time));
+        cells.push(Cell::of(Some(row.per_packet.socket_wait_ns), time));
+        let level = |level: usize| row.per_packet.levels_ns.get(level).copied().filter(|ns| *ns > 0.0);
+        cells.extend((0..levels).map(|number| Cell::of(level(number), time)));
+        (row.lab.clone(), cells)
+    };
+    let rows: Vec<_> = comparison.rows.iter().map(row).collect();
+    html! {
+        h2 { "All labs" }
+        p.hint {
+            "Percentiles are of the latency of " (comparison.latency_run().unwrap_or("no run"))
+            ", from when each request was due to its answer; one that too few requests were sent for is left out. "
+            "\u{201c}In sockets\u{201d} is waiting for the program that reads; the rest of the mean time per packet is told by level: "
+            "how many encapsulation headers are around the packet, so level 1 is what the first overlay adds. "
+            "Click a heading to sort."
+        }
+        (table(&heading, &rows))
+    }
+}
+
+fn graphs(comparison: &Comparison) -> Markup {
+    let scale_ns = comparison.rows.iter().map(|row| row.per_packet.network_ns()).fold(1.0, f64::max);
+    html! {
+        h2 { "Where a packet's time goes" }
+        p.hint {
+            "All on one scale: the whole width is " (time(scale_ns)) " per packet, without waiting in sockets. From the bottom: the lab, the direction, "
+            "the level, the layer, the stage. Warm colours are work, blue is waiting, purple is inside an overlay. "
+            "Point at a frame, or tap it, to read it."
+        }
+        p #reading aria-live="polite" { "\u{a0}" }
+        div.graphs {
+            @for row in &comparison.rows {
+                figure {
+                    figcaption {
+                        b { (row.lab) } " " (time(row.per_packet.network_ns())) ". " (row.about)
+                        @for note in &row.measured.notes { " (" (note) ")" }
+                    }
+                    (flame::graph(row, scale_ns))
+                }
+            }
+        }
+    }
+}
+
+/// A row per lab, a column per layer; the bar in a cell is its part of the column's largest.
+fn layers(comparison: &Comparison) -> Markup {
+    let most =
+        |layer: &str| comparison.rows.iter().map(|row| row.per_packet.layer(layer)).fold(0.0, f64::max);
+    let bar = |layer: &str, ns: f64| {
+        let colour = layer_colour(layer);
+        let part = 100.0 * ns / most(layer).max(1.0);
+        format!("--bar: rgb({},{},{}); --part: {part:.0}%", colour.r, colour.g, colour.b)
+    };
+    html! {
+        h2 { "Time per packet by layer, without waiting in sockets" }
+        div.wide {
+            table.sortable.bars {
+                thead { tr { th scope="col" { "lab" } @for layer in &comparison.layers { th scope="col" { (layer) } } } }
+                tbody {
+                    @for row in &comparison.rows {
+                        tr {
+                            th scope="row" { (row.lab) }
+                            @for layer in &comparison.layers {
+                                @let ns = row.per_packet.layer(layer);
+                                @if ns > 0.0 {
+                                    td data-value=(ns) style=(bar(layer, ns)) { (time(ns)) }
+                                } @else {
+                                    td { "–" }
+                                }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Every run of every lab.
+fn runs(comparison: &Comparison) -> Markup {
+    let mut heading: Vec<String> =
+        ["lab and run", "received", "lost", "retransmits", "jitter"].map(str::to_owned).to_vec();
+    heading.extend(percentiles(&Default::default()).iter().map(|(name, _)| (*name).to_owned()));
+    let mut rows = Vec::new();
+    for row in &comparison.rows {
+        for run in &row.measured.runs {
+            let traffic = &run.traffic;
+            let counted = run.packets() > 0;
+            let mut cells = vec![
+                Cell::of(Some(traffic.throughput_bits_per_s), bit_rate),
+                Cell::of(counted.then(|| traffic.lost as f64 / traffic.sent.max(1) as f64), percent),
+                Cell::of(traffic.retransmits.map(|count| count as f64), |count| format!("{count:.0}")),
+                Cell::ns(traffic.jitter_ns),
+            ];
+            let latency = traffic.latency.clone().unwrap_or_default();
+            cells.extend(percentiles(&latency).into_iter().map(|(_, ns)| Cell::ns(ns)));
+            rows.push((format!("{}: {}", row.lab, run.name), cells));
+        }
+    }
+    html! {
+        h2 { "All runs" }
+        (table(&heading, &rows))
+    }
+}
+
+fn absent(comparison: &Comparison) -> Markup {
+    html! {
+        h2 { "Not measured" }
+        ul {
+            @for absent in &comparison.absent {
+                li {
+                    b { (absent.lab) } @if absent.failed { " failed: " } @else { " is not available here: " }
+                    (absent.reason)
+                }
+            }
+        }
+    }
+}

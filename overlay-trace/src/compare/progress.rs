@@ -1,0 +1,100 @@
+//! How far a comparison is, and how long it will still take.
+
+use std::io::{self, IsTerminal};
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+/// What building a lab, attaching probes and analysing may take, until it is known.
+const BESIDES: Duration = Duration::from_secs(8);
+
+/// Progress on the terminal, or in lines where there is none.
+pub struct Progress {
+    bar: ProgressBar,
+    began: Instant,
+    /// Labs to be measured, and how many of them are done.
+    labs: u32,
+    done: u32,
+    guess: Duration,
+}
+
+impl Progress {
+    /// `labs` are to be measured, each with so much traffic.
+    pub fn new(labs: u32, traffic: Duration) -> Progress {
+        let bar = if io::stderr().is_terminal() {
+            ProgressBar::new(u64::from(labs))
+        } else {
+            ProgressBar::hidden()
+        };
+        let style = ProgressStyle::with_template("{bar:24} {pos}/{len} {wide_msg}");
+        bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+        Progress { bar, began: Instant::now(), labs, done: 0, guess: traffic + BESIDES }
+    }
+
+    /// A lab's turn has come.
+    pub fn lab(&self, name: &str) {
+        if self.bar.is_hidden() {
+            let line = format!("{name} ({} of {}, {} left)", self.done + 1, self.labs, self.left());
+            eprintln!("{line}");
+        } else {
+            self.step(name, "looking");
+        }
+    }
+
+    /// What is being done with it.
+    pub fn step(&self, lab: &str, what: &str) {
+        self.bar.set_message(format!("{lab}: {what}, {} left", self.left()));
+        self.bar.tick();
+    }
+
+    /// It is done.
+    pub fn done(&mut self) {
+        self.done += 1;
+        self.bar.inc(1);
+    }
+
+    /// A sentence that stays.
+    pub fn say(&self, sentence: &str) {
+        self.bar.suspend(|| eprintln!("{sentence}"));
+    }
+
+    /// About how long it will still take.
+    fn left(&self) -> String {
+        about(remaining(self.began.elapsed(), self.done, self.labs, self.guess))
+    }
+
+    /// Takes the bar away.
+    pub fn finish(&self) {
+        self.bar.finish_and_clear();
+    }
+}
+
+/// From the labs that are done; until one is, from a guess of what one takes.
+fn remaining(elapsed: Duration, done: u32, labs: u32, guess: Duration) -> Duration {
+    let whole = match done {
+        0 => guess * labs,
+        _ => elapsed * labs / done,
+    };
+    whole.saturating_sub(elapsed)
+}
+
+fn about(time: Duration) -> String {
+    match time.as_secs() {
+        seconds @ 0..60 => format!("about {seconds} s"),
+        seconds => format!("about {} min", seconds.div_ceil(60)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_time_left_follows_from_the_labs_that_are_done() {
+        let seconds = Duration::from_secs;
+        assert_eq!(remaining(seconds(0), 0, 10, seconds(20)), seconds(200));
+        assert_eq!(remaining(seconds(60), 2, 10, seconds(20)), seconds(240));
+        assert_eq!(remaining(seconds(60), 10, 10, seconds(20)), seconds(0));
+        assert_eq!((about(seconds(59)), about(seconds(61))), ("about 59 s".into(), "about 2 min".into()));
+    }
+}

@@ -1,0 +1,185 @@
+//! What all formats show: a row for each lab.
+
+use super::layers::{PerPacket, largest};
+use super::{BASELINE, Conditions, LabResult, Measured, Outcome, Plan, Run};
+use crate::traffic::{Distribution, Kind};
+
+/// CPU time that is neither this program's nor in interrupts is worth a word from this part on.
+const OTHERS: f64 = 0.1;
+
+/// Several labs' results beside each other.
+#[derive(Debug)]
+pub struct Comparison {
+    pub plan: &'static Plan,
+    pub conditions: Conditions,
+    /// How it was measured, and what is to be known of it, a sentence each.
+    pub sentences: Vec<String>,
+    /// The labs that were measured.
+    pub rows: Vec<Row>,
+    /// The labs that were not, and why not.
+    pub absent: Vec<Absent>,
+    /// Layers, the one with the most time in any lab first.
+    pub layers: Vec<String>,
+}
+
+/// A lab that was not measured.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Absent {
+    pub lab: String,
+    pub about: String,
+    /// It went wrong; otherwise the machine lacks something.
+    pub failed: bool,
+    /// A sentence.
+    pub reason: String,
+}
+
+/// A lab's numbers.
+#[derive(Debug)]
+pub struct Row {
+    pub lab: String,
+    pub about: String,
+    pub measured: Measured,
+    /// Of the first bulk run, or of the stream with the highest rate; `None` if the plan has neither.
+    pub throughput_bits_per_s: Option<f64>,
+    /// The same as a part of the baseline's, 1 for as much.
+    pub throughput_share: Option<f64>,
+    /// CPU time of the whole machine per packet, over all runs that count packets, ns.
+    pub cpu_ns_per_packet: Option<f64>,
+    pub per_packet: PerPacket,
+}
+
+impl Row {
+    fn new(lab: String, about: String, measured: Measured) -> Row {
+        let counted = || measured.runs.iter().filter(|run| run.packets() > 0);
+        let packets: u64 = counted().map(Run::packets).sum();
+        let busy_ns: u64 = counted().map(|run| run.cpu.busy_ns).sum();
+        Row {
+            throughput_bits_per_s: throughput(&measured.runs).map(|run| run.traffic.throughput_bits_per_s),
+            throughput_share: None,
+            cpu_ns_per_packet: (packets > 0).then(|| busy_ns as f64 / packets as f64),
+            per_packet: PerPacket::of(&measured.stages),
+            lab,
+            about,
+            measured,
+        }
+    }
+
+    /// The request runs.
+    pub fn latencies(&self) -> impl Iterator<Item = (&Run, &Distribution)> {
+        self.measured.runs.iter().filter_map(|run| Some((run, run.traffic.latency.as_ref()?)))
+    }
+
+    /// The plan's first request run.
+    pub fn latency(&self) -> Option<&Distribution> {
+        self.latencies().next().map(|(_, latency)| latency)
+    }
+}
+
+fn throughput(runs: &[Run]) -> Option<&Run> {
+    let bulk = runs.iter().find(|run| run.traffic.kind == Kind::Bulk);
+    bulk.or_else(|| runs.iter().rfind(|run| run.traffic.kind == Kind::Stream))
+}
+
+/// The percentiles that so many values have, and the largest value: from 1 of 10 000 on a distribution of 10 000.
+pub fn percentiles(dist: &Distribution) -> [(&'static str, Option<u64>); 7] {
+    let with = |values: u64, ns: u64| (dist.count >= values).then_some(ns);
+    [
+        ("p50", with(2, dist.p50)),
+        ("p90", with(10, dist.p90)),
+        ("p99", with(100, dist.p99)),
+        ("p99.9", with(1_000, dist.p999)),
+        ("p99.99", with(10_000, dist.p9999)),
+        ("p99.999", with(100_000, dist.p99999)),
+        ("max", with(1, dist.max)),
+    ]
+}
+
+impl Comparison {
+    /// Puts results beside each other. `factor` is by how much the plan's rates were lowered.
+    pub fn new(plan: &'static Plan, factor: f64, results: Vec<LabResult>) -> Comparison {
+        let (mut rows, mut absent, mut conditions) = (Vec::new(), Vec::new(), Conditions::default());
+        for LabResult { lab, about, conditions: own, outcome } in results {
+            conditions = own;
+            match outcome {
+                Outcome::Measured(measured) => rows.push(Row::new(lab, about, *measured)),
+                Outcome::Unavailable(reason) => absent.push(Absent { lab, about, failed: false, reason }),
+                Outcome::Failed(reason) => absent.push(Absent { lab, about, failed: true, reason }),
+            }
+        }
+        let most = rows.iter().find(|row| row.lab == BASELINE).and_then(|row| row.throughput_bits_per_s);
+        for row in &mut rows {
+            row.throughput_share =
+                most.filter(|most| *most > 0.0).zip(row.throughput_bits_per_s).map(|(most, own)| own / most);
+        }
+        let layers = largest(rows.iter().map(|row| &row.per_packet));
+        let sentences = sentences(plan, factor, &conditions, &rows);
+        Comparison { plan, conditions, sentences, rows, absent, layers }
+    }
+
+    /// How many levels any lab has: 1 without an overlay.
+    pub fn levels(&self) -> usize {
+        self.rows.iter().map(|row| row.per_packet.levels_ns.len()).max().unwrap_or(0).max(1)
+    }
+
+    /// The name of the run whose latency stands in the table.
+    pub fn latency_run(&self) -> Option<&str> {
+        self.rows.iter().find_map(|row| row.latencies().next()).map(|(run, _)| run.name.as_str())
+    }
+}
+
+fn sentences(plan: &Plan, factor: f64, conditions: &Conditions, rows: &[Row]) -> Vec<String> {
+    let Conditions { kernel, cpus, .. } = conditions;
+    let mut sets: Vec<&str> = rows.iter().map(|row| row.measured.stages.probe_set.as_str()).collect();
+    sets.dedup();
+    let mut sentences = vec![
+        format!("Plan {}: {}", plan.name, plan.about),
+        format!(
+            "Both ends of every lab are on this machine: kernel {kernel}, {cpus} CPUs, probe set {}.",
+            sets.join(", ")
+        ),
+        "Throughput, latency and CPU time are of runs without a recording. Times per packet are of a second pass, \
+         with a recording and without bulk transfers."
+            .to_owned(),
+        match rows.iter().all(|row| row.measured.stages.is_net) {
+            true => "The probes' measured cost is taken off the times per packet.",
+            false => "The probes' cost is not known for all labs, and is part of their times per packet.",
+        }
+        .to_owned(),
+    ];
+    if factor < 1.0 {
+        sentences.push(format!(
+            "The plan asks for more than this machine can do: its rates are lowered to {:.2} % of what it says, those \
+             of less than 100 per second excepted.",
+            factor * 100.0
+        ));
+    }
+    let others = rows.iter().map(others).fold(0.0, f64::max);
+    if others > OTHERS {
+        sentences.push(format!(
+            "CPU time is the whole machine's. Up to {:.0} % of it was neither this program's nor an interrupt's: the \
+             kernel's own threads, or other programs, ran meanwhile.",
+            others * 100.0
+        ));
+    }
+    sentences
+}
+
+/// The part of the CPU time that is neither this program's nor an interrupt's, 0 to 1.
+fn others(row: &Row) -> f64 {
+    let sum = |what: fn(&Run) -> u64| row.measured.runs.iter().map(what).sum::<u64>() as f64;
+    let busy = sum(|run| run.cpu.busy_ns);
+    let known = sum(|run| run.cpu.own_ns + run.cpu.interrupts_ns);
+    if busy > 0.0 { (1.0 - known / busy).max(0.0) } else { 0.0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_percentile_needs_values_beyond_it() {
+        let dist = |count| Distribution { count, max: 9, ..Distribution::default() };
+        let there = |count| percentiles(&dist(count)).iter().filter(|(_, ns)| ns.is_some()).count();
+        assert_eq!((there(0), there(1), there(999), there(1000), there(100_000)), (0, 1, 4, 5, 7));
+    }
+}
