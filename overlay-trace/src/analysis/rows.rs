@@ -25,7 +25,8 @@ enum Row {
 /// What is waited for between two packets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Between {
-    /// That the answer of a request begins.
+    /// That the answer of a request begins: by the program that reads it, or, if it has left the machine,
+    /// wherever it is then.
     Answer,
     /// That a packet which was dropped is sent again.
     Retransmission,
@@ -119,11 +120,14 @@ impl Rows {
         match self.rows[row as usize] {
             Row::Stage(packed) => packed.name(By::Stage, layers, names, &self.places.names),
             Row::Between(what, last) => {
+                let last = self.key(last);
+                let is_read = matches!(last.layer.as_deref(), Some("socket" | "transport"));
                 let (layer, stage) = match what {
-                    Between::Answer => ("program", "answering"),
+                    Between::Answer if is_read => ("program", "answering"),
+                    Between::Answer => ("program", "elsewhere"),
                     Between::Retransmission => ("transport", "retransmission-wait"),
                 };
-                Key { layer: Some(layer.into()), stage: Some(stage.into()), kind: "wait", ..self.key(last) }
+                Key { layer: Some(layer.into()), stage: Some(stage.into()), kind: "wait", ..last }
             }
         }
     }

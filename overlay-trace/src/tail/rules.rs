@@ -115,6 +115,12 @@ pub static RULES: &[Rule] = &[
         )],
     },
     Rule {
+        id: "elsewhere",
+        evidence: Evidence::Excess(&["elsewhere"]),
+        what: "the time passes out of this recording's sight: between a request's leaving and the answer's coming",
+        advice: &[advice("record on the other node, or on this one's host, as well", "overlay-trace record")],
+    },
+    Rule {
         id: "busy-core-ksoftirqd",
         evidence: Evidence::Excess(&["ksoftirqd-wait"]),
         what: "the core is so busy that received packets are left to ksoftirqd, which has to wait for its turn among the programs",
@@ -167,6 +173,15 @@ pub static RULES: &[Rule] = &[
                 "ip-link(8), tc(8)",
             ),
         ],
+    },
+    Rule {
+        id: "driver",
+        evidence: Evidence::Excess(&["driver-xmit"]),
+        what: "the device's driver keeps packets for long: its ring is full, or the device, or its host, is slow",
+        advice: &[advice(
+            "more transmit queues (ethtool -L), a look at its ring and counters (-g, -S)",
+            "ethtool(8)",
+        )],
     },
     Rule {
         id: "tun-wait",

@@ -120,6 +120,20 @@ fn a_slow_server_is_told_from_a_slow_network() {
 }
 
 #[test]
+fn what_has_left_the_machine_is_elsewhere() {
+    let times = |number| Times { way: 2000, server: if number % 100 == 7 { 400_000 } else { 9000 } };
+    let (mut records, _) = traffic(UDP, times);
+    let requests = records.iter_mut().filter(|(header, _)| header.flow.destination_port == 7700);
+    requests.for_each(|(header, way)| {
+        header.outcome = Outcome::Freed as u8;
+        way.last_mut().unwrap().stage = support::stage("driver-xmit");
+    });
+    let found = of(&records, Of::Requests, 0.985);
+    let causes: Vec<_> = found.findings.iter().map(|finding| finding.rule.id).collect();
+    assert_eq!(causes, ["elsewhere"]);
+}
+
+#[test]
 fn a_slow_flow_is_found_among_the_others() {
     let times = |number| Times { way: if number % CLIENTS == 3 { 300_000 } else { 2000 }, server: 9000 };
     let found = of(&traffic(UDP, times).0, Of::Flows, 0.9);
