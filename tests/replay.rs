@@ -47,6 +47,20 @@ fn the_slow_packets_are_explained_as_ever() {
 }
 
 #[test]
+fn requests_are_paired_with_their_answers() {
+    let recording = recording();
+    let pairs = Tail::of(&recording, Of::Requests, Above::default(), 0).unwrap();
+    let told = |report: &serde_json::Value, number: &str| report["latency"][number].as_f64().unwrap();
+    let requests: f64 = recording.traffic.iter().map(|report| told(report, "count")).sum();
+    let latency: f64 =
+        recording.traffic.iter().map(|report| told(report, "count") * told(report, "mean")).sum();
+    assert_eq!((pairs.slow.packets + pairs.ordinary.packets) as f64, requests);
+    // What the client measured is this and its own part, before the send call and behind the read one.
+    let seen = (pairs.slow.sum_ns + pairs.ordinary.sum_ns) as f64;
+    assert!(seen < latency && seen > 0.8 * latency, "{seen} of {latency}");
+}
+
+#[test]
 fn every_nanosecond_has_an_owner() {
     let recording = recording();
     let mut total = 0u128;

@@ -10,6 +10,7 @@ mod support;
 use std::{path::Path, process::Command};
 
 use overlay_trace::{
+    report::{self, DiffFormat},
     tail::{Above, Of, Tail},
     trace::{Checkpoint, Header, HopName, Names, Recording, Writer, encode_record, encode_way},
 };
@@ -78,7 +79,7 @@ prop_compose! {
     }
 }
 
-/// A packet's way, those of what was made of it, and whether it was cut into that or copied.
+/// A packet's way, those of the packets that were made of it, and whether it was cut.
 type Family = (Vec<Segment>, Vec<Vec<Segment>>, bool);
 
 /// A packet that is alone, was cut into parts, or was copied on its way.
@@ -140,6 +141,40 @@ proptest! {
     }
 }
 
+prop_compose! {
+    /// A record of a damaged recording: its times and relatives are anything.
+    fn wild()(
+        way in segments(), id in 0..20u64, times in any::<(u64, u64)>(), flags in any::<u8>(),
+        outcome in 0..7u8, parts in any::<u16>(), ports in (0..3u16, 0..3u16), sequence in 0..3u32,
+    ) -> Record {
+        let mut header = support::record(id, times.0, &[], Outcome::Delivered);
+        (header.end_ns, header.parent, header.flags) = (times.1, id / 2, flags);
+        (header.outcome, header.segments) = (outcome, parts);
+        (header.flow.source_port, header.flow.destination_port) = ports;
+        (header.flow.version, header.flow.protocol, header.flow.sequence) = (4, 6, sequence);
+        (header, way)
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_damaged_recording_is_read_to_its_end(records in prop::collection::vec(wild(), 1..40)) {
+        let dir = TempDir::new().unwrap();
+        let recording =
+            recording(dir.path(), &support::header(), &support::hops(), &Names::default(), &records);
+        for of in [Of::Packets, Of::Requests, Of::Flows] {
+            let tail = Tail::of(&recording, of, Above::Quantile(0.8), 3).unwrap();
+            let sum: i128 = tail.rows.iter().map(|row| row.excess_ns()).sum();
+            prop_assert_eq!(sum, tail.excess_ns());
+            for format in [DiffFormat::Text, DiffFormat::Json, DiffFormat::Folded] {
+                prop_assert!(!report::tail(&tail, format).unwrap().is_empty() || tail.rows.is_empty());
+            }
+        }
+    }
+}
+
 #[test]
 fn a_part_has_waited_for_all_of_its_packets_way() {
     let segment = |name, ns| Segment { ns, hop: 2, level: 0, stage: support::stage(name) };
@@ -166,7 +201,7 @@ fn a_recording_without_slow_or_ordinary_packets_is_told_as_such() {
         (&one[..], Above::default(), "there are no others"),
     ] {
         let tail = of_fixture(dir.path(), records, above, 1);
-        let text = overlay_trace::report::tail(&tail, Default::default()).unwrap();
+        let text = report::tail(&tail, DiffFormat::Text).unwrap();
         let text = String::from_utf8(text).unwrap();
         assert!(text.lines().next().unwrap().contains(words), "{text}");
         assert!(!tail.is_comparison() && tail.findings.is_empty());

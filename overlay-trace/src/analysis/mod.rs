@@ -32,7 +32,7 @@ pub use diff::{Diff, DiffRow, Side};
 pub use direction::Direction;
 pub use dist::Dist;
 pub use key::{By, Key};
-pub(crate) use rows::Rows;
+pub(crate) use rows::{Between, Rows};
 pub(crate) use whole::{WholePacket, Wholes};
 
 use crate::trace::{Checkpoint, Header, Names, Recording};

@@ -18,8 +18,18 @@ const SHAPES_MAX: usize = 4096;
 #[derive(Clone, Copy)]
 enum Row {
     Stage(Packed),
-    /// The time between a request, whose last segment is in the row of this number, and its answer.
-    Answering(u32),
+    /// A time between packets, behind one whose last segment is in the row of this number.
+    Between(Between, u32),
+}
+
+/// What is waited for between two packets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Between {
+    /// That the answer of a request begins: by the program that reads it, or, if it has left the machine,
+    /// wherever it is then.
+    Answer,
+    /// That a packet which was dropped is sent again.
+    Retransmission,
 }
 
 /// The row of each segment, by the way without its times.
@@ -30,7 +40,7 @@ pub(crate) struct Rows {
     stages: Stages,
     places: Places,
     index: FxHashMap<Packed, u32>,
-    answering: FxHashMap<u32, u32>,
+    between: FxHashMap<(Between, u32), u32>,
     rows: Vec<Row>,
     /// By whether the packet came from outside the machine.
     shapes: [Shapes; 2],
@@ -44,7 +54,7 @@ impl Rows {
             stages: Stages::new(header),
             places: Places::new(hops),
             index: FxHashMap::default(),
-            answering: FxHashMap::default(),
+            between: FxHashMap::default(),
             rows: Vec::new(),
             shapes: Default::default(),
             shape: Vec::new(),
@@ -94,12 +104,12 @@ impl Rows {
         self.rows.len()
     }
 
-    /// The number of the row of the time between a request that ended in the row `last` and its answer.
-    pub fn answering(&mut self, last: u32) -> u32 {
+    /// The number of the row of a time behind a packet that ended in the row `last`.
+    pub fn between(&mut self, what: Between, last: u32) -> u32 {
         let next = self.rows.len() as u32;
-        let row = *self.answering.entry(last).or_insert(next);
+        let row = *self.between.entry((what, last)).or_insert(next);
         if row == next {
-            self.rows.push(Row::Answering(last));
+            self.rows.push(Row::Between(what, last));
         }
         row
     }
@@ -109,12 +119,16 @@ impl Rows {
         let Stages { layers, names, .. } = &self.stages;
         match self.rows[row as usize] {
             Row::Stage(packed) => packed.name(By::Stage, layers, names, &self.places.names),
-            Row::Answering(last) => Key {
-                layer: Some("program".into()),
-                stage: Some("answering".into()),
-                kind: "wait",
-                ..self.key(last)
-            },
+            Row::Between(what, last) => {
+                let last = self.key(last);
+                let is_read = matches!(last.layer.as_deref(), Some("socket" | "transport"));
+                let (layer, stage) = match what {
+                    Between::Answer if is_read => ("program", "answering"),
+                    Between::Answer => ("program", "elsewhere"),
+                    Between::Retransmission => ("transport", "retransmission-wait"),
+                };
+                Key { layer: Some(layer.into()), stage: Some(stage.into()), kind: "wait", ..last }
+            }
         }
     }
 }

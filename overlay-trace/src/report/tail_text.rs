@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// Rows with less than this part of the excess are told together.
-const SMALL: f64 = 0.01;
+const SMALL: f64 = 0.02;
 /// As many rows are named in the answer at most, and no more than make up this part.
 const NAMED: usize = 3;
 const ENOUGH: f64 = 0.8;
@@ -37,6 +37,13 @@ pub(super) fn report(tail: &Tail) -> String {
         if tail.analysis.complete { "" } else { "; the recording ended abruptly" }
     );
     let _ = writeln!(out, "losses    {}", losses(&tail.analysis));
+    if header.probe_set != "full" {
+        let _ = writeln!(
+            out,
+            "stages    the probe set {} sees only some: the time of a stage is also that of what follows it unseen",
+            header.probe_set
+        );
+    }
     if tail.of == Of::Requests {
         let pairs = tail.slow.packets + tail.ordinary.packets;
         let _ = writeln!(

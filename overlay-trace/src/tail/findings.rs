@@ -17,6 +17,8 @@ const LONGER_SEVERE: f64 = 10.0;
 const PACKETS_MIN: u64 = 3;
 /// A layer is large if it has this part of all packets' time.
 const TIME_MIN: f64 = 0.3;
+/// Losing this part of all packets is severe.
+const LOST_SEVERE: f64 = 0.001;
 
 /// How bad a cause is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -60,9 +62,9 @@ pub(super) fn findings(tail: &Tail) -> Vec<Finding> {
     let find = |rule: &'static Rule| match &rule.evidence {
         Evidence::Excess(stages) => excess(tail, rule, stages),
         Evidence::Time(layers) => time(tail, rule, layers),
-        Evidence::Drops { reasons, stages, functions } => {
+        Evidence::Drops { reasons, stages, functions, intended } => {
             let matches = |drop: &&Drop| is_drop(drop, reasons, stages, functions);
-            drops(tail, rule, tail.analysis.drops.iter().filter(matches))
+            drops(tail, rule, *intended, tail.analysis.drops.iter().filter(matches))
         }
     };
     let mut findings: Vec<Finding> = RULES.iter().filter_map(find).collect();
@@ -116,7 +118,12 @@ fn is_drop(drop: &Drop, reasons: &[&str], stages: &[&str], functions: &[&str]) -
     by_reason || !has_reason && functions.contains(&function)
 }
 
-fn drops<'a>(tail: &Tail, rule: &'static Rule, drops: impl Iterator<Item = &'a Drop>) -> Option<Finding> {
+fn drops<'a>(
+    tail: &Tail,
+    rule: &'static Rule,
+    intended: bool,
+    drops: impl Iterator<Item = &'a Drop>,
+) -> Option<Finding> {
     let drops: Vec<&Drop> = drops.collect();
     let packets: u64 = drops.iter().map(|drop| drop.packets).sum();
     let worst = drops.iter().max_by_key(|drop| drop.packets)?;
@@ -124,7 +131,11 @@ fn drops<'a>(tail: &Tail, rule: &'static Rule, drops: impl Iterator<Item = &'a D
     Some(Finding {
         rule,
         // A lost packet costs its sender a timeout, which is longer than anything that is measured here.
-        severity: if part >= 0.001 { Severity::Severe } else { Severity::Warning },
+        severity: match part {
+            _ if intended => Severity::Note,
+            part if part >= LOST_SEVERE => Severity::Severe,
+            _ => Severity::Warning,
+        },
         share: None,
         lost_ns: 0,
         packets,

@@ -1,21 +1,26 @@
 //! Requests and their answers.
 //!
+//! What TCP had to send again is known by its sequence number: the request began, or the answer, when it was
+//! sent first, and the wait for the second attempt is told where the first one was dropped.
+//!
 //! The client is the side with the higher port. An answer belongs to the client's oldest request that is still
 //! open; over TCP, where a request can have several segments, to the last one. The client alone is what both
 //! have in common: the server's address may be translated on the way. Acknowledgements are neither.
 
 use std::{cmp::Ordering, collections::VecDeque};
 
-use overlay_trace_common::record::{Outcome, RecordHeader};
+use overlay_trace_common::record::{Flow, Outcome, RecordHeader};
 use rustc_hash::FxHashMap;
 
 use super::items::Item;
-use crate::analysis::Rows;
+use crate::analysis::{Between, Rows};
 
 /// So many clients have requests open, and so many each; when there are more, the oldest of a client are given
 /// up, and all when there are too many clients.
 const CLIENTS_MAX: usize = 1 << 14;
 const OPEN_MAX: usize = 64;
+/// So many dropped segments are remembered until they are sent again; when there are more, none.
+const DROPPED_MAX: usize = 1 << 14;
 /// TCP segments of at most so many bytes, headers included, are taken for acknowledgements.
 const NO_DATA: [(u8, u32); 2] = [(4, 60), (6, 80)];
 const TCP: u8 = 6;
@@ -30,10 +35,20 @@ struct Request {
     way: Box<[(u32, u64)]>,
 }
 
+/// A segment that was dropped.
+#[derive(Clone, Copy)]
+struct Dropped {
+    start_ns: u64,
+    /// The row of the last segment of its way.
+    last: u32,
+}
+
 /// Finds the answers of requests.
 #[derive(Default)]
 pub(super) struct Pairs {
     open: FxHashMap<Client, VecDeque<Request>>,
+    /// By flow and sequence number: the first attempt of what has not arrived yet.
+    dropped: FxHashMap<Flow, Dropped>,
     unpaired: u64,
     way: Vec<(u32, u64)>,
 }
@@ -41,16 +56,46 @@ pub(super) struct Pairs {
 impl Pairs {
     /// Takes a packet; calls `each` with the pair if it is the answer of a request.
     pub fn add(&mut self, item: &Item<'_>, rows: &mut Rows, each: &mut impl FnMut(&Item<'_>)) {
-        let header = item.header;
-        let flow = &header.flow;
-        let has_arrived = match Outcome::from_u8(header.outcome) {
-            Some(Outcome::Delivered | Outcome::Freed) => true,
-            Some(Outcome::Dropped) => false,
-            _ => return,
-        };
-        if !has_data(header) {
+        let outcome = Outcome::from_u8(item.header.outcome);
+        if !has_data(item.header) || matches!(outcome, None | Some(Outcome::Merged | Outcome::Split)) {
             return;
         }
+        let is_dropped = outcome == Some(Outcome::Dropped);
+        if item.header.flow.protocol != TCP {
+            return self.add_attempt(item, is_dropped, rows, each);
+        }
+        let segment = Flow { ip_id: 0, ..item.header.flow };
+        if is_dropped {
+            return self.note_dropped(segment, item);
+        }
+        let Some(first) = self.dropped.remove(&segment).filter(|first| first.start_ns <= item.start_ns)
+        else {
+            return self.add_attempt(item, false, rows, each);
+        };
+        let waited = item.start_ns - first.start_ns;
+        let mut way = vec![(rows.between(Between::Retransmission, first.last), waited)];
+        way.extend(item.way);
+        let ns = item.ns.saturating_add(waited);
+        let item = Item { start_ns: first.start_ns, way: &way, ns, by_ns: ns, ..*item };
+        self.add_attempt(&item, false, rows, each);
+    }
+
+    fn note_dropped(&mut self, segment: Flow, item: &Item<'_>) {
+        if self.dropped.len() >= DROPPED_MAX {
+            self.dropped.clear();
+        }
+        let last = item.way.last().map_or(0, |&(row, _)| row);
+        self.dropped.entry(segment).or_insert(Dropped { start_ns: item.start_ns, last });
+    }
+
+    fn add_attempt(
+        &mut self,
+        item: &Item<'_>,
+        is_dropped: bool,
+        rows: &mut Rows,
+        each: &mut impl FnMut(&Item<'_>),
+    ) {
+        let flow = &item.header.flow;
         let source = (flow.protocol, flow.version, flow.source_port, flow.source);
         let destination = (flow.protocol, flow.version, flow.destination_port, flow.destination);
         let is_answer = match flow.destination_port.cmp(&flow.source_port) {
@@ -59,10 +104,10 @@ impl Pairs {
             Ordering::Equal => self.open.get(&destination).is_some_and(|open| !open.is_empty()),
         };
         if !is_answer {
-            return if has_arrived { self.open(source, item) } else { self.unpaired += 1 };
+            return if is_dropped { self.unpaired += 1 } else { self.open(source, item) };
         }
         let Some(request) = self.open.get_mut(&destination).and_then(VecDeque::pop_front) else { return };
-        if has_arrived && request.header.end_ns <= item.start_ns {
+        if !is_dropped && request.header.end_ns <= item.start_ns {
             self.pair(&request, item, rows, each);
         } else {
             self.unpaired += 1;
@@ -100,7 +145,7 @@ impl Pairs {
         self.way.extend(&*request.way);
         let between = answer.start_ns - request.header.end_ns;
         if let Some(&(last, _)) = request.way.last() {
-            self.way.push((rows.answering(last), between));
+            self.way.push((rows.between(Between::Answer, last), between));
         }
         self.way.extend(answer.way);
         let ns = self.way.iter().fold(0, |sum: u64, (_, ns)| sum.saturating_add(*ns));

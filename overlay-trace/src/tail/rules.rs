@@ -31,6 +31,8 @@ pub enum Evidence {
         reasons: &'static [&'static str],
         stages: &'static [&'static str],
         functions: &'static [&'static str],
+        /// Somebody may have wanted it so.
+        intended: bool,
     },
 }
 
@@ -50,7 +52,7 @@ const fn drops(
     stages: &'static [&'static str],
     functions: &'static [&'static str],
 ) -> Evidence {
-    Evidence::Drops { reasons, stages, functions }
+    Evidence::Drops { reasons, stages, functions, intended: false }
 }
 
 const NET: &str = "kernel: Documentation/admin-guide/sysctl/net.rst";
@@ -95,6 +97,15 @@ pub static RULES: &[Rule] = &[
         ],
     },
     Rule {
+        id: "retransmission",
+        evidence: Evidence::Excess(&["retransmission-wait"]),
+        what: "packets were lost, and TCP waited before it sent them again: its timeout is 200 ms at least",
+        advice: &[
+            advice("mend what drops them: the place is where the wait is shown", "tcp(7)"),
+            advice("the shortest timeout can be set for a route: rto_min", "ip-route(8)"),
+        ],
+    },
+    Rule {
         id: "slow-answer",
         evidence: Evidence::Excess(&["answering"]),
         what: "the program that answers takes long between reading a request and sending the answer",
@@ -102,6 +113,12 @@ pub static RULES: &[Rule] = &[
             "look at that program, not at the network: its own work, its locks, what it asks others",
             "sched(7)",
         )],
+    },
+    Rule {
+        id: "elsewhere",
+        evidence: Evidence::Excess(&["elsewhere"]),
+        what: "the time passes out of this recording's sight: between a request's leaving and the answer's coming",
+        advice: &[advice("record on the other node, or on this one's host, as well", "overlay-trace record")],
     },
     Rule {
         id: "busy-core-ksoftirqd",
@@ -156,6 +173,15 @@ pub static RULES: &[Rule] = &[
                 "ip-link(8), tc(8)",
             ),
         ],
+    },
+    Rule {
+        id: "driver",
+        evidence: Evidence::Excess(&["driver-xmit"]),
+        what: "the device's driver keeps packets for long: its ring is full, or the device, or its host, is slow",
+        advice: &[advice(
+            "more transmit queues (ethtool -L), a look at its ring and counters (-g, -S)",
+            "ethtool(8)",
+        )],
     },
     Rule {
         id: "tun-wait",
@@ -285,7 +311,12 @@ pub static RULES: &[Rule] = &[
     },
     Rule {
         id: "rule-drop",
-        evidence: drops(&["NETFILTER_DROP"], &["iptables", "nftables", "ipvs-in", "ipvs-out"], &[]),
+        evidence: Evidence::Drops {
+            reasons: &["NETFILTER_DROP"],
+            stages: &["iptables", "nftables", "ipvs-in", "ipvs-out"],
+            functions: &[],
+            intended: true,
+        },
         what: "a rule of the packet filter, or a network policy, drops packets",
         advice: &[advice("find it by its counters: iptables -vnL, nft list ruleset", "iptables(8), nft(8)")],
     },

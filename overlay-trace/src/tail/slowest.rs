@@ -76,12 +76,12 @@ impl Slowest {
 
 /// Segments that follow each other in one row are one step.
 fn steps(way: &[(u32, u64)], rows: &Rows) -> Vec<Step> {
-    let mut at_ns = 0;
+    let mut at_ns = 0u64;
     let mut steps = Vec::new();
     for stretch in way.chunk_by(|one, next| one.0 == next.0) {
-        let ns = stretch.iter().map(|&(_, ns)| ns).sum();
+        let ns = stretch.iter().fold(0, |sum: u64, &(_, ns)| sum.saturating_add(ns));
         steps.push(Step { at_ns, ns, key: rows.key(stretch[0].0) });
-        at_ns += ns;
+        at_ns = at_ns.saturating_add(ns);
     }
     steps
 }

@@ -151,6 +151,7 @@ const CASES: &[(&str, Harm)] = &[
     ("backlog-wait", Longer("backlog-wait", 1, 5, 500_000)),
     ("gro-cells-wait", Longer("gro-cells-wait", 0, 6, 500_000)),
     ("qdisc-wait", Longer("qdisc-wait", 1, 4, 9_000_000)),
+    ("driver", Longer("driver-xmit", 1, 4, 900_000)),
     ("tun-wait", Longer("tun-wait", 0, 3, 200_000)),
     ("neighbour-wait", Longer("neighbour-wait", 1, 4, 30_000_000)),
     ("fragments", Longer("reassembly-wait", 1, 5, 400_000)),
@@ -178,8 +179,9 @@ const CASES: &[(&str, Harm)] = &[
 #[test]
 fn every_cause_is_named_first_at_its_place() {
     let tested: Vec<&str> = CASES.iter().map(|case| case.0).collect();
-    // The other one is about requests: see there.
-    let rules: Vec<&str> = RULES.iter().map(|rule| rule.id).filter(|&id| id != "slow-answer").collect();
+    // The others are about requests: see there.
+    let of_requests = ["slow-answer", "retransmission", "elsewhere"];
+    let rules: Vec<&str> = RULES.iter().map(|rule| rule.id).filter(|id| !of_requests.contains(id)).collect();
     assert_eq!(tested, rules);
     for &(id, harm) in CASES {
         let tail = tail(&[harm]);
@@ -234,12 +236,13 @@ fn rules_are_about_stages_and_layers_that_there_are() {
         let (stages, layers): (&[&str], &[&str]) = match &rule.evidence {
             Evidence::Excess(stages) => (stages, &[]),
             Evidence::Time(layers) => (&[], layers),
-            Evidence::Drops { stages, reasons, functions } => {
+            Evidence::Drops { stages, reasons, functions, .. } => {
                 assert!(!reasons.is_empty() || !functions.is_empty(), "{}", rule.id);
                 (stages, &[])
             }
         };
-        let stages = stages.iter().filter(|&&stage| stage != "answering");
+        let stages =
+            stages.iter().filter(|stage| !["answering", "elsewhere", "retransmission-wait"].contains(stage));
         stages.for_each(|stage| assert!(number(stage) > 0));
         for layer in layers {
             assert!(STAGES.iter().any(|stage| stage.layer.name() == *layer), "{layer}");

@@ -49,6 +49,7 @@ fn traffic(protocol: u8, times: impl Fn(u64) -> Times) -> (Vec<Record>, u128) {
             destination_port: 7700,
             protocol,
             version: 4,
+            sequence: 1000 + number as u32,
             ..Flow::default()
         };
         let back = Flow {
@@ -119,6 +120,20 @@ fn a_slow_server_is_told_from_a_slow_network() {
 }
 
 #[test]
+fn what_has_left_the_machine_is_elsewhere() {
+    let times = |number| Times { way: 2000, server: if number % 100 == 7 { 400_000 } else { 9000 } };
+    let (mut records, _) = traffic(UDP, times);
+    let requests = records.iter_mut().filter(|(header, _)| header.flow.destination_port == 7700);
+    requests.for_each(|(header, way)| {
+        header.outcome = Outcome::Freed as u8;
+        way.last_mut().unwrap().stage = support::stage("driver-xmit");
+    });
+    let found = of(&records, Of::Requests, 0.985);
+    let causes: Vec<_> = found.findings.iter().map(|finding| finding.rule.id).collect();
+    assert_eq!(causes, ["elsewhere"]);
+}
+
+#[test]
 fn a_slow_flow_is_found_among_the_others() {
     let times = |number| Times { way: if number % CLIENTS == 3 { 300_000 } else { 2000 }, server: 9000 };
     let found = of(&traffic(UDP, times).0, Of::Flows, 0.9);
@@ -129,4 +144,58 @@ fn a_slow_flow_is_found_among_the_others() {
     assert_eq!(found.slowest[0].header.flow.source_port, 40_003);
     let text = String::from_utf8(tail(&found, DiffFormat::Text).unwrap()).unwrap();
     assert!(text.starts_with("The slowest 6.2% of flows (1 of 16, above "), "{text}");
+}
+
+#[test]
+fn what_was_sent_again_is_late_where_it_was_lost() {
+    const TIMEOUT: u64 = 203_000_000;
+    for is_answer in [false, true] {
+        let times = |number| Times { way: 2000 + number % 9, server: 9000 + number % 11 };
+        let (mut records, all) = traffic(TCP, times);
+        let mut delayed = 0;
+        let port = if is_answer { 7700 } else { 40_000 };
+        let hit: Vec<usize> = (0..records.len())
+            .filter(|&at| {
+                let (header, _) = &records[at];
+                header.id % 200 < 4 && header.bytes > 60 && header.flow.source_port == port
+            })
+            .collect();
+        // From the last to the first, so that the places stay right.
+        for &at in hit.iter().rev() {
+            let (header, way) = &records[at];
+            let lost = [("ip-rcv", 400), ("gro-cells-wait", 1)];
+            let (first, mut lost_way) = record(
+                header.id + 1_000_000,
+                header.start_ns,
+                &lost,
+                Outcome::Dropped,
+                header.flow,
+                header.bytes,
+            );
+            lost_way.iter_mut().for_each(|segment| segment.hop = 7);
+            let again = RecordHeader {
+                start_ns: header.start_ns + TIMEOUT,
+                end_ns: header.end_ns + TIMEOUT,
+                ..*header
+            };
+            let again = (again, way.clone());
+            delayed += 1;
+            // What the server does follows the request.
+            let mut follows = Vec::new();
+            if !is_answer {
+                for (header, way) in records.drain(at + 1..at + 3).collect::<Vec<_>>() {
+                    let (start_ns, end_ns) = (header.start_ns + TIMEOUT, header.end_ns + TIMEOUT);
+                    follows.push((RecordHeader { start_ns, end_ns, ..header }, way));
+                }
+            }
+            records.splice(at..at + 1, [vec![(first, lost_way), again], follows].concat());
+        }
+        assert!(delayed >= 3);
+        let found = of(&records, Of::Requests, 0.9);
+        assert_eq!(found.slow.sum_ns + found.ordinary.sum_ns, all + u128::from(delayed * TIMEOUT));
+        let first = &found.findings[0];
+        assert_eq!(first.rule.id, "retransmission");
+        assert_eq!((first.key.device.as_deref(), first.packets), (Some("flannel.1"), delayed));
+        assert!(found.slowest[0].ns > TIMEOUT);
+    }
 }
