@@ -65,12 +65,13 @@ pub const ROW_IN_SOCKET: u64 = 1 << 44;
 pub const ROW_FORWARDS: u64 = 1 << 45;
 /// Not for packets that are being forwarded.
 pub const ROW_UNLESS_FORWARDED: u64 = 1 << 46;
-/// What a step can have.
-const ROW_OF_STEPS: u64 = ROW_WAIT | ROW_FORWARDS | ROW_UNLESS_FORWARDED | ROW_REPEATS;
-/// Calls of the stage follow each other, with no other stage between.
-pub const ROW_REPEATS: u64 = 1 << 48;
 /// One encapsulation more from here on.
 pub const ROW_UP: u64 = 1 << 47;
+/// Calls of the stage follow each other, with no other stage between.
+pub const ROW_REPEATS: u64 = 1 << 48;
+
+/// What a step can have.
+const ROW_OF_STEPS: u64 = ROW_WAIT | ROW_FORWARDS | ROW_UNLESS_FORWARDED | ROW_REPEATS;
 
 /// Flags that only the running kernel tells.
 pub const ROW_OF_KERNEL: u64 = ROW_REASON | ROW_INDIRECT;

@@ -19,9 +19,9 @@ use crate::{
     family::{leaves_no_record, outcome, split},
     hop,
     identify::{identify, passes},
-    maps::{ARMED, ARRIVED, FORWARDED, HopEntry, State, count, setting},
+    maps::{ARRIVED, FORWARDED, HopEntry, State, count, setting},
     read::{Access, copied, now, opaque},
-    state::{busy_with, claim, find, find_near, is_counted, is_over, leave as leave_place, lost},
+    state::{armed, busy_with, claim, find, find_near, is_counted, is_over, leave as leave_place, lost},
 };
 
 const IPPROTO_TCP: u8 = 6;
@@ -281,9 +281,8 @@ fn begins_ways(row: Row) -> bool {
 /// also those that are met somewhere on their way.
 #[inline(always)]
 fn is_armed(row: Row) -> bool {
-    let Some(armed) = ARMED.get_ptr(0) else { return false };
     let needed = if row.action() == Action::Adopt as u8 { ARMED_ALL } else { ARMED_BIRTHS };
-    unsafe { armed.read_volatile() >= needed }
+    armed() >= needed
 }
 
 /// The stage's function returns: the packet is back in the stage that it came from.

@@ -11,8 +11,9 @@ use overlay_trace_common::{
 };
 
 use crate::{
-    maps::{ARMED, State, TUNNEL_PORTS, setting},
+    maps::{State, TUNNEL_PORTS, setting},
     read::{Access, copied, copy},
+    state::armed,
 };
 
 const ETHERNET_HEADER: u64 = 14;
@@ -133,7 +134,7 @@ fn is_born_here(state: &State) -> bool {
 #[inline(always)]
 fn note_unknown_start(state: &mut State) -> bool {
     state.record.header.flags = FLAG_UNKNOWN_START;
-    ARMED.get_ptr(0).is_some_and(|armed| unsafe { armed.read_volatile() } >= ARMED_ALL)
+    armed() >= ARMED_ALL
 }
 
 /// Whether the filter lets the packet pass.

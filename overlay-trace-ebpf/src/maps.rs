@@ -82,6 +82,7 @@ impl State {
         unsafe { (&raw mut self.identified as *mut u64).write_volatile(0) };
     }
 }
+
 /// Values of [`State::arrived`].
 pub const ARRIVED: u8 = 1;
 pub const FORWARDED: u8 = 2;

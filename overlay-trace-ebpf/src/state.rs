@@ -116,7 +116,13 @@ pub fn lost(state: &State) {
 /// more is not lost, but was on its way when the recording ended.
 #[inline(always)]
 pub fn is_over() -> bool {
-    ARMED.get_ptr(0).is_none_or(|armed| unsafe { armed.read_volatile() } == 0)
+    armed() == 0
+}
+
+/// How far the recording has come: which ways may begin (`overlay_trace_common::kernel::ARMED_BIRTHS`, `ARMED_ALL`).
+#[inline(always)]
+pub fn armed() -> u64 {
+    ARMED.get_ptr(0).map_or(0, |armed| unsafe { armed.read_volatile() })
 }
 
 /// Gives a packet's place free.
