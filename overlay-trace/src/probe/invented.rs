@@ -67,11 +67,7 @@ fn differences(kernel: &Kernel, loader: &Loader, kind: ProbeKind, entry: f64) ->
 
 /// Nanoseconds of one run.
 fn run_ns(classifier: &OwnedFd) -> Result<f64> {
-    let mut least = u32::MAX;
-    for _ in 0..BATCHES {
-        least = least.min(bpf::test_run(classifier.as_fd(), &datagram(), RUNS)?);
-    }
-    Ok(least.into())
+    Ok(bpf::run_ns(classifier.as_fd(), &datagram(), BATCHES, RUNS)?.into())
 }
 
 /// Asks for the packet's data, and lets it pass.

@@ -3,10 +3,11 @@
 use std::ffi::CString;
 use std::fs;
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use anyhow::{Context, Result};
-use aya_obj::generated::{bpf_attr, bpf_cmd, bpf_insn, bpf_prog_type};
+use aya_obj::generated::{bpf_attr, bpf_cmd, bpf_insn};
+use overlay_trace::sys::bpf::{self, Kind};
 
 use super::compare::{self, Place, Profile};
 use super::flow::Flow;
@@ -15,6 +16,9 @@ use super::{Brought, Cause};
 
 /// The rounds of the loop in the two windows.
 const ROUNDS: [i32; 2] = [1, 5000];
+/// How often what one takes is measured, and over how many runs each.
+const MEASUREMENTS: u32 = 10;
+const RUNS: u32 = 20;
 /// Where the program is pinned for tc to find it.
 const PIN: &str = "/sys/fs/bpf/overlay-trace-truth";
 
@@ -35,7 +39,8 @@ fn bring_about(ground: &Ground) -> Result<Brought> {
     let mut windows = Vec::new();
     for rounds in ROUNDS {
         let program = load(rounds).context("the classifier could not be loaded")?;
-        let size = duration_ns(&program).context("the classifier could not be run")?;
+        let size = bpf::run_ns(program.as_fd(), &[0; 64], MEASUREMENTS, RUNS);
+        let size = f64::from(size.context("the classifier could not be run")?);
         pin(&program).with_context(|| format!("cannot pin {PIN}"))?;
         let filter = format!("tc filter add dev eth0 ingress bpf direct-action object-pinned {PIN}");
         let change = Change::new(
@@ -74,63 +79,20 @@ fn instructions(rounds: i32) -> [bpf_insn; 5] {
     ]
 }
 
-fn load(rounds: i32) -> io::Result<OwnedFd> {
-    let instructions = instructions(rounds);
-    let mut attributes = zeroed();
-    // SAFETY: the union's member for BPF_PROG_LOAD is the only one that is used.
-    let load = unsafe { &mut attributes.__bindgen_anon_3 };
-    load.prog_type = bpf_prog_type::BPF_PROG_TYPE_SCHED_CLS as u32;
-    load.insns = instructions.as_ptr() as u64;
-    load.insn_cnt = instructions.len() as u32;
-    load.license = c"Dual MIT/GPL".as_ptr() as u64;
-    let fd = call(bpf_cmd::BPF_PROG_LOAD, &mut attributes)?;
-    // SAFETY: the kernel has just given us this descriptor.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
+fn load(rounds: i32) -> Result<OwnedFd> {
+    bpf::load("overlay_trace", "Dual MIT/GPL", &instructions(rounds), Kind::Classifier)
 }
 
 fn pin(program: &OwnedFd) -> io::Result<()> {
     let path = CString::new(PIN)?;
-    let mut attributes = zeroed();
+    // SAFETY: a union of plain integers; all zero is what the kernel wants in unused fields.
+    let mut attributes: bpf_attr = unsafe { std::mem::zeroed() };
     // SAFETY: the member for BPF_OBJ_PIN.
     let object = unsafe { &mut attributes.__bindgen_anon_4 };
     object.bpf_fd = program.as_raw_fd() as u32;
     object.pathname = path.as_ptr() as u64;
-    call(bpf_cmd::BPF_OBJ_PIN, &mut attributes).map(drop)
-}
-
-/// What one run takes: the least of several measurements, since another task may get the CPU in between.
-fn duration_ns(program: &OwnedFd) -> io::Result<f64> {
-    const MEASUREMENTS: usize = 10;
-    let mut least = f64::INFINITY;
-    for _ in 0..MEASUREMENTS {
-        least = least.min(mean_ns(program)?);
-    }
-    Ok(least)
-}
-
-fn mean_ns(program: &OwnedFd) -> io::Result<f64> {
-    let packet = [0u8; 64];
-    let mut attributes = zeroed();
-    // SAFETY: the member for BPF_PROG_TEST_RUN.
-    let test = unsafe { &mut attributes.test };
-    test.prog_fd = program.as_raw_fd() as u32;
-    test.data_in = packet.as_ptr() as u64;
-    test.data_size_in = packet.len() as u32;
-    test.repeat = 20;
-    call(bpf_cmd::BPF_PROG_TEST_RUN, &mut attributes)?;
-    // SAFETY: as above; the kernel has filled it in.
-    Ok(f64::from(unsafe { attributes.test.duration }))
-}
-
-fn zeroed() -> bpf_attr {
-    // SAFETY: a union of plain integers; all zero is what the kernel wants in unused fields.
-    unsafe { std::mem::zeroed() }
-}
-
-fn call(command: bpf_cmd, attributes: &mut bpf_attr) -> io::Result<i64> {
-    // SAFETY: the pointers in `attributes` outlive the call, which is synchronous.
-    let result = unsafe {
-        libc::syscall(libc::SYS_bpf, command as i64, attributes as *mut bpf_attr, size_of::<bpf_attr>())
-    };
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+    let (command, size) = (bpf_cmd::BPF_OBJ_PIN as i64, size_of::<bpf_attr>());
+    // SAFETY: the path outlives the call, which is synchronous.
+    let result = unsafe { libc::syscall(libc::SYS_bpf, command, &raw mut attributes, size) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
