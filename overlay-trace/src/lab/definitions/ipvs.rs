@@ -2,7 +2,21 @@
 //! its packets are delivered to the node, where IPVS takes them in INPUT.
 
 use super::{NODES, base, bridge, flannel};
-use crate::lab::{Lab, Need, Part, ip, ipset, iptables, ipvs, sysctl};
+use crate::lab::{Lab, Need, Part, Step, ip, ipset, iptables, ipvs, sysctl};
+
+/// What IPVS translates, connection tracking knows.
+const CONNTRACK: Step = sysctl(NODES, "net.ipv4.vs.conntrack = 1\nnet.ipv4.vs.conn_reuse_mode = 0");
+
+/// The Service, whose packets are translated to a server's address.
+const BY_TRANSLATION: Step = ipvs(
+    NODES,
+    "
+    -A -t {service}:7700 -s rr
+    -a -t {service}:7700 -r {server}:7700 -m
+    -A -u {service}:7700 -s rr
+    -a -u {service}:7700 -r {server}:7700 -m
+    ",
+);
 
 /// kube-proxy in IPVS mode.
 pub const KUBE_PROXY_LAB: Lab = Lab::of_pods(
@@ -23,16 +37,8 @@ const KUBE_PROXY: Part = Part {
             addr add {service}/32 dev kube-ipvs0
             ",
         ),
-        sysctl(NODES, "net.ipv4.vs.conntrack = 1\nnet.ipv4.vs.conn_reuse_mode = 0"),
-        ipvs(
-            NODES,
-            "
-            -A -t {service}:7700 -s rr
-            -a -t {service}:7700 -r {server}:7700 -m
-            -A -u {service}:7700 -s rr
-            -a -u {service}:7700 -r {server}:7700 -m
-            ",
-        ),
+        CONNTRACK,
+        BY_TRANSLATION,
         ipset(
             NODES,
             "
@@ -85,16 +91,8 @@ pub const KUBE_DUMMY_IF: Part = Part {
             link set dev kube-dummy-if up
             ",
         ),
-        sysctl(NODES, "net.ipv4.vs.conntrack = 1\nnet.ipv4.vs.conn_reuse_mode = 0"),
-        ipvs(
-            NODES,
-            "
-            -A -t {service}:7700 -s rr
-            -a -t {service}:7700 -r {server}:7700 -m
-            -A -u {service}:7700 -s rr
-            -a -u {service}:7700 -r {server}:7700 -m
-            ",
-        ),
+        CONNTRACK,
+        BY_TRANSLATION,
     ],
 };
 
