@@ -1,0 +1,162 @@
+//! What the rows of the stage map are written with.
+
+use crate::record::Outcome;
+use crate::stage::{
+    Action, Headers, Kind, Layer, LevelChange, Point, Probe, Sets, Stage,
+    Target::{Function, Tracepoint},
+};
+
+/// A kernel function whose argument number `argument` is the packet.
+pub(super) const fn f(name: &'static str, argument: u8) -> Probe {
+    Probe { target: Function(name), argument, before: None, indirect: false }
+}
+
+/// The same, where the packet was at another position before a kernel version.
+pub(super) const fn since(name: &'static str, argument: u8, version: (u32, u32), before: u8) -> Probe {
+    Probe { before: Some((version, before)), ..f(name, argument) }
+}
+
+/// A kernel function whose argument number `argument` is the address of the packet's address.
+pub(super) const fn by_address(name: &'static str, argument: u8) -> Probe {
+    Probe { indirect: true, ..f(name, argument) }
+}
+
+/// A tracepoint whose argument number `argument` is the packet.
+pub(super) const fn t(name: &'static str, argument: u8) -> Probe {
+    Probe { target: Tracepoint(name), argument, before: None, indirect: false }
+}
+
+pub(super) const fn point(action: Action, probes: &'static [Probe]) -> Point {
+    Point {
+        action,
+        hop: false,
+        exit: false,
+        first: false,
+        headers: Headers::No,
+        split: false,
+        empty_only: false,
+        current: false,
+        after: false,
+        if_zero: false,
+        deferred: false,
+        softirq: false,
+        resumes: false,
+        in_socket: false,
+        forwards: false,
+        unless_forwarded: false,
+        without: None,
+        probes,
+    }
+}
+pub(super) const fn enter(probes: &'static [Probe]) -> Point {
+    point(Action::Enter, probes)
+}
+/// The way of the packet is decided here.
+pub(super) const fn decide(probes: &'static [Probe]) -> Point {
+    Point { unless_forwarded: true, ..enter(probes) }
+}
+pub(super) const fn forward(probes: &'static [Probe]) -> Point {
+    Point { forwards: true, ..enter(probes) }
+}
+pub(super) const fn birth(probes: &'static [Probe]) -> Point {
+    point(Action::Birth, probes)
+}
+/// As [`birth`], at the first place where the packet can be seen at all.
+pub(super) const fn first(probes: &'static [Probe]) -> Point {
+    Point { first: true, ..birth(probes) }
+}
+/// As [`birth`], where the headers are complete.
+pub(super) const fn birth_with_headers(probes: &'static [Probe]) -> Point {
+    Point { headers: Headers::Out, ..birth(probes) }
+}
+/// A packet is made of another one.
+pub(super) const fn copy(probes: &'static [Probe]) -> Point {
+    point(Action::Copy, probes)
+}
+/// The function returns a part of the packet.
+pub(super) const fn part(probes: &'static [Probe]) -> Point {
+    Point { exit: true, ..copy(probes) }
+}
+pub(super) const fn join(probes: &'static [Probe]) -> Point {
+    point(Action::Join, probes)
+}
+pub(super) const fn note(probes: &'static [Probe]) -> Point {
+    point(Action::Note, probes)
+}
+pub(super) const fn interrupt(probes: &'static [Probe]) -> Point {
+    point(Action::Interrupt, probes)
+}
+pub(super) const fn resume(probes: &'static [Probe]) -> Point {
+    point(Action::Resume, probes)
+}
+pub(super) const fn end(probes: &'static [Probe]) -> Point {
+    point(Action::End, probes)
+}
+/// The enqueuing function of a qdisc, where there is no tracepoint for all of them.
+pub(super) const fn qdisc(probes: &'static [Probe]) -> Point {
+    Point { without: Some("qdisc_enqueue"), ..hop(probes) }
+}
+/// Enters the stage and reads the packet's device anew.
+pub(super) const fn hop(probes: &'static [Probe]) -> Point {
+    Point { hop: true, ..enter(probes) }
+}
+/// As [`hop`], and takes up packets that are not known yet.
+pub(super) const fn adopt(headers: Headers, probes: &'static [Probe]) -> Point {
+    Point { hop: true, headers, ..point(Action::Adopt, probes) }
+}
+pub(super) const fn with_exit(point: Point) -> Point {
+    Point { exit: true, ..point }
+}
+
+pub(super) const fn work(
+    name: &'static str,
+    layer: Layer,
+    sets: Sets,
+    points: &'static [Point],
+    about: &'static str,
+) -> Stage {
+    Stage { name, layer, kind: Kind::Work, level: LevelChange::Keep, sets, points, outcome: None, about }
+}
+pub(super) const fn wait(
+    name: &'static str,
+    layer: Layer,
+    sets: Sets,
+    points: &'static [Point],
+    about: &'static str,
+) -> Stage {
+    Stage { kind: Kind::Wait, ..work(name, layer, sets, points, about) }
+}
+pub(super) const fn up(stage: Stage) -> Stage {
+    Stage { level: LevelChange::Up, ..stage }
+}
+pub(super) const fn down(stage: Stage) -> Stage {
+    Stage { level: LevelChange::Down, ..stage }
+}
+pub(super) const fn ends(
+    name: &'static str,
+    outcome: Outcome,
+    sets: Sets,
+    points: &'static [Point],
+    about: &'static str,
+) -> Stage {
+    Stage { outcome: Some(outcome), ..work(name, Layer::Other, sets, points, about) }
+}
+
+macro_rules! transmit {
+    ($name:literal, $layer:ident, $kind:literal, $about:literal) => {
+        work(
+            $name,
+            Layer::$layer,
+            Sets::ALL,
+            &[Point {
+                hop: true,
+                headers: Headers::Out,
+                ..point(
+                    Action::Transmit,
+                    &[Probe { target: Transmit($kind), argument: 0, before: None, indirect: false }],
+                )
+            }],
+            $about,
+        )
+    };
+}
