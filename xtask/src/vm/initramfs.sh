@@ -24,10 +24,10 @@ attach() { # tag folder options
 mkdir -p /mnt/layer
 attach root /mnt/host ro,cache=loose
 mount -t tmpfs -o size=75%,mode=755 layer /mnt/layer
-mkdir -p /mnt/layer/upper /mnt/layer/work /mnt/root
-mount -t overlay -o lowerdir=/mnt/host,upperdir=/mnt/layer/upper,workdir=/mnt/layer/work root /mnt/root ||
+mkdir -p /mnt/layer/upper /mnt/layer/work /mnt/joint
+mount -t overlay -o lowerdir=/mnt/host,upperdir=/mnt/layer/upper,workdir=/mnt/layer/work root /mnt/joint ||
     fail "cannot put a writable layer over the host's file system"
 
-mount -t tmpfs -o mode=755 run /mnt/root/run
-attach control /mnt/root/run/overlay-trace-vm cache=none
-exec switch_root /mnt/root /run/overlay-trace-vm/init || fail "cannot change to the host's file system"
+mount -t tmpfs -o mode=755 run /mnt/joint/run
+attach control /mnt/joint/run/overlay-trace-vm cache=none
+exec switch_root /mnt/joint /run/overlay-trace-vm/init || fail "cannot change to the host's file system"
