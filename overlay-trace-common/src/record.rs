@@ -94,7 +94,41 @@ pub struct RecordHeader {
     pub flags: u8,
     /// The CPU on which the way ended.
     pub cpu: u16,
+    /// Of a TCP segment what its header has at the bytes 12 to 15: its length, flags, window; otherwise 0, as in
+    /// recordings of before.
+    pub tcp: TcpBits,
 }
+
+/// Length, flags and window of a TCP header, as the wire has them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct TcpBits(pub [u8; 4]);
+
+impl TcpBits {
+    /// Bytes of the header, its options included; 0 where nothing is known.
+    pub const fn header_bytes(self) -> u32 {
+        (self.0[0] >> 4) as u32 * 4
+    }
+
+    /// Whether this asks for a connection, or answers that.
+    pub const fn is_syn(self) -> bool {
+        self.0[1] & 2 != 0
+    }
+
+    /// Whether this ends a connection at once.
+    pub const fn is_reset(self) -> bool {
+        self.0[1] & 4 != 0
+    }
+
+    /// Whether the sender of this can take nothing more for now.
+    pub const fn is_closed(self) -> bool {
+        let [_, flags, high, low] = self.0;
+        high == 0 && low == 0 && flags & ACK != 0 && !self.is_syn() && !self.is_reset()
+    }
+}
+
+/// The flag that nearly every segment has.
+const ACK: u8 = 16;
 
 /// Bytes of a [`RecordHeader`].
 pub const HEADER_BYTES: usize = core::mem::size_of::<RecordHeader>();

@@ -161,6 +161,7 @@ fn beget(
     let header = &mut state.record.header;
     header.parent = id;
     header.flow = parent.record.header.flow;
+    header.tcp = parent.record.header.tcp;
     header.flags = FLAG_CHILD;
     if is_counted(state) {
         count(Counter::Started, 1);
