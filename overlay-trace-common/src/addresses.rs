@@ -1,7 +1,11 @@
 //! The innermost packet's addresses, ports and length, from its headers.
 
 use crate::headers::{IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_TCP, IPPROTO_UDP, Innermost, Memory, Window};
-use crate::record::{RecordHeader, TcpBits};
+use crate::record::{FLAG_NO_DATA, FLAG_SYN, FLAG_ZERO_WINDOW, RecordHeader};
+
+/// Flags of a TCP header.
+const TCP_SYN: u8 = 2;
+const TCP_RST: u8 = 4;
 
 /// Writes a packet's addresses and its length into its record. The window holds what [`Innermost::window`]
 /// says. `rest` is how many bytes there are from the packet's IP header to its end. True if the packet is a TCP
@@ -76,6 +80,14 @@ fn ports(header: &mut RecordHeader, window: &Window, at: usize, length: u32) -> 
         return false;
     }
     flow.sequence = u32::from_be(window.at(at + 4));
-    header.tcp = TcpBits(window.at(at + 12));
-    length <= header.tcp.header_bytes()
+    let flags: u8 = window.at(at + 13);
+    let is_empty = length <= (window.at::<u8>(at + 12) >> 4) as u32 * 4;
+    let mut marks = if is_empty { FLAG_NO_DATA } else { 0 };
+    if flags & TCP_SYN != 0 {
+        marks |= FLAG_SYN;
+    } else if flags & TCP_RST == 0 && window.at::<u16>(at + 14) == 0 {
+        marks |= FLAG_ZERO_WINDOW;
+    }
+    header.flags |= marks;
+    is_empty
 }

@@ -44,6 +44,14 @@ pub const FLAG_CHILD: u8 = 4;
 pub const FLAG_FROM_DEVICE: u8 = 8;
 /// Other packets were made of this one: segments, fragments or copies. They name it as their `parent`.
 pub const FLAG_PARENT: u8 = 16;
+/// A TCP segment without data; one that opens or closes a connection may be one.
+pub const FLAG_NO_DATA: u8 = 32;
+/// A TCP segment that asks for a connection, or answers that.
+pub const FLAG_SYN: u8 = 64;
+/// A TCP segment whose sender can take nothing more for now: its window is zero.
+pub const FLAG_ZERO_WINDOW: u8 = 128;
+/// What the headers of a TCP segment say.
+pub const FLAGS_OF_TCP: u8 = FLAG_NO_DATA | FLAG_SYN | FLAG_ZERO_WINDOW;
 
 /// The innermost packet's addresses, as the wire has them. IPv4 addresses are in the first 4 bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -94,41 +102,7 @@ pub struct RecordHeader {
     pub flags: u8,
     /// The CPU on which the way ended.
     pub cpu: u16,
-    /// Of a TCP segment what its header has at the bytes 12 to 15: its length, flags, window; otherwise 0, as in
-    /// recordings of before.
-    pub tcp: TcpBits,
 }
-
-/// Length, flags and window of a TCP header, as the wire has them.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[repr(C)]
-pub struct TcpBits(pub [u8; 4]);
-
-impl TcpBits {
-    /// Bytes of the header, its options included; 0 where nothing is known.
-    pub const fn header_bytes(self) -> u32 {
-        (self.0[0] >> 4) as u32 * 4
-    }
-
-    /// Whether this asks for a connection, or answers that.
-    pub const fn is_syn(self) -> bool {
-        self.0[1] & 2 != 0
-    }
-
-    /// Whether this ends a connection at once.
-    pub const fn is_reset(self) -> bool {
-        self.0[1] & 4 != 0
-    }
-
-    /// Whether the sender of this can take nothing more for now.
-    pub const fn is_closed(self) -> bool {
-        let [_, flags, high, low] = self.0;
-        high == 0 && low == 0 && flags & ACK != 0 && !self.is_syn() && !self.is_reset()
-    }
-}
-
-/// The flag that nearly every segment has.
-const ACK: u8 = 16;
 
 /// Bytes of a [`RecordHeader`].
 pub const HEADER_BYTES: usize = core::mem::size_of::<RecordHeader>();

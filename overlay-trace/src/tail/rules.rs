@@ -14,7 +14,12 @@ pub struct Rule {
 impl Rule {
     /// Whether it is about all packets, not about those that are slow.
     pub fn is_of_all(&self) -> bool {
-        matches!(self.evidence, Evidence::Time(_))
+        matches!(self.evidence, Evidence::Time { .. })
+    }
+
+    /// Whether it is about what TCP did, of which the recording has no time.
+    pub fn is_of_no_time(&self) -> bool {
+        matches!(self.evidence, Evidence::Timeouts | Evidence::ZeroWindows)
     }
 }
 
@@ -24,7 +29,11 @@ pub enum Evidence {
     /// Slow packets spend more time in these stages than ordinary ones do.
     Excess(&'static [&'static str]),
     /// All packets spend a large part of their time in these layers.
-    Time(&'static [&'static str]),
+    Time {
+        layers: &'static [&'static str],
+        /// At least this part, 0 to 1.
+        least: f64,
+    },
     /// Packets were dropped: for one of these reasons, while they were in one of these stages (in any where
     /// none is given); or, where the kernel gives no reason, by one of these functions.
     Drops {
@@ -34,6 +43,11 @@ pub enum Evidence {
         /// Somebody may have wanted it so.
         intended: bool,
     },
+    /// TCP waited for its timer before it sent segments again, and none of the rules about drops says why the first
+    /// attempts were lost.
+    Timeouts,
+    /// TCP's receivers said that they could take nothing more.
+    ZeroWindows,
 }
 
 /// What to do about it, and where it says so.
@@ -98,7 +112,7 @@ pub static RULES: &[Rule] = &[
     },
     Rule {
         id: "retransmission",
-        evidence: Evidence::Excess(&["retransmission-wait"]),
+        evidence: Evidence::Timeouts,
         what: "packets were lost, and TCP waited before it sent them again: its timeout is 200 ms at least",
         advice: &[
             advice("mend what drops them: the place is where the wait is shown", "tcp(7)"),
@@ -113,6 +127,18 @@ pub static RULES: &[Rule] = &[
             "look at that program, not at the network: its own work, its locks, what it asks others",
             "sched(7)",
         )],
+    },
+    Rule {
+        id: "zero-window",
+        evidence: Evidence::ZeroWindows,
+        what: "a receiver has closed its window: its program reads more slowly than what comes",
+        advice: &[
+            advice(
+                "look at the reader: its CPU share and limits, what it does per request",
+                "sched(7), cgroups(7)",
+            ),
+            advice("more room: net.ipv4.tcp_rmem", IP),
+        ],
     },
     Rule {
         id: "elsewhere",
@@ -236,7 +262,7 @@ pub static RULES: &[Rule] = &[
     },
     Rule {
         id: "long-rules",
-        evidence: Evidence::Time(&["iptables", "nftables"]),
+        evidence: Evidence::Time { layers: &["iptables", "nftables"], least: 0.3 },
         what: "every packet goes through long lists of rules",
         advice: &[
             IPVS,
@@ -245,9 +271,21 @@ pub static RULES: &[Rule] = &[
     },
     Rule {
         id: "long-conntrack",
-        evidence: Evidence::Time(&["conntrack", "nat"]),
+        evidence: Evidence::Time { layers: &["conntrack", "nat"], least: 0.3 },
         what: "connection tracking takes a large part of every packet's time",
         advice: &[NOTRACK],
+    },
+    Rule {
+        id: "software-offload",
+        evidence: Evidence::Time { layers: &["gso", "checksum"], least: 0.05 },
+        what: "the CPU cuts or checksums packets, which the device could do",
+        advice: &[advice("turn the device's offloads on, those for tunnels too (ethtool -K)", OFFLOADS)],
+    },
+    Rule {
+        id: "user-space",
+        evidence: Evidence::Time { layers: &["tun"], least: 0.05 },
+        what: "every packet goes through a program behind a TUN or TAP device, which has to be woken for it",
+        advice: &[advice("encapsulate in the kernel instead: backend vxlan instead of udp", FLANNEL)],
     },
     Rule {
         id: "gro-cells-overflow",
@@ -319,6 +357,29 @@ pub static RULES: &[Rule] = &[
         },
         what: "a rule of the packet filter, or a network policy, drops packets",
         advice: &[advice("find it by its counters: iptables -vnL, nft list ruleset", "iptables(8), nft(8)")],
+    },
+    Rule {
+        id: "tc-drop",
+        evidence: Evidence::Drops {
+            reasons: &["TC_INGRESS", "TC_EGRESS", "XDP", "BPF_CGROUP_EGRESS"],
+            stages: &[],
+            functions: &["tcf_classify", "sch_handle_ingress", "sch_handle_egress"],
+            intended: true,
+        },
+        what: "a program or filter at the device (tc, XDP, a cgroup's) drops packets",
+        advice: &[advice(
+            "look at what is attached there: tc -s filter show dev DEVICE, bpftool net",
+            "tc(8), bpftool-net(8)",
+        )],
+    },
+    Rule {
+        id: "fdb-miss",
+        evidence: drops(&["VXLAN_NO_REMOTE"], &["vxlan-encap"], &["vxlan_xmit", "vxlan_xmit_one"]),
+        what: "the VXLAN device's forwarding table has no entry for the destination",
+        advice: &[
+            advice("is there an entry for the other node: bridge fdb show dev DEVICE", "bridge(8)"),
+            advice("is its agent (flanneld, calico-node) running: it makes one per node", FLANNEL),
+        ],
     },
     Rule {
         id: "neighbour-failed",

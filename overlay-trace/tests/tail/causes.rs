@@ -161,6 +161,8 @@ const CASES: &[(&str, Harm)] = &[
     ("slow-conntrack", Longer("conntrack-in", 0, 2, 150_000)),
     ("long-rules", AllLonger("iptables", 0, 2, 40_000)),
     ("long-conntrack", AllLonger("conntrack-in", 0, 2, 40_000)),
+    ("software-offload", AllLonger("checksum", 1, 3, 4_000)),
+    ("user-space", AllLonger("tun-wait", 0, 3, 4_000)),
     ("gro-cells-overflow", Dropped("gro-cells-wait", 6, "NOT_SPECIFIED", "gro_cells_receive")),
     ("backlog-overflow", Dropped("backlog-wait", 5, "CPU_BACKLOG", "enqueue_to_backlog")),
     ("socket-overflow", Dropped("udp-rcv", 8, "SOCKET_RCVBUFF", "udp_queue_rcv_one_skb")),
@@ -168,6 +170,8 @@ const CASES: &[(&str, Harm)] = &[
     ("conntrack-refused", Dropped("conntrack-in", 2, "NETFILTER_DROP", "nf_hook_slow")),
     ("conntrack-race", Dropped("conntrack-confirm", 2, "NETFILTER_DROP", "nf_hook_slow")),
     ("rule-drop", Dropped("iptables", 2, "NETFILTER_DROP", "nf_hook_slow")),
+    ("tc-drop", Dropped("receive", 6, "TC_INGRESS", "__netif_receive_skb_core")),
+    ("fdb-miss", Dropped("vxlan-encap", 3, "VXLAN_NO_REMOTE", "vxlan_xmit")),
     ("neighbour-failed", Dropped("neighbour-wait", 4, "NEIGH_FAILED", "neigh_invalidate")),
     ("no-route", Dropped("route-input", 2, "IP_INNOROUTES", "ip_error")),
     ("reverse-path", Dropped("route-input", 2, "IP_RPFILTER", "ip_rcv_finish_core")),
@@ -180,7 +184,7 @@ const CASES: &[(&str, Harm)] = &[
 fn every_cause_is_named_first_at_its_place() {
     let tested: Vec<&str> = CASES.iter().map(|case| case.0).collect();
     // The others are about requests: see there.
-    let of_requests = ["slow-answer", "retransmission", "elsewhere"];
+    let of_requests = ["slow-answer", "retransmission", "zero-window", "elsewhere"];
     let rules: Vec<&str> = RULES.iter().map(|rule| rule.id).filter(|id| !of_requests.contains(id)).collect();
     assert_eq!(tested, rules);
     for &(id, harm) in CASES {
@@ -235,7 +239,8 @@ fn rules_are_about_stages_and_layers_that_there_are() {
     for rule in RULES {
         let (stages, layers): (&[&str], &[&str]) = match &rule.evidence {
             Evidence::Excess(stages) => (stages, &[]),
-            Evidence::Time(layers) => (&[], layers),
+            Evidence::Time { layers, .. } => (&[], layers),
+            Evidence::Timeouts | Evidence::ZeroWindows => (&[], &[]),
             Evidence::Drops { stages, reasons, functions, .. } => {
                 assert!(!reasons.is_empty() || !functions.is_empty(), "{}", rule.id);
                 (stages, &[])

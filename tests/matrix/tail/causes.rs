@@ -16,61 +16,226 @@ const fn step(on: &'static str, make: &'static [&'static str], undo: &'static [&
 /// What a NIC of the lab has, put back.
 const USUAL_QUEUE: &[&str] = &["tc qdisc replace dev eth0 root fq_codel"];
 
+/// Queues of received packets hold little.
+const SHORT_QUEUES: Step = step(
+    "host",
+    &["sysctl -qw net.core.netdev_max_backlog=16"],
+    &["sysctl -qw net.core.netdev_max_backlog=1000"],
+);
+
+/// What is caused.
+const fn tcp(name: &'static str, expected: &'static [Expected], steps: &'static [Step]) -> Injection {
+    Injection { name, expected, steps, traffic: traffic::sparse_tcp, of: Of::Requests }
+}
+
+const fn packets(name: &'static str, expected: &'static [Expected], steps: &'static [Step]) -> Injection {
+    Injection { name, expected, steps, traffic: traffic::udp, of: Of::Packets }
+}
+
+const LOST_IN_QUEUE: Expected = expected("qdisc-overflow", "node1", "eth0", 1);
+
 /// In the lab flannel-vxlan.
 pub const VXLAN: &[Injection] = &[
-    Injection { name: "clean/tcp", expected: &[], steps: &[], traffic: traffic::tcp, of: Of::Requests },
-    Injection { name: "clean/udp", expected: &[], steps: &[], traffic: traffic::udp, of: Of::Packets },
-    Injection {
-        name: "loss/netem",
-        expected: &[expected("qdisc-overflow", "node1", "eth0", 1)],
-        steps: &[step("node1", &["tc qdisc replace dev eth0 root netem loss 2%"], USUAL_QUEUE)],
-        traffic: traffic::tcp,
-        of: Of::Requests,
-    },
-    Injection {
-        name: "qdisc/late",
-        expected: &[expected("qdisc-wait", "node1", "eth0", 1)],
+    Injection { traffic: traffic::tcp, ..tcp("clean/tcp", &[], &[]) },
+    tcp("clean/sparse-tcp", &[], &[]),
+    packets("clean/udp", &[], &[]),
+    Injection { traffic: traffic::large_tcp, of: Of::Packets, ..tcp("clean/large-tcp", &[], &[]) },
+    tcp(
+        "loss/netem",
+        &[LOST_IN_QUEUE],
+        &[step("node1", &["tc qdisc replace dev eth0 root netem loss 2%"], USUAL_QUEUE)],
+    ),
+    tcp(
+        "loss/iptables",
+        &[expected("rule-drop", "node1", "cni0", 0)],
+        &[step(
+            "node1",
+            &["iptables-legacy -I FORWARD -p tcp --dport 7700 -m statistic --mode nth --every 40 -j DROP"],
+            &["iptables-legacy -D FORWARD 1"],
+        )],
+    ),
+    tcp(
+        "loss/tc",
+        &[expected("tc-drop", "node1", "flannel.1", 0)],
+        &[step(
+            "node1",
+            &[
+                "tc qdisc add dev flannel.1 clsact",
+                "tc filter add dev flannel.1 egress matchall action ok random determ drop 40",
+            ],
+            &["tc qdisc del dev flannel.1 clsact"],
+        )],
+    ),
+    packets(
+        "qdisc/late",
+        &[expected("qdisc-wait", "node1", "eth0", 1)],
         // What is not sent at once, out of its turn, waits.
-        steps: &[step("node1", &["tc qdisc replace dev eth0 root netem delay 5ms reorder 98%"], USUAL_QUEUE)],
-        traffic: traffic::udp,
-        of: Of::Packets,
+        &[step("node1", &["tc qdisc replace dev eth0 root netem delay 5ms reorder 98%"], USUAL_QUEUE)],
+    ),
+    Injection {
+        traffic: traffic::trains,
+        ..packets(
+            "qdisc/tbf",
+            &[expected("qdisc-wait", "node1", "eth0", 1)],
+            &[step(
+                "node1",
+                &["tc qdisc replace dev eth0 root tbf rate 20mbit burst 3kb latency 500ms"],
+                USUAL_QUEUE,
+            )],
+        )
     },
     Injection {
-        name: "gro-cells/train",
-        expected: &[expected("gro-cells-overflow", "node2", "flannel.1", 0)],
-        steps: &[
-            step(
-                "host",
-                &["sysctl -qw net.core.netdev_max_backlog=16"],
-                &["sysctl -qw net.core.netdev_max_backlog=1000"],
-            ),
-            step(
+        traffic: traffic::trains,
+        ..packets(
+            "qdisc/full",
+            &[LOST_IN_QUEUE],
+            &[step(
                 "node1",
-                &["ethtool -K eth0 tx-udp-segmentation off"],
-                &["ethtool -K eth0 tx-udp-segmentation on"],
-            ),
+                &["tc qdisc replace dev eth0 root tbf rate 2mbit burst 3kb limit 4kb"],
+                USUAL_QUEUE,
+            )],
+        )
+    },
+    Injection {
+        traffic: traffic::trains,
+        ..packets(
+            "gro-cells/train",
+            &[expected("gro-cells-overflow", "node2", "flannel.1", 0)],
             // With GRO a veth has a queue of its own, and does not use the backlog.
-            step("node2", &["ethtool -K eth0 gro on"], &["ethtool -K eth0 gro off"]),
-        ],
-        traffic: traffic::trains,
-        of: Of::Packets,
+            &[
+                SHORT_QUEUES,
+                step(
+                    "node1",
+                    &["ethtool -K eth0 tso off tx-udp-segmentation off"],
+                    &["ethtool -K eth0 tso on tx-udp-segmentation on"],
+                ),
+                step("node2", &["ethtool -K eth0 gro on"], &["ethtool -K eth0 gro off"]),
+            ],
+        )
     },
     Injection {
-        name: "backlog/train",
-        expected: &[expected("backlog-overflow", "node2", "eth0", 1)],
-        steps: &[
-            step(
-                "host",
-                &["sysctl -qw net.core.netdev_max_backlog=16"],
-                &["sysctl -qw net.core.netdev_max_backlog=1000"],
-            ),
+        traffic: traffic::trains,
+        ..packets(
+            "backlog/train",
+            &[expected("backlog-overflow", "node2", "eth0", 1)],
+            &[
+                SHORT_QUEUES,
+                step(
+                    "node1",
+                    &["ethtool -K eth0 tx-udp-segmentation off"],
+                    &["ethtool -K eth0 tx-udp-segmentation on"],
+                ),
+            ],
+        )
+    },
+    Injection {
+        traffic: traffic::udp_through_rules,
+        ..packets("rules/iptables", &[expected("long-rules", "node1", "cni0", 0)], &[])
+    },
+    Injection {
+        traffic: traffic::connections_into_a_full_table,
+        ..packets("conntrack/full", &[expected("conntrack-refused", "node1", "veth-pod1", 0)], &[])
+    },
+    Injection {
+        traffic: traffic::tcp_with_fdb_gaps,
+        ..tcp("fdb/gaps", &[expected("fdb-miss", "node1", "flannel.1", 1)], &[])
+    },
+    Injection {
+        traffic: traffic::forgetting_the_gateway,
+        ..packets(
+            "neighbour/forgotten",
+            &[expected("neighbour-wait", "pod1", "", 0)],
+            &[step(
+                "node1",
+                &["tc qdisc replace dev veth-pod1 root netem delay 3ms"],
+                &["tc qdisc del dev veth-pod1 root"],
+            )],
+        )
+    },
+    Injection {
+        traffic: traffic::knocking_at_nobody,
+        ..packets("neighbour/nobody", &[expected("neighbour-failed", "node2", "cni0", 0)], &[])
+    },
+    Injection {
+        traffic: traffic::napping_reader,
+        ..packets("reader/naps", &[expected("slow-reader", "pod2", "eth0", 0)], &[])
+    },
+    Injection {
+        traffic: traffic::hog_before_the_reader,
+        ..packets("reader/hog", &[expected("slow-reader", "pod2", "eth0", 0)], &[])
+    },
+    Injection {
+        traffic: traffic::little_room,
+        ..packets("reader/full", &[expected("socket-overflow", "pod2", "eth0", 0)], &[])
+    },
+    Injection {
+        traffic: traffic::hog_before_ksoftirqd,
+        ..packets(
+            "softirq/hog",
+            &[expected("busy-core-ksoftirqd", "node1", "veth-pod1", 0)],
+            &[step(
+                "pod1",
+                &["tc qdisc replace dev eth0 root netem delay 500us"],
+                &["tc qdisc del dev eth0 root"],
+            )],
+        )
+    },
+    Injection {
+        traffic: traffic::some_large_udp,
+        ..packets("mtu/fragments", &[expected("fragments", "node1", "veth-pod1", 0)], &[])
+    },
+    Injection {
+        traffic: traffic::some_full_tcp,
+        ..tcp(
+            "mtu/black-hole",
+            &[expected("too-long", "node1", "cni0", 0)],
+            &[step(
+                "node1",
+                &["ip link set flannel.1 mtu 1300", "iptables-legacy -I OUTPUT -p icmp -j DROP"],
+                &["ip link set flannel.1 mtu 1450", "iptables-legacy -D OUTPUT -p icmp -j DROP"],
+            )],
+        )
+    },
+    Injection {
+        traffic: traffic::large_tcp,
+        ..packets(
+            "offload/segmentation",
+            &[expected("software-offload", "node2", "eth0", 1)],
+            &[step("node2", &["ethtool -K eth0 tso off gso off"], &["ethtool -K eth0 tso on gso on"])],
+        )
+    },
+    Injection {
+        traffic: traffic::large_tcp,
+        ..packets(
+            "offload/checksum",
+            &[expected("software-offload", "pod2", "eth0", 0)],
+            &[step("pod2", &["ethtool -K eth0 tx off"], &["ethtool -K eth0 tx on tso on gso on"])],
+        )
+    },
+    tcp(
+        "two/loss-and-late",
+        &[expected("qdisc-wait", "node2", "eth0", 1), expected("rule-drop", "node1", "cni0", 0)],
+        &[
+            step("node2", &["tc qdisc replace dev eth0 root netem delay 30ms reorder 97%"], USUAL_QUEUE),
             step(
                 "node1",
-                &["ethtool -K eth0 tx-udp-segmentation off"],
-                &["ethtool -K eth0 tx-udp-segmentation on"],
+                &[
+                    "iptables-legacy -I FORWARD -p tcp --dport 7700 -m statistic --mode nth --every 60 -j DROP",
+                ],
+                &["iptables-legacy -D FORWARD 1"],
             ),
         ],
-        traffic: traffic::trains,
-        of: Of::Packets,
+    ),
+    Injection {
+        traffic: traffic::napping_reader,
+        ..packets(
+            "two/reader-and-late",
+            &[expected("slow-reader", "pod2", "eth0", 0), expected("qdisc-wait", "node1", "eth0", 1)],
+            &[step("node1", &["tc qdisc replace dev eth0 root netem delay 10ms reorder 99%"], USUAL_QUEUE)],
+        )
     },
 ];
+
+/// In the lab flannel-udp.
+pub const UDP: &[Injection] =
+    &[packets("user-space/flannel-udp", &[expected("user-space", "node1", "flannel0", 0)], &[])];

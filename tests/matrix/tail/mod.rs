@@ -9,6 +9,8 @@
 mod causes;
 mod confusion;
 mod cut;
+mod datagrams;
+mod disturb;
 mod injection;
 mod load;
 mod traffic;
@@ -36,7 +38,7 @@ type Runs = Vec<(&'static Injection, Load, Window)>;
 /// Brings each cause that is wanted about `runs` times, and prints the confusion matrix.
 pub fn run(runs: u32, place: (&Path, &Stop), results: &mut Results) {
     let mut confusion = Confusion::default();
-    for (lab, injections) in [("flannel-vxlan", causes::VXLAN)] {
+    for (lab, injections) in [("flannel-vxlan", causes::VXLAN), ("flannel-udp", causes::UDP)] {
         let wanted: Vec<&'static Injection> =
             injections.iter().filter(|injection| results.wants(&test(injection))).collect();
         if let Err(error) = in_lab(lab, &wanted, runs, place, &mut confusion, results) {

@@ -15,9 +15,9 @@ mod ftrace;
 pub mod ground;
 mod inclusive;
 mod leaves;
-mod neighbour;
+pub mod neighbour;
 mod reader;
-mod rules;
+pub mod rules;
 mod untracked;
 
 use std::path::Path;
