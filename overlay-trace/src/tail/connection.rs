@@ -97,6 +97,8 @@ struct Side {
     known: VecDeque<Known>,
     /// Whether it is seen where it comes from a device, not where it is sent.
     from_device: bool,
+    /// What was dropped last of what this side sent, acknowledgements too, and when that was sent.
+    dropped: Option<(u64, DropNumbers)>,
     /// Until when TCP at the other end has been busy with what came from here, in ns.
     busy_until_ns: u64,
 }
@@ -108,16 +110,25 @@ pub(super) struct Connection([Side; 2]);
 impl Connection {
     /// Takes the next segment in the order of their beginnings.
     pub fn send(&mut self, sent: &Timed<Sent>) -> Attempt {
-        let Sent { from, bytes, done_ns, .. } = sent.what;
-        let other_end = self.0[usize::from(!from.is_client)].busy_until_ns;
+        let Sent { from, bytes, done_ns, lost, .. } = sent.what;
+        let other = &self.0[usize::from(!from.is_client)];
+        let (other_end, dropped) = (other.busy_until_ns, other.dropped);
         let side = &mut self.0[usize::from(from.is_client)];
         side.busy_until_ns = side.busy_until_ns.max(done_ns);
-        if bytes == 0 { Attempt::Other } else { side.send(sent, other_end) }
+        side.dropped = lost.map(|lost| (sent.at_ns, lost)).or(side.dropped);
+        if bytes == 0 { Attempt::Other } else { side.send(sent, other_end, dropped) }
     }
 }
 
 impl Side {
-    fn send(&mut self, sent: &Timed<Sent>, other_end_ns: u64) -> Attempt {
+    /// `other_end_ns` is until when this end was busy with what the other one sent, `dropped` what of that was
+    /// dropped last.
+    fn send(
+        &mut self,
+        sent: &Timed<Sent>,
+        other_end_ns: u64,
+        dropped: Option<(u64, DropNumbers)>,
+    ) -> Attempt {
         let Sent { sequence, bytes, is_syn, is_part, from_device, lost, .. } = sent.what;
         let Some(next) = self.next.filter(|_| !(is_syn && lost.is_none() && self.is_over(sequence))) else {
             self.from_device = from_device;
@@ -140,7 +151,9 @@ impl Side {
             }
             if is_before(sequence, next) {
                 let waited_ns = sent.at_ns - known.at_ns;
-                let lost = known.lost;
+                // If it has arrived, its acknowledgement was lost.
+                let acknowledgement = dropped.filter(|(at_ns, _)| *at_ns >= known.at_ns);
+                let lost = known.lost.or(acknowledgement.map(|(_, lost)| lost));
                 let again = match waited_ns {
                     _ if is_syn => Again::Handshake,
                     TIMEOUT_NS.. => Again::Timeout,

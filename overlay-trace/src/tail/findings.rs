@@ -10,9 +10,13 @@ use crate::analysis::{Drop, Key};
 
 /// A cause holds at least this part of the excess.
 const EXCESS_MIN: f64 = 0.1;
-/// It alone makes a slow packet take at least this part longer than an ordinary one takes as a whole: what is
-/// less is no tail.
-const LONGER_MIN: f64 = 1.0;
+/// Or at least this part of the slow packets has lost most by it: a single one can hold more than all others.
+const LEADS_MIN: f64 = 0.5;
+/// It alone makes a slow packet take so many times longer than an ordinary one takes as a whole: what is less is no
+/// tail.
+const LONGER_MIN: f64 = 2.0;
+/// The same for what programs do. They come late on every machine now and then, when another one has the CPU.
+const LONGER_OF_PROGRAMS: f64 = 8.0;
 /// From here on it is severe.
 const LONGER_SEVERE: f64 = 10.0;
 /// So many slow packets must have lost most by it: fewer are an accident.
@@ -84,7 +88,8 @@ impl SentAgain {
 /// The causes, the gravest first: by time lost, then by packets lost.
 pub(super) fn findings(tail: &Tail) -> Vec<Finding> {
     let find = |rule: &'static Rule| match &rule.evidence {
-        Evidence::Excess(stages) => excess(tail, rule, stages),
+        Evidence::Excess(stages) => excess(tail, rule, stages, LONGER_MIN),
+        Evidence::OfProgram(stages) => excess(tail, rule, stages, LONGER_OF_PROGRAMS),
         Evidence::Time { layers, least } => time(tail, rule, layers, *least),
         Evidence::Drops { reasons, stages, functions, intended } => {
             let matches = |drop: &&Drop| is_drop(&LostAt::of(drop), reasons, stages, functions);
@@ -94,19 +99,33 @@ pub(super) fn findings(tail: &Tail) -> Vec<Finding> {
         Evidence::ZeroWindows => zero_windows(tail, rule),
     };
     let mut findings: Vec<Finding> = RULES.iter().filter_map(find).collect();
+    let waits: Vec<Finding> = findings.iter().filter(|finding| finding.drop.is_none()).cloned().collect();
+    for drop in findings.iter_mut().filter(|finding| finding.drop.is_some()) {
+        // What waits in vain and is dropped where it waits: that it is dropped is the graver.
+        for wait in waits.iter().filter(|wait| is_same_place(&wait.key, &drop.key)) {
+            drop.severity = drop.severity.max(wait.severity);
+            drop.lost_ns = drop.lost_ns.max(wait.lost_ns + 1);
+        }
+    }
     findings.sort_by_key(|finding| std::cmp::Reverse((finding.severity, finding.lost_ns, finding.packets)));
     findings
 }
 
-fn excess(tail: &Tail, rule: &'static Rule, stages: &[&str]) -> Option<Finding> {
+/// Whether two places are one, whatever direction packets had there.
+pub(super) fn is_same_place(one: &Key, other: &Key) -> bool {
+    let place = |key: &'_ Key| (key.stage.clone(), key.level, key.netns.clone(), key.device.clone());
+    place(one) == place(other)
+}
+
+fn excess(tail: &Tail, rule: &'static Rule, stages: &[&str], least: f64) -> Option<Finding> {
     let is_here = |row: &&TailRow| row.key.stage.as_deref().is_some_and(|stage| stages.contains(&stage));
     let rows: Vec<&TailRow> = tail.rows.iter().filter(is_here).collect();
     let excess_ns: i128 = rows.iter().map(|row| row.excess_ns()).sum();
     let share = tail.share(excess_ns);
     let longer = excess_ns as f64 / tail.ordinary.mean_ns.max(1) as f64;
     let packets = rows.iter().map(|row| row.leads).sum();
-    let is_cause =
-        tail.is_comparison() && share >= EXCESS_MIN && longer >= LONGER_MIN && packets >= PACKETS_MIN;
+    let is_large = share >= EXCESS_MIN || packets as f64 >= LEADS_MIN * tail.slow.packets as f64;
+    let is_cause = tail.is_comparison() && is_large && longer >= least && packets >= PACKETS_MIN;
     let worst = rows.iter().max_by_key(|row| row.excess_ns()).filter(|_| is_cause)?;
     Some(Finding {
         rule,
@@ -123,8 +142,15 @@ fn excess(tail: &Tail, rule: &'static Rule, stages: &[&str]) -> Option<Finding> 
 fn time(tail: &Tail, rule: &'static Rule, layers: &[&str], least: f64) -> Option<Finding> {
     let is_here = |key: &Key| key.layer.as_deref().is_some_and(|layer| layers.contains(&layer));
     let rows: Vec<_> = tail.analysis.rows.iter().filter(|row| is_here(&row.key)).collect();
-    let share: f64 = rows.iter().map(|row| row.share).sum();
-    let worst = rows.iter().max_by_key(|row| row.raw.sum()).filter(|_| share >= least)?;
+    let worst = rows.iter().max_by_key(|row| row.raw.sum())?;
+    // How long packets wait is another matter than how much is to be done for them.
+    let is_work = worst.key.kind == "work";
+    let all = tail.analysis.rows.iter().filter(|row| !is_work || row.key.kind == "work");
+    let all: f64 = all.map(|row| row.share).sum();
+    let share = rows.iter().map(|row| row.share).sum::<f64>() / all.max(f64::MIN_POSITIVE);
+    if share < least {
+        return None;
+    }
     Some(Finding {
         rule,
         severity: Severity::Note,

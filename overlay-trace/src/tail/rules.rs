@@ -28,7 +28,10 @@ impl Rule {
 pub enum Evidence {
     /// Slow packets spend more time in these stages than ordinary ones do.
     Excess(&'static [&'static str]),
-    /// All packets spend a large part of their time in these layers.
+    /// The same, where it is a program that takes the time, not the network.
+    OfProgram(&'static [&'static str]),
+    /// All packets spend a large part of their time in these layers: of the time that is worked for them, or if these
+    /// are waits, of all of it.
     Time {
         layers: &'static [&'static str],
         /// At least this part, 0 to 1.
@@ -100,7 +103,7 @@ const RCVBUF: Advice = advice("a larger receive buffer: SO_RCVBUF, net.core.rmem
 pub static RULES: &[Rule] = &[
     Rule {
         id: "slow-reader",
-        evidence: Evidence::Excess(&["socket-wait", "tcp-backlog-wait"]),
+        evidence: Evidence::OfProgram(&["socket-wait", "tcp-backlog-wait"]),
         what: "the program that reads the socket comes late: packets lie in its queue",
         advice: &[
             advice(
@@ -121,7 +124,7 @@ pub static RULES: &[Rule] = &[
     },
     Rule {
         id: "slow-answer",
-        evidence: Evidence::Excess(&["answering"]),
+        evidence: Evidence::OfProgram(&["answering"]),
         what: "the program that answers takes long between reading a request and sending the answer",
         advice: &[advice(
             "look at that program, not at the network: its own work, its locks, what it asks others",
@@ -282,6 +285,12 @@ pub static RULES: &[Rule] = &[
         advice: &[advice("turn the device's offloads on, those for tunnels too (ethtool -K)", OFFLOADS)],
     },
     Rule {
+        id: "fragmentation",
+        evidence: Evidence::Time { layers: &["fragment"], least: 0.02 },
+        what: "packets are cut into fragments and put together again: they are too long for a device on their way",
+        advice: &[MTU],
+    },
+    Rule {
         id: "user-space",
         evidence: Evidence::Time { layers: &["tun"], least: 0.05 },
         what: "every packet goes through a program behind a TUN or TAP device, which has to be woken for it",
@@ -374,7 +383,7 @@ pub static RULES: &[Rule] = &[
     },
     Rule {
         id: "fdb-miss",
-        evidence: drops(&["VXLAN_NO_REMOTE"], &["vxlan-encap"], &["vxlan_xmit", "vxlan_xmit_one"]),
+        evidence: drops(&["VXLAN_NO_REMOTE", "NO_TX_TARGET"], &[], &["vxlan_xmit", "vxlan_xmit_one"]),
         what: "the VXLAN device's forwarding table has no entry for the destination",
         advice: &[
             advice("is there an entry for the other node: bridge fdb show dev DEVICE", "bridge(8)"),

@@ -14,7 +14,10 @@ use overlay_trace_common::record::{
 };
 use rustc_hash::FxHashMap;
 
-use super::connection::{Attempt, Connection, From, Sent, Timed};
+use super::{
+    connection::{Attempt, Connection, From, Sent, Timed},
+    findings::is_same_place,
+};
 use crate::{
     analysis::{Drop, Key, Rows, WholePacket},
     trace::{Header, Names},
@@ -77,9 +80,8 @@ impl LostAt {
 
     /// Whether that is the same place and reason; whither a packet was on its way there may be seen differently.
     pub(super) fn is(&self, drop: &Drop) -> bool {
-        let place = |key: &'_ Key| (key.stage.clone(), key.level, key.netns.clone(), key.device.clone());
         (&self.reason, &self.location) == (&drop.reason, &drop.location)
-            && place(&self.key) == place(&drop.key)
+            && is_same_place(&self.key, &drop.key)
     }
 }
 

@@ -162,6 +162,7 @@ const CASES: &[(&str, Harm)] = &[
     ("long-rules", AllLonger("iptables", 0, 2, 40_000)),
     ("long-conntrack", AllLonger("conntrack-in", 0, 2, 40_000)),
     ("software-offload", AllLonger("checksum", 1, 3, 4_000)),
+    ("fragmentation", AllLonger("fragment", 1, 4, 4_000)),
     ("user-space", AllLonger("tun-wait", 0, 3, 4_000)),
     ("gro-cells-overflow", Dropped("gro-cells-wait", 6, "NOT_SPECIFIED", "gro_cells_receive")),
     ("backlog-overflow", Dropped("backlog-wait", 5, "CPU_BACKLOG", "enqueue_to_backlog")),
@@ -238,7 +239,7 @@ fn rules_are_about_stages_and_layers_that_there_are() {
     assert_eq!(ids.len(), RULES.len());
     for rule in RULES {
         let (stages, layers): (&[&str], &[&str]) = match &rule.evidence {
-            Evidence::Excess(stages) => (stages, &[]),
+            Evidence::Excess(stages) | Evidence::OfProgram(stages) => (stages, &[]),
             Evidence::Time { layers, .. } => (&[], layers),
             Evidence::Timeouts | Evidence::ZeroWindows => (&[], &[]),
             Evidence::Drops { stages, reasons, functions, .. } => {

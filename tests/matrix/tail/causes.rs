@@ -23,11 +23,30 @@ const SHORT_QUEUES: Step = step(
     &["sysctl -qw net.core.netdev_max_backlog=1000"],
 );
 
-/// What is caused.
+/// With GRO a veth has a queue of its own, and does not use the backlog; but only for a sender that does not hand it
+/// packets that are to be cut.
+pub const GRO_ON_UNDERLAY: [Step; 2] = [
+    step(
+        "node1",
+        &["ethtool -K eth0 tso off tx-udp-segmentation off"],
+        &["ethtool -K eth0 tso on tx-udp-segmentation on"],
+    ),
+    step("node2", &["ethtool -K eth0 gro on"], &["ethtool -K eth0 gro off"]),
+];
+
+/// Trains are cut before they come to the queue of node1's NIC.
+const CUT_EARLY: Step = step(
+    "node1",
+    &["ethtool -K flannel.1 tx-udp-segmentation off"],
+    &["ethtool -K flannel.1 tx-udp-segmentation on"],
+);
+
+/// Requests over TCP, each later than a timeout after the one before of its connection.
 const fn tcp(name: &'static str, expected: &'static [Expected], steps: &'static [Step]) -> Injection {
     Injection { name, expected, steps, traffic: traffic::sparse_tcp, of: Of::Requests }
 }
 
+/// Packets of requests over UDP.
 const fn packets(name: &'static str, expected: &'static [Expected], steps: &'static [Step]) -> Injection {
     Injection { name, expected, steps, traffic: traffic::udp, of: Of::Packets }
 }
@@ -50,7 +69,9 @@ pub const VXLAN: &[Injection] = &[
         &[expected("rule-drop", "node1", "cni0", 0)],
         &[step(
             "node1",
-            &["iptables-legacy -I FORWARD -p tcp --dport 7700 -m statistic --mode nth --every 40 -j DROP"],
+            &[
+                "iptables-legacy -I FORWARD -p tcp --dport 7700 -m statistic --mode nth --every 40 --packet 0 -j DROP",
+            ],
             &["iptables-legacy -D FORWARD 1"],
         )],
     ),
@@ -77,11 +98,14 @@ pub const VXLAN: &[Injection] = &[
         ..packets(
             "qdisc/tbf",
             &[expected("qdisc-wait", "node1", "eth0", 1)],
-            &[step(
-                "node1",
-                &["tc qdisc replace dev eth0 root tbf rate 20mbit burst 3kb latency 500ms"],
-                USUAL_QUEUE,
-            )],
+            &[
+                CUT_EARLY,
+                step(
+                    "node1",
+                    &["tc qdisc replace dev eth0 root tbf rate 20mbit burst 3kb latency 500ms"],
+                    USUAL_QUEUE,
+                ),
+            ],
         )
     },
     Injection {
@@ -89,11 +113,14 @@ pub const VXLAN: &[Injection] = &[
         ..packets(
             "qdisc/full",
             &[LOST_IN_QUEUE],
-            &[step(
-                "node1",
-                &["tc qdisc replace dev eth0 root tbf rate 2mbit burst 3kb limit 4kb"],
-                USUAL_QUEUE,
-            )],
+            &[
+                CUT_EARLY,
+                step(
+                    "node1",
+                    &["tc qdisc replace dev eth0 root tbf rate 2mbit burst 3kb limit 4kb"],
+                    USUAL_QUEUE,
+                ),
+            ],
         )
     },
     Injection {
@@ -101,16 +128,7 @@ pub const VXLAN: &[Injection] = &[
         ..packets(
             "gro-cells/train",
             &[expected("gro-cells-overflow", "node2", "flannel.1", 0)],
-            // With GRO a veth has a queue of its own, and does not use the backlog.
-            &[
-                SHORT_QUEUES,
-                step(
-                    "node1",
-                    &["ethtool -K eth0 tso off tx-udp-segmentation off"],
-                    &["ethtool -K eth0 tso on tx-udp-segmentation on"],
-                ),
-                step("node2", &["ethtool -K eth0 gro on"], &["ethtool -K eth0 gro off"]),
-            ],
+            &[SHORT_QUEUES, GRO_ON_UNDERLAY[0], GRO_ON_UNDERLAY[1]],
         )
     },
     Injection {
@@ -129,7 +147,7 @@ pub const VXLAN: &[Injection] = &[
         )
     },
     Injection {
-        traffic: traffic::udp_through_rules,
+        traffic: traffic::through_rules,
         ..packets("rules/iptables", &[expected("long-rules", "node1", "cni0", 0)], &[])
     },
     Injection {
@@ -154,7 +172,7 @@ pub const VXLAN: &[Injection] = &[
     },
     Injection {
         traffic: traffic::knocking_at_nobody,
-        ..packets("neighbour/nobody", &[expected("neighbour-failed", "node2", "cni0", 0)], &[])
+        ..packets("neighbour/nobody", &[expected("neighbour-failed", "node2", "flannel.1", 0)], &[])
     },
     Injection {
         traffic: traffic::napping_reader,
@@ -181,8 +199,8 @@ pub const VXLAN: &[Injection] = &[
         )
     },
     Injection {
-        traffic: traffic::some_large_udp,
-        ..packets("mtu/fragments", &[expected("fragments", "node1", "veth-pod1", 0)], &[])
+        traffic: traffic::large_udp,
+        ..packets("mtu/fragments", &[expected("fragmentation", "node1", "cni0", 0)], &[])
     },
     Injection {
         traffic: traffic::some_full_tcp,
@@ -220,7 +238,7 @@ pub const VXLAN: &[Injection] = &[
             step(
                 "node1",
                 &[
-                    "iptables-legacy -I FORWARD -p tcp --dport 7700 -m statistic --mode nth --every 60 -j DROP",
+                    "iptables-legacy -I FORWARD -p tcp --dport 7700 -m statistic --mode nth --every 60 --packet 0 -j DROP",
                 ],
                 &["iptables-legacy -D FORWARD 1"],
             ),

@@ -7,13 +7,13 @@ use overlay_trace::trace::{Checkpoint, HopName, Recording, Writer, encode_record
 
 use crate::truth::ground::Window;
 
-/// Writes the packets that began in each window to a file of its own; gives the files.
-pub fn cut(recording: &Recording, windows: &[Window], folder: &Path) -> Result<Vec<PathBuf>> {
+/// Writes the packets that began in each window to a file of its own, whose name begins so; gives the files.
+pub fn cut(recording: &Recording, windows: &[Window], (folder, name): (&Path, &str)) -> Result<Vec<PathBuf>> {
     let hops: Vec<(u16, HopName)> =
         recording.hops.iter().map(|(number, hop)| (*number, hop.clone())).collect();
     let mut files = Vec::new();
     for (number, window) in windows.iter().enumerate() {
-        let path = folder.join(format!("window-{number}.otr"));
+        let path = folder.join(format!("{name}-{number}.otr"));
         let mut writer = Writer::create(&path, true, &recording.header)?;
         writer.hops(&hops)?;
         writer.names(&recording.names)?;

@@ -4,16 +4,19 @@ use anyhow::Result;
 use overlay_trace::lab::Running;
 use overlay_trace::tail::{Above, Finding, Of, Tail};
 use overlay_trace::trace::Recording;
+use overlay_trace::traffic::TrafficReport;
 
 use super::load::Load;
+use super::traffic::Sent;
 use crate::truth::flow::now_ns;
 use crate::truth::ground::{Change, Ground, Window};
 
 /// How long what is still on its way has until the next window begins.
-const REST: std::time::Duration = std::time::Duration::from_millis(300);
+pub const REST: std::time::Duration = std::time::Duration::from_millis(300);
 
 /// Commands, the words of each separated by spaces, and those that undo them. `host` stands for the machine
 /// itself, outside the lab's namespaces.
+#[derive(Clone, Copy)]
 pub struct Step {
     pub on: &'static str,
     pub make: &'static [&'static str],
@@ -39,7 +42,7 @@ pub struct Injection {
     pub expected: &'static [Expected],
     pub steps: &'static [Step],
     /// Sends what is recorded, while the steps hold.
-    pub traffic: fn(&Ground, &Load) -> Result<()>,
+    pub traffic: fn(&Ground, &Load) -> Sent,
     /// What is compared.
     pub of: Of,
 }
@@ -60,10 +63,9 @@ impl Injection {
         let changes: Vec<Change> =
             self.steps.iter().map(|step| Change::new(step.on, step.make, step.undo)).collect();
         let begun = ground.with(&changes, || {
-            let begin_ns = now_ns()?;
-            (self.traffic)(ground, load)?;
-            let end_ns = now_ns()?;
-            Ok(Window { begin_ns, end_ns, size: 0.0, times_ns: Vec::new() })
+            let before_ns = now_ns()?;
+            let reports = (self.traffic)(ground, load)?;
+            window(before_ns, &reports)
         });
         std::thread::sleep(REST);
         begun
@@ -86,8 +88,18 @@ impl Injection {
     }
 }
 
+/// From the first request to the last answer, or if there is no report of them, from `before_ns` until now.
+pub fn window(before_ns: u64, reports: &[TrafficReport]) -> Result<Window> {
+    let begin_ns = reports.first().map_or(before_ns, |report| report.start_ns);
+    let end_ns = match reports.last() {
+        Some(report) => report.start_ns + report.duration_ns,
+        None => now_ns()?,
+    };
+    Ok(Window { begin_ns, end_ns, size: 0.0, times_ns: Vec::new() })
+}
+
 impl Expected {
-    fn is(&self, finding: &Finding, running: &Running) -> bool {
+    pub fn is(&self, finding: &Finding, running: &Running) -> bool {
         let key = &finding.key;
         let netns = running.netns(self.netns).map(|netns| netns.name().to_string()).ok();
         finding.rule.id == self.cause
@@ -97,7 +109,7 @@ impl Expected {
     }
 }
 
-fn describe(finding: &Finding) -> String {
+pub fn describe(finding: &Finding) -> String {
     let key = &finding.key;
     let text = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".into());
     let drop = finding.drop.as_ref().map_or(String::new(), |(reason, place)| format!(" ({reason} {place})"));

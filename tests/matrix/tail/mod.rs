@@ -6,6 +6,7 @@
 //!
 //! [`Window`]: crate::truth::ground::Window
 
+mod article;
 mod causes;
 mod confusion;
 mod cut;
@@ -31,6 +32,10 @@ use load::Load;
 
 /// Of a cause's runs at least this part must be right.
 const ENOUGH: f64 = 0.95;
+
+/// The article's experiment, and where it is made.
+const ARTICLE: &str = "tail/article";
+const ARTICLE_LAB: &str = "flannel-vxlan";
 
 /// What was done in which window.
 type Runs = Vec<(&'static Injection, Load, Window)>;
@@ -69,7 +74,7 @@ fn in_lab(
     confusion: &mut Confusion,
     results: &mut Results,
 ) -> Result<()> {
-    if wanted.is_empty() {
+    if wanted.is_empty() && !(name == ARTICLE_LAB && results.wants(ARTICLE)) {
         return Ok(());
     }
     let lab = lab::find(name).context("the lab is missing")?;
@@ -79,7 +84,7 @@ fn in_lab(
     let running = Running::up(lab, Knobs::default(), stop)?;
     let ground = Ground::new(&running, folder, stop);
     ground.settle()?;
-    let path = folder.join("tail.otr");
+    let path = folder.join(format!("{name}.otr"));
     let session = Session::start(SessionOptions {
         set: Some(ProbeSet::Full),
         filter: running.filter(),
@@ -88,16 +93,26 @@ fn in_lab(
         ..SessionOptions::default()
     })?;
     let done = bring_about(wanted, runs, &ground, results);
+    let article = (name == ARTICLE_LAB && results.wants(ARTICLE)).then(|| article::bring_about(&ground));
     ensure!(!session.failed(), "the recording gave up before its end");
     session.stop().context("the recording could not be finished")?;
     let done = done?;
     let windows: Vec<Window> = done.iter().map(|run| run.2.clone()).collect();
-    let files = cut::cut(&Recording::open(&path)?, &windows, folder)?;
+    let recording = Recording::open(&path)?;
+    let files = cut::cut(&recording, &windows, (folder, name))?;
     for ((injection, load, _), file) in done.iter().zip(files) {
         let judged = injection.judge(&Recording::open(&file)?, &running)?;
         let verdict = if judged.right { "right" } else { "WRONG" };
         println!("{}  {}  {load}  {verdict}: {}", results.kernel(), test(injection), judged.words);
         confusion.add(injection.name, &judged.causes, judged.right);
+    }
+    if let Some(article) = article {
+        let outcome = match article {
+            Ok(Ok(parts)) => article::check(&parts, &recording, &ground, folder),
+            Ok(Err(lack)) => Ok(Verdict::Skipped(lack)),
+            Err(error) => Err(error),
+        };
+        results.add(ARTICLE, outcome);
     }
     running.down()
 }

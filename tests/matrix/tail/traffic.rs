@@ -1,4 +1,5 @@
-//! The traffic of the injections.
+//! The traffic of the injections. Each function gives the reports of the built-in traffic that it sent: the window
+//! is then what lies between the first request and the last answer, without the connections' setting up.
 
 use std::fs;
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
@@ -8,15 +9,18 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
 use overlay_trace::lab::drive;
-use overlay_trace::traffic::{Kind, Options, PORT, Protocol, Size, Spec};
+use overlay_trace::traffic::{Kind, Options, PORT, Protocol, Size, Spec, TrafficReport};
 
 use super::datagrams::{self, Reader};
 use super::disturb::{hogged, meanwhile};
 use super::load::Load;
 use crate::machine;
-use crate::truth::ground::{Change, Ground};
+use crate::truth::ground::Ground;
 use crate::truth::neighbour::Forget;
 use crate::truth::rules;
+
+/// What came of the built-in traffic.
+pub type Sent = Result<Vec<TrafficReport>>;
 
 /// So many packets are handed to the kernel at once.
 const TRAIN: u32 = 40;
@@ -30,22 +34,22 @@ const ONE_OF: u64 = 60;
 const TABLE: &str = "/proc/sys/net/netfilter/nf_conntrack_max";
 
 /// Requests over TCP.
-pub fn tcp(ground: &Ground, load: &Load) -> Result<()> {
+pub fn tcp(ground: &Ground, load: &Load) -> Sent {
     send(ground, &[load.requests(Protocol::Tcp)])
 }
 
 /// Requests over so many connections that the next one of a connection comes after a timeout.
-pub fn sparse_tcp(ground: &Ground, load: &Load) -> Result<()> {
+pub fn sparse_tcp(ground: &Ground, load: &Load) -> Sent {
     send(ground, &[Spec { connections: (load.rate * 0.6) as u32, ..load.requests(Protocol::Tcp) }])
 }
 
 /// Requests over UDP.
-pub fn udp(ground: &Ground, load: &Load) -> Result<()> {
+pub fn udp(ground: &Ground, load: &Load) -> Sent {
     send(ground, &[load.requests(Protocol::Udp)])
 }
 
 /// Requests over UDP, and packets that are handed to the kernel many at once, as one.
-pub fn trains(ground: &Ground, load: &Load) -> Result<()> {
+pub fn trains(ground: &Ground, load: &Load) -> Sent {
     let stream = Spec {
         rate: 10.0 * f64::from(TRAIN),
         duration: Duration::from_secs(1),
@@ -57,20 +61,19 @@ pub fn trains(ground: &Ground, load: &Load) -> Result<()> {
 }
 
 /// Answers of many packets over TCP.
-pub fn large_tcp(ground: &Ground, load: &Load) -> Result<()> {
+pub fn large_tcp(ground: &Ground, load: &Load) -> Sent {
     let size = Size { request: 100, answer: 20_000 + 20 * load.size.answer };
     send(ground, &[Spec { size, rate: load.rate / 2.0, ..load.requests(Protocol::Tcp) }])
 }
 
-/// Small requests over UDP, and a few that do not fit into one packet.
-pub fn some_large_udp(ground: &Ground, load: &Load) -> Result<()> {
-    let small = load.requests(Protocol::Udp);
-    let large = Spec { size: Size { request: 6000, answer: 100 }, count: Some(10), ..small.clone() };
-    send(ground, &[small, large])
+/// Requests over UDP that do not fit into one packet.
+pub fn large_udp(ground: &Ground, load: &Load) -> Sent {
+    let size = Size { request: 6000, answer: load.size.answer };
+    send(ground, &[Spec { size, ..load.requests(Protocol::Udp) }])
 }
 
 /// Small requests over TCP, then some that fill a packet, each over a connection of its own.
-pub fn some_full_tcp(ground: &Ground, load: &Load) -> Result<()> {
+pub fn some_full_tcp(ground: &Ground, load: &Load) -> Sent {
     let small = load.requests(Protocol::Tcp);
     let size = Size { request: 1380, answer: 100 };
     let (connections, count) = (8, Some(8));
@@ -79,7 +82,7 @@ pub fn some_full_tcp(ground: &Ground, load: &Load) -> Result<()> {
 }
 
 /// New connections at a constant rate, while now and then none may be tracked.
-pub fn connections_into_a_full_table(ground: &Ground, load: &Load) -> Result<()> {
+pub fn connections_into_a_full_table(ground: &Ground, load: &Load) -> Sent {
     let usual = fs::read_to_string(TABLE).context("connection tracking is not there")?;
     let fill = || {
         fs::write(TABLE, "1")?;
@@ -88,7 +91,7 @@ pub fn connections_into_a_full_table(ground: &Ground, load: &Load) -> Result<()>
     };
     let outcome = meanwhile(fill, EVERY, || connections(ground, load));
     fs::write(TABLE, &usual)?;
-    outcome
+    outcome.map(|()| Vec::new())
 }
 
 fn connections(ground: &Ground, load: &Load) -> Result<()> {
@@ -98,8 +101,9 @@ fn connections(ground: &Ground, load: &Load) -> Result<()> {
     listener.set_nonblocking(true)?;
     let client = ground.running.client()?.netns;
     let done = AtomicBool::new(false);
-    let connect =
-        || client.run(|| TcpStream::connect_timeout(&address, Duration::from_secs(5)))?.map_err(Into::into);
+    let connect = || -> Result<()> {
+        Ok(client.run(|| TcpStream::connect_timeout(&address, Duration::from_secs(5)))?.map(drop)?)
+    };
     thread::scope(|scope| {
         scope.spawn(|| {
             while !done.load(Ordering::Relaxed) {
@@ -114,18 +118,17 @@ fn connections(ground: &Ground, load: &Load) -> Result<()> {
             waiting.push(scope.spawn(connect));
             Ok(())
         });
-        let connected: Vec<Result<TcpStream>> = waiting
-            .into_iter()
-            .map(|thread| thread.join().unwrap_or_else(|_| Err(anyhow!("failed"))))
-            .collect();
+        let failed = || Err(anyhow!("failed"));
+        let connected: Vec<Result<()>> =
+            waiting.into_iter().map(|thread| thread.join().unwrap_or_else(|_| failed())).collect();
         done.store(true, Ordering::Relaxed);
         sent?;
-        connected.into_iter().collect::<Result<Vec<_>>>().context("a connection came never about").map(drop)
+        connected.into_iter().collect::<Result<()>>().context("a connection never came about")
     })
 }
 
 /// Requests over TCP, while now and then node1's tunnel does not know the way to node2.
-pub fn tcp_with_fdb_gaps(ground: &Ground, load: &Load) -> Result<()> {
+pub fn tcp_with_fdb_gaps(ground: &Ground, load: &Load) -> Sent {
     let node = ground.running.netns("node1")?.clone();
     let entry = "0a:00:00:00:04:02 dev flannel.1 dst 192.0.2.2 self";
     let run = move |command: String| match machine::run_in(&node, &command)? {
@@ -141,16 +144,16 @@ pub fn tcp_with_fdb_gaps(ground: &Ground, load: &Load) -> Result<()> {
 }
 
 /// Datagrams, some of them after the gateway's address has been forgotten.
-pub fn forgetting_the_gateway(ground: &Ground, load: &Load) -> Result<()> {
+pub fn forgetting_the_gateway(ground: &Ground, load: &Load) -> Sent {
     let forget = Forget::new(ground.running.netns("pod1")?)?;
     datagrams::send(ground, load, Reader::default(), |number| {
         if number % ONE_OF == ONE_OF - 1 { forget.gateway() } else { Ok(()) }
     })?;
-    ground.settle()
+    ground.settle().map(|()| Vec::new())
 }
 
 /// Datagrams, and now and then one to a pod that is not there.
-pub fn knocking_at_nobody(ground: &Ground, load: &Load) -> Result<()> {
+pub fn knocking_at_nobody(ground: &Ground, load: &Load) -> Sent {
     let socket = ground.running.client()?.netns.run(|| UdpSocket::bind("0.0.0.0:0"))??;
     datagrams::send(ground, load, Reader::default(), |number| {
         if number % 20 == 19 {
@@ -158,46 +161,53 @@ pub fn knocking_at_nobody(ground: &Ground, load: &Load) -> Result<()> {
             let _ = socket.send_to(b"is anybody there", NOBODY);
         }
         Ok(())
-    })
+    })?;
+    Ok(Vec::new())
+}
+
+/// Datagrams one way.
+pub fn datagrams(ground: &Ground, load: &Load) -> Sent {
+    plain(ground, load, Reader::default())
+}
+
+fn plain(ground: &Ground, load: &Load, reader: Reader) -> Sent {
+    datagrams::send(ground, load, reader, |_| Ok(())).map(|()| Vec::new())
 }
 
 /// Datagrams to a reader that naps.
-pub fn napping_reader(ground: &Ground, load: &Load) -> Result<()> {
+pub fn napping_reader(ground: &Ground, load: &Load) -> Sent {
     let nap = Some((ONE_OF, Duration::from_millis(10)));
-    datagrams::send(ground, load, Reader { nap, room: None }, |_| Ok(()))
+    plain(ground, load, Reader { nap, room: None })
 }
 
 /// Datagrams to a reader that naps and has little room.
-pub fn little_room(ground: &Ground, load: &Load) -> Result<()> {
+pub fn little_room(ground: &Ground, load: &Load) -> Sent {
     let nap = Some((ONE_OF, Duration::from_millis(60)));
-    datagrams::send(ground, load, Reader { nap, room: Some(1) }, |_| Ok(()))
+    plain(ground, load, Reader { nap, room: Some(1) })
 }
 
 /// Datagrams, while something takes the processor from their reader.
-pub fn hog_before_the_reader(ground: &Ground, load: &Load) -> Result<()> {
+pub fn hog_before_the_reader(ground: &Ground, load: &Load) -> Sent {
     hogged_at("pod2", ground, load)
 }
 
 /// Datagrams, while something takes the processor from ksoftirqd.
-pub fn hog_before_ksoftirqd(ground: &Ground, load: &Load) -> Result<()> {
+pub fn hog_before_ksoftirqd(ground: &Ground, load: &Load) -> Sent {
     hogged_at("pod1", ground, load)
 }
 
-fn hogged_at(netns: &str, ground: &Ground, load: &Load) -> Result<()> {
+fn hogged_at(netns: &str, ground: &Ground, load: &Load) -> Sent {
     let netns = ground.running.netns(netns)?;
     let often = (ONE_OF, Duration::from_millis(3));
-    hogged(netns, often, || datagrams::send(ground, load, Reader::default(), |_| Ok(())))
+    hogged(netns, often, || plain(ground, load, Reader::default()))
 }
 
-/// Requests over UDP through a long list of rules.
-pub fn udp_through_rules(ground: &Ground, load: &Load) -> Result<()> {
-    with(ground, &[rules::iptables(ground, 3000)?], || udp(ground, load))
+/// Datagrams through a long list of rules.
+pub fn through_rules(ground: &Ground, load: &Load) -> Sent {
+    let list = rules::iptables(ground, 3000)?;
+    ground.with(&[list], || datagrams(ground, load))?.map_err(|lack| anyhow!(lack))
 }
 
-fn with(ground: &Ground, changes: &[Change], then: impl FnOnce() -> Result<()>) -> Result<()> {
-    ground.with(changes, then)?.map_err(|lack| anyhow!(lack))
-}
-
-fn send(ground: &Ground, plan: &[Spec]) -> Result<()> {
-    drive(ground.running, plan, ground.stop).map(drop)
+fn send(ground: &Ground, plan: &[Spec]) -> Sent {
+    drive(ground.running, plan, ground.stop)
 }
