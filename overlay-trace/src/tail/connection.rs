@@ -65,6 +65,8 @@ pub(super) struct Sent {
     /// When TCP was done with it, if it has arrived, in ns.
     pub done_ns: u64,
     pub lost: Option<DropNumbers>,
+    /// Whether it was lost before it came to TCP, not refused by it.
+    pub lost_before_tcp: bool,
 }
 
 /// What a segment is among those of its side.
@@ -110,12 +112,12 @@ pub(super) struct Connection([Side; 2]);
 impl Connection {
     /// Takes the next segment in the order of their beginnings.
     pub fn send(&mut self, sent: &Timed<Sent>) -> Attempt {
-        let Sent { from, bytes, done_ns, lost, .. } = sent.what;
+        let Sent { from, bytes, done_ns, lost, lost_before_tcp, .. } = sent.what;
         let other = &self.0[usize::from(!from.is_client)];
         let (other_end, dropped) = (other.busy_until_ns, other.dropped);
         let side = &mut self.0[usize::from(from.is_client)];
         side.busy_until_ns = side.busy_until_ns.max(done_ns);
-        side.dropped = lost.map(|lost| (sent.at_ns, lost)).or(side.dropped);
+        side.dropped = lost.filter(|_| lost_before_tcp).map(|lost| (sent.at_ns, lost)).or(side.dropped);
         if bytes == 0 { Attempt::Other } else { side.send(sent, other_end, dropped) }
     }
 }
@@ -150,7 +152,7 @@ impl Side {
                 return Attempt::Other;
             }
             if is_before(sequence, next) {
-                let waited_ns = sent.at_ns - known.at_ns;
+                let waited_ns = sent.at_ns.saturating_sub(known.at_ns);
                 // If it has arrived, its acknowledgement was lost.
                 let acknowledgement = dropped.filter(|(at_ns, _)| *at_ns >= known.at_ns);
                 let lost = known.lost.or(acknowledgement.map(|(_, lost)| lost));

@@ -286,7 +286,7 @@ pub static RULES: &[Rule] = &[
     },
     Rule {
         id: "fragmentation",
-        evidence: Evidence::Time { layers: &["fragment"], least: 0.02 },
+        evidence: Evidence::Time { layers: &["fragment"], least: 0.05 },
         what: "packets are cut into fragments and put together again: they are too long for a device on their way",
         advice: &[MTU],
     },

@@ -194,6 +194,7 @@ impl TcpCollector {
             is_part: header.flags & FLAG_CHILD != 0,
             from_device: packet.from_device,
             done_ns: if has_arrived { done_ns } else { 0 },
+            lost_before_tcp: in_tcp_ns == 0,
             lost: is_dropped.then_some((header.drop_reason, header.drop_location, last)),
         };
         let (id, at_ns) = (header.id, packet.start_ns);
@@ -282,7 +283,9 @@ impl TcpCollector {
 fn plateau(waits: &[u64]) -> Option<(u64, BTreeMap<u64, u64>)> {
     let shortest = *waits.iter().min()?;
     let mut times = BTreeMap::new();
-    waits.iter().for_each(|wait| *times.entry((wait + shortest / 2) / shortest.max(1)).or_default() += 1);
+    waits
+        .iter()
+        .for_each(|wait| *times.entry(wait.saturating_add(shortest / 2) / shortest.max(1)).or_default() += 1);
     Some((shortest, times))
 }
 

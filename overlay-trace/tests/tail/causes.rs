@@ -152,10 +152,10 @@ const CASES: &[(&str, Harm)] = &[
     ("gro-cells-wait", Longer("gro-cells-wait", 0, 6, 500_000)),
     ("qdisc-wait", Longer("qdisc-wait", 1, 4, 9_000_000)),
     ("driver", Longer("driver-xmit", 1, 4, 900_000)),
-    ("tun-wait", Longer("tun-wait", 0, 3, 200_000)),
+    ("tun-wait", Longer("tun-wait", 0, 3, 110_000)),
     ("neighbour-wait", Longer("neighbour-wait", 1, 4, 30_000_000)),
-    ("fragments", Longer("reassembly-wait", 1, 5, 400_000)),
-    ("software-segmentation", Longer("gso-segment", 1, 4, 100_000)),
+    ("fragments", Longer("reassembly-wait", 1, 5, 110_000)),
+    ("software-segmentation", Longer("gso-segment", 1, 4, 85_000)),
     ("wireguard-wait", Longer("wireguard-wait", 0, 3, 100_000)),
     ("slow-rules", Longer("iptables", 0, 2, 150_000)),
     ("slow-conntrack", Longer("conntrack-in", 0, 2, 150_000)),
@@ -219,7 +219,7 @@ fn two_causes_at_once_are_both_named() {
         let harm = |id: &str| CASES.iter().find(|case| case.0 == id).unwrap().1;
         let scaled = match pair.map(harm) {
             // About as much each, so that neither hides the other.
-            [Longer(a, l, h, _), Longer(b, m, i, _)] => [Longer(a, l, h, 800_000), Longer(b, m, i, 900_000)],
+            [Longer(a, l, h, _), Longer(b, m, i, _)] => [Longer(a, l, h, 950_000), Longer(b, m, i, 900_000)],
             other => other,
         };
         let tail = tail(&scaled);

@@ -25,7 +25,7 @@ const GATHER: Step = Step {
     make: &["tc qdisc replace dev eth0 root netem slot 20ms 20ms"],
     undo: &["tc qdisc replace dev eth0 root fq_codel"],
 };
-const SHORT: &str = "sysctl -qw net.core.netdev_max_backlog=15";
+const SHORT: &str = "sysctl -qw net.core.netdev_max_backlog=30";
 const LONG: &str = "sysctl -qw net.core.netdev_max_backlog=1000";
 const CAUSE: Expected =
     Expected { cause: "gro-cells-overflow", netns: "node2", device: "flannel.1", level: 0 };

@@ -43,12 +43,12 @@ const CUT_EARLY: Step = step(
 
 /// Requests over TCP, each later than a timeout after the one before of its connection.
 const fn tcp(name: &'static str, expected: &'static [Expected], steps: &'static [Step]) -> Injection {
-    Injection { name, expected, steps, traffic: traffic::sparse_tcp, of: Of::Requests }
+    Injection { name, expected, steps, traffic: traffic::sparse_tcp, of: Of::Requests, above: 0.99 }
 }
 
 /// Packets of requests over UDP.
 const fn packets(name: &'static str, expected: &'static [Expected], steps: &'static [Step]) -> Injection {
-    Injection { name, expected, steps, traffic: traffic::udp, of: Of::Packets }
+    Injection { name, expected, steps, traffic: traffic::udp, of: Of::Packets, above: 0.99 }
 }
 
 const LOST_IN_QUEUE: Expected = expected("qdisc-overflow", "node1", "eth0", 1);
@@ -193,14 +193,14 @@ pub const VXLAN: &[Injection] = &[
             &[expected("busy-core-ksoftirqd", "node1", "veth-pod1", 0)],
             &[step(
                 "pod1",
-                &["tc qdisc replace dev eth0 root netem delay 500us"],
+                &["tc qdisc replace dev eth0 root netem delay 100us"],
                 &["tc qdisc del dev eth0 root"],
             )],
         )
     },
     Injection {
         traffic: traffic::large_udp,
-        ..packets("mtu/fragments", &[expected("fragmentation", "node1", "cni0", 0)], &[])
+        ..packets("mtu/fragments", &[expected("fragmentation", "node1", "veth-pod1", 0)], &[])
     },
     Injection {
         traffic: traffic::some_full_tcp,
@@ -230,26 +230,46 @@ pub const VXLAN: &[Injection] = &[
             &[step("pod2", &["ethtool -K eth0 tx off"], &["ethtool -K eth0 tx on tso on gso on"])],
         )
     },
-    tcp(
-        "two/loss-and-late",
-        &[expected("qdisc-wait", "node2", "eth0", 1), expected("rule-drop", "node1", "cni0", 0)],
-        &[
-            step("node2", &["tc qdisc replace dev eth0 root netem delay 30ms reorder 97%"], USUAL_QUEUE),
-            step(
-                "node1",
-                &[
-                    "iptables-legacy -I FORWARD -p tcp --dport 7700 -m statistic --mode nth --every 60 --packet 0 -j DROP",
-                ],
-                &["iptables-legacy -D FORWARD 1"],
-            ),
-        ],
-    ),
+    Injection {
+        traffic: traffic::datagrams,
+        ..packets(
+            "checksum/corrupt",
+            &[expected("bad-checksum", "pod2", "eth0", 0)],
+            &[step(
+                "node2",
+                &["tc qdisc replace dev veth-pod2 root netem corrupt 4%"],
+                &["tc qdisc del dev veth-pod2 root"],
+            )],
+        )
+    },
+    Injection {
+        traffic: traffic::stalled_bulk,
+        ..packets("reader/stalls", &[expected("zero-window", "pod2", "", 0)], &[])
+    },
+    Injection {
+        above: 0.95,
+        ..tcp(
+            "two/loss-and-late",
+            &[expected("qdisc-wait", "node2", "eth0", 1), expected("rule-drop", "node1", "cni0", 0)],
+            &[
+                step("node2", &["tc qdisc replace dev eth0 root netem delay 80ms reorder 97%"], USUAL_QUEUE),
+                step(
+                    "node1",
+                    &[
+                        "iptables-legacy -I FORWARD -p tcp --dport 7700 -m statistic --mode nth --every 60 --packet 0 -j DROP",
+                    ],
+                    &["iptables-legacy -D FORWARD 1"],
+                ),
+            ],
+        )
+    },
     Injection {
         traffic: traffic::napping_reader,
+        above: 0.95,
         ..packets(
             "two/reader-and-late",
             &[expected("slow-reader", "pod2", "eth0", 0), expected("qdisc-wait", "node1", "eth0", 1)],
-            &[step("node1", &["tc qdisc replace dev eth0 root netem delay 10ms reorder 99%"], USUAL_QUEUE)],
+            &[step("node1", &["tc qdisc replace dev eth0 root netem delay 10ms reorder 97%"], USUAL_QUEUE)],
         )
     },
 ];

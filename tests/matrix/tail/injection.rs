@@ -45,6 +45,8 @@ pub struct Injection {
     pub traffic: fn(&Ground, &Load) -> Sent,
     /// What is compared.
     pub of: Of,
+    /// From which percentile on it is slow: lower where two causes are to have a part of the slow ones.
+    pub above: f64,
 }
 
 /// What came of one run.
@@ -73,7 +75,7 @@ impl Injection {
 
     /// Whether `tail` names the right cause first, at its place, and if there are two, both before all others.
     pub fn judge(&self, recording: &Recording, running: &Running) -> Result<Judged> {
-        let tail = Tail::of(recording, self.of, Above::default(), 0)?;
+        let tail = Tail::of(recording, self.of, Above::Quantile(self.above), 0)?;
         let found = &tail.findings;
         let first = &found[..found.len().min(self.expected.len())];
         let all =

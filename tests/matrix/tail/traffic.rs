@@ -165,6 +165,13 @@ pub fn knocking_at_nobody(ground: &Ground, load: &Load) -> Sent {
     Ok(Vec::new())
 }
 
+/// As much over TCP as a reader takes that sleeps before it reads.
+pub fn stalled_bulk(ground: &Ground, load: &Load) -> Sent {
+    let options = Options { reader_delay: Duration::from_millis(40), ..Options::default() };
+    let usual = load.requests(Protocol::Tcp);
+    send(ground, &[Spec { kind: Kind::Bulk, connections: 1, options, ..usual }])
+}
+
 /// Datagrams one way.
 pub fn datagrams(ground: &Ground, load: &Load) -> Sent {
     plain(ground, load, Reader::default())
@@ -188,18 +195,18 @@ pub fn little_room(ground: &Ground, load: &Load) -> Sent {
 
 /// Datagrams, while something takes the processor from their reader.
 pub fn hog_before_the_reader(ground: &Ground, load: &Load) -> Sent {
-    hogged_at("pod2", ground, load)
+    hogged_at("pod2", Duration::from_millis(3), ground, load)
 }
 
 /// Datagrams, while something takes the processor from ksoftirqd.
 pub fn hog_before_ksoftirqd(ground: &Ground, load: &Load) -> Sent {
-    hogged_at("pod1", ground, load)
+    // Less than a clock tick, which does the softirqs that wait.
+    hogged_at("pod1", Duration::from_micros(1500), ground, load)
 }
 
-fn hogged_at(netns: &str, ground: &Ground, load: &Load) -> Sent {
+fn hogged_at(netns: &str, busy: Duration, ground: &Ground, load: &Load) -> Sent {
     let netns = ground.running.netns(netns)?;
-    let often = (ONE_OF, Duration::from_millis(3));
-    hogged(netns, often, || plain(ground, load, Reader::default()))
+    hogged(netns, (ONE_OF / 2, busy), || plain(ground, load, Reader::default()))
 }
 
 /// Datagrams through a long list of rules.
