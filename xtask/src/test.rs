@@ -92,9 +92,10 @@ impl Test {
         if kernels.is_empty() || !ready {
             return;
         }
-        let outputs = Mutex::new(Vec::new());
+        let all_outputs = Mutex::new(Vec::new());
+        let outputs = &all_outputs;
         let step = |name: String, options: VmOptions, arguments: &'static [&str]| -> Step {
-            let run = || {
+            let run = move || {
                 let (tally, output) = virtual_machine(&options, arguments)?;
                 outputs.lock().map_err(|_| anyhow!("another kernel's tests have panicked"))?.push(output);
                 Ok(tally)
@@ -133,7 +134,7 @@ impl Test {
         if !self.all {
             return;
         }
-        let outputs = outputs.into_inner().unwrap_or_default();
+        let outputs = all_outputs.into_inner().unwrap_or_default();
         sum.step("table of coverage", || {
             coverage::check(&outputs, KERNELS, self.bless).map(|()| Tally::PASSED)
         });

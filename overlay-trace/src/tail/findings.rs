@@ -153,7 +153,7 @@ fn time(tail: &Tail, rule: &'static Rule, layers: &[&str], least: f64) -> Option
     }
     Some(Finding {
         rule,
-        severity: Severity::Note,
+        severity: if is_work { Severity::Note } else { Severity::Warning },
         share: Some(share),
         lost_ns: rows.iter().map(|row| row.raw.sum()).sum(),
         packets: worst.raw.count(),

@@ -58,7 +58,7 @@ pub fn bring_about(ground: &Ground) -> Result<Result<Parts, String>> {
 }
 
 fn send(ground: &Ground, rate: f64) -> Result<Part> {
-    let duration = Duration::from_millis(2500);
+    let duration = Duration::from_millis(3200);
     let timeout = Duration::from_secs(3);
     let spec =
         Spec { rate, duration, timeout, connections: CONNECTIONS, ..Spec::new(Kind::Rr, Protocol::Tcp) };

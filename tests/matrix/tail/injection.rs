@@ -14,6 +14,9 @@ use crate::truth::ground::{Change, Ground, Window};
 /// How long what is still on its way has until the next window begins.
 pub const REST: std::time::Duration = std::time::Duration::from_millis(300);
 
+/// In this time each connection has its first request, ns.
+const WARM_UP_NS: u64 = 700_000_000;
+
 /// Commands, the words of each separated by spaces, and those that undo them. `host` stands for the machine
 /// itself, outside the lab's namespaces.
 #[derive(Clone, Copy)]
@@ -90,9 +93,9 @@ impl Injection {
     }
 }
 
-/// From the first request to the last answer, or if there is no report of them, from `before_ns` until now.
+/// From when each connection has had its first request, which is slower than others, to the last answer, or if there is no report of them, from `before_ns` until now.
 pub fn window(before_ns: u64, reports: &[TrafficReport]) -> Result<Window> {
-    let begin_ns = reports.first().map_or(before_ns, |report| report.start_ns);
+    let begin_ns = reports.first().map_or(before_ns, |report| report.start_ns + WARM_UP_NS);
     let end_ns = match reports.last() {
         Some(report) => report.start_ns + report.duration_ns,
         None => now_ns()?,

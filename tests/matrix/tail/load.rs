@@ -6,7 +6,7 @@ use std::time::Duration;
 use overlay_trace::traffic::{Kind, Protocol, Size, Spec};
 
 /// How long a window of traffic lasts.
-pub const DURATION: Duration = Duration::from_millis(2500);
+pub const DURATION: Duration = Duration::from_millis(3200);
 /// Requests per second, between which it varies.
 const RATES: (f64, f64) = (200.0, 400.0);
 /// Answers' payloads, bytes: each fits into one packet.
