@@ -1,9 +1,7 @@
-//! What Calico sets up (calico-node 3.x with IPIP): the CNI plugin's veths, BIRD's routes, Felix's chains.
-//!
-//! Felix matches pools and hosts by ipset; here they are networks, so that the command ipset is not needed.
+//! What Calico sets up (calico-node 3.x with IPIP): the CNI plugin's veths, BIRD's routes, Felix's chains and sets.
 
 use super::{NODES, PODS, base, flannel, kube_proxy};
-use crate::lab::{Lab, Need, Part, bird, ip, iptables, sysctl};
+use crate::lab::{Lab, Need, Part, bird, ip, ipset, iptables, sysctl};
 
 /// BGP alone.
 pub const BGP_LAB: Lab = Lab::of_pods(
@@ -104,11 +102,27 @@ const BGP: Part = Part {
     )],
 };
 
-/// Felix's chains, before kube-proxy's, with the profile of a namespace that allows everything.
+/// Felix's chains, before kube-proxy's: a network policy that lets in what is in a set of pods, and the profile of a
+/// namespace that allows everything.
 pub const FIREWALL: Part = Part {
-    about: "Felix: policy chains per workload, reverse path filter, outgoing NAT",
-    needs: &[Need::Iptables],
+    about: "Felix: sets of addresses, a policy and chains per workload, reverse path filter, outgoing NAT",
+    needs: &[Need::Iptables, Need::Ipset],
     steps: &[
+        ipset(
+            NODES,
+            "
+            create cali40all-ipam-pools hash:net family inet maxelem 1048576
+            create cali40masq-ipam-pools hash:net family inet maxelem 1048576
+            create cali40all-hosts-net hash:net family inet maxelem 1048576
+            create cali40s:peers hash:net family inet maxelem 1048576
+            add cali40all-ipam-pools 10.244.0.0/16
+            add cali40masq-ipam-pools 10.244.0.0/16
+            add cali40all-hosts-net 192.0.2.1
+            add cali40all-hosts-net 192.0.2.2
+            add cali40s:peers 10.244.1.2
+            add cali40s:peers 10.244.2.2
+            ",
+        ),
         iptables(
             NODES,
             r#"
@@ -159,7 +173,7 @@ pub const FIREWALL: Part = Part {
             -A cali-POSTROUTING -j cali-fip-snat
             -A cali-POSTROUTING -j cali-nat-outgoing
             -A cali-POSTROUTING -o tunl0 -m addrtype ! --src-type LOCAL --limit-iface-out -m addrtype --src-type LOCAL -j MASQUERADE --random-fully
-            -A cali-nat-outgoing -s 10.244.0.0/16 ! -d 10.244.0.0/16 -j MASQUERADE --random-fully
+            -A cali-nat-outgoing -m set --match-set cali40masq-ipam-pools src -m set ! --match-set cali40all-ipam-pools dst -j MASQUERADE --random-fully
             COMMIT
             "#,
         ),
@@ -175,6 +189,7 @@ pub const FIREWALL: Part = Part {
             :cali-from-host-endpoint - [0:0]
             :cali-from-wl-dispatch - [0:0]
             :cali-fw-cali-pod{n} - [0:0]
+            :cali-pi-default/peers - [0:0]
             :cali-pri-kns.default - [0:0]
             :cali-pri-ksa.default.default - [0:0]
             :cali-pro-kns.default - [0:0]
@@ -189,7 +204,7 @@ pub const FIREWALL: Part = Part {
             -I OUTPUT -j cali-OUTPUT
             -A FORWARD -m comment --comment "Policy explicitly accepted packet." -m mark --mark 0x10000/0x10000 -j ACCEPT
             -A FORWARD -j MARK --set-xmark 0x10000/0x10000
-            -A cali-INPUT -s 192.0.2.0/24 -p ipencap -m comment --comment "Allow IPIP packets from Calico hosts" -m addrtype --dst-type LOCAL -j ACCEPT
+            -A cali-INPUT -p ipencap -m comment --comment "Allow IPIP packets from Calico hosts" -m set --match-set cali40all-hosts-net src -m addrtype --dst-type LOCAL -j ACCEPT
             -A cali-INPUT -p ipencap -m comment --comment "Drop IPIP packets from non-Calico hosts" -j DROP
             -A cali-INPUT -i cali+ -g cali-wl-to-host
             -A cali-INPUT -m mark --mark 0x10000/0x10000 -j ACCEPT
@@ -204,7 +219,7 @@ pub const FIREWALL: Part = Part {
             -A cali-FORWARD -j cali-cidr-block
             -A cali-OUTPUT -m mark --mark 0x10000/0x10000 -j ACCEPT
             -A cali-OUTPUT -o cali+ -j RETURN
-            -A cali-OUTPUT -d 192.0.2.0/24 -p ipencap -m comment --comment "Allow IPIP packets to other Calico hosts" -m addrtype --src-type LOCAL -j ACCEPT
+            -A cali-OUTPUT -p ipencap -m comment --comment "Allow IPIP packets to other Calico hosts" -m set --match-set cali40all-hosts-net dst -m addrtype --src-type LOCAL -j ACCEPT
             -A cali-OUTPUT -j MARK --set-xmark 0x0/0xf0000
             -A cali-OUTPUT -m conntrack ! --ctstate DNAT -j cali-to-host-endpoint
             -A cali-OUTPUT -m comment --comment "Host endpoint policy accepted packet." -m mark --mark 0x10000/0x10000 -j ACCEPT
@@ -225,11 +240,17 @@ pub const FIREWALL: Part = Part {
             -A cali-tw-cali-pod{n} -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT
             -A cali-tw-cali-pod{n} -m conntrack --ctstate INVALID -j DROP
             -A cali-tw-cali-pod{n} -j MARK --set-xmark 0x0/0x30000
+            -A cali-tw-cali-pod{n} -m comment --comment "Start of policies" -j MARK --set-xmark 0x0/0x20000
+            -A cali-tw-cali-pod{n} -m mark --mark 0x0/0x20000 -j cali-pi-default/peers
+            -A cali-tw-cali-pod{n} -m comment --comment "Return if policy accepted" -m mark --mark 0x10000/0x10000 -j RETURN
+            -A cali-tw-cali-pod{n} -m comment --comment "Drop if no policies passed packet" -m mark --mark 0x0/0x20000 -j DROP
             -A cali-tw-cali-pod{n} -j cali-pri-kns.default
             -A cali-tw-cali-pod{n} -m comment --comment "Return if profile accepted" -m mark --mark 0x10000/0x10000 -j RETURN
             -A cali-tw-cali-pod{n} -j cali-pri-ksa.default.default
             -A cali-tw-cali-pod{n} -m comment --comment "Return if profile accepted" -m mark --mark 0x10000/0x10000 -j RETURN
             -A cali-tw-cali-pod{n} -m comment --comment "Drop if no profiles matched" -j DROP
+            -A cali-pi-default/peers -m set --match-set cali40s:peers src -j MARK --set-xmark 0x10000/0x10000
+            -A cali-pi-default/peers -m mark --mark 0x10000/0x10000 -j RETURN
             -A cali-pri-kns.default -m comment --comment "Profile kns.default ingress" -j MARK --set-xmark 0x10000/0x10000
             -A cali-pri-kns.default -m mark --mark 0x10000/0x10000 -j RETURN
             -A cali-pro-kns.default -m comment --comment "Profile kns.default egress" -j MARK --set-xmark 0x10000/0x10000

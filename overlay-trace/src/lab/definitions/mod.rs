@@ -6,6 +6,7 @@ mod bridge;
 mod calico;
 mod cilium;
 mod cloud;
+mod cni;
 mod docker;
 mod encrypted;
 mod flannel;
@@ -39,6 +40,9 @@ pub const FAMILIES: &[(&str, [&str; 2])] = &[
 
 /// The Service address of the lab's traffic server, IPv4 and IPv6.
 pub const SERVICE: [&str; 2] = ["10.96.77.77", "fd00:10:96::7777"];
+
+/// The address of the second node, which has most labs' server.
+pub const NODE2: &str = "192.0.2.2";
 
 const NODES: &[&str] = &["node1", "node2"];
 const PODS: &[&str] = &["pod1", "pod2"];
@@ -246,6 +250,9 @@ pub const LABS: &[Lab] = &[
     slaves::IPVLAN_L2,
     slaves::IPVLAN_L3,
     slaves::MACVLAN,
+    cni::BRIDGE,
+    cni::IPVLAN,
+    cni::MACVLAN,
     kube_router::PLAIN,
     kube_router::IPIP,
     kube_router::IPVS,
@@ -271,6 +278,7 @@ pub const LABS: &[Lab] = &[
     cilium::NATIVE,
     cilium::VXLAN,
     cilium::GENEVE,
+    cilium::SERVICE,
     encrypted::WIREGUARD,
     encrypted::IPSEC,
 ];
