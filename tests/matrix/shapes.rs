@@ -68,7 +68,7 @@ impl Shape {
 }
 
 /// Datagrams to a Service, by a socket that is not connected, and how long to wait for one.
-const DATAGRAMS: u32 = 50;
+const DATAGRAMS: u64 = 50;
 const PATIENCE: Duration = Duration::from_secs(5);
 
 const TRACKED: &str = "conntrack";
@@ -358,7 +358,12 @@ fn by_service(running: &Running, stop: &Stop) -> Result<Vec<TrafficReport>> {
         ensure!(from == service, "the answer is from {from}, not from {service}");
     }
     drop(answering);
-    requests_and_pings(running, stop)
+    let mut reports = requests_and_pings(running, stop)?;
+    let of_datagrams = reports.iter_mut().find(|report| report.protocol == Protocol::Udp);
+    let report = of_datagrams.context("nothing was sent over UDP")?;
+    report.sent += DATAGRAMS;
+    report.received += DATAGRAMS;
+    Ok(reports)
 }
 
 fn of(seen: &Seen) -> Result<&'static Shape> {

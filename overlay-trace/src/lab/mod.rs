@@ -84,6 +84,11 @@ impl Lab {
         }
     }
 
+    /// Its pods have IPv6 too.
+    const fn dual_stack(self) -> Lab {
+        Lab { client: definitions::POD1, server: definitions::POD2, ..self }
+    }
+
     const fn in_namespaces(self, namespaces: &'static [&'static str]) -> Lab {
         Lab { namespaces, ..self }
     }
@@ -94,6 +99,10 @@ impl Lab {
 
     const fn with_overhead(self, bytes: u32) -> Lab {
         Lab { overhead: (bytes, bytes), ..self }
+    }
+
+    const fn with_overheads(self, v4: u32, v6: u32) -> Lab {
+        Lab { overhead: (v4, v6), ..self }
     }
 
     const fn by_service(self) -> Lab {

@@ -36,6 +36,8 @@ pub const FAMILIES: &[(&str, [&str; 2])] = &[
     ("{dns}", ["10.96.0.10", "fd00:10:96::a"]),
     ("{dns_server}", ["10.244.1.99", "[fd00:10:244:1::99]"]),
     ("{service}", SERVICE),
+    // How Felix begins its sets' names.
+    ("{cali}", ["cali40", "cali60"]),
 ];
 
 /// The Service address of the lab's traffic server, IPv4 and IPv6.
@@ -142,8 +144,8 @@ pub const LABS: &[Lab] = &[
             &kube_proxy::KUBE_PROXY,
             &calico::FIREWALL,
         ],
-        client: Place { v6: None, ..POD1 },
-        server: Place { v6: None, ..POD2 },
+        client: POD1,
+        server: POD2,
         overhead: (20, 20),
         towards: Towards::Server,
     },
@@ -176,8 +178,8 @@ pub const LABS: &[Lab] = &[
             &kube_proxy::KUBE_PROXY,
             &calico::FIREWALL,
         ],
-        client: Place { v6: None, ..POD1 },
-        server: Place { v6: None, ..POD2 },
+        client: POD1,
+        server: POD2,
         overhead: (20, 20),
         towards: Towards::Server,
     },
