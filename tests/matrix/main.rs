@@ -13,6 +13,7 @@ mod filters;
 mod identity;
 mod interrupted;
 mod invariants;
+mod labs;
 mod late_tunnel;
 mod layers;
 mod levels;

@@ -10,6 +10,7 @@ use overlay_trace::traffic::Stop;
 use crate::capture;
 use crate::drops;
 use crate::interrupted;
+use crate::labs;
 use crate::machine;
 use crate::node;
 use crate::overload;
@@ -53,6 +54,7 @@ pub fn all(sets: &[ProbeSet], times: bool, place: (&Path, &Stop), results: &mut 
         }
     }
     if let Some(set) = sets.first() {
+        labs::run(place.1, results)?;
         interrupted::run(*set, place, results);
         node::run(*set, place, results);
         overload::run(*set, place.0, results);
