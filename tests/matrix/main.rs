@@ -7,6 +7,7 @@
 mod absent;
 mod attached;
 mod capture;
+mod comparison;
 mod counters;
 mod drops;
 mod filters;

@@ -141,6 +141,12 @@ impl Lab {
             || self.steps().any(|step| step.lines.contains("{service}"))
     }
 
+    /// Whether it sees to the sockets of this process wherever they are, so that no other lab can be measured beside
+    /// it.
+    pub fn wants_all_sockets(&self) -> bool {
+        self.steps().any(|step| step.tool == Tool::SocketPrograms)
+    }
+
     /// Whether programs of this process are part of the lab, so that it ends with it.
     pub fn has_daemons(&self) -> bool {
         self.steps().any(|step| {

@@ -73,7 +73,11 @@ pub const RULES: &[Rule] = &[
     network("Calico", "BGP", &[Device("cali*", "veth"), RouteBy(BIRD)]),
     network("Calico", "policy alone", &[Device("cali*", "veth")]),
     network("Romana", "", &[Chain("ROMANA-*")]),
-    network("Weave", "fast datapath", &[Device("weave", "bridge"), Device("vethwe-datapath", "veth")]),
+    network(
+        "Weave",
+        "fast datapath",
+        &[Device("vxlan-*", "vxlan"), Device("weave", "bridge"), Device("datapath", "openvswitch")],
+    ),
     network("Weave", "sleeve", &[Device("weave", "bridge"), Device("vethwe-*", "")]),
     network("kube-router", "overlay, ipip", &[Device("kube-bridge", "bridge"), Device("tun-*", "ipip")]),
     network("kube-router", "routes", &[Device("kube-bridge", "bridge")]),
