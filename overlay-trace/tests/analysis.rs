@@ -379,7 +379,7 @@ fn a_difference_adds_up() {
         assert!((delta - diff.total().delta(per)).abs() < 1e-3);
     }
     let mut bytes = 0;
-    let recording = Recording::open(&dir.path().join("true.otr")).unwrap();
+    let recording = Recording::open(dir.path().join("true.otr")).unwrap();
     recording.for_each_record(|record| bytes += u64::from(record.header.bytes)).unwrap();
     assert_eq!(diff.second.bytes, bytes);
     assert!((diff.total().second.per_byte - diff.total().second.sum as f64 / bytes as f64).abs() < 1e-9);
