@@ -6,7 +6,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use clap::Args;
 
 use crate::{
-    build_ebpf, confusion, coverage, docs, host,
+    build_ebpf, confusion, coverage, docs, host, labs,
     tally::{self, Step, Tally},
     vm::{self, VmOptions},
 };
@@ -38,8 +38,9 @@ pub struct Test {
     /// The whole matrix: every setting and every row under every kernel
     #[arg(long, conflicts_with = "quick")]
     all: bool,
-    /// Write down in docs/coverage.md by which probes the kernels' stages are seen, instead of comparing it, and in
-    /// docs/confusion.md what `tail` said of the causes that were brought about
+    /// Write down what was found instead of comparing it: in docs/coverage.md by which probes the kernels' stages are
+    /// seen, in docs/labs.md which labs they can have, in docs/confusion.md what `tail` said of causes that were
+    /// brought about
     #[arg(long, requires = "all")]
     bless: bool,
     /// With --all: how often each cause of a bad tail is brought about; the full suite is 20
@@ -138,6 +139,7 @@ impl Test {
         sum.step("table of coverage", || {
             coverage::check(&outputs, KERNELS, self.bless).map(|()| Tally::PASSED)
         });
+        sum.step("table of labs", || labs::check(&outputs, KERNELS, self.bless).map(|()| Tally::PASSED));
     }
 }
 

@@ -29,10 +29,11 @@ impl Cell {
         self.cost += u128::from(owed.packets) * u128::from(cost);
     }
 
-    /// Adds a packet's whole way.
+    /// Adds the whole way of a packet of so many bytes.
     #[inline]
-    pub fn add_whole(&mut self, ns: u64, cost: u64, behind_others: u64) {
+    pub fn add_whole(&mut self, (ns, bytes): (u64, u32), cost: u64, behind_others: u64) {
         self.raw.add(ns);
+        self.bytes += u64::from(bytes);
         self.cost += u128::from(cost);
         self.behind_others += u128::from(behind_others);
     }

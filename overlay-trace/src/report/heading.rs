@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::units::{count, percent, time};
-use crate::{analysis::Analysis, probe::modules, trace::ProbeKind};
+use crate::{analysis::Analysis, probe::modules, recognise, trace::ProbeKind};
 
 /// What was recorded, and what was lost.
 pub(super) fn heading(analysis: &Analysis) -> String {
@@ -43,6 +43,7 @@ pub(super) fn heading(analysis: &Analysis) -> String {
         out += "          The recording ended abruptly: the numbers are those up to its last second.\n";
     }
     let rest = [
+        ("networks", networks(analysis)),
         ("unseen", unseen(analysis)),
         ("stages", watched(analysis)),
         ("later", seen_later(analysis)),
@@ -54,6 +55,14 @@ pub(super) fn heading(analysis: &Analysis) -> String {
         }
     }
     out
+}
+
+fn networks(analysis: &Analysis) -> String {
+    match &analysis.header.networks {
+        None => String::new(),
+        Some(found) if found.is_empty() => recognise::sentence(found),
+        Some(found) => format!("{}: {}", recognise::sentence(found), recognise::reasons(found)),
+    }
 }
 
 fn packets(analysis: &Analysis) -> String {
