@@ -16,6 +16,7 @@ mod definitions;
 mod drive;
 mod expand;
 mod netns;
+mod part;
 mod process;
 mod ready;
 mod relay;
