@@ -36,7 +36,7 @@ pub fn begin<A: Access>(skb: u64, row: Row, state: &mut State, cpu: &mut Cpu, nu
         state.record.header.flags = if row.has(ROW_INGRESS) { FLAG_FROM_DEVICE } else { FLAG_UNKNOWN_START };
     } else {
         let sock = A::word(skb, setting!(offsets.skb_sk));
-        born::<A>(sock, state, now);
+        born::<A>(sock, row, state, now);
     }
 }
 
@@ -67,7 +67,7 @@ pub fn number_of_birth(cpu: &mut Cpu, number: u32) -> u64 {
 
 /// The packet was made by a socket of this machine: what was noted of the send call is its beginning.
 #[inline(always)]
-fn born<A: Access>(sock: u64, state: &mut State, now: u64) {
+fn born<A: Access>(sock: u64, row: Row, state: &mut State, now: u64) {
     if sock == 0 {
         return;
     }
@@ -78,6 +78,9 @@ fn born<A: Access>(sock: u64, state: &mut State, now: u64) {
             state.followed.account.go(&mut state.record.way, entry.hop as u32);
             reach(state, entry);
         }
+    }
+    if !row.has(ROW_NOTED) {
+        return;
     }
     let Some(note) = send_note(sock) else { return };
     if note.sock != opaque(sock) || note.task != task() {
