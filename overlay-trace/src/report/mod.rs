@@ -12,6 +12,7 @@ mod json;
 pub(crate) mod palette;
 pub(crate) mod table;
 mod tail_json;
+mod tail_tcp;
 mod tail_text;
 mod text;
 mod traffic;

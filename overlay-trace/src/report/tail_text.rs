@@ -9,6 +9,7 @@ use super::{
     flow::flow,
     heading::losses,
     table::lines,
+    tail_tcp,
     units::{count, percent, signed_time, time},
 };
 use crate::{
@@ -24,7 +25,10 @@ const ENOUGH: f64 = 0.8;
 
 /// The tail as text.
 pub(super) fn report(tail: &Tail) -> String {
-    let mut out = answer(tail) + "\n";
+    let mut out = match tail_tcp::answer(tail) {
+        Some(about_tcp) => format!("{about_tcp}\n{}\n", answer(tail)),
+        None => answer(tail) + "\n",
+    };
     let header = &tail.analysis.header;
     let seconds = tail.analysis.last.duration_ns as f64 / 1e9;
     let _ = writeln!(
@@ -52,6 +56,9 @@ pub(super) fn report(tail: &Tail) -> String {
             count(pairs),
             count(tail.unpaired)
         );
+    }
+    if let Some(tcp) = tail_tcp::line(tail) {
+        let _ = writeln!(out, "tcp       {tcp}");
     }
     out += &findings(tail);
     if tail.is_comparison() {
@@ -103,13 +110,13 @@ fn largest(tail: &Tail) -> String {
         }
         told += share;
         let of = if parts.is_empty() { " of the excess is" } else { "" };
-        parts.push(format!("{}{of} {}", percent(share), at(&row.key)));
+        parts.push(format!("{}{of} {}", percent(share), place(&row.key)));
     }
     if parts.is_empty() { "no single stage holds a tenth of the excess".into() } else { parts.join(", ") }
 }
 
 /// `backlog-wait at eth0 of node2 (level 1)`.
-fn at(key: &Key) -> String {
+pub(super) fn place(key: &Key) -> String {
     let stage = key.stage.as_deref().unwrap_or_default();
     let named = |name: &Option<String>| name.clone().filter(|name| !name.is_empty());
     let place = match (named(&key.device), named(&key.netns)) {
@@ -138,12 +145,20 @@ fn findings(tail: &Tail) -> String {
 
 /// By what a finding is known.
 fn evidence(tail: &Tail, finding: &Finding) -> String {
-    let place = at(&finding.key);
+    let again = tail_tcp::sent_again(&finding.again);
+    let place = place(&finding.key);
     match (&finding.drop, finding.share) {
+        _ if finding.rule.is_of_no_time() => {
+            format!("{} segments, most in {place}{again}", count(finding.packets))
+        }
         (Some((reason, location)), _) => {
             let told = [reason.as_str(), location.as_str()];
             let told: Vec<&str> = told.into_iter().filter(|told| !told.is_empty()).collect();
-            format!("{} packets dropped, most in {place}: {}", count(finding.packets), told.join(" in "))
+            format!(
+                "{} packets dropped, most in {place}: {}{again}",
+                count(finding.packets),
+                told.join(" in ")
+            )
         }
         (None, Some(share)) if finding.rule.is_of_all() => {
             format!("{} of all packets' time, most in {place}", percent(share))

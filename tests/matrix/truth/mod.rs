@@ -10,14 +10,14 @@ mod compare;
 mod cost;
 mod cut;
 mod delay;
-mod flow;
+pub mod flow;
 mod ftrace;
-mod ground;
+pub mod ground;
 mod inclusive;
 mod leaves;
-mod neighbour;
+pub mod neighbour;
 mod reader;
-mod rules;
+pub mod rules;
 mod untracked;
 
 use std::path::Path;
