@@ -28,7 +28,7 @@ pub(super) fn report(diff: &Diff) -> String {
 }
 
 /// The difference in one sentence.
-fn verdict(diff: &Diff) -> String {
+pub(super) fn verdict(diff: &Diff) -> String {
     let total = diff.total();
     let ratio = total.second.per_packet / total.first.per_packet.max(1.0);
     let packets = |analysis: &Analysis| count(analysis.packets());

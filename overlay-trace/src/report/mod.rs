@@ -2,6 +2,7 @@
 
 mod csv;
 mod diff_json;
+mod diff_page;
 mod diff_text;
 mod flame;
 mod flow;
@@ -9,9 +10,11 @@ mod folded;
 pub(crate) mod frames;
 mod heading;
 mod json;
+pub(crate) mod page;
 pub(crate) mod palette;
 pub(crate) mod table;
 mod tail_json;
+mod tail_page;
 mod tail_text;
 mod text;
 mod traffic;
@@ -87,6 +90,8 @@ pub enum DiffFormat {
     /// A flame graph of the second recording, or of the slow ones: red where it is slower, blue where it is
     /// faster
     Svg,
+    /// One page that needs nothing else, with tables, the flame graph and, of a tail, timelines
+    Html,
 }
 
 /// Renders a difference.
@@ -100,6 +105,7 @@ pub fn diff(diff: &Diff, format: DiffFormat) -> Result<Vec<u8>> {
         DiffFormat::Json => diff_json::report(diff),
         DiffFormat::Folded => Ok(folded::diff(diff).into_bytes()),
         DiffFormat::Svg => flame::diff(diff),
+        DiffFormat::Html => Ok(diff_page::report(diff).into_bytes()),
     }
 }
 
@@ -114,5 +120,6 @@ pub fn tail(tail: &Tail, format: DiffFormat) -> Result<Vec<u8>> {
         DiffFormat::Json => tail_json::report(tail),
         DiffFormat::Folded => Ok(folded::tail(tail).into_bytes()),
         DiffFormat::Svg => flame::tail(tail),
+        DiffFormat::Html => Ok(tail_page::report(tail).into_bytes()),
     }
 }
