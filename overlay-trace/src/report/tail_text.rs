@@ -7,7 +7,7 @@ use overlay_trace_common::record::Outcome;
 
 use super::{
     flow::flow,
-    heading::losses,
+    heading::{losses, sampled},
     table::lines,
     units::{count, percent, signed_time, time},
 };
@@ -53,6 +53,7 @@ pub(super) fn context(tail: &Tail) -> String {
         if tail.analysis.complete { "" } else { "; the recording ended abruptly" }
     );
     let _ = writeln!(out, "losses    {}", losses(&tail.analysis));
+    out += &sampled(&tail.analysis);
     if header.probe_set != "full" {
         let _ = writeln!(
             out,

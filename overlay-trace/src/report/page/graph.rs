@@ -44,9 +44,10 @@ impl Frame {
     }
 
     /// Gives the frames the colours of a difference: red where they are slower, blue where they are faster,
-    /// and strong where that is much.
+    /// and strong where that is much of all.
     pub fn colour_by_change(&mut self) {
-        self.colour_by(self.largest_change().max(1.0));
+        let whole = (self.ns - self.other_ns).abs();
+        self.colour_by(self.largest_change().max(whole).max(1.0));
     }
 
     fn colour_by(&mut self, most_ns: f64) {
