@@ -15,3 +15,4 @@ pub mod sys;
 pub mod tail;
 pub mod trace;
 pub mod traffic;
+pub mod what_if;

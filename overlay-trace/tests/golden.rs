@@ -7,9 +7,10 @@ use std::{env, fs, path::PathBuf};
 
 use overlay_trace::{
     analysis::{Analysis, By, Diff},
-    report::{DiffFormat, Format, Sort, diff, report, tail},
+    report::{DiffFormat, Format, Sort, WhatIfFormat, diff, report, tail, what_if},
     tail::{Above, Of, Tail},
     trace::Recording,
+    what_if::{Change, WhatIf},
 };
 use tempfile::TempDir;
 
@@ -113,4 +114,12 @@ fn pages_need_nothing_else() {
     let steps: usize = slow.slowest.iter().map(|packet| packet.steps.len()).sum();
     assert_eq!(page.matches("<title>at +").count(), steps);
     assert_eq!(page.matches("<td class=\"name\">L").count(), steps);
+}
+
+#[test]
+fn predictions() {
+    let dir = TempDir::new().unwrap();
+    let predicted = WhatIf::of(&open(&dir, true, true), &Change::all(), &|_| true).unwrap();
+    check("what-if.txt", &what_if(&predicted, WhatIfFormat::Text).unwrap());
+    check("what-if.json", &what_if(&predicted, WhatIfFormat::Json).unwrap());
 }

@@ -89,12 +89,7 @@ impl Loader {
     /// # Errors
     ///
     /// As for [`new`](Loader::new).
-    pub fn sampling(
-        kernel: &Kernel,
-        filter: &FilterOptions,
-        sizes: Sizes,
-        one_in: u32,
-    ) -> Result<Loader> {
+    pub fn sampling(kernel: &Kernel, filter: &FilterOptions, sizes: Sizes, one_in: u32) -> Result<Loader> {
         if OBJECT.is_empty() {
             bail!(
                 "this binary was built without the kernel programs: run `cargo xtask build-ebpf` and build it again"

@@ -66,8 +66,9 @@ pub(super) fn sampled(analysis: &Analysis) -> String {
     let Some(Sampling { above, one_in }) = &analysis.header.sampling else { return String::new() };
     let (left_out, finished) = (analysis.last.counters.left_out, analysis.finished());
     let slow = match analysis.last.counters.slow_from_ns {
-        Some(ns) if ns > 0 => format!("{above} (in the end {})", time(ns as f64)),
-        _ => above.clone(),
+        Some(ns) if above.starts_with('p') => format!("{above} (in the end {})", time(ns as f64)),
+        Some(ns) => time(ns as f64),
+        None => above.clone(),
     };
     format!(
         "sampling  recorded whole: all packets above {slow}, all that were dropped or have parts, and 1 in {one_in} of\n\

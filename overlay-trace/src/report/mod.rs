@@ -19,6 +19,7 @@ mod tail_text;
 mod text;
 mod traffic;
 pub(crate) mod units;
+mod what_if;
 
 use anyhow::Result;
 use clap::ValueEnum;
@@ -26,6 +27,7 @@ use clap::ValueEnum;
 use crate::{
     analysis::{Analysis, Diff},
     tail::Tail,
+    what_if::WhatIf,
 };
 
 /// Every loss counter of a recording in words.
@@ -121,5 +123,27 @@ pub fn tail(tail: &Tail, format: DiffFormat) -> Result<Vec<u8>> {
         DiffFormat::Folded => Ok(folded::tail(tail).into_bytes()),
         DiffFormat::Svg => flame::tail(tail),
         DiffFormat::Html => Ok(tail_page::report(tail).into_bytes()),
+    }
+}
+
+/// The format of a prediction.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum WhatIfFormat {
+    /// A table for people
+    #[default]
+    Text,
+    /// One object for programs
+    Json,
+}
+
+/// Renders what packets would take without a part of their network.
+///
+/// # Errors
+///
+/// Something that cannot be encoded.
+pub fn what_if(what_if: &WhatIf, format: WhatIfFormat) -> Result<Vec<u8>> {
+    match format {
+        WhatIfFormat::Text => Ok(what_if::text(what_if).into_bytes()),
+        WhatIfFormat::Json => what_if::json(what_if),
     }
 }

@@ -201,8 +201,10 @@ fn table(tail: &Tail) -> String {
         ];
         [first, numbers.to_vec()].concat()
     };
-    let mut rows: Vec<Vec<String>> =
-        large.iter().map(|row| cells(names(&row.key).into(), row.slow_ns, row.ordinary_ns, row.leads)).collect();
+    let mut rows: Vec<Vec<String>> = large
+        .iter()
+        .map(|row| cells(names(&row.key).into(), row.slow_ns, row.ordinary_ns, row.leads))
+        .collect();
     let total = |name: String, rows: &mut dyn Iterator<Item = &TailRow>| {
         let sums = rows.fold((0, 0, 0), |(slow, ordinary, leads), row| {
             (slow + row.slow_ns, ordinary + row.ordinary_ns, leads + row.leads)

@@ -78,10 +78,8 @@ proptest! {
 #[test]
 fn the_report_says_which_packets_have_records() {
     let dir = TempDir::new().unwrap();
-    let header = Header {
-        sampling: Some(Sampling { above: "p99.9".into(), one_in: 64 }),
-        ..support::header()
-    };
+    let header =
+        Header { sampling: Some(Sampling { above: "p99.9".into(), one_in: 64 }), ..support::header() };
     let way = vec![Segment { ns: 700, hop: 2, level: 0, stage: support::stage("ip-rcv") }];
     let recording = write(&dir, &[(way.clone(), 1), (way, 40)], &header, false);
     let mut analysis = Analysis::of(&recording, By::Stage).unwrap();

@@ -16,6 +16,7 @@ mod ground;
 mod inclusive;
 mod leaves;
 mod neighbour;
+mod prediction;
 mod reader;
 mod rules;
 mod untracked;
@@ -61,6 +62,7 @@ const CAUSES: &[&[Cause]] = &[
     inclusive::CAUSES,
     leaves::CAUSES,
     cost::CAUSES,
+    prediction::CAUSES,
 ];
 
 /// Runs all causes that are wanted.
