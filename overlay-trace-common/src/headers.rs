@@ -8,6 +8,9 @@
 /// Bytes of a window: an IPv6 header and a TCP header.
 pub const WINDOW_BYTES: usize = 64;
 
+/// As many of them as [`plain`] looks at: the headers of IPv4 and TCP.
+pub const PLAIN_BYTES: usize = 40;
+
 /// The rounds of a walk: what is nested deeper than they lead is not looked at. Two or three lead through an
 /// encapsulation.
 const ROUNDS: u32 = 24;
@@ -157,6 +160,28 @@ const fn inside(what: u64, address: u64) -> Step {
 
 const END: Step = step(AT_END, 0);
 const FOREIGN: Step = step(AT_FOREIGN, 0);
+
+/// What most packets are, and the walk would find in more instructions: IPv4 without options, whole, with TCP, or
+/// with UDP to a port that no tunnel has. The window holds what stands at the address.
+#[inline(always)]
+pub fn plain<M: Memory>(memory: &M, address: u64, window: &Window) -> Option<Innermost> {
+    const FIRST_BYTE: u8 = 0x45;
+    /// The flag "more fragments", and the fragment's offset.
+    const FRAGMENT: u16 = 0x3fff;
+    let protocol = window.at::<u8>(9);
+    let is_plain = window.at::<u8>(0) == FIRST_BYTE
+        && window.short(6) & FRAGMENT == 0
+        && (protocol == IPPROTO_TCP
+            || protocol == IPPROTO_UDP && memory.tunnel(window.short(22)) == Tunnel::None);
+    is_plain.then_some(Innermost {
+        ip: address,
+        transport: address + IPV4_HEADER,
+        protocol,
+        is_later_fragment: false,
+        depth: 0,
+        window: address,
+    })
+}
 
 /// Walks from an address where an IP header or a VLAN tag stands to the innermost IP packet; nothing if that
 /// is not IP.

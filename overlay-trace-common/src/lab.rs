@@ -19,4 +19,9 @@ pub struct LabSettings {
     pub pod_device: u32,
     pub pod_mac: [u8; 6],
     pub node_mac: [u8; 6],
+    /// A Service, and the server that it stands for; ports in the packet's byte order too.
+    pub service: u32,
+    pub service_port: u32,
+    pub server: u32,
+    pub server_port: u32,
 }

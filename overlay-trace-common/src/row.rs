@@ -69,6 +69,8 @@ pub const ROW_UNLESS_FORWARDED: u64 = 1 << 46;
 pub const ROW_UP: u64 = 1 << 47;
 /// Calls of the stage follow each other, with no other stage between.
 pub const ROW_REPEATS: u64 = 1 << 48;
+/// The send call of a packet that begins here may have been noted.
+pub const ROW_NOTED: u64 = 1 << 49;
 
 /// What a step can have.
 const ROW_OF_STEPS: u64 = ROW_WAIT | ROW_FORWARDS | ROW_UNLESS_FORWARDED | ROW_REPEATS;
@@ -102,7 +104,8 @@ impl Row {
             | flag(point.current, ROW_CURRENT)
             | flag(point.after, ROW_AFTER)
             | flag(point.if_zero, ROW_IF_ZERO)
-            | flag(point.deferred, ROW_DEFERRED)
+            // The light set does not see softirqs begin.
+            | flag(point.deferred && set != Sets::LIGHT, ROW_DEFERRED)
             | flag(point.softirq, ROW_SOFTIRQ)
             | flag(point.resumes, ROW_RESUMES)
             | flag(point.in_socket, ROW_IN_SOCKET)
@@ -110,6 +113,8 @@ impl Row {
             | flag(point.unless_forwarded, ROW_UNLESS_FORWARDED)
             // What the light set has not seen before begins at its first device.
             | flag(set == Sets::LIGHT && point.action == Action::Transmit, ROW_BEGINS)
+            // The light set watches no send calls, but TCP's transmission, after which IP is the first.
+            | flag(action == Action::Birth && (set == Sets::FULL || stage.layer == Layer::Ip), ROW_NOTED)
             | flag(point.headers != Headers::No, ROW_IDENTIFY)
             | flag(point.headers == Headers::In, ROW_INGRESS)
             | flag(point.split || point.action == Action::Copy, ROW_CHILDREN);

@@ -24,6 +24,9 @@ pub const SOCKET_SEND: u8 = 1;
 /// The number of the stage of TCP's transmission, of which [`Action::Note`] knows.
 pub const TCP_SEND: u8 = 2;
 
+/// The number of the stage of a cgroup's programs, of which [`Action::Note`] knows.
+pub const CGROUP_PROGRAM: u8 = number("cgroup-program");
+
 /// The numbers of the waits in the middle of a stage, of which the accounting knows.
 pub const BATCH_WAIT: u8 = number("batch-wait");
 pub const SOFTIRQ_WAIT: u8 = number("softirq-wait");
@@ -82,6 +85,16 @@ pub static STAGES: &[Stage] = &[
         NOT_DEVICE,
         &[note(&[f("__tcp_transmit_skb", 0)])],
         "TCP clones the segment out of its retransmission queue and writes the header.",
+    ),
+    work(
+        "cgroup-program",
+        Layer::Cgroup,
+        FULL,
+        &[
+            with_exit(note(&[f("__cgroup_bpf_run_filter_sock_addr", 0)])),
+            with_exit(enter(&[f("__cgroup_bpf_run_filter_skb", 1)])),
+        ],
+        "Programs of the sender's or receiver's cgroup: they choose a send call's address, or look at the packet.",
     ),
     work(
         "udp-send",

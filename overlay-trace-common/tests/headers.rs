@@ -2,7 +2,9 @@
 
 use etherparse::{EtherType, Ethernet2Header, IpNumber, Ipv4Header, Ipv6Header, TcpHeader, UdpHeader};
 use overlay_trace_common::addresses::describe;
-use overlay_trace_common::headers::{AT_IP, AT_TAG, Innermost, Memory, Tunnel, WINDOW_BYTES, Window, walk};
+use overlay_trace_common::headers::{
+    AT_IP, AT_TAG, Innermost, Memory, PLAIN_BYTES, Tunnel, WINDOW_BYTES, Window, plain, walk,
+};
 use overlay_trace_common::record::RecordHeader;
 use proptest::prelude::*;
 
@@ -47,12 +49,22 @@ impl Memory for Packet<'_> {
 /// What is found, and the record's header.
 fn look(bytes: &[u8], what: u64, in_one_piece: usize) -> Option<(Innermost, RecordHeader, bool)> {
     let packet = Packet { bytes, in_one_piece };
+    let plain = if what == AT_IP { short_cut(&packet) } else { None };
     let mut window = Window([0; WINDOW_BYTES / 8]);
     let found = walk(&packet, what, BASE, &mut window)?;
+    assert!(plain.is_none_or(|plain| plain == found), "the short cut leads elsewhere: {plain:?} {found:?}");
     let mut header = RecordHeader { segments: 1, ..RecordHeader::default() };
     let rest = (bytes.len() as u64 + BASE).saturating_sub(found.ip) as u32;
     let empty = describe(&packet, &found, &mut window, rest, &mut header);
     Some((found, header, empty))
+}
+
+/// What is found without the walk; there is nothing in the window behind the bytes that it may look at.
+fn short_cut(packet: &Packet) -> Option<Innermost> {
+    let mut window = Window([0; WINDOW_BYTES / 8]);
+    packet.read(&mut window, BASE);
+    window.0[PLAIN_BYTES / 8..].fill(0);
+    plain(packet, BASE, &window)
 }
 
 fn ipv4(protocol: u8, payload: &[u8]) -> Vec<u8> {
@@ -319,4 +331,17 @@ proptest! {
             prop_assert!(found.depth <= 3 && found.ip < BASE + packet.len() as u64);
         }
     }
+}
+
+#[test]
+fn plain_packets_need_no_walk_and_others_do() {
+    let of = |bytes: &[u8]| short_cut(&Packet { bytes, in_one_piece: bytes.len() }).is_some();
+    assert!(of(&ipv4(6, &tcp(b"data"))));
+    assert!(of(&ipv4(17, &udp(50_000, 7700, b"data"))));
+    assert!(!of(&ipv4(17, &vxlan(4789, &frame(&ipv4(6, &tcp(b"data")))))));
+    assert!(!of(&ipv4_with(6, &[1; 4], &tcp(b"data"))));
+    assert!(!of(&ipv6(6, &tcp(b"data"))));
+    let mut fragment = ipv4(17, &udp(50_000, 7700, b"data"));
+    fragment[6] = 0x20;
+    assert!(!of(&fragment));
 }

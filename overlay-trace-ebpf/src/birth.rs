@@ -6,7 +6,7 @@ use overlay_trace_common::{
     record::{FLAG_FROM_DEVICE, FLAG_UNKNOWN_START, HEADER_BYTES, RecordHeader},
     row::*,
     stage::Action,
-    stage_map::{OTHER, SOCKET_SEND, TCP_SEND},
+    stage_map::{CGROUP_PROGRAM, OTHER, SOCKET_SEND, TCP_SEND},
     way::later,
 };
 
@@ -36,7 +36,7 @@ pub fn begin<A: Access>(skb: u64, row: Row, state: &mut State, cpu: &mut Cpu, nu
         state.record.header.flags = if row.has(ROW_INGRESS) { FLAG_FROM_DEVICE } else { FLAG_UNKNOWN_START };
     } else {
         let sock = A::word(skb, setting!(offsets.skb_sk));
-        born::<A>(sock, state, now);
+        born::<A>(sock, row, state, now);
     }
 }
 
@@ -67,7 +67,7 @@ pub fn number_of_birth(cpu: &mut Cpu, number: u32) -> u64 {
 
 /// The packet was made by a socket of this machine: what was noted of the send call is its beginning.
 #[inline(always)]
-fn born<A: Access>(sock: u64, state: &mut State, now: u64) {
+fn born<A: Access>(sock: u64, row: Row, state: &mut State, now: u64) {
     if sock == 0 {
         return;
     }
@@ -78,6 +78,9 @@ fn born<A: Access>(sock: u64, state: &mut State, now: u64) {
             state.followed.account.go(&mut state.record.way, entry.hop as u32);
             reach(state, entry);
         }
+    }
+    if !row.has(ROW_NOTED) {
+        return;
     }
     let Some(note) = send_note(sock) else { return };
     if note.sock != opaque(sock) || note.task != task() {
@@ -90,12 +93,26 @@ fn born<A: Access>(sock: u64, state: &mut State, now: u64) {
     state.record.header.start_ns = called;
     state.followed.account.last_ns = now;
     if note.call_ns != 0 {
-        state.followed.account.push(&mut state.record.way, SOCKET_SEND, sent - called);
+        push_call(note, state, called, sent);
     }
     if note.transmit_ns != 0 {
         state.followed.account.push(&mut state.record.way, TCP_SEND, now - sent);
     }
     note.sock = 0;
+}
+
+/// The time of a send call, from `called` to `sent`, of which programs of the cgroup may have had a part.
+#[inline(always)]
+fn push_call(note: &SendNote, state: &mut State, called: u64, sent: u64) {
+    let (account, way) = (&mut state.followed.account, &mut state.record.way);
+    let begun = note.program_ns;
+    let ended = begun + note.programmed_ns;
+    if begun < called || ended > sent || begun == ended {
+        return account.push(way, SOCKET_SEND, sent - called);
+    }
+    account.push(way, SOCKET_SEND, begun - called);
+    account.push(way, CGROUP_PROGRAM, ended - begun);
+    account.push(way, SOCKET_SEND, sent - ended);
 }
 
 /// The task that this CPU runs, or has interrupted.
@@ -117,6 +134,13 @@ pub fn note(sock: u64, row: Row) {
     let Some(note) = send_note(sock) else { return };
     let (key, task, now) = (opaque(sock), task(), now());
     let known = note.sock == key && note.task == task;
+    if row.stage() == CGROUP_PROGRAM {
+        // A call that is no send call, as connect, makes no packet of its own.
+        if known {
+            note.program_ns = now;
+        }
+        return;
+    }
     if row.stage() == TCP_SEND {
         if !known {
             note.call_ns = 0;
@@ -125,17 +149,24 @@ pub fn note(sock: u64, row: Row) {
     } else {
         note.call_ns = now;
         note.transmit_ns = 0;
+        note.program_ns = 0;
+        note.programmed_ns = 0;
     }
     note.sock = key;
     note.task = task;
 }
 
-/// The send call is over: what was not sent in it will not be its packet.
+/// What was noted is over: the cgroup's programs have looked at the call; or the call itself, and what was not
+/// sent in it will not be its packet.
 #[inline(always)]
-pub fn forget(sock: u64) {
-    if let Some(note) = send_note(sock) {
-        if note.sock == opaque(sock) && note.task == task() {
-            note.sock = 0;
-        }
+pub fn noted(sock: u64, row: Row) {
+    let Some(note) = send_note(sock) else { return };
+    if note.sock != opaque(sock) || note.task != task() {
+        return;
+    }
+    if row.stage() != CGROUP_PROGRAM {
+        note.sock = 0;
+    } else if note.program_ns != 0 {
+        note.programmed_ns = now() - note.program_ns;
     }
 }

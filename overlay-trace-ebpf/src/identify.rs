@@ -4,7 +4,10 @@ use core::{ffi::c_void, marker::PhantomData, mem::MaybeUninit};
 
 use overlay_trace_common::{
     addresses::describe,
-    headers::{AT_IP, AT_TAG, ETHERTYPE_QINQ, ETHERTYPE_VLAN, Memory, Tunnel, WINDOW_BYTES, Window, walk},
+    headers::{
+        AT_IP, AT_TAG, ETHERTYPE_QINQ, ETHERTYPE_VLAN, Memory, PLAIN_BYTES, Tunnel, WINDOW_BYTES, Window,
+        plain, walk,
+    },
     kernel::{ARMED_ALL, PORTS_PER_WORD},
     record::{FLAG_UNKNOWN_START, Flow},
     way::{WAY_WORDS, levels_more},
@@ -106,7 +109,9 @@ pub fn identify<A: Access>(skb: u64, ingress: bool, state: &mut State) -> bool {
     let mut window = MaybeUninit::uninit();
     // SAFETY: any bytes are a window, and it is looked at only after it has been filled.
     let window: &mut Window = unsafe { &mut *window.as_mut_ptr() };
-    let Some(found) = walk(&packet, what, address, window) else { return false };
+    let is_read = what == AT_IP && copy(&raw mut window.0 as *mut c_void, PLAIN_BYTES as u32, address);
+    let plain = if is_read { plain(&packet, address, window) } else { None };
+    let Some(found) = plain.or_else(|| walk(&packet, what, address, window)) else { return false };
     if found.depth != 0 && !ingress && is_born_here(state) && !note_unknown_start(state) {
         return false;
     }

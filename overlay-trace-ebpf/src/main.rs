@@ -80,7 +80,7 @@ fn returned(context: *const u64, packet: u64, row: Row) {
         return event::calibrate(row);
     }
     if row.action() == Action::Note as u8 {
-        return birth::forget(packet);
+        return birth::noted(packet, row);
     }
     let returned = if row.has(ROW_CHILDREN | ROW_IF_ZERO) { result(context) } else { 0 };
     if row.has(ROW_IF_ZERO) {

@@ -96,6 +96,9 @@ pub struct SendNote {
     pub call_ns: u64,
     /// When TCP began to transmit; 0 if it did not.
     pub transmit_ns: u64,
+    /// When programs of its cgroup began to look at the call, 0 if none did, and how long they took.
+    pub program_ns: u64,
+    pub programmed_ns: u64,
 }
 
 /// A device, or a namespace when the packet is at no device yet.

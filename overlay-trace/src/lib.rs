@@ -10,6 +10,7 @@ pub mod cmd;
 pub mod compare;
 pub mod lab;
 pub mod probe;
+pub mod recognise;
 pub mod report;
 pub mod sys;
 pub mod tail;

@@ -9,7 +9,7 @@ mod support;
 use std::collections::BTreeMap;
 
 use overlay_trace::{
-    analysis::{Analysis, By, Collector, Diff, Row},
+    analysis::{Analysis, By, Collector, Diff, Per, Row},
     trace::{Header, HopName, Names, ProbeCost, ProbeKind, RecordView, Recording, StageRow, encode_way},
 };
 use overlay_trace_common::{
@@ -373,13 +373,20 @@ fn a_difference_adds_up() {
         support::write(&path, encapsulated, true);
         Analysis::of(&Recording::open(&path).unwrap(), By::Anywhere).unwrap()
     };
-    let diff = Diff::new(analysis(false), analysis(true));
+    let diff = Diff::new(analysis(false), analysis(true), Per::Packet);
     let sums = diff.rows.iter().fold((0, 0), |sum, row| (sum.0 + row.first.sum, sum.1 + row.second.sum));
     assert_eq!(sums, (diff.total().first.sum, diff.total().second.sum));
-    let delta: f64 = diff.rows.iter().map(|row| row.delta()).sum();
-    assert!((delta - diff.total().delta()).abs() < 1e-3);
+    for per in [Per::Packet, Per::Byte] {
+        let delta: f64 = diff.rows.iter().map(|row| row.delta(per)).sum();
+        assert!((delta - diff.total().delta(per)).abs() < 1e-3);
+    }
+    let mut bytes = 0;
+    let recording = Recording::open(dir.path().join("true.otr")).unwrap();
+    recording.for_each_record(|record| bytes += u64::from(record.header.bytes)).unwrap();
+    assert_eq!(diff.second.bytes, bytes);
+    assert!((diff.total().second.per_byte - diff.total().second.sum as f64 / bytes as f64).abs() < 1e-9);
     let vxlan = diff.rows.iter().find(|row| row.key.stage.as_deref() == Some("vxlan-encap")).unwrap();
-    assert!(vxlan.first.packets == 0 && vxlan.delta() > 0.0);
+    assert!(vxlan.first.packets == 0 && vxlan.delta(Per::Packet) > 0.0);
 }
 
 /// The analysis knows stages by layer and by the endings of their names: the stage map must keep to that.

@@ -6,7 +6,7 @@ mod support;
 use std::{env, fs, path::PathBuf};
 
 use overlay_trace::{
-    analysis::{Analysis, By, Diff},
+    analysis::{Analysis, By, Diff, Per},
     report::{DiffFormat, Format, Sort, WhatIfFormat, diff, report, tail, what_if},
     tail::{Above, Of, Tail},
     trace::Recording,
@@ -81,12 +81,15 @@ fn csv() {
 fn differences() {
     let dir = TempDir::new().unwrap();
     let analysis = |encapsulated| Analysis::of(&open(&dir, encapsulated, true), By::Anywhere).unwrap();
-    let difference = Diff::new(analysis(false), analysis(true));
+    let difference = Diff::new(analysis(false), analysis(true), Per::Packet);
     check("diff.txt", &diff(&difference, DiffFormat::Text).unwrap());
     check("diff.json", &diff(&difference, DiffFormat::Json).unwrap());
     check("diff.folded", &diff(&difference, DiffFormat::Folded).unwrap());
     check("diff.svg", &diff(&difference, DiffFormat::Svg).unwrap());
     check("diff.html", &diff(&difference, DiffFormat::Html).unwrap());
+    let by_byte = Diff::new(analysis(false), analysis(true), Per::Byte);
+    check("diff-per-byte.txt", &diff(&by_byte, DiffFormat::Text).unwrap());
+    check("diff-per-byte.folded", &diff(&by_byte, DiffFormat::Folded).unwrap());
 }
 
 #[test]

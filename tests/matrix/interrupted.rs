@@ -136,7 +136,7 @@ impl Drop for Recorder {
 }
 
 /// The program `overlay-trace`, which is built into the same folder.
-fn program() -> Result<PathBuf> {
+pub fn program() -> Result<PathBuf> {
     let program = std::env::current_exe()?.with_file_name("overlay-trace");
     ensure!(program.is_file(), "{} is missing: build the whole workspace", program.display());
     Ok(program)

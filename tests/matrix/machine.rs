@@ -73,7 +73,15 @@ pub fn state() -> Result<BTreeSet<String>> {
         let lines = text.lines().map(|line| line.split(" expires ").next().unwrap_or(line));
         state.extend(lines.map(|line| format!("{what} {line}")));
     }
+    state.extend(cgroups().into_iter().map(|name| format!("cgroup {name}")));
     Ok(state)
+}
+
+/// The cgroups of the top, if they are mounted where everybody has them.
+fn cgroups() -> BTreeSet<String> {
+    let mut names = names("/sys/fs/cgroup").unwrap_or_default();
+    names.retain(|name| std::path::Path::new("/sys/fs/cgroup").join(name).is_dir());
+    names
 }
 
 /// The named network namespaces whose names begin so.

@@ -7,12 +7,14 @@
 mod absent;
 mod attached;
 mod capture;
+mod comparison;
 mod counters;
 mod drops;
 mod filters;
 mod identity;
 mod interrupted;
 mod invariants;
+mod labs;
 mod late_tunnel;
 mod layers;
 mod levels;

@@ -8,8 +8,10 @@ use overlay_trace::probe::ProbeSet;
 use overlay_trace::traffic::Stop;
 
 use crate::capture;
+use crate::comparison;
 use crate::drops;
 use crate::interrupted;
+use crate::labs;
 use crate::machine;
 use crate::node;
 use crate::overload;
@@ -53,6 +55,8 @@ pub fn all(sets: &[ProbeSet], times: bool, place: (&Path, &Stop), results: &mut 
         }
     }
     if let Some(set) = sets.first() {
+        labs::run(place.1, results)?;
+        comparison::run(place.0, results);
         interrupted::run(*set, place, results);
         node::run(*set, place, results);
         overload::run(*set, place.0, results);

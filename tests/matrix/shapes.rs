@@ -2,6 +2,8 @@
 //! and which not, at which levels; and what must be seen at certain places.
 
 use std::collections::BTreeSet;
+use std::net::{SocketAddr, UdpSocket};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use overlay_trace::lab::Running;
@@ -46,6 +48,7 @@ const TELLING: &[&str] = &[
     "xfrm",
     "wireguard",
     "tc",
+    "cgroup",
     "gro-cells",
 ];
 
@@ -63,6 +66,10 @@ impl Shape {
         Shape { scenes: FULL_AND_LIGHT, ..self }
     }
 }
+
+/// Datagrams to a Service, by a socket that is not connected, and how long to wait for one.
+const DATAGRAMS: u64 = 50;
+const PATIENCE: Duration = Duration::from_secs(5);
 
 const TRACKED: &str = "conntrack";
 const TRANSLATED: &str = "nat";
@@ -108,6 +115,19 @@ const SHAPES: &[Shape] = &[
         &["pod1 ipvlan-xmit 0", "node1 dev-queue-xmit 0", "node2 ipvlan-receive 0"],
     ),
     shape("macvlan", &["macvlan"], 0, &["pod1 macvlan-xmit 0", "node2 macvlan-receive 0", "pod2 ip-rcv 0"]),
+    shape(
+        "cni-bridge",
+        &[TRACKED, TRANSLATED, FILTERED, "bridge"],
+        0,
+        &["node1 bridge-rx 0", "node1 ip-forward 0", "node2 nat 0", "node2 bridge-xmit 0"],
+    ),
+    shape("cni-ipvlan", &["ipvlan"], 0, &["pod1 ipvlan-xmit 0", "node2 ipvlan-receive 0", "pod2 ip-rcv 0"]),
+    shape(
+        "cni-macvlan",
+        &["macvlan"],
+        0,
+        &["pod1 macvlan-xmit 0", "node2 macvlan-receive 0", "pod2 ip-rcv 0"],
+    ),
     shape(
         "kube-router",
         &[TRACKED, TRANSLATED, FILTERED, "bridge"],
@@ -260,6 +280,16 @@ const SHAPES: &[Shape] = &[
         1,
         &["node1 tc-redirect 0", "node1 geneve-encap 1", "node2 geneve-decap 1", "node2 tc-redirect 0"],
     ),
+    // Connected sockets have been given the server's address when they connect.
+    Shape {
+        scenes: SERVICE_SCENES,
+        ..shape(
+            "cilium-service",
+            &["tc", "cgroup"],
+            0,
+            &["pod1 cgroup-program 0", "pod2 cgroup-program 0", "node1 tc-redirect 0", "node2 tc-redirect 0"],
+        )
+    },
     // What Weave puts around a frame is its own, so that a packet in UDP is a packet of the nodes.
     shape(
         "weave-sleeve",
@@ -287,6 +317,7 @@ const CHECKS: &[Check] = &[check("layers", layers), check("places", places), che
 const FULL: Scene =
     Scene { drive: requests_and_pings, ..Scene::of(Full, &[EXACT, MODERATE, REQUESTS, EXPLAINED, CHECKS]) };
 const SCENES: &[Scene] = &[FULL];
+const SERVICE_SCENES: &[Scene] = &[Scene { drive: by_service, ..FULL }];
 /// For networks of which the light set has rows that no other shows.
 const FULL_AND_LIGHT: &[Scene] =
     &[FULL, Scene::of(Light, &[EXACT, MODERATE, REQUESTS, &[check("levels", levels)]])];
@@ -307,6 +338,31 @@ fn requests_and_pings(running: &Running, stop: &Stop) -> Result<Vec<TrafficRepor
     let mut reports = requests(running, stop)?;
     let ping = Spec { count: Some(50), ..moderate(Kind::Ping, Protocol::Icmp) };
     reports.extend(overlay_trace::lab::drive(running, &[ping], stop)?);
+    Ok(reports)
+}
+
+/// Also datagrams of a socket that is not connected, of which each is given an address, and so is its answer.
+fn by_service(running: &Running, stop: &Stop) -> Result<Vec<TrafficReport>> {
+    let (service, server) = (running.target()?, running.listens()?);
+    let any = SocketAddr::new(running.client()?.address, 0);
+    let answering = running.server()?.netns.run(|| UdpSocket::bind(server))??;
+    let asking = running.client()?.netns.run(|| UdpSocket::bind(any))??;
+    for socket in [&answering, &asking] {
+        socket.set_read_timeout(Some(PATIENCE))?;
+    }
+    for _ in 0..DATAGRAMS {
+        asking.send_to(b"who is there?", service)?;
+        let (length, client) = answering.recv_from(&mut [0; 64])?;
+        answering.send_to(&b"it is the server"[..length], client)?;
+        let (_, from) = asking.recv_from(&mut [0; 64])?;
+        ensure!(from == service, "the answer is from {from}, not from {service}");
+    }
+    drop(answering);
+    let mut reports = requests_and_pings(running, stop)?;
+    let of_datagrams = reports.iter_mut().find(|report| report.protocol == Protocol::Udp);
+    let report = of_datagrams.context("nothing was sent over UDP")?;
+    report.sent += DATAGRAMS;
+    report.received += DATAGRAMS;
     Ok(reports)
 }
 

@@ -14,8 +14,8 @@ use crate::networks::moderate;
 /// How long packets take between the nodes: longer than a recording waits, when it begins, for what was sent
 /// before.
 const DELAY: Duration = Duration::from_millis(500);
-/// When the traffic ends at the latest.
-const LONGEST: Duration = Duration::from_secs(60);
+/// When the traffic ends at the latest: a recording may take minutes to begin where much else runs.
+const LONGEST: Duration = Duration::from_secs(900);
 /// How long the recording sees it.
 const WATCHED: Duration = Duration::from_millis(1500);
 

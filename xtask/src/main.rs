@@ -6,6 +6,7 @@ mod coverage;
 mod demo;
 mod docs;
 mod host;
+mod labs;
 mod packages;
 mod tally;
 mod test;

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use clap::Args;
 
 use crate::{
-    build_ebpf, coverage, docs, host,
+    build_ebpf, coverage, docs, host, labs,
     tally::{self, Step, Tally},
     vm::{self, VmOptions},
 };
@@ -36,7 +36,8 @@ pub struct Test {
     /// The whole matrix: every setting and every row under every kernel
     #[arg(long, conflicts_with = "quick")]
     all: bool,
-    /// Write down in docs/coverage.md by which probes the kernels' stages are seen, instead of comparing it
+    /// Write down in docs/coverage.md by which probes the kernels' stages are seen, and in docs/labs.md which labs
+    /// they can have, instead of comparing it
     #[arg(long, requires = "all")]
     bless: bool,
 }
@@ -119,6 +120,7 @@ impl Test {
         sum.step("table of coverage", || {
             coverage::check(&outputs, KERNELS, self.bless).map(|()| Tally::PASSED)
         });
+        sum.step("table of labs", || labs::check(&outputs, KERNELS, self.bless).map(|()| Tally::PASSED));
     }
 }
 

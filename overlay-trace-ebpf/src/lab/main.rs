@@ -3,6 +3,8 @@
 #![no_std]
 #![no_main]
 
+mod service;
+
 use core::ffi::c_void;
 
 use aya_ebpf::{

@@ -136,7 +136,7 @@ impl Collector {
         let cost = plan.cost + way.interruption_cost;
         let is_plain = way.behind_others == 0 && way.interruption_cost == 0;
         let whole = if is_plain { plan.whole } else { sums.cell(WHOLE, cost, way.behind_others) };
-        sums.at(whole).add_whole(way.total, cost, way.behind_others, times);
+        sums.at(whole).add_whole((way.total, header.bytes), cost, way.behind_others, times);
         self.add_outcome(record, at);
     }
 

@@ -1,6 +1,26 @@
-//! What a second recording adds to a first one, per packet, stage by stage.
+//! What a second recording adds to a first one, per packet or per byte, stage by stage.
 
 use super::{Analysis, Dist, Key};
+
+/// What times are divided by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Per {
+    /// Packets
+    #[default]
+    Packet,
+    /// Bytes of the packets; shown are thousands of them
+    Byte,
+}
+
+impl Per {
+    /// In every output for people.
+    pub fn name(self) -> &'static str {
+        match self {
+            Per::Packet => "per packet",
+            Per::Byte => "per 1,000 bytes",
+        }
+    }
+}
 
 /// One recording's part of a row.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -12,14 +32,30 @@ pub struct Side {
     /// The sum in ns, spread over all packets of the recording: a side's values of all rows add up to
     /// its mean end-to-end time.
     pub per_packet: f64,
+    /// The same, spread over all bytes of the recording's packets.
+    pub per_byte: f64,
     /// 99th percentile of the packets that were there, in ns.
     pub p99: u64,
 }
 
 impl Side {
-    fn new(dist: &Dist, packets: u64) -> Side {
-        let per_packet = dist.sum() as f64 / packets.max(1) as f64;
-        Side { packets: dist.count(), sum: dist.sum(), per_packet, p99: dist.quantile(0.99) }
+    fn new(dist: &Dist, analysis: &Analysis) -> Side {
+        let each = |all: u64| dist.sum() as f64 / all.max(1) as f64;
+        Side {
+            packets: dist.count(),
+            sum: dist.sum(),
+            per_packet: each(analysis.packets()),
+            per_byte: each(analysis.bytes),
+            p99: dist.quantile(0.99),
+        }
+    }
+
+    /// ns per packet, or per 1,000 bytes.
+    pub fn each(&self, per: Per) -> f64 {
+        match per {
+            Per::Packet => self.per_packet,
+            Per::Byte => self.per_byte * 1000.0,
+        }
     }
 }
 
@@ -33,9 +69,9 @@ pub struct DiffRow {
 }
 
 impl DiffRow {
-    /// What the second recording adds, in ns per packet.
-    pub fn delta(&self) -> f64 {
-        self.second.per_packet - self.first.per_packet
+    /// What the second recording adds, in ns per packet, or per 1,000 bytes.
+    pub fn delta(&self, per: Per) -> f64 {
+        self.second.each(per) - self.first.each(per)
     }
 }
 
@@ -43,6 +79,8 @@ impl DiffRow {
 pub struct Diff {
     pub first: Analysis,
     pub second: Analysis,
+    /// What people are shown.
+    pub per: Per,
     /// In the order of the packets' path in the second recording; what only the first one has stands
     /// behind what it follows there.
     pub rows: Vec<DiffRow>,
@@ -50,16 +88,16 @@ pub struct Diff {
 
 impl Diff {
     /// Matches the rows of two analyses by [`By::Anywhere`](super::By::Anywhere).
-    pub fn new(first: Analysis, second: Analysis) -> Diff {
+    pub fn new(first: Analysis, second: Analysis, per: Per) -> Diff {
         let mut rows: Vec<DiffRow> = Vec::new();
         merge(&mut rows, &second, |row| &mut row.second);
         merge(&mut rows, &first, |row| &mut row.first);
-        Diff { first, second, rows }
+        Diff { first, second, per, rows }
     }
 
     /// The whole way: what all rows add up to.
     pub fn total(&self) -> DiffRow {
-        let side = |analysis: &Analysis| Side::new(&analysis.end_to_end, analysis.packets());
+        let side = |analysis: &Analysis| Side::new(&analysis.end_to_end, analysis);
         DiffRow { key: Key::default(), first: side(&self.first), second: side(&self.second) }
     }
 }
@@ -74,6 +112,6 @@ fn merge(rows: &mut Vec<DiffRow>, analysis: &Analysis, side: impl Fn(&mut DiffRo
             next
         });
         next = at + 1;
-        *side(&mut rows[at]) = Side::new(&row.raw, analysis.packets());
+        *side(&mut rows[at]) = Side::new(&row.raw, analysis);
     }
 }

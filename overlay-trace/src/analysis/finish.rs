@@ -63,6 +63,7 @@ impl Collector {
             cut_ways: self.cut_ways,
             orphans: self.families.orphans,
             incomplete: self.families.incomplete,
+            bytes: whole.bytes,
             end_to_end: whole.raw,
             net: costs_known.then_some(whole.net),
             latency: alone,

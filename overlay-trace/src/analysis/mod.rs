@@ -28,7 +28,7 @@ use std::collections::BTreeMap;
 use anyhow::Result;
 
 pub use collect::Collector;
-pub use diff::{Diff, DiffRow, Side};
+pub use diff::{Diff, DiffRow, Per, Side};
 pub use direction::Direction;
 pub use dist::Dist;
 pub use key::{By, Key};
@@ -71,6 +71,8 @@ pub struct Analysis {
     /// The same with the probes' cost taken off; its sum is that of all rows. `None` when that cost was
     /// not measured.
     pub net: Option<Dist>,
+    /// The lengths of these packets together.
+    pub bytes: u64,
     /// How long each packet was under way, in ns: since the beginning of the packet that it was cut or
     /// copied from, if there is one. What differs from `end_to_end` is that each part has waited for the
     /// whole time, not for its part of it.

@@ -29,10 +29,11 @@ impl Cell {
         self.cost += u128::from(owed.packets) * u128::from(cost);
     }
 
-    /// Adds so many packets' whole way.
+    /// Adds the whole way of so many packets of so many bytes.
     #[inline]
-    pub fn add_whole(&mut self, ns: u64, cost: u64, behind_others: u64, times: u64) {
+    pub fn add_whole(&mut self, (ns, bytes): (u64, u32), cost: u64, behind_others: u64, times: u64) {
         self.raw.add_times(ns, times);
+        self.bytes += u64::from(bytes) * times;
         self.cost += u128::from(cost) * u128::from(times);
         self.behind_others += u128::from(behind_others) * u128::from(times);
     }

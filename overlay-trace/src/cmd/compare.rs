@@ -5,15 +5,15 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::thread::available_parallelism;
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, anyhow, ensure};
 use clap::Args;
 
 use super::lab::find;
 use super::output::line;
 use super::record::Probes;
 use crate::compare::{
-    self, BASELINE, CLAIMS, Comparison, Conditions, Folder, LabResult, Machine, Options, Outcome, Plan,
-    Progress,
+    self, BASELINE, CLAIMS, Comparison, Conditions, Folder, LabResult, Machine, Measured, Options, Outcome,
+    Plan, Progress, Standing,
 };
 use crate::lab::{self, Knobs, Lab, System};
 use crate::sys::kernel;
@@ -155,6 +155,8 @@ struct Work {
     stop: Stop,
 }
 
+/// What came of a lab.
+type Of = (&'static Lab, Result<Measured>);
 type Results = BTreeMap<&'static str, LabResult>;
 
 impl Work {
@@ -184,37 +186,63 @@ impl Work {
         Ok(results)
     }
 
-    /// Measures the labs and keeps each result at once; tells whether it was interrupted.
+    /// Measures the labs, several together, and keeps each result; tells whether it was interrupted.
     fn measure(&self, labs: &[&'static Lab], probes: Probes, results: &mut Results) -> Result<bool> {
         let mut progress = Progress::new(labs.len() as u32, self.plan.traffic_time());
-        for lab in labs {
-            progress.lab(lab.name);
-            let options = Options {
-                plan: self.plan,
-                machine: self.machine.clone(),
-                probes: probes.set(),
-                recording: self.folder.file(&format!("{}.otr", lab.name)),
-            };
-            let outcome =
-                compare::measure(lab, &options, &self.stop, &mut |what| progress.step(lab.name, what));
+        let options = Options {
+            plan: self.plan,
+            machine: self.machine.clone(),
+            probes: probes.set(),
+            recordings: self.folder.file(""),
+        };
+        for group in compare::groups(labs) {
+            let measured = self.group(&group, &options, &progress);
             if self.stop.is_set() {
                 progress.finish();
                 return Ok(true);
             }
-            let outcome = match outcome {
-                Ok(measured) => Outcome::Measured(Box::new(measured)),
-                Err(error) => {
-                    progress.say(&format!("{}: {error:#}", lab.name));
-                    Outcome::Failed(format!("{error:#}"))
-                }
-            };
-            let result = self.result(lab, outcome);
-            self.folder.keep(&result)?;
-            results.insert(lab.name, result);
-            progress.done();
+            for (lab, outcome) in measured {
+                let outcome = match outcome {
+                    Ok(measured) => Outcome::Measured(Box::new(measured)),
+                    Err(error) => {
+                        progress.say(&format!("{}: {error:#}", lab.name));
+                        Outcome::Failed(format!("{error:#}"))
+                    }
+                };
+                let result = self.result(lab, outcome);
+                self.folder.keep(&result)?;
+                results.insert(lab.name, result);
+                progress.done();
+            }
         }
         progress.finish();
         Ok(false)
+    }
+
+    /// What came of labs that are measured together.
+    fn group(&self, group: &[&'static Lab], options: &Options, progress: &Progress) -> Vec<Of> {
+        let (mut standing, mut results): (Vec<Standing>, Vec<Of>) = (Vec::new(), Vec::new());
+        for (number, lab) in group.iter().enumerate() {
+            progress.lab(lab.name, number);
+            let tell = &mut |what: &str| progress.step(lab.name, what);
+            match compare::measure(lab, options, &self.stop, tell) {
+                Ok(one) => standing.push(one),
+                Err(error) => results.push((*lab, Err(error))),
+            }
+            if self.stop.is_set() {
+                return results;
+            }
+        }
+        let labs: Vec<&'static Lab> = standing.iter().map(Standing::lab).collect();
+        progress.step("all of these", "recording");
+        match compare::record(standing, options, &self.stop) {
+            Ok(recorded) => results.extend(recorded),
+            Err(error) => {
+                let reason = format!("{error:#}");
+                results.extend(labs.into_iter().map(|lab| (lab, Err(anyhow!(reason.clone())))));
+            }
+        }
+        results
     }
 
     fn write(&self, comparison: &Comparison) -> Result<()> {

@@ -7,7 +7,7 @@ use anyhow::Result;
 
 use super::output;
 use crate::{
-    analysis::{Analysis, By, Diff as Difference},
+    analysis::{Analysis, By, Diff as Difference, Per},
     report::{self, DiffFormat},
     trace::Recording,
 };
@@ -21,6 +21,9 @@ pub struct Diff {
     /// How to show them
     #[arg(long, short, value_enum, default_value_t)]
     format: DiffFormat,
+    /// What times are divided by; JSON has both
+    #[arg(long, value_enum, default_value_t, value_name = "WHAT")]
+    per: Per,
     /// Write to this file instead of the standard output
     #[arg(long, short, value_name = "FILE")]
     output: Option<PathBuf>,
@@ -31,7 +34,7 @@ pub struct Diff {
 
 impl Diff {
     pub fn run(self) -> Result<ExitCode> {
-        let difference = Difference::new(analyse(&self.first)?, analyse(&self.second)?);
+        let difference = Difference::new(analyse(&self.first)?, analyse(&self.second)?, self.per);
         output::write(&report::diff(&difference, self.format)?, self.output.as_deref(), self.force)
     }
 }

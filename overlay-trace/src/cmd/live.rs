@@ -9,6 +9,7 @@ use std::{
 
 use crate::{
     probe::{Session, Summary},
+    recognise,
     trace::Counters,
 };
 
@@ -80,6 +81,9 @@ pub fn announce(session: &Session) {
     let reason = reason.map(|reason| format!(" ({reason})")).unwrap_or_default();
     let _ =
         writeln!(stderr(), "recording with the probe set {}{reason}: {probes} probes{unseen}", set.name());
+    let found = session.networks();
+    let because = if found.is_empty() { String::new() } else { format!(": {}", recognise::reasons(found)) };
+    let _ = writeln!(stderr(), "{}{because}", recognise::sentence(found));
 }
 
 /// Says what was recorded.

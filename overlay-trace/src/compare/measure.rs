@@ -1,5 +1,6 @@
-//! One lab's measurement: the plan without a recording, then with one.
+//! The measurement of labs: each gets the plan without a recording, then several together with one.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -9,13 +10,17 @@ use super::result::{Measured, Run, StageTime, Stages};
 use super::{Machine, Plan, Setting, cpu};
 use crate::analysis::{Analysis, By};
 use crate::lab::{self, Knobs, Lab, Running};
-use crate::probe::{ProbeSet, Session, SessionOptions};
+use crate::probe::{FilterOptions, ProbeSet, Session, SessionOptions};
+use crate::recognise::{self, Likeness};
 use crate::report;
-use crate::trace::Recording;
-use crate::traffic::{Kind, Spec, Stop};
+use crate::trace::{self, Header, RecordView, Recording};
+use crate::traffic::{Kind, Spec, Stop, TrafficReport};
 
 /// So many transfers share the time of a bulk run.
 pub(super) const TRANSFERS: u32 = 3;
+
+/// So many labs stand at a time and share a recording: to attach the probes takes longer than the traffic.
+const GROUP: usize = 6;
 
 /// How to measure.
 #[derive(Clone, Debug)]
@@ -25,11 +30,42 @@ pub struct Options {
     pub machine: Machine,
     /// `None`: the richest that the kernel allows.
     pub probes: Option<ProbeSet>,
-    /// Where the recording goes; overwritten.
-    pub recording: PathBuf,
+    /// Where the recordings go, each under its lab's name; overwritten.
+    pub recordings: PathBuf,
 }
 
-/// Sends the plan through the lab. `tell` is told what is being done.
+/// A lab that stands, measured but for its recording.
+#[derive(Debug)]
+pub struct Standing {
+    running: Running,
+    recorded: Vec<Spec>,
+    measured: Measured,
+}
+
+impl Standing {
+    /// The lab.
+    pub fn lab(&self) -> &'static Lab {
+        self.running.lab()
+    }
+}
+
+/// Which labs are measured together.
+pub fn groups(labs: &[&'static Lab]) -> Vec<Vec<&'static Lab>> {
+    let mut groups: Vec<Vec<&'static Lab>> = Vec::new();
+    for &lab in labs {
+        let fits = |group: &&mut Vec<&'static Lab>| {
+            let is_alone = lab.wants_all_sockets() || group.iter().any(|other| other.wants_all_sockets());
+            group.len() < GROUP && !is_alone
+        };
+        match groups.last_mut().filter(fits) {
+            Some(group) => group.push(lab),
+            None => groups.push(vec![lab]),
+        }
+    }
+    groups
+}
+
+/// Sends the plan through the lab, without a recording, and leaves it standing. `tell` is told what is being done.
 ///
 /// # Errors
 ///
@@ -39,28 +75,99 @@ pub fn measure(
     options: &Options,
     stop: &Stop,
     tell: &mut dyn FnMut(&str),
-) -> Result<Measured> {
+) -> Result<Standing> {
     let began = Instant::now();
-    let mut measured =
-        Measured { notes: Vec::new(), runs: Vec::new(), stages: Stages::default(), took_s: 0.0 };
-    for (number, setting) in options.plan.settings.iter().enumerate() {
-        tell("building");
-        let knobs = Knobs { mtu: setting.mtu, ..Knobs::default() };
-        let running = Running::up(lab, knobs, stop)?;
-        let specs = options.plan.specs(setting, &options.machine)?;
-        for (spec, name) in specs.iter().zip(options.plan.names(setting, &specs)) {
-            tell(&name);
-            measured.runs.push(run(&running, spec, name, stop)?);
-        }
-        if number == 0 {
-            measured.notes = running.notes().iter().map(|note| (*note).to_owned()).collect();
-            tell("recording");
-            measured.stages = record(&running, &recorded(options.plan, &specs), options, stop)?;
-        }
+    let (first, others) = options.plan.settings.split_first().context("the plan has no runs")?;
+    let mut later = Vec::new();
+    for setting in others {
+        let (running, _) = up(lab, setting, options, stop, tell, &mut later)?;
         running.down()?;
     }
-    measured.took_s = began.elapsed().as_secs_f64();
-    Ok(measured)
+    let mut runs = Vec::new();
+    let (running, specs) = up(lab, first, options, stop, tell, &mut runs)?;
+    runs.extend(later);
+    let notes = running.notes().iter().map(|note| (*note).to_owned()).collect();
+    let took_s = began.elapsed().as_secs_f64();
+    let measured = Measured { notes, runs, stages: Stages::default(), took_s };
+    Ok(Standing { running, recorded: recorded(options.plan, &specs), measured })
+}
+
+/// Builds the lab as a setting has it, and sends the setting's traffic.
+fn up(
+    lab: &'static Lab,
+    setting: &Setting,
+    options: &Options,
+    stop: &Stop,
+    tell: &mut dyn FnMut(&str),
+    runs: &mut Vec<Run>,
+) -> Result<(Running, Vec<Spec>)> {
+    tell("building");
+    let running = Running::up(lab, Knobs { mtu: setting.mtu, ..Knobs::default() }, stop)?;
+    let specs = options.plan.specs(setting, &options.machine)?;
+    for (spec, name) in specs.iter().zip(options.plan.names(setting, &specs)) {
+        tell(&name);
+        runs.push(run(&running, spec, name, stop)?);
+    }
+    Ok((running, specs))
+}
+
+/// Sends the plan once more through labs that stand, now with one recording of all of them, and takes them down.
+///
+/// # Errors
+///
+/// When nothing can be recorded; what went wrong with one lab alone is its own result.
+pub fn record(
+    group: Vec<Standing>,
+    options: &Options,
+    stop: &Stop,
+) -> Result<Vec<(&'static Lab, Result<Measured>)>> {
+    let began = Instant::now();
+    let file = options.recordings.join("group.otr");
+    let session = Session::start(SessionOptions {
+        set: options.probes,
+        // What passes by elsewhere is left out afterwards.
+        filter: FilterOptions::default(),
+        output: file.clone(),
+        force: true,
+        ..SessionOptions::default()
+    })?;
+    let driven: Vec<_> = group.iter().map(|one| lab::drive(&one.running, &one.recorded, stop)).collect();
+    let networks: Vec<_> = group.iter().map(|one| recognise::look(&one.running.filter().netns)).collect();
+    session.stop()?;
+    let recording = Recording::open(&file)?;
+    let count = group.len() as f64;
+    let mut results = Vec::new();
+    for ((one, driven), networks) in group.into_iter().zip(driven).zip(networks) {
+        let Standing { running, measured, .. } = one;
+        let lab = running.lab();
+        let path = options.recordings.join(format!("{}.otr", lab.name));
+        let stages = driven.and_then(|reports| own(&recording, &running, networks, &reports, &path));
+        let down = running.down();
+        let took_s = measured.took_s + began.elapsed().as_secs_f64() / count;
+        let result = stages.and_then(|stages| down.map(|()| Measured { stages, took_s, ..measured }));
+        results.push((lab, result));
+    }
+    // It is of use to nobody.
+    let _ = std::fs::remove_file(&file);
+    Ok(results)
+}
+
+/// Takes a lab's packets out of the recording of its group.
+fn own(
+    recording: &Recording,
+    running: &Running,
+    networks: Vec<Likeness>,
+    reports: &[TrafficReport],
+    path: &Path,
+) -> Result<Stages> {
+    let filter = running.filter();
+    let is_own = |hop: u16| recording.hops.get(&hop).is_some_and(|name| filter.netns.contains(&name.netns));
+    let hops: HashSet<u16> = recording.hops.keys().copied().filter(|hop| is_own(*hop)).collect();
+    let header = Header { filter: filter.to_string(), networks: Some(networks), ..recording.header.clone() };
+    let reports = reports.iter().map(serde_json::to_value).collect::<Result<Vec<_>, _>>()?;
+    let is_wanted = |record: &RecordView<'_>| record.segments().any(|step| hops.contains(&step.hop));
+    trace::extract(recording, is_wanted, path, &header, &reports)?;
+    stages(path)
 }
 
 fn run(running: &Running, spec: &Spec, name: String, stop: &Stop) -> Result<Run> {
@@ -81,20 +188,6 @@ fn run(running: &Running, spec: &Spec, name: String, stop: &Stop) -> Result<Run>
 fn recorded(plan: &Plan, specs: &[Spec]) -> Vec<Spec> {
     let short = |spec: &Spec| Spec { duration: spec.duration.min(plan.recorded), ..spec.clone() };
     specs.iter().filter(|spec| spec.kind != Kind::Bulk).map(short).collect()
-}
-
-fn record(running: &Running, specs: &[Spec], options: &Options, stop: &Stop) -> Result<Stages> {
-    let mut session = Session::start(SessionOptions {
-        set: options.probes,
-        filter: running.filter(),
-        output: options.recording.clone(),
-        force: true,
-        ..SessionOptions::default()
-    })?;
-    let reports = lab::drive(running, specs, stop)?;
-    session.traffic(reports.iter().map(serde_json::to_value).collect::<Result<Vec<_>, _>>()?);
-    session.stop()?;
-    stages(&options.recording)
 }
 
 /// Reads a recording.

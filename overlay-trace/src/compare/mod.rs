@@ -27,7 +27,7 @@ pub use csv::csv;
 pub use folder::Folder;
 pub use json::json;
 pub use machine::Machine;
-pub use measure::{Options, measure};
+pub use measure::{Options, Standing, groups, measure, record};
 pub use page::page;
 pub use plan::{PLANS, Plan, Setting};
 pub use progress::Progress;

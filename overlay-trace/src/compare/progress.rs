@@ -31,10 +31,11 @@ impl Progress {
         Progress { bar, began: Instant::now(), labs, done: 0, guess: traffic + BESIDES }
     }
 
-    /// A lab's turn has come.
-    pub fn lab(&self, name: &str) {
+    /// A lab's turn has come; so many of its group have been begun before.
+    pub fn lab(&self, name: &str, begun: usize) {
         if self.bar.is_hidden() {
-            let line = format!("{name} ({} of {}, {} left)", self.done + 1, self.labs, self.left());
+            let number = self.done as usize + begun + 1;
+            let line = format!("{name} ({number} of {}, {} left)", self.labs, self.left());
             eprintln!("{line}");
         } else {
             self.step(name, "looking");

@@ -56,8 +56,7 @@ fn attach_here(line: &str) -> Result<Ebpf> {
         let (name, value) = word.split_once('=').context("a setting is NAME=VALUE")?;
         set(&mut settings, name, value).with_context(|| format!("`{word}` is no setting"))?;
     }
-    let globals = Globals(settings);
-    let mut object = EbpfLoader::new().override_global("LAB", &globals, true).load(OBJECT)?;
+    let mut object = load(&settings)?;
     let program = object.program_mut(name).context("there is no such program")?;
     let program: &mut SchedClassifier = program.try_into()?;
     program.load().context("the kernel refuses the program")?;
@@ -65,6 +64,12 @@ fn attach_here(line: &str) -> Result<Ebpf> {
     let _ = qdisc_add_clsact(device);
     program.attach(device, TcAttachType::Ingress).context("the program cannot be attached")?;
     Ok(object)
+}
+
+/// A copy of the programs, with these settings.
+pub fn load(settings: &LabSettings) -> Result<Ebpf> {
+    let globals = Globals(*settings);
+    Ok(EbpfLoader::new().override_global("LAB", &globals, true).load(OBJECT)?)
 }
 
 fn set(settings: &mut LabSettings, name: &str, value: &str) -> Result<()> {

@@ -9,7 +9,9 @@
 //! Nothing of a lab touches the machine's own network: every device is created inside a namespace of the
 //! lab, no device leads out, and no namespace has a route to the outside.
 
+mod cgroup;
 mod classifier;
+mod cni;
 mod definitions;
 mod drive;
 mod expand;
@@ -63,6 +65,8 @@ pub enum Towards {
     Service,
     /// To its Service address, which the server has itself (direct server return).
     ServiceItself,
+    /// To a port of the server's node, which translates it.
+    HostPort,
 }
 
 impl Lab {
@@ -80,6 +84,11 @@ impl Lab {
         }
     }
 
+    /// Its pods have IPv6 too.
+    const fn dual_stack(self) -> Lab {
+        Lab { client: definitions::POD1, server: definitions::POD2, ..self }
+    }
+
     const fn in_namespaces(self, namespaces: &'static [&'static str]) -> Lab {
         Lab { namespaces, ..self }
     }
@@ -92,8 +101,16 @@ impl Lab {
         Lab { overhead: (bytes, bytes), ..self }
     }
 
+    const fn with_overheads(self, v4: u32, v6: u32) -> Lab {
+        Lab { overhead: (v4, v6), ..self }
+    }
+
     const fn by_service(self) -> Lab {
         Lab { towards: Towards::Service, ..self }
+    }
+
+    const fn by_host_port(self) -> Lab {
+        Lab { towards: Towards::HostPort, ..self }
     }
 
     const fn by_service_itself(self) -> Lab {
@@ -120,12 +137,24 @@ impl Lab {
 
     /// Whether a node translates the Service address.
     pub fn has_service(&self) -> bool {
-        self.towards != Towards::Server || self.steps().any(|step| step.lines.contains("{service}"))
+        matches!(self.towards, Towards::Service | Towards::ServiceItself)
+            || self.steps().any(|step| step.lines.contains("{service}"))
+    }
+
+    /// Whether it sees to the sockets of this process wherever they are, so that no other lab can be measured beside
+    /// it.
+    pub fn wants_all_sockets(&self) -> bool {
+        self.steps().any(|step| step.tool == Tool::SocketPrograms)
     }
 
     /// Whether programs of this process are part of the lab, so that it ends with it.
     pub fn has_daemons(&self) -> bool {
-        self.steps().any(|step| matches!(step.tool, Tool::Bird | Tool::Relay | Tool::Classifier))
+        self.steps().any(|step| {
+            matches!(
+                step.tool,
+                Tool::Bird | Tool::Relay | Tool::Classifier | Tool::SocketPrograms | Tool::Cni
+            )
+        })
     }
 
     fn steps(&self) -> impl Iterator<Item = &'static Step> {
@@ -187,6 +216,10 @@ pub enum Need {
     Bird,
     /// Kernel programs at tc that can redirect a packet into another namespace.
     Classifier,
+    /// Kernel programs at a cgroup.
+    Cgroup,
+    /// The CNI project's plugins.
+    Cni,
     /// IPsec's ESP with AES-GCM.
     Esp,
 }
@@ -237,8 +270,12 @@ pub enum Tool {
     Wireguard,
     /// A kernel program of our own at a device's ingress, `DEVICE PROGRAM NAME=VALUE…` a line
     Classifier,
+    /// Kernel programs of our own at a cgroup that this process joins, `service=ADDRESS:PORT server=ADDRESS:PORT` a line
+    SocketPrograms,
     /// The configuration of a BIRD
     Bird,
+    /// A configuration list of CNI, for the node's first pod
+    Cni,
     /// A daemon of our own between a TUN or TAP and a UDP socket, `KIND DEVICE OWN-ADDRESS OTHER-ADDRESS` a line
     Relay,
 }
@@ -292,6 +329,12 @@ const fn relay(on: &'static [&'static str], lines: &'static str) -> Step {
 }
 const fn classifier(on: &'static [&'static str], lines: &'static str) -> Step {
     Step::new(on, Tool::Classifier, lines)
+}
+const fn socket_programs(on: &'static [&'static str], lines: &'static str) -> Step {
+    Step::new(on, Tool::SocketPrograms, lines)
+}
+const fn cni(on: &'static [&'static str], list: &'static str) -> Step {
+    Step::new(on, Tool::Cni, list)
 }
 const fn wireguard(on: &'static [&'static str], lines: &'static str) -> Step {
     Step::new(on, Tool::Wireguard, lines)

@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{self, Sender};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -16,6 +17,8 @@ use nix::unistd::Pid;
 use super::{Netns, tools};
 use crate::traffic::Stop;
 
+/// What tells the folders of this process's daemons apart.
+static NUMBER: AtomicU32 = AtomicU32::new(0);
 /// How often the process is looked at.
 const LOOK: Duration = Duration::from_millis(50);
 
@@ -28,9 +31,10 @@ pub struct Bird {
 }
 
 impl Bird {
-    /// Starts it with this configuration.
+    /// Starts it with this configuration. A namespace may have several, as Calico's nodes have one for each family.
     pub fn start(netns: &Netns, configuration: &str) -> Result<Bird> {
-        let folder = std::env::temp_dir().join(format!("{}-bird", netns.name()));
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let folder = std::env::temp_dir().join(format!("{}-bird{number}", netns.name()));
         fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
         let stop = Stop::new();
         let mut bird = Bird { stop, thread: None, folder };

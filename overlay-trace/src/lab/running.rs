@@ -6,7 +6,9 @@ use std::os::unix::net::{self, UnixListener};
 
 use anyhow::{Context, Result, anyhow, bail};
 
+use super::cgroup::{self, Cgroup};
 use super::classifier::Classifier;
+use super::cni::Attachment;
 use super::expand::{Action, prefix, script};
 use super::process::Bird;
 use super::relay::Relay;
@@ -32,6 +34,8 @@ enum Daemon {
     Bird { _bird: Bird },
     Relay { _relay: Relay },
     Classifier { _classifier: Classifier },
+    Cgroup { _cgroup: Cgroup },
+    Cni { _attachment: Attachment },
 }
 
 /// A lab that stands, until this is dropped.
@@ -58,6 +62,7 @@ impl Running {
         system.check(lab, &knobs)?;
         let lock = lock(lab)?;
         delete(Netns::with_prefix(&prefix(lab)))?;
+        cgroup::remove_leftover(&cgroup_name(lab))?;
         let notes = system.notes(lab);
         let mut running = Running {
             lab,
@@ -118,6 +123,19 @@ impl Running {
                     let classifier = Classifier::attach(netns, line)?;
                     self.daemons.push(Daemon::Classifier { _classifier: classifier });
                 }
+                return Ok(());
+            }
+            Tool::SocketPrograms => {
+                for line in action.lines.lines() {
+                    let cgroup = Cgroup::join(&cgroup_name(self.lab), line)?;
+                    self.daemons.push(Daemon::Cgroup { _cgroup: cgroup });
+                }
+                return Ok(());
+            }
+            Tool::Cni => {
+                let pod = self.netns(&action.namespace.replace("node", "pod"))?;
+                let attachment = Attachment::add(netns, pod, &action.lines, system.iptables)?;
+                self.daemons.push(Daemon::Cni { _attachment: attachment });
                 return Ok(());
             }
             Tool::Ip => ("ip".to_string(), BATCH),
@@ -214,8 +232,11 @@ impl Running {
     ///
     /// When there is no address of the family.
     pub fn target(&self) -> Result<SocketAddr> {
-        let is_service = self.knobs.service || self.lab.towards != Towards::Server;
-        let address = if is_service { self.service()? } else { self.server()?.address };
+        let address = match self.lab.towards {
+            Towards::Server if !self.knobs.service => self.server()?.address,
+            Towards::HostPort => super::definitions::NODE2.parse()?,
+            _ => self.service()?,
+        };
         Ok(SocketAddr::new(address, traffic::PORT))
     }
 
@@ -271,7 +292,13 @@ pub fn remove_leftovers(lab: &'static Lab) -> Result<usize> {
     let left = Netns::with_prefix(&prefix(lab));
     let count = left.len();
     delete(left)?;
+    cgroup::remove_leftover(&cgroup_name(lab))?;
     Ok(count)
+}
+
+/// The name of the lab's cgroup, if it has one.
+fn cgroup_name(lab: &Lab) -> String {
+    format!("ot-{}", lab.name)
 }
 
 /// Deletes all of them, also when one fails.

@@ -7,7 +7,7 @@ use std::path::Path;
 use anyhow::{Context, Result, bail, ensure};
 use nix::unistd::geteuid;
 
-use super::{Knobs, Lab, Need, Netns, expand, tools};
+use super::{Knobs, Lab, Need, Netns, cgroup, cni, expand, tools};
 use crate::sys::kernel;
 
 /// The machine, as far as labs are concerned. Found out by trying, in a scratch namespace.
@@ -145,6 +145,10 @@ impl System {
             Need::Classifier => (!kernel::at_least((5, 10))).then(|| {
                 "kernel programs can redirect packets into a pod from Linux 5.10 on".to_string()
             }),
+            Need::Cgroup => cgroup::root().is_none().then(|| {
+                "no cgroup2 is mounted: run `mount -t cgroup2 cgroup2 /sys/fs/cgroup`".to_string()
+            }),
+            Need::Cni => cni::lack(),
             Need::Esp => module("esp4").or_else(|| esp().err().map(|error| {
                 format!("this kernel has no ESP with AES-GCM, or a module of it is not installed ({error:#})")
             })),

@@ -113,7 +113,7 @@ fn more_services_and_endpoints_become_rules_or_virtual_servers() {
 #[test]
 fn needs_are_those_of_the_parts() {
     let calico = needs(find("calico-ipip").unwrap(), &Knobs::default());
-    assert_eq!(calico, [Need::Link("veth"), Need::Link("ipip"), Need::Iptables]);
+    assert_eq!(calico, [Need::Link("veth"), Need::Link("ipip"), Need::Iptables, Need::Ipset]);
     assert_eq!(needs(find("host").unwrap(), &Knobs::default()), [Need::Link("veth")]);
 }
 

@@ -138,8 +138,9 @@ impl Plan {
                     Err(reason) => lacks.push(reason),
                 }
             }
-            if kprobes_only {
-                // A tracepoint costs less than a kprobe.
+            if kprobes_only || self.set == ProbeSet::Light {
+                // A tracepoint costs less than a kprobe, and less than fentry. What it does not see, the light set
+                // does without: `netif_rx` not the packets that RPS puts into another CPU's backlog.
                 found.sort_by_key(|attachment: &Attachment| attachment.kind != ProbeKind::TpBtf);
             }
             // What the first alternative lacks is what to get. The rows of link kinds share one program.

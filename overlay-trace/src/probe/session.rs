@@ -35,6 +35,7 @@ use super::{
     tunnels,
 };
 use crate::{
+    recognise::{self, Likeness},
     sys::{clock::monotonic_ns, kernel::Kernel, privilege},
     trace::{self, Header, Names, UnseenStage, Writer},
 };
@@ -64,6 +65,7 @@ pub struct Session {
     set: ProbeSet,
     set_reason: Option<String>,
     unseen: usize,
+    networks: Vec<Likeness>,
     probes: Probes,
     gate: Gate,
     progress: Arc<Mutex<Summary>>,
@@ -103,6 +105,7 @@ impl Session {
         let before = sum_counts(&PerCpuArray::<&MapData, _>::try_from(counts)?);
         let mut gate = Gate::new(&mut loader)?;
         let header = Header { probe_cost_ns: cost, ..header(&kernel, &options, &plan, &attached) };
+        let networks = header.networks.clone().unwrap_or_default();
         let mut writer = Writer::create(&options.output, options.force, &header)?;
         writer.names(&Names { drop_reasons: drop_reasons(&kernel), ..Names::default() })?;
         let slow = options.slow.map(|slow| Watch::new(&mut loader, slow.above)).transpose()?;
@@ -125,6 +128,7 @@ impl Session {
             set,
             set_reason,
             unseen: plan.unseen.len(),
+            networks,
             probes,
             gate,
             progress,
@@ -144,6 +148,11 @@ impl Session {
     /// How many programs are attached, and how many stages of the set cannot be seen.
     pub fn coverage(&self) -> (usize, usize) {
         (self.probes.all().len(), self.unseen)
+    }
+
+    /// What the machine looks like.
+    pub fn networks(&self) -> &[Likeness] {
+        &self.networks
     }
 
     /// What has been seen so far.
@@ -255,6 +264,7 @@ fn header(kernel: &Kernel, options: &SessionOptions, plan: &Plan, attached: &[At
     header.start_monotonic_ns = monotonic_ns();
     header.filter = options.filter.to_string();
     header.sampling = options.slow.map(Slow::sampling);
+    header.networks = Some(recognise::look(&options.filter.netns));
     header.command = std::env::args().collect::<Vec<_>>().join(" ");
     header.unseen_stages = plan
         .unseen

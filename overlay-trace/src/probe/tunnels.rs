@@ -2,10 +2,7 @@
 //! devices, in whatever network namespace they are, also if they come during the recording.
 
 use std::{
-    collections::{BTreeMap, HashSet},
-    fs::{self, File},
-    os::unix::fs::MetadataExt,
-    path::PathBuf,
+    collections::BTreeMap,
     sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
@@ -18,6 +15,7 @@ use overlay_trace_common::{headers::Tunnel, kernel::PORTS_PER_WORD};
 use rtnetlink::packet_route::link::{InfoData, InfoGeneve, InfoVxlan, LinkAttribute, LinkInfo};
 
 use super::reader::Summary;
+use crate::sys::netns;
 
 /// What carries packets wherever it is met: flannel's and the kernel's own VXLAN port, the registered one,
 /// Weave's, VXLAN-GPE, Geneve, flannel's `udp`.
@@ -90,8 +88,8 @@ fn ports() -> Ports {
     // Entering namespaces takes a thread of its own.
     let own = std::thread::spawn(|| {
         let mut ports = Ports::new();
-        for namespace in namespaces() {
-            let entered = setns(&namespace, CloneFlags::CLONE_NEWNET).map_err(anyhow::Error::from);
+        for namespace in netns::all() {
+            let entered = setns(&namespace.file, CloneFlags::CLONE_NEWNET).map_err(anyhow::Error::from);
             match entered.and_then(|()| ports_of_here()) {
                 Ok(here) => ports.extend(here),
                 // What goes away meanwhile has no tunnels.
@@ -137,18 +135,6 @@ fn port_of(information: &LinkInfo) -> Option<(u16, Tunnel)> {
         }),
         _ => None,
     }
-}
-
-/// All network namespaces that a process is in or that have a name, each once.
-fn namespaces() -> Vec<File> {
-    let entries = |folder: &str| fs::read_dir(folder).into_iter().flatten().flatten();
-    let of_processes = entries("/proc")
-        .filter(|process| process.file_name().to_string_lossy().bytes().all(|byte| byte.is_ascii_digit()))
-        .map(|process| process.path().join("ns/net"));
-    let named = entries("/run/netns").map(|entry| entry.path());
-    let mut known = HashSet::new();
-    let mut is_new = |path: &PathBuf| fs::metadata(path).is_ok_and(|metadata| known.insert(metadata.ino()));
-    of_processes.chain(named).filter(|path| is_new(path)).filter_map(|path| File::open(path).ok()).collect()
 }
 
 #[cfg(test)]

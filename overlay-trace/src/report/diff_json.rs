@@ -4,7 +4,7 @@ use anyhow::Result;
 use serde::Serialize;
 
 use super::json::{Capture, Losses, Packets, pretty};
-use crate::analysis::{Analysis, Diff, DiffRow, Key, Side};
+use crate::analysis::{Analysis, Diff, DiffRow, Key, Per, Side};
 
 /// The version of the schema.
 const SCHEMA: u32 = 1;
@@ -33,6 +33,7 @@ struct Row<'a> {
     first: Numbers,
     second: Numbers,
     added_ns_per_packet: f64,
+    added_ns_per_byte: f64,
 }
 
 #[derive(Serialize)]
@@ -40,12 +41,19 @@ struct Numbers {
     packets: u64,
     sum_ns: u128,
     ns_per_packet: f64,
+    ns_per_byte: f64,
     p99_ns: u64,
 }
 
 impl From<Side> for Numbers {
     fn from(side: Side) -> Numbers {
-        Numbers { packets: side.packets, sum_ns: side.sum, ns_per_packet: side.per_packet, p99_ns: side.p99 }
+        Numbers {
+            packets: side.packets,
+            sum_ns: side.sum,
+            ns_per_packet: side.per_packet,
+            ns_per_byte: side.per_byte,
+            p99_ns: side.p99,
+        }
     }
 }
 
@@ -74,6 +82,7 @@ fn row(row: &DiffRow) -> Row<'_> {
         key: Some(&row.key),
         first: row.first.into(),
         second: row.second.into(),
-        added_ns_per_packet: row.delta(),
+        added_ns_per_packet: row.delta(Per::Packet),
+        added_ns_per_byte: row.second.per_byte - row.first.per_byte,
     }
 }

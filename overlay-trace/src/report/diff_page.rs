@@ -47,20 +47,20 @@ fn stages(diff: &Diff) -> Markup {
         let some = |value: f64| (value != 0.0).then_some(value);
         let p99 = |side: &crate::analysis::Side| some(side.p99 as f64).filter(|_| side.packets > 0);
         let cells = vec![
-            Cell::of(Some(row.delta()), signed_time),
-            Cell::of(some(row.first.per_packet), time),
-            Cell::of(some(row.second.per_packet), time),
+            Cell::of(Some(row.delta(diff.per)), signed_time),
+            Cell::of(some(row.first.each(diff.per)), time),
+            Cell::of(some(row.second.each(diff.per)), time),
             Cell::of(p99(&row.first), time),
             Cell::of(p99(&row.second), time),
         ];
         (name, cells)
     };
-    let any = |row: &&DiffRow| row.first.per_packet > 0.0 || row.second.per_packet > 0.0;
+    let any = |row: &&DiffRow| row.first.sum > 0 || row.second.sum > 0;
     let mut rows: Vec<&DiffRow> = diff.rows.iter().filter(any).collect();
-    rows.sort_by(|a, b| b.delta().total_cmp(&a.delta()));
+    rows.sort_by(|a, b| b.delta(diff.per).total_cmp(&a.delta(diff.per)));
     html! {
         h2 { "What the second adds, stage by stage" }
-        p.hint { "Per packet. Click a heading to sort." }
+        p.hint { "Times are " (diff.per.name()) ". Click a heading to sort." }
         (table(&heading, &rows.into_iter().map(row).collect::<Vec<_>>()))
     }
 }
@@ -70,13 +70,14 @@ fn difference(diff: &Diff) -> Markup {
     for row in &diff.rows {
         let frames: Vec<_> =
             stack("", &row.key).into_iter().skip(1).map(|(_, name): (Tells, String)| (name, PLACE)).collect();
-        root.add(&frames, row.second.per_packet, row.first.per_packet);
+        root.add(&frames, row.second.each(diff.per), row.first.each(diff.per));
     }
     root.colour_by_change();
     let tell = |frame: &Frame| {
         format!(
-            "{} per packet in the second, {} in the first: {}",
+            "{} {} in the second, {} in the first: {}",
             time(frame.ns),
+            diff.per.name(),
             time(frame.other_ns),
             signed_time(frame.ns - frame.other_ns)
         )
@@ -84,7 +85,7 @@ fn difference(diff: &Diff) -> Markup {
     html! {
         h2 { "The second recording against the first" }
         p.hint {
-            "Width is time per packet in the second recording: red is slower there, blue is faster. What only the first has is "
+            "Width is time " (diff.per.name()) " in the second recording: red is slower there, blue is faster. What only the first has is "
             "in the table. Point at a frame, or tap it, to read it."
         }
         (reading())

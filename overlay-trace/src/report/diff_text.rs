@@ -30,15 +30,16 @@ pub(super) fn report(diff: &Diff) -> String {
 /// The difference in one sentence.
 pub(super) fn verdict(diff: &Diff) -> String {
     let total = diff.total();
-    let ratio = total.second.per_packet / total.first.per_packet.max(1.0);
+    let ratio = total.second.each(diff.per) / total.first.each(diff.per).max(1.0);
     let packets = |analysis: &Analysis| count(analysis.packets());
-    let delta = total.delta();
+    let delta = total.delta(diff.per);
     format!(
-        "The second takes {} {} per packet: {} against {} ({ratio:.2} times; {} and {} packets).\n",
+        "The second takes {} {} {}: {} against {} ({ratio:.2} times; {} and {} packets).\n",
         time(delta.abs()),
         if delta < 0.0 { "less" } else { "more" },
-        time(total.second.per_packet),
-        time(total.first.per_packet),
+        diff.per.name(),
+        time(total.second.each(diff.per)),
+        time(total.first.each(diff.per)),
         packets(&diff.second),
         packets(&diff.first)
     ) + &without_sockets(diff)
@@ -48,8 +49,8 @@ pub(super) fn verdict(diff: &Diff) -> String {
 fn without_sockets(diff: &Diff) -> String {
     let (mut first, mut second) = (0.0, 0.0);
     for row in diff.rows.iter().filter(|row| !row.key.is_socket_wait()) {
-        first += row.first.per_packet;
-        second += row.second.per_packet;
+        first += row.first.each(diff.per);
+        second += row.second.each(diff.per);
     }
     format!(
         "Without waiting in sockets: {}, {} against {} ({:.2} times).\n",
@@ -71,18 +72,20 @@ fn layer(row: &DiffRow) -> String {
 /// Sums of rows by what `name` says of them, the largest addition first.
 fn groups(diff: &Diff, heading: &str, name: &dyn Fn(&DiffRow) -> String) -> String {
     let mut sums: Vec<(String, f64, f64)> = Vec::new();
-    for row in diff.rows.iter().filter(|row| row.first.per_packet > 0.0 || row.second.per_packet > 0.0) {
+    for row in
+        diff.rows.iter().filter(|row| row.first.each(diff.per) > 0.0 || row.second.each(diff.per) > 0.0)
+    {
         let name = name(row);
         let at = sums.iter().position(|sum| sum.0 == name).unwrap_or_else(|| {
             sums.push((name, 0.0, 0.0));
             sums.len() - 1
         });
-        sums[at].1 += row.first.per_packet;
-        sums[at].2 += row.second.per_packet;
+        sums[at].1 += row.first.each(diff.per);
+        sums[at].2 += row.second.each(diff.per);
     }
     sums.sort_by(|a, b| (b.2 - b.1).total_cmp(&(a.2 - a.1)));
     let total = diff.total();
-    sums.push(("all".into(), total.first.per_packet, total.second.per_packet));
+    sums.push(("all".into(), total.first.each(diff.per), total.second.each(diff.per)));
     let rows: Vec<Vec<String>> = sums
         .iter()
         .map(|(name, first, second)| {
@@ -93,7 +96,7 @@ fn groups(diff: &Diff, heading: &str, name: &dyn Fn(&DiffRow) -> String) -> Stri
 }
 
 fn stages(diff: &Diff) -> String {
-    let added = diff.total().delta();
+    let added = diff.total().delta(diff.per);
     let row = |row: &DiffRow| {
         let key = &row.key;
         vec![
@@ -102,16 +105,16 @@ fn stages(diff: &Diff) -> String {
             key.kind.into(),
             key.level.unwrap_or(0).to_string(),
             key.direction.map(|direction| direction.name()).unwrap_or_default().into(),
-            or_dash(row.first.per_packet),
-            or_dash(row.second.per_packet),
-            signed_time(row.delta()),
-            if added.abs() < 0.5 { "-".into() } else { percent(row.delta() / added) },
+            or_dash(row.first.each(diff.per)),
+            or_dash(row.second.each(diff.per)),
+            signed_time(row.delta(diff.per)),
+            if added.abs() < 0.5 { "-".into() } else { percent(row.delta(diff.per) / added) },
             if row.first.packets == 0 { "-".into() } else { time(row.first.p99 as f64) },
             if row.second.packets == 0 { "-".into() } else { time(row.second.p99 as f64) },
         ]
     };
     // Passed through in no time at all, in both: of no interest here.
-    let any = |row: &&DiffRow| row.first.per_packet > 0.0 || row.second.per_packet > 0.0;
+    let any = |row: &&DiffRow| row.first.each(diff.per) > 0.0 || row.second.each(diff.per) > 0.0;
     let rows: Vec<Vec<String>> = diff.rows.iter().filter(any).map(row).collect();
     let heading = [
         "stage",

@@ -129,12 +129,13 @@ pub(super) fn diff(diff: &Diff) -> Result<Vec<u8>> {
     );
     let total = diff.total();
     let mut options = options();
-    options.count_name = "ns per packet".into();
+    options.count_name = format!("ns {}", diff.per.name());
     options.title = format!(
-        "{} per packet: {} in the first recording, {} in the second",
-        signed_time(total.delta()),
-        time(total.first.per_packet),
-        time(total.second.per_packet)
+        "{} {}: {} in the first recording, {} in the second",
+        signed_time(total.delta(diff.per)),
+        diff.per.name(),
+        time(total.first.each(diff.per)),
+        time(total.second.each(diff.per))
     );
     let side = |analysis: &Analysis| {
         format!(
@@ -147,9 +148,12 @@ pub(super) fn diff(diff: &Diff) -> Result<Vec<u8>> {
         )
     };
     options.subtitle = Some(format!("first: {} | second: {}", side(&diff.first), side(&diff.second)));
-    let reading = "Width is the time per packet in the second recording. From the bottom: direction, level \
-                   (encapsulation headers around the packet), layer, stage. What only the first has is in the table.";
-    draw(options, &folded::diff(diff), &difference("in the second"), reading)
+    let reading = format!(
+        "Width is the time {} in the second recording. From the bottom: direction, level (encapsulation headers \
+         around the packet), layer, stage. What only the first has is in the table.",
+        diff.per.name()
+    );
+    draw(options, &folded::diff(diff), &difference("in the second"), &reading)
 }
 
 /// The flame graph of the slow packets, beside the ordinary ones.

@@ -16,11 +16,11 @@ pub(super) fn report(analysis: &Analysis) -> String {
     frames.folded(&|ns| ns.to_string())
 }
 
-/// The time of every row in both recordings, in ns per packet.
+/// The time of every row in both recordings, in ns per packet or per 1,000 bytes.
 pub(super) fn diff(diff: &Diff) -> String {
     let mut frames = Frames::<(f64, f64)>::default();
     for row in &diff.rows {
-        frames.add(&names("packet", &row.key), (row.first.per_packet, row.second.per_packet));
+        frames.add(&names("packet", &row.key), (row.first.each(diff.per), row.second.each(diff.per)));
     }
     frames.folded(&|(first, second)| format!("{first:.0} {second:.0}"))
 }

@@ -9,6 +9,7 @@ use super::units::{count, percent, time};
 use crate::{
     analysis::Analysis,
     probe::modules,
+    recognise,
     trace::{ProbeKind, Sampling},
 };
 
@@ -48,6 +49,7 @@ pub(super) fn heading(analysis: &Analysis) -> String {
         out += "          The recording ended abruptly: the numbers are those up to its last second.\n";
     }
     let rest = [
+        ("networks", networks(analysis)),
         ("unseen", unseen(analysis)),
         ("stages", watched(analysis)),
         ("later", seen_later(analysis)),
@@ -79,6 +81,14 @@ pub(super) fn sampled(analysis: &Analysis) -> String {
         count(finished),
         ""
     )
+}
+
+fn networks(analysis: &Analysis) -> String {
+    match &analysis.header.networks {
+        None => String::new(),
+        Some(found) if found.is_empty() => recognise::sentence(found),
+        Some(found) => format!("{}: {}", recognise::sentence(found), recognise::reasons(found)),
+    }
 }
 
 fn packets(analysis: &Analysis) -> String {

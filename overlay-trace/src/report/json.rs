@@ -7,6 +7,7 @@ use serde::{Serialize, Serializer};
 
 use crate::{
     analysis::{Analysis, Dist, Key, Row},
+    recognise::Likeness,
     trace::{Counters, ProbeCost, StageRow},
 };
 
@@ -42,6 +43,8 @@ pub(super) struct Capture<'a> {
     overlay_trace: &'a str,
     arch: &'a str,
     filter: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    networks: Option<&'a [Likeness]>,
     command: &'a str,
     start_wall_ns: u64,
     probe_hits: u64,
@@ -75,6 +78,7 @@ impl<'a> Capture<'a> {
             overlay_trace: &header.overlay_trace,
             arch: &header.arch,
             filter: &header.filter,
+            networks: header.networks.as_deref(),
             command: &header.command,
             start_wall_ns: header.start_wall_ns,
             probe_hits: analysis.last.counters.hits,

@@ -1,7 +1,7 @@
 //! Network namespaces by name.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     fs, io,
     os::{
         fd::AsRawFd,
@@ -41,6 +41,34 @@ pub fn inode(given: &str) -> Result<u32> {
         );
     }
     Ok(metadata.ino() as u32)
+}
+
+/// A network namespace, open.
+#[derive(Debug)]
+pub struct Namespace {
+    /// `host`, its name of `ip netns`, or what [`names_after_processes`] calls it.
+    pub name: String,
+    pub inode: u32,
+    pub file: fs::File,
+}
+
+/// All network namespaces that a process is in or that have a name, each once.
+pub fn all() -> Vec<Namespace> {
+    let entries = |folder: &str| fs::read_dir(folder).into_iter().flatten().flatten();
+    let host = [("host".to_owned(), "/proc/1/ns/net".into())];
+    let named = entries(NAMED).map(|entry| (entry.file_name().to_string_lossy().into_owned(), entry.path()));
+    let of_processes = entries("/proc")
+        .filter(|process| process.file_name().to_string_lossy().bytes().all(|byte| byte.is_ascii_digit()))
+        .map(|process| (String::new(), process.path().join("ns/net")));
+    let after_processes = names_after_processes();
+    let mut known = HashSet::new();
+    let open = |(name, path): (String, std::path::PathBuf)| {
+        let inode = fs::metadata(&path).ok()?.ino() as u32;
+        let name = if name.is_empty() { after_processes.get(&inode)?.clone() } else { name };
+        known.insert(inode).then_some(())?;
+        Some(Namespace { name, inode, file: fs::File::open(path).ok()? })
+    };
+    host.into_iter().chain(named).chain(of_processes).filter_map(open).collect()
 }
 
 /// Names for namespaces after a process in them, the oldest one: the container that it is in, or its command

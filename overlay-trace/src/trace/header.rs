@@ -9,6 +9,8 @@ use overlay_trace_common::{
 };
 use serde::{Deserialize, Serialize};
 
+use crate::recognise::Likeness;
+
 /// Where and how a recording was made.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -42,6 +44,9 @@ pub struct Header {
     pub sampling: Option<Sampling>,
     /// The filter in words; empty for none.
     pub filter: String,
+    /// What the machine looked like when the recording began; `None` in recordings of before that was looked at.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub networks: Option<Vec<Likeness>>,
     /// The command line of the recording.
     pub command: String,
 }

@@ -7,12 +7,14 @@
 //! It is a sequence of chunks, each complete in itself ([`format`]), so that what a killed recorder or a
 //! full disk leaves behind can still be used.
 
+mod extract;
 pub mod format;
 mod header;
 mod reader;
 mod records;
 mod writer;
 
+pub use extract::extract;
 pub use header::{
     Checkpoint, Counters, Header, HopName, Names, ProbeCost, ProbeKind, Sampling, SeenLater, StageRow,
     UnseenStage,

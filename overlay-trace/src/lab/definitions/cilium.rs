@@ -1,9 +1,9 @@
 //! Networks of Cilium's shape: kernel programs of our own at the pods' devices and at the tunnel carry packets
-//! past the node's stack, as Cilium's do with its host routing. Cilium's policies, connection tracking, Services
-//! and IPv6 are not in them.
+//! past the node's stack, as Cilium's do with its host routing, and at a cgroup choose a Service's server where a
+//! socket connects or sends. Cilium's policies, connection tracking and IPv6 are not in them.
 
 use super::{NODES, PODS, base};
-use crate::lab::{Lab, Need, Part, classifier, ip};
+use crate::lab::{Lab, Need, Part, classifier, ip, socket_programs};
 
 /// VXLAN between the nodes.
 pub const VXLAN: Lab = Lab::of_pods(
@@ -27,6 +27,20 @@ pub const NATIVE: Lab = Lab::of_pods(
     "Cilium's shape, native routing: tc programs redirect from the pod to the NIC, and from there into the pod.",
     &[&base::NAMESPACES, &base::UNDERLAY, &ENDPOINTS, &NATIVE_PROGRAMS],
 );
+
+/// Routes between the nodes, and traffic to a Service.
+pub const SERVICE: Lab = Lab::of_pods(
+    "cilium-service",
+    "Cilium's shape, socket load balancing: a Service's address becomes the server's where a socket connects or sends.",
+    &[&base::NAMESPACES, &base::UNDERLAY, &ENDPOINTS, &NATIVE_PROGRAMS, &SOCKET_PROGRAMS],
+)
+.by_service();
+
+const SOCKET_PROGRAMS: Part = Part {
+    about: "the agent: programs at connect, sendmsg, recvmsg and getpeername, for the cgroup that the pods are in",
+    needs: &[Need::Cgroup],
+    steps: &[socket_programs(&["node1"], "service={service}:7700 server={server}:7700 packets=seen")],
+};
 
 const ENDPOINTS: Part = Part {
     about: "the CNI plugin cilium: lxc* with the pod, whose gateway is an address of cilium_host",

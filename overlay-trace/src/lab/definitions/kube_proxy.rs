@@ -17,6 +17,7 @@ pub const LAB: Lab = Lab::of_pods(
         &flannel::FIREWALL,
     ],
 )
+.dual_stack()
 .by_service();
 
 /// kube-proxy's and kubelet's chains. Their conntrack matches are what makes connections tracked on nodes.

@@ -6,6 +6,7 @@ mod bridge;
 mod calico;
 mod cilium;
 mod cloud;
+mod cni;
 mod docker;
 mod encrypted;
 mod flannel;
@@ -35,10 +36,15 @@ pub const FAMILIES: &[(&str, [&str; 2])] = &[
     ("{dns}", ["10.96.0.10", "fd00:10:96::a"]),
     ("{dns_server}", ["10.244.1.99", "[fd00:10:244:1::99]"]),
     ("{service}", SERVICE),
+    // How Felix begins its sets' names.
+    ("{cali}", ["cali40", "cali60"]),
 ];
 
 /// The Service address of the lab's traffic server, IPv4 and IPv6.
 pub const SERVICE: [&str; 2] = ["10.96.77.77", "fd00:10:96::7777"];
+
+/// The address of the second node, which has most labs' server.
+pub const NODE2: &str = "192.0.2.2";
 
 const NODES: &[&str] = &["node1", "node2"];
 const PODS: &[&str] = &["pod1", "pod2"];
@@ -138,8 +144,8 @@ pub const LABS: &[Lab] = &[
             &kube_proxy::KUBE_PROXY,
             &calico::FIREWALL,
         ],
-        client: Place { v6: None, ..POD1 },
-        server: Place { v6: None, ..POD2 },
+        client: POD1,
+        server: POD2,
         overhead: (20, 20),
         towards: Towards::Server,
     },
@@ -172,8 +178,8 @@ pub const LABS: &[Lab] = &[
             &kube_proxy::KUBE_PROXY,
             &calico::FIREWALL,
         ],
-        client: Place { v6: None, ..POD1 },
-        server: Place { v6: None, ..POD2 },
+        client: POD1,
+        server: POD2,
         overhead: (20, 20),
         towards: Towards::Server,
     },
@@ -246,6 +252,9 @@ pub const LABS: &[Lab] = &[
     slaves::IPVLAN_L2,
     slaves::IPVLAN_L3,
     slaves::MACVLAN,
+    cni::BRIDGE,
+    cni::IPVLAN,
+    cni::MACVLAN,
     kube_router::PLAIN,
     kube_router::IPIP,
     kube_router::IPVS,
@@ -271,6 +280,7 @@ pub const LABS: &[Lab] = &[
     cilium::NATIVE,
     cilium::VXLAN,
     cilium::GENEVE,
+    cilium::SERVICE,
     encrypted::WIREGUARD,
     encrypted::IPSEC,
 ];

@@ -1,7 +1,7 @@
 //! What Romana sets up: routed pods, routes between the nodes, policy by iptables.
 
 use super::{NODES, PODS, base, flannel, kube_proxy};
-use crate::lab::{Lab, Need, Part, ip, iptables, sysctl};
+use crate::lab::{Lab, Need, Part, ip, ipset, iptables, sysctl};
 
 /// Routes and policy; nothing is encapsulated.
 pub const ROMANA: Lab = Lab::of_pods(
@@ -43,9 +43,19 @@ const WORKLOADS: Part = Part {
 
 /// The agent's chains, with a policy that admits the tenant's own pods.
 const POLICY: Part = Part {
-    about: "romana's agent: chains per direction, and a policy that lets the pods' packets through",
-    needs: &[Need::Iptables],
-    steps: &[iptables(
+    about: "romana's agent: chains per direction, the node's blocks in a set, and a policy with a set of its own",
+    needs: &[Need::Iptables, Need::Ipset],
+    steps: &[
+        ipset(
+            NODES,
+            "
+            create localBlocks hash:net
+            add localBlocks 10.244.{n}.0/24
+            create ROMANA-admit_s hash:net
+            add ROMANA-admit_s 10.244.0.0/16
+            ",
+        ),
+        iptables(
         NODES,
         "
         *filter
@@ -55,14 +65,14 @@ const POLICY: Part = Part {
         :ROMANA-OP - [0:0]
         :ROMANA-P-ADMIT - [0:0]
         -A INPUT -i romana-pod{n} -j ROMANA-INPUT
-        -A FORWARD -o romana-pod{n} -j ROMANA-FORWARD-IN
-        -A FORWARD -i romana-pod{n} -j ROMANA-FORWARD-OUT
+        -A FORWARD -m set --match-set localBlocks dst -j ROMANA-FORWARD-IN
+        -A FORWARD -m set --match-set localBlocks src -j ROMANA-FORWARD-OUT
         -A ROMANA-INPUT -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT
         -A ROMANA-FORWARD-OUT -m comment --comment Outgoing -j RETURN
         -A ROMANA-FORWARD-IN -m comment --comment DefaultDrop -j ROMANA-OP
         -A ROMANA-FORWARD-IN -j DROP
         -A ROMANA-OP -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT
-        -A ROMANA-OP -s 10.244.0.0/16 -m comment --comment PolicyId=admit -j ROMANA-P-ADMIT
+        -A ROMANA-OP -m set --match-set ROMANA-admit_s src -m comment --comment PolicyId=admit -j ROMANA-P-ADMIT
         -A ROMANA-P-ADMIT -j ACCEPT
         COMMIT
         *nat

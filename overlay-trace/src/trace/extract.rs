@@ -1,0 +1,74 @@
+//! A part of a recording as a recording of its own.
+
+use std::path::Path;
+
+use anyhow::Result;
+
+use super::{Checkpoint, Counters, Header, RecordView, Recording, Writer, encode_record};
+
+/// Writes the records that are wanted to a file, which may exist, under this header and with these results of
+/// traffic. What was lost is not known by part: the counters of losses stay those of the whole.
+///
+/// # Errors
+///
+/// One sentence: one of the files cannot be read or written.
+pub fn extract(
+    recording: &Recording,
+    is_wanted: impl Fn(&RecordView<'_>) -> bool,
+    path: &Path,
+    header: &Header,
+    traffic: &[serde_json::Value],
+) -> Result<()> {
+    let mut writer = Writer::create(path, true, header)?;
+    let hops: Vec<_> = recording.hops.iter().map(|(number, name)| (*number, name.clone())).collect();
+    writer.hops(&hops)?;
+    writer.names(&recording.names)?;
+    let (mut all, mut wanted, mut bytes) = (0, 0, Vec::new());
+    let mut outcome = Ok(());
+    recording.for_each_record(|record| {
+        all += 1;
+        if is_wanted(&record) && outcome.is_ok() {
+            wanted += 1;
+            bytes.clear();
+            encode_record(&record.header, record.way, &mut bytes);
+            outcome = writer.records(&bytes);
+        }
+    })?;
+    outcome?;
+    writer.traffic(traffic)?;
+    let last = &recording.last;
+    writer.finish(&Checkpoint { counters: part(&last.counters, wanted, all), ..last.clone() })
+}
+
+/// The counters of so many of all records.
+fn part(whole: &Counters, wanted: u64, all: u64) -> Counters {
+    let unfinished = whole.started.saturating_sub(whole.filtered).saturating_sub(whole.finished);
+    let share = |number: u64| (u128::from(number) * u128::from(wanted) / u128::from(all.max(1))) as u64;
+    Counters {
+        started: wanted + unfinished,
+        finished: wanted,
+        filtered: 0,
+        hits: share(whole.hits),
+        record_bytes: share(whole.record_bytes),
+        ..whole.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_has_its_packets_and_the_losses_of_the_whole() {
+        let whole = Counters {
+            started: 110,
+            filtered: 5,
+            finished: 100,
+            hits: 4000,
+            lost_records: 3,
+            ..Counters::default()
+        };
+        let part = part(&whole, 25, 100);
+        assert_eq!((part.started, part.finished, part.hits, part.lost_records), (30, 25, 1000, 3));
+    }
+}

@@ -1,0 +1,239 @@
+//! Every lab, without a recording: it can be built, its pods reach each other, it is recognised by its name, and it
+//! keeps to itself.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use overlay_trace::lab::{self, Knobs, Lab, Running, System};
+use overlay_trace::recognise;
+use overlay_trace::traffic::{self, Kind, PORT, Protocol, Server, Spec, Stop};
+
+use crate::machine;
+use crate::results::{Outcome, Results, Verdict};
+
+/// What each lab is taken for.
+const LOOKS_LIKE: &[(&str, &str)] = &[
+    ("host", "nothing here is known as a container network"),
+    ("same-pod", "this looks like pods on a bridge (cni0)"),
+    ("same-host", "this looks like flannel (this node alone) with kube-proxy (iptables)"),
+    ("flannel-host-gw", "this looks like flannel (host-gw) with kube-proxy (iptables)"),
+    ("flannel-vxlan", "this looks like flannel (vxlan, VNI 1, port 8472) with kube-proxy (iptables)"),
+    (
+        "calico-ipip",
+        "this looks like Calico (IPIP) with kube-proxy (iptables) and Calico's policy (iptables and sets)",
+    ),
+    (
+        "flannel-in-neutron",
+        "this looks like flannel (vxlan, VNI 1, port 8472) and Neutron (Linux bridge, vxlan, VNI 101, port 4789) with kube-proxy (iptables)",
+    ),
+    (
+        "calico-in-neutron",
+        "this looks like Calico (IPIP) and Neutron (Linux bridge, vxlan, VNI 101, port 4789) with kube-proxy (iptables) and Calico's policy (iptables and sets)",
+    ),
+    ("gre", "this looks like a tunnel (GRE) and pods on a bridge (cni0)"),
+    ("gretap", "this looks like a tunnel (GRE with Ethernet inside) and pods on a bridge (cni0)"),
+    ("geneve", "this looks like a tunnel (geneve, VNI by packet, port 6081) and pods on a bridge (cni0)"),
+    ("vxlan6", "this looks like a tunnel (vxlan, VNI 6, port 18472) and pods on a bridge (cni0)"),
+    ("vlan", "this looks like pods on a bridge (cni0) with VLANs (VLAN 100)"),
+    ("qinq", "this looks like pods on a bridge (cni0) with VLANs (VLAN 200)"),
+    ("flannel-udp", "this looks like flannel (udp) with kube-proxy (iptables)"),
+    ("flannel-ipip", "this looks like flannel (ipip) with kube-proxy (iptables)"),
+    ("flannel-aws-vpc", "this looks like flannel (routes of the cloud) with kube-proxy (iptables)"),
+    (
+        "calico-bgp",
+        "this looks like Calico (BGP) with kube-proxy (iptables) and Calico's policy (iptables and sets)",
+    ),
+    (
+        "canal",
+        "this looks like Canal (vxlan, VNI 1, port 8472) with kube-proxy (iptables) and Calico's policy (iptables and sets)",
+    ),
+    ("romana", "this looks like Romana with kube-proxy (iptables)"),
+    ("ipvlan-l2", "this looks like pods on a node's NIC (ipvlan, mode l2)"),
+    ("ipvlan-l3", "this looks like pods on a node's NIC (ipvlan, mode l3)"),
+    ("macvlan", "this looks like pods on a node's NIC (macvlan, mode bridge)"),
+    ("cni-bridge", "this looks like pods on a bridge (cni0) with portmap"),
+    ("cni-ipvlan", "this looks like pods on a node's NIC (ipvlan, mode l2)"),
+    ("cni-macvlan", "this looks like pods on a node's NIC (macvlan, mode bridge)"),
+    ("kube-router", "this looks like kube-router (routes) with kube-router's policy (iptables)"),
+    ("kube-router-ipip", "this looks like kube-router (overlay, ipip) with kube-router's policy (iptables)"),
+    (
+        "kube-router-ipvs",
+        "this looks like kube-router (routes) with kube-router's services (IPVS) and kube-router's policy (iptables)",
+    ),
+    (
+        "kube-router-dsr",
+        "this looks like kube-router (routes) with kube-router's services (IPVS, direct server return) and kube-router's policy (iptables)",
+    ),
+    ("kube-proxy-iptables", "this looks like flannel (host-gw) with kube-proxy (iptables)"),
+    ("kube-proxy-ipvs", "this looks like pods on a bridge (cni0) with kube-proxy (IPVS)"),
+    ("docker-bridge", "this looks like Docker (bridge)"),
+    ("docker-overlay", "this looks like Docker (overlay, VNI 4097, port 4789)"),
+    (
+        "neutron-linuxbridge-flat",
+        "this looks like Neutron (Linux bridge, flat) with Neutron's firewall (iptables)",
+    ),
+    (
+        "neutron-linuxbridge-vlan",
+        "this looks like Neutron (Linux bridge, VLAN, VLAN 101) with Neutron's firewall (iptables)",
+    ),
+    (
+        "neutron-linuxbridge-vxlan",
+        "this looks like Neutron (Linux bridge, vxlan, VNI 101, port 4789) with Neutron's firewall (iptables)",
+    ),
+    (
+        "neutron-linuxbridge-gre",
+        "this looks like Neutron (Linux bridge, GRE) with Neutron's firewall (iptables)",
+    ),
+    (
+        "neutron-ovs-flat",
+        "this looks like Neutron (Open vSwitch with a bridge for each firewall, flat or VLAN) with Neutron's firewall (iptables)",
+    ),
+    (
+        "neutron-ovs-vlan",
+        "this looks like Neutron (Open vSwitch with a bridge for each firewall, flat or VLAN) with Neutron's firewall (iptables)",
+    ),
+    (
+        "neutron-ovs-vxlan",
+        "this looks like Neutron (Open vSwitch with a bridge for each firewall, vxlan, VNI by packet, port 4789) with Neutron's firewall (iptables)",
+    ),
+    (
+        "neutron-ovs-gre",
+        "this looks like Neutron (Open vSwitch with a bridge for each firewall, GRE) with Neutron's firewall (iptables)",
+    ),
+    (
+        "neutron-ovs-firewall",
+        "this looks like Neutron (Open vSwitch with its own firewall, vxlan, VNI by packet, port 4789)",
+    ),
+    (
+        "kuryr-macvlan",
+        "this looks like Neutron (Linux bridge, vxlan, VNI 101, port 4789) and pods on a node's NIC (macvlan, mode bridge)",
+    ),
+    (
+        "kuryr-ipvlan",
+        "this looks like Neutron (Linux bridge, vxlan, VNI 101, port 4789) and pods on a node's NIC (ipvlan, mode l2)",
+    ),
+    ("kuryr-vlan", "this looks like Neutron (Linux bridge, vxlan, VNI 101, port 4789) with VLANs (VLAN 102)"),
+    ("weave-fastdp", "this looks like Weave (fast datapath, VNI by packet, port 6784)"),
+    ("weave-sleeve", "this looks like Weave (sleeve)"),
+    ("cilium-native", "this looks like Cilium (native routing)"),
+    ("cilium-vxlan", "this looks like Cilium (vxlan, VNI by packet, port 8472)"),
+    ("cilium-geneve", "this looks like Cilium (geneve, VNI by packet, port 6081)"),
+    ("cilium-service", "this looks like Cilium (native routing) with services (socket load balancing)"),
+    ("wireguard", "this looks like flannel (wireguard) with kube-proxy (iptables)"),
+    ("ipsec", "this looks like flannel (host-gw) with IPsec and kube-proxy (iptables)"),
+];
+
+/// So many of each kind of traffic.
+const COUNT: u64 = 10;
+const RATE: f64 = 100.0;
+
+/// Builds each lab of which a test is wanted.
+pub fn run(stop: &Stop, results: &mut Results) -> Result<()> {
+    let system = System::inspect()?;
+    for lab in lab::all() {
+        let name = |test: &str| format!("labs/{}/{test}", lab.name);
+        let tests = ["stands", "reaches", "recognised", "alone"].map(name);
+        if tests.iter().any(|test| results.wants(test)) {
+            each(lab, &system, stop, &tests, results);
+            stop.check()?;
+        }
+    }
+    Ok(())
+}
+
+fn each(lab: &'static Lab, system: &System, stop: &Stop, tests: &[String; 4], results: &mut Results) {
+    let [stands, reaches, recognised, alone] = tests;
+    let lack = match system.lack(lab, &Knobs::default()) {
+        Ok(lack) => lack,
+        Err(error) => return results.add(stands, Err(error)),
+    };
+    if let Some(lack) = lack {
+        return results.add(stands, Ok(Verdict::Skipped(format!("unavailable: {lack}"))));
+    }
+    let before = machine::state();
+    let running = match Running::up(lab, Knobs::default(), stop) {
+        Ok(running) => running,
+        Err(error) => return results.add(stands, Err(error)),
+    };
+    results.add(stands, Ok(Verdict::Passed));
+    results.add(reaches, all_reach(&running, system, stop));
+    results.add(recognised, is_recognised(&running));
+    results.add(alone, before.and_then(|before| is_alone(running, &before)));
+}
+
+/// The client's pings are answered, and so are its requests over TCP and UDP, also over IPv6 if the lab has it.
+fn all_reach(running: &Running, system: &System, stop: &Stop) -> Outcome {
+    let reports = lab::drive(running, &plan(), stop)?;
+    for report in &reports {
+        ensure!(
+            report.sent == COUNT && report.lost == 0,
+            "{:?}: {} of {COUNT} lost",
+            report.kind,
+            report.lost
+        );
+    }
+    let lab = running.lab();
+    match lab.server.address(true).filter(|_| system.ipv6) {
+        Some(address) => by(running, address, stop).context("over IPv6")?,
+        None => return Ok(Verdict::With("IPv4".to_owned())),
+    }
+    Ok(Verdict::With("IPv4 and IPv6".to_owned()))
+}
+
+fn by(running: &Running, address: IpAddr, stop: &Stop) -> Result<()> {
+    let (lab, to) = (running.lab(), SocketAddr::new(address, PORT));
+    let _server = running.netns(lab.server.namespace)?.run(|| Server::start(to))??;
+    for spec in plan() {
+        let report = running.netns(lab.client.namespace)?.run(|| traffic::run(&spec, to, stop))??;
+        ensure!(
+            report.sent == COUNT && report.lost == 0,
+            "{:?}: {} of {COUNT} lost",
+            report.kind,
+            report.lost
+        );
+    }
+    Ok(())
+}
+
+fn plan() -> [Spec; 3] {
+    let spec = |kind, protocol| Spec {
+        count: Some(COUNT),
+        rate: RATE,
+        timeout: Duration::from_secs(5),
+        ..Spec::new(kind, protocol)
+    };
+    [spec(Kind::Ping, Protocol::Icmp), spec(Kind::Rr, Protocol::Tcp), spec(Kind::Rr, Protocol::Udp)]
+}
+
+/// What the lab is taken for is what it is.
+fn is_recognised(running: &Running) -> Outcome {
+    let name = running.lab().name;
+    let expected = LOOKS_LIKE.iter().find(|(lab, _)| *lab == name).context("nothing is said of this lab")?.1;
+    let found = recognise::look(&running.filter().netns);
+    let sentence = recognise::sentence(&found);
+    ensure!(
+        sentence == expected,
+        "{sentence:?}, because of {}, instead of {expected:?}",
+        recognise::reasons(&found)
+    );
+    Ok(Verdict::With(recognise::reasons(&found)))
+}
+
+/// While the lab stands, the machine's own devices, routes and rules are as before, so that nothing can leave it; and
+/// afterwards nothing is left of it.
+fn is_alone(running: Running, before: &std::collections::BTreeSet<String>) -> Outcome {
+    let prefix = format!("ot-{}-", running.lab().name);
+    let cgroup = format!("cgroup ot-{}", running.lab().name);
+    let mut during = machine::state()?;
+    during.remove(&cgroup);
+    let changed: Vec<_> = before.symmetric_difference(&during).collect();
+    ensure!(changed.is_empty(), "while it stands, of the machine itself this has come or gone: {changed:?}");
+    running.down()?;
+    let left = machine::namespaces(&prefix);
+    ensure!(left.is_empty(), "namespaces are left: {left:?}");
+    let after = machine::state()?;
+    let changed: Vec<_> = before.symmetric_difference(&after).collect();
+    ensure!(changed.is_empty(), "of the machine itself this has come or gone: {changed:?}");
+    Ok(Verdict::Passed)
+}
