@@ -5,7 +5,7 @@ use overlay_trace_common::addresses::describe;
 use overlay_trace_common::headers::{
     AT_IP, AT_TAG, Innermost, Memory, PLAIN_BYTES, Tunnel, WINDOW_BYTES, Window, plain, walk,
 };
-use overlay_trace_common::record::RecordHeader;
+use overlay_trace_common::record::{FLAG_NO_DATA, FLAG_SYN, FLAG_ZERO_WINDOW, FLAGS_OF_TCP, RecordHeader};
 use proptest::prelude::*;
 
 /// Where the packet lies.
