@@ -81,6 +81,9 @@ pub struct Settings {
     pub transmit_default: u32,
     /// Buckets of the state table minus 1 (a power of two minus 1).
     pub bucket_mask: u32,
+    /// Of the ordinary packets one in so many has its record sent; 0 if every packet has.
+    pub one_in: u32,
+    pub _pad: u32,
 }
 
 /// How many CPUs the kernel side can tell apart.

@@ -14,4 +14,5 @@ pub mod record;
 pub mod row;
 pub mod stage;
 pub mod stage_map;
+pub mod tail;
 pub mod way;

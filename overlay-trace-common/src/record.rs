@@ -102,6 +102,16 @@ pub struct RecordHeader {
     pub flags: u8,
     /// The CPU on which the way ended.
     pub cpu: u16,
+    /// How many packets the record stands for, where not every one has its record sent; 0 is 1.
+    pub stands_for: u32,
+}
+
+impl RecordHeader {
+    /// How many packets the record stands for: itself, and those whose records were not sent.
+    #[inline(always)]
+    pub const fn times(&self) -> u64 {
+        if self.stands_for == 0 { 1 } else { self.stands_for as u64 }
+    }
 }
 
 /// Bytes of a [`RecordHeader`].
@@ -161,7 +171,9 @@ pub enum Counter {
     RecordBytes = 10,
     /// Devices that came, went, or got another name or namespace, anywhere.
     DeviceChanges = 11,
+    /// Finished packets without a record of their own, because another one's stands for them.
+    LeftOut = 12,
 }
 
 /// How many [`Counter`]s there are.
-pub const COUNTERS: usize = 12;
+pub const COUNTERS: usize = 13;

@@ -11,8 +11,9 @@ use overlay_trace_common::{
 };
 
 use crate::{
-    maps::{COUNTS, CPUS, RECORDS, STATES, State},
+    maps::{COUNTS, CPUS, RECORDS, STATES, State, count, setting},
     read::opaque,
+    tail,
 };
 
 /// Do not wake the reader for each record: it looks by itself, several times a second.
@@ -43,9 +44,19 @@ pub fn close(state: &mut State, cpu: &Cpu, number: u32, now: u64) {
     cpu.close(number, &mut state.followed, &mut state.record.way, now);
 }
 
-/// Hands the finished record to the reader.
+/// Hands the finished record to the reader, unless it is one of those that others stand for.
 #[inline(always)]
 pub fn send(state: &mut State) {
+    let one_in = setting!(one_in);
+    if one_in != 0 {
+        state.record.header.stands_for = tail::stands_for(state, one_in);
+        if state.record.header.stands_for == 0 {
+            let account = &state.followed.account;
+            count(Counter::Finished, 1);
+            count(Counter::LeftOut, 1);
+            return count(Counter::Hits, (account.length - account.controls) as u64);
+        }
+    }
     let (length, is_overfull) = state.followed.account.finish(&mut state.record.way, OTHER);
     state.record.header.way_len = length as u16;
     if is_overfull {

@@ -15,6 +15,7 @@ mod identify;
 mod maps;
 mod read;
 mod state;
+mod tail;
 
 use overlay_trace_common::{row::*, stage::Action};
 

@@ -27,6 +27,8 @@ enum Command {
     Diff(cmd::diff::Diff),
     /// Say why the slow packets of a recording are slow
     Tail(cmd::tail::Tail),
+    /// Say what a recording's packets would take without a part of their network
+    WhatIf(cmd::what_if::WhatIf),
     /// Build the dataplanes of well-known container networks on this machine
     Lab(cmd::lab::Lab),
     /// Drive or answer test traffic
@@ -48,6 +50,7 @@ impl Cli {
             Command::Report(command) => command.run(),
             Command::Diff(command) => command.run(),
             Command::Tail(command) => command.run(),
+            Command::WhatIf(command) => command.run(),
             Command::Lab(command) => command.run(),
             Command::Traffic(command) => command.run(),
             Command::Stages(command) => command.run(),

@@ -16,3 +16,4 @@ pub mod sys;
 pub mod tail;
 pub mod trace;
 pub mod traffic;
+pub mod what_if;

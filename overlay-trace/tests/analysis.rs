@@ -2,6 +2,8 @@
 
 #[path = "analysis/related.rs"]
 mod related;
+#[path = "analysis/sampled.rs"]
+mod sampled;
 mod support;
 
 use std::collections::BTreeMap;

@@ -7,9 +7,10 @@ use std::{env, fs, path::PathBuf};
 
 use overlay_trace::{
     analysis::{Analysis, By, Diff, Per},
-    report::{DiffFormat, Format, Sort, diff, report, tail},
+    report::{DiffFormat, Format, Sort, WhatIfFormat, diff, report, tail, what_if},
     tail::{Above, Of, Tail},
     trace::Recording,
+    what_if::{Change, WhatIf},
 };
 use tempfile::TempDir;
 
@@ -85,6 +86,7 @@ fn differences() {
     check("diff.json", &diff(&difference, DiffFormat::Json).unwrap());
     check("diff.folded", &diff(&difference, DiffFormat::Folded).unwrap());
     check("diff.svg", &diff(&difference, DiffFormat::Svg).unwrap());
+    check("diff.html", &diff(&difference, DiffFormat::Html).unwrap());
     let by_byte = Diff::new(analysis(false), analysis(true), Per::Byte);
     check("diff-per-byte.txt", &diff(&by_byte, DiffFormat::Text).unwrap());
     check("diff-per-byte.folded", &diff(&by_byte, DiffFormat::Folded).unwrap());
@@ -98,4 +100,29 @@ fn tails() {
     check("tail.json", &tail(&slow, DiffFormat::Json).unwrap());
     check("tail.folded", &tail(&slow, DiffFormat::Folded).unwrap());
     check("tail.svg", &tail(&slow, DiffFormat::Svg).unwrap());
+    check("tail.html", &tail(&slow, DiffFormat::Html).unwrap());
+}
+
+#[test]
+fn pages_need_nothing_else() {
+    let dir = TempDir::new().unwrap();
+    let slow = Tail::of(&open(&dir, true, true), Of::Packets, Above::Quantile(0.95), 3).unwrap();
+    let page = String::from_utf8(tail(&slow, DiffFormat::Html).unwrap()).unwrap();
+    let outside = page.replace("http://www.w3.org/2000/svg", "");
+    for word in ["http:", "https:", "src=", "@import", "url("] {
+        assert!(!outside.contains(word), "{word}");
+    }
+    assert_eq!(page.matches("<figure class=\"packet\">").count(), 3);
+    // Every stretch of the slowest packets' ways can be pointed at and is in a table.
+    let steps: usize = slow.slowest.iter().map(|packet| packet.steps.len()).sum();
+    assert_eq!(page.matches("<title>at +").count(), steps);
+    assert_eq!(page.matches("<td class=\"name\">L").count(), steps);
+}
+
+#[test]
+fn predictions() {
+    let dir = TempDir::new().unwrap();
+    let predicted = WhatIf::of(&open(&dir, true, true), &Change::all(), &|_| true).unwrap();
+    check("what-if.txt", &what_if(&predicted, WhatIfFormat::Text).unwrap());
+    check("what-if.json", &what_if(&predicted, WhatIfFormat::Json).unwrap());
 }

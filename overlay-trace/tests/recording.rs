@@ -64,6 +64,7 @@ fn record(id: u64) -> (RecordHeader, Vec<u32>) {
         outcome: 1,
         flags: 4,
         cpu: 11,
+        stands_for: 12,
     };
     (header, way)
 }

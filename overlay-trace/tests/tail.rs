@@ -170,7 +170,7 @@ proptest! {
             let tail = Tail::of(&recording, of, Above::Quantile(0.8), 3).unwrap();
             let sum: i128 = tail.rows.iter().map(|row| row.excess_ns()).sum();
             prop_assert_eq!(sum, tail.excess_ns());
-            for format in [DiffFormat::Text, DiffFormat::Json, DiffFormat::Folded] {
+            for format in [DiffFormat::Text, DiffFormat::Json, DiffFormat::Folded, DiffFormat::Html] {
                 prop_assert!(!report::tail(&tail, format).unwrap().is_empty() || tail.rows.is_empty());
             }
         }
@@ -224,6 +224,7 @@ fn every_format_of_the_command_comes_out() {
         ("json", "{\n"),
         ("folded", "node worker-1;"),
         ("svg", "<?xml"),
+        ("html", "<!DOCTYPE html>"),
     ] {
         let output = run(&["--format", format]);
         assert!(output.status.success());

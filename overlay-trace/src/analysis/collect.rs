@@ -122,11 +122,13 @@ impl Collector {
         let at = self.take_up(record, None);
         let (plan, way, sums) = (self.plans.get_mut(at), &self.way, &mut self.sums);
         plan.owed.add(header);
+        let times = header.times();
         for (slot, &ns) in plan.slots[..plan.always].iter().zip(&way.times) {
-            sums.at(slot.cell).raw.add(ns);
+            sums.at(slot.cell).raw.add_times(ns, times);
         }
         for &slot in &plan.behind_others {
-            sums.at(plan.slots[slot as usize].cell).behind_others += u128::from(way.times[slot as usize]);
+            let ns = u128::from(way.times[slot as usize]) * u128::from(times);
+            sums.at(plan.slots[slot as usize].cell).behind_others += ns;
         }
         for part in way.extra(plan) {
             sums.add(&part, header);
@@ -134,7 +136,7 @@ impl Collector {
         let cost = plan.cost + way.interruption_cost;
         let is_plain = way.behind_others == 0 && way.interruption_cost == 0;
         let whole = if is_plain { plan.whole } else { sums.cell(WHOLE, cost, way.behind_others) };
-        sums.at(whole).add_whole((way.total, header.bytes), cost, way.behind_others);
+        sums.at(whole).add_whole((way.total, header.bytes), cost, way.behind_others, times);
         self.add_outcome(record, at);
     }
 
@@ -189,7 +191,7 @@ impl Collector {
             whole.add(part);
         }
         self.sums.add(&whole, header);
-        self.latency_of_related.add(header.end_ns.saturating_sub(start_ns));
+        self.latency_of_related.add_times(header.end_ns.saturating_sub(start_ns), header.times());
     }
 
     /// Works out the packet's time in each row of its plan, whose number is returned.
@@ -209,12 +211,13 @@ impl Collector {
             self.plans.add(hash, plan)
         });
         let plan = self.plans.get_mut(at);
-        plan.packets += 1;
-        self.unclaimed += self.way.sum(plan, &mut self.sums, &self.stages, self.by);
+        plan.packets += header.times();
+        let times = u128::from(header.times());
+        self.unclaimed += self.way.sum(plan, &mut self.sums, &self.stages, self.by) * times;
         let total = header.end_ns.saturating_sub(header.start_ns);
         self.inconsistent += u64::from(self.way.total != total);
         if self.way.total < total {
-            self.unclaimed += u128::from(total - self.way.total);
+            self.unclaimed += u128::from(total - self.way.total) * times;
             let level = self.last_step().map_or(0, |last| last.level);
             let other = Segment { stage: self.stages.other, level, ..Segment::default() };
             let end = self.plans.get_mut(at).end;
@@ -237,13 +240,14 @@ impl Collector {
 
     fn add_outcome(&mut self, record: &RecordView<'_>, at: usize) {
         let header = &record.header;
+        let times = header.times();
         let &mut Plan { end, last_run, .. } = self.plans.get_mut(at);
         match Outcome::from_u8(header.outcome) {
-            Some(Outcome::Delivered) => self.outcomes.delivered += 1,
-            Some(Outcome::Merged) => self.outcomes.merged += 1,
-            Some(Outcome::Split) => self.outcomes.split += 1,
+            Some(Outcome::Delivered) => self.outcomes.delivered += times,
+            Some(Outcome::Merged) => self.outcomes.merged += times,
+            Some(Outcome::Split) => self.outcomes.split += times,
             Some(Outcome::Dropped) => {
-                self.outcomes.dropped += 1;
+                self.outcomes.dropped += times;
                 if let Some(last) = self.last_step() {
                     let key = self.packed(By::Stage, last, end);
                     self.drops.add(header, key);
@@ -253,9 +257,9 @@ impl Collector {
                 let delivers = self.last_step().map_or(0, |last| self.stages.of(last.stage).delivers);
                 let stays = last_run.is_some_and(|run| run.direction == Direction::Ingress);
                 if delivers == 1 || delivers == 2 && stays {
-                    self.outcomes.delivered += 1;
+                    self.outcomes.delivered += times;
                 } else {
-                    self.outcomes.forwarded += 1;
+                    self.outcomes.forwarded += times;
                 }
             }
         }

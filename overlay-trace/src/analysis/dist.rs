@@ -26,11 +26,24 @@ impl Dist {
         self.max = self.max.max(ns);
     }
 
-    /// Adds one value that may be larger than a word: exact in the sum, as the largest word elsewhere.
-    pub(super) fn add_wide(&mut self, ns: u128) {
+    /// Adds one value so many times.
+    #[inline]
+    pub fn add_times(&mut self, ns: u64, times: u64) {
+        if times == 1 {
+            return self.add(ns);
+        }
+        self.histogram.add_times(bucket(ns), times);
+        self.count += times;
+        self.sum += u128::from(ns) * u128::from(times);
+        self.max = self.max.max(ns);
+    }
+
+    /// Adds one value so many times that may be larger than a word: exact in the sum, as the largest word
+    /// elsewhere.
+    pub(super) fn add_wide(&mut self, ns: u128, times: u64) {
         let word = u64::try_from(ns).unwrap_or(u64::MAX);
-        self.add(word);
-        self.sum += ns - u128::from(word);
+        self.add_times(word, times);
+        self.sum += (ns - u128::from(word)) * u128::from(times);
     }
 
     /// Adds all values of another distribution.

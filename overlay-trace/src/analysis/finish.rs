@@ -14,7 +14,9 @@ pub(super) struct Drops(FxHashMap<(u32, u64, Packed), (u64, u64)>);
 
 impl Drops {
     pub fn add(&mut self, header: &RecordHeader, key: Packed) {
-        self.add_many((header.drop_reason, header.drop_location, key), (1, header.bytes.into()));
+        let times = header.times();
+        let dropped = (times, times * u64::from(header.bytes));
+        self.add_many((header.drop_reason, header.drop_location, key), dropped);
     }
 
     pub fn append(&mut self, later: Drops) {

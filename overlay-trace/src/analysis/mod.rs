@@ -50,7 +50,8 @@ pub struct Analysis {
     /// Results of traffic that ran during the recording.
     pub traffic: Vec<serde_json::Value>,
     pub by: By,
-    /// Records that were read, one for each packet that finished its way.
+    /// Records that were read, one for each packet that finished its way, or for several where
+    /// [`Header::sampling`] says so.
     pub records: u64,
     /// How the ways ended, of the records that were read.
     pub outcomes: Outcomes,

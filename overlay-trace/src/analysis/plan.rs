@@ -79,12 +79,13 @@ pub(super) struct Owed {
 }
 
 impl Owed {
-    /// Adds a packet.
+    /// Adds the packets that a record stands for.
     #[inline]
     pub fn add(&mut self, header: &RecordHeader) {
-        self.packets += 1;
-        self.segments += u64::from(header.segments.max(1));
-        self.bytes += u64::from(header.bytes);
+        let times = header.times();
+        self.packets += times;
+        self.segments += times * u64::from(header.segments.max(1));
+        self.bytes += times * u64::from(header.bytes);
     }
 }
 

@@ -6,8 +6,8 @@ use overlay_trace_common::way::Segment;
 use rustc_hash::FxHashMap;
 
 use super::{
-    By, Key, direction::directions, key::Packed, places::Places, plan::Origin, stages::Stages,
-    whole::WholePacket,
+    By, Key, cost::COST_PARTS_SHIFT, direction::directions, key::Packed, places::Places, plan::Origin,
+    stages::Stages, whole::WholePacket,
 };
 use crate::trace::{Header, HopName};
 
@@ -97,6 +97,19 @@ impl Rows {
             row
         })
         .collect()
+    }
+
+    /// Whether the cost of every kind of probe that was used has been measured.
+    pub fn costs_are_known(&self) -> bool {
+        self.stages.costs.are_known
+    }
+
+    /// By segment of a packet's way: what the probe at its beginning has cost, in ns.
+    pub fn probe_costs(&self, packet: &WholePacket<'_>) -> Vec<f64> {
+        let shape: Vec<Segment> = packet.way.iter().map(|segment| Segment { ns: 0, ..*segment }).collect();
+        let origin = Origin { from_device: packet.from_device, ..Origin::default() };
+        let costs = self.stages.probe_costs(&shape, origin);
+        costs.into_iter().map(|cost| cost as f64 / f64::from(1 << COST_PARTS_SHIFT)).collect()
     }
 
     /// How many rows there are so far.

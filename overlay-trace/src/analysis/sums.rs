@@ -29,13 +29,13 @@ impl Cell {
         self.cost += u128::from(owed.packets) * u128::from(cost);
     }
 
-    /// Adds the whole way of a packet of so many bytes.
+    /// Adds the whole way of so many packets of so many bytes.
     #[inline]
-    pub fn add_whole(&mut self, (ns, bytes): (u64, u32), cost: u64, behind_others: u64) {
-        self.raw.add(ns);
-        self.bytes += u64::from(bytes);
-        self.cost += u128::from(cost);
-        self.behind_others += u128::from(behind_others);
+    pub fn add_whole(&mut self, (ns, bytes): (u64, u32), cost: u64, behind_others: u64, times: u64) {
+        self.raw.add_times(ns, times);
+        self.bytes += u64::from(bytes) * times;
+        self.cost += u128::from(cost) * u128::from(times);
+        self.behind_others += u128::from(behind_others) * u128::from(times);
     }
 
     /// What the probes have cost here, in ns, where `burden` is the part of the work of packets that is
@@ -116,11 +116,12 @@ impl Sums {
         let word = |wide| u64::try_from(wide).unwrap_or(u64::MAX);
         let cell = self.cell(part.row, word(part.cost), word(part.behind_others));
         let cell = self.at(cell);
-        cell.raw.add_wide(part.ns);
-        cell.segments += u64::from(header.segments.max(1));
-        cell.bytes += u64::from(header.bytes);
-        cell.cost += part.cost;
-        cell.behind_others += part.behind_others;
+        let times = header.times();
+        cell.raw.add_wide(part.ns, times);
+        cell.segments += times * u64::from(header.segments.max(1));
+        cell.bytes += times * u64::from(header.bytes);
+        cell.cost += part.cost * u128::from(times);
+        cell.behind_others += part.behind_others * u128::from(times);
     }
 
     #[inline]

@@ -9,7 +9,7 @@ use crate::cmd::compare::{Compare, Reproduce};
 use crate::cmd::output::line;
 use crate::cmd::record::{self, Probes};
 use crate::lab::{self, Knobs, Running, System};
-use crate::probe::{Session, SessionOptions};
+use crate::probe::{Session, SessionOptions, SlowOptions};
 use crate::traffic::{self, Kind, Protocol, Size, Spec, Stop, TrafficReport, parse_duration, parse_plan};
 
 /// Build the dataplanes of well-known container networks on this machine.
@@ -80,6 +80,8 @@ struct Run {
     /// In the recording, probe functions by kprobe also where the kernel has fentry
     #[arg(long, requires = "record")]
     kprobes: bool,
+    #[command(flatten)]
+    slow: SlowOptions,
     /// Leave the lab standing; `lab down NAME` removes it
     #[arg(long)]
     keep: bool,
@@ -232,6 +234,7 @@ impl Run {
             filter: running.filter(),
             output,
             force: self.force,
+            slow: self.slow.slow(),
             ..SessionOptions::default()
         })?;
         record::announce(&session);

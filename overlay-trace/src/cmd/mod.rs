@@ -12,3 +12,4 @@ pub mod report;
 pub mod stages;
 pub mod tail;
 pub mod traffic;
+pub mod what_if;

@@ -14,7 +14,7 @@ use tokio::{
 
 use super::{child::Running, live::Live};
 use crate::{
-    probe::{FilterOptions, ProbeSet, Session, SessionOptions, load::Sizes},
+    probe::{FilterOptions, ProbeSet, Session, SessionOptions, SlowOptions, load::Sizes},
     trace,
 };
 
@@ -43,6 +43,8 @@ pub struct Record {
     /// Bytes of the buffer between kernel and file (a power of two)
     #[arg(long, default_value_t = Sizes::default().ring_bytes, value_parser = power_of_two, value_name = "BYTES")]
     buffer: u32,
+    #[command(flatten)]
+    slow: SlowOptions,
     #[command(flatten)]
     filter: FilterOptions,
     /// The command to run while recording; the recording ends with it
@@ -156,6 +158,7 @@ impl Record {
             filter: self.filter.clone(),
             output: self.output.clone(),
             force: self.force,
+            slow: self.slow.slow(),
             sizes: Sizes { states: self.states, ring_bytes: self.buffer },
         };
         let (send, session) = oneshot::channel();

@@ -1,85 +1,33 @@
 //! The comparison as a page: one file that needs nothing else, neither a network nor a script to be read.
 
-use maud::{DOCTYPE, Markup, PreEscaped, html};
+use maud::{Markup, html};
 
 use super::summary::percentiles;
 use super::{Comparison, Row, flame};
+use crate::report::page::{self, Cell, reading, table};
 use crate::report::palette::layer as layer_colour;
 use crate::report::units::{bit_rate, percent, time};
-
-const STYLE: &str = include_str!("page.css");
-const SCRIPT: &str = include_str!("page.js");
 
 /// The page.
 pub fn page(comparison: &Comparison) -> String {
     let title = format!("Container networks compared: {}", comparison.plan.name);
-    let page = html! {
-        (DOCTYPE)
-        html lang="en" {
-            head {
-                meta charset="utf-8";
-                meta name="viewport" content="width=device-width, initial-scale=1";
-                title { (title) }
-                style { (PreEscaped(STYLE)) }
-            }
-            body {
-                h1 { (title) }
-                @for sentence in &comparison.sentences { p { (sentence) } }
-                @if !comparison.rows.is_empty() {
-                    (whole(comparison))
-                    (graphs(comparison))
-                    (layers(comparison))
-                    (runs(comparison))
-                }
-                @if !comparison.absent.is_empty() { (absent(comparison)) }
-                script { (PreEscaped(SCRIPT)) }
-            }
+    let body = html! {
+        h1 { (title) }
+        @for sentence in &comparison.sentences { p { (sentence) } }
+        @if !comparison.rows.is_empty() {
+            (whole(comparison))
+            (graphs(comparison))
+            (layers(comparison))
+            (runs(comparison))
         }
+        @if !comparison.absent.is_empty() { (absent(comparison)) }
     };
-    page.into_string()
+    page::page(&title, &body)
 }
 
-/// A number and how it is shown; without a number it sorts last.
-struct Cell(Option<f64>, String);
-
-impl Cell {
-    fn of(value: Option<f64>, show: fn(f64) -> String) -> Cell {
-        Cell(value, value.map_or("–".to_owned(), show))
-    }
-
-    fn ns(ns: Option<u64>) -> Cell {
-        Cell::of(ns.map(|ns| ns as f64), time)
-    }
-}
-
-/// A table that can be sorted by each of its columns; the first one has names.
-fn table(heading: &[String], rows: &[(String, Vec<Cell>)]) -> Markup {
-    // Columns that have nothing in any row are left out.
-    let has_any = |column: usize| rows.iter().any(|(_, cells)| cells[column].0.is_some());
-    let columns: Vec<usize> = (0..heading.len() - 1).filter(|&column| has_any(column)).collect();
-    html! {
-        div.wide {
-            table.sortable {
-                thead {
-                    tr {
-                        th scope="col" { (heading[0]) }
-                        @for &column in &columns { th scope="col" { (heading[column + 1]) } }
-                    }
-                }
-                tbody {
-                    @for (name, cells) in rows {
-                        tr {
-                            th scope="row" { (name) }
-                            @for &column in &columns {
-                                @let Cell(value, shown) = &cells[column];
-                                td data-value=[value.map(|value| format!("{value}"))] { (shown) }
-                            }
-                        }
-                    }
-                }
-            }
-        }
-    }
+/// A time in ns.
+fn of_ns(ns: Option<u64>) -> Cell {
+    Cell::of(ns.map(|ns| ns as f64), time)
 }
 
 fn whole(comparison: &Comparison) -> Markup {
@@ -92,9 +40,9 @@ fn whole(comparison: &Comparison) -> Markup {
         let mut cells =
             vec![Cell::of(row.throughput_bits_per_s, bit_rate), Cell::of(row.throughput_share, percent)];
         let latency = row.latency().cloned().unwrap_or_default();
-        cells.extend(percentiles(&latency).into_iter().map(|(_, ns)| Cell::ns(ns)));
+        cells.extend(percentiles(&latency).into_iter().map(|(_, ns)| of_ns(ns)));
         cells.push(Cell::of(row.cpu_ns_per_packet, time));
-        cells.push(Cell::ns(Some(row.measured.stages.median_ns)));
+        cells.push(of_ns(Some(row.measured.stages.median_ns)));
         cells.push(Cell::of(Some(row.per_packet.whole_ns), time));
         cells.push(Cell::of(Some(row.per_packet.socket_wait_ns), time));
         let level = |level: usize| row.per_packet.levels_ns.get(level).copied().filter(|ns| *ns > 0.0);
@@ -126,7 +74,7 @@ fn graphs(comparison: &Comparison) -> Markup {
             "the level, the layer, the stage. Warm colours are work, blue is waiting, purple is inside an overlay. "
             "Point at a frame, or tap it, to read it."
         }
-        p #reading aria-live="polite" { "\u{a0}" }
+        (reading())
         div.graphs {
             @for row in &comparison.rows {
                 figure {
@@ -193,10 +141,10 @@ fn runs(comparison: &Comparison) -> Markup {
                     percent,
                 ),
                 Cell::of(traffic.retransmits.map(|count| count as f64), |count| format!("{count:.0}")),
-                Cell::ns(traffic.jitter_ns),
+                of_ns(traffic.jitter_ns),
             ];
             let latency = traffic.latency.clone().unwrap_or_default();
-            cells.extend(percentiles(&latency).into_iter().map(|(_, ns)| Cell::ns(ns)));
+            cells.extend(percentiles(&latency).into_iter().map(|(_, ns)| of_ns(ns)));
             rows.push((format!("{}: {}", row.lab, run.name), cells));
         }
     }

@@ -75,18 +75,27 @@ impl Attached {
 }
 
 impl Loader {
-    /// Creates the maps.
+    /// Creates the maps of a recording in which every packet has its record.
     ///
     /// # Errors
     ///
     /// If the kernel refuses them or lacks a field that is read.
     pub fn new(kernel: &Kernel, filter: &FilterOptions, sizes: Sizes) -> Result<Loader> {
+        Loader::sampling(kernel, filter, sizes, 0)
+    }
+
+    /// Creates the maps of a recording in which of the ordinary packets one in `one_in` has its record.
+    ///
+    /// # Errors
+    ///
+    /// As for [`new`](Loader::new).
+    pub fn sampling(kernel: &Kernel, filter: &FilterOptions, sizes: Sizes, one_in: u32) -> Result<Loader> {
         if OBJECT.is_empty() {
             bail!(
                 "this binary was built without the kernel programs: run `cargo xtask build-ebpf` and build it again"
             );
         }
-        let globals = Globals(settings(kernel, filter, sizes)?);
+        let globals = Globals(Settings { one_in, ..settings(kernel, filter, sizes)? });
         let buckets = sizes.states / WAYS as u32;
         let maps = EbpfLoader::new()
             .override_global("SETTINGS", &globals, true)

@@ -14,9 +14,11 @@ pub mod plan;
 mod reader;
 mod reasons;
 pub mod session;
+mod slow;
 mod tunnels;
 
 pub use filter::FilterOptions;
 pub use plan::{Attachment, Plan, ProbeKind, ProbeSet};
 pub use reader::Summary;
 pub use session::{Session, SessionOptions};
+pub use slow::{Slow, SlowOptions};

@@ -15,7 +15,7 @@ use anyhow::{Context, Result};
 use aya::maps::{MapData, PerCpuArray, RingBuf};
 use overlay_trace_common::record::COUNTERS;
 
-use super::{helper::Probes, load::Loader, news::News};
+use super::{helper::Probes, load::Loader, news::News, slow::Watch};
 use crate::{
     sys::kernel::symbol_names,
     trace::{Checkpoint, Counters, Names, Writer},
@@ -62,6 +62,8 @@ pub struct Reader {
     hops: u16,
     writer: Writer,
     progress: Arc<Mutex<Summary>>,
+    /// What says from where on packets are slow, if only those are kept whole.
+    pub slow: Option<Watch>,
 }
 
 impl Reader {
@@ -92,6 +94,7 @@ impl Reader {
             hops: 0,
             writer,
             progress,
+            slow: None,
         })
     }
 
@@ -109,6 +112,9 @@ impl Reader {
                 return Ok(self);
             }
             self.take_news()?;
+            if let Some(slow) = &mut self.slow {
+                slow.follow()?;
+            }
             if checkpoint.elapsed() >= CHECKPOINT {
                 checkpoint = Instant::now();
                 if !self.unasked.is_empty() {
@@ -172,7 +178,8 @@ impl Reader {
     fn counters(&self) -> Counters {
         let mut sums = sum_counts(&self.counts);
         sums.iter_mut().zip(self.before).for_each(|(sum, before)| *sum -= before.min(*sum));
-        Counters::from_kernel(&sums)
+        let slow_from_ns = self.slow.as_ref().map(Watch::slow_from_ns);
+        Counters { slow_from_ns, ..Counters::from_kernel(&sums) }
     }
 
     /// Writes what is to be said at the end, and closes the file.

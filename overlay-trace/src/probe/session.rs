@@ -31,6 +31,7 @@ use super::{
     plan::{Plan, ProbeKind, ProbeSet, wanted_functions},
     reader::{Link, Reader, Summary, sum_counts},
     reasons::drop_reasons,
+    slow::{Slow, Watch},
     tunnels,
 };
 use crate::{
@@ -54,6 +55,8 @@ pub struct SessionOptions {
     /// Overwrite the output file.
     pub force: bool,
     pub sizes: Sizes,
+    /// Keep only the slow packets whole.
+    pub slow: Option<Slow>,
 }
 
 /// A recording under way; [`stop`](Session::stop) finishes it. Dropped without that, it leaves a
@@ -84,7 +87,8 @@ impl Session {
         privilege::check()?;
         let modules = Modules::now();
         let kernel = Kernel::read(&wanted_functions())?;
-        let mut loader = Loader::new(&kernel, &options.filter, options.sizes)?;
+        let one_in = options.slow.map_or(0, |slow| slow.one_in);
+        let mut loader = Loader::sampling(&kernel, &options.filter, options.sizes, one_in)?;
         let (set, set_reason, entry) = choose_set(&kernel, &loader, &options)?;
         let mut plan = Plan::new(&kernel, set, options.kprobes_only);
         let cost = calibrate::measure(&kernel, &loader, entry, &plan);
@@ -104,13 +108,15 @@ impl Session {
         let networks = header.networks.clone().unwrap_or_default();
         let mut writer = Writer::create(&options.output, options.force, &header)?;
         writer.names(&Names { drop_reasons: drop_reasons(&kernel), ..Names::default() })?;
+        let slow = options.slow.map(|slow| Watch::new(&mut loader, slow.above)).transpose()?;
         gate.open()?;
         let probes = Probes::new(attached);
         let ((ask, asked), (tell, news)) = (channel(), channel());
         let names = Hops::new(&mut loader)?.start(tell.clone())?;
         let progress: Arc<Mutex<Summary>> = Arc::default();
         let beside = (probes.clone(), Link { ask, news });
-        let reader = Reader::new(&mut loader, writer, before, beside, Arc::clone(&progress))?;
+        let mut reader = Reader::new(&mut loader, writer, before, beside, Arc::clone(&progress))?;
+        reader.slow = slow;
         let kprobes_only = options.kprobes_only;
         let tunnels = tunnels::Watch::new(Arc::clone(&progress));
         let helper = Helper { kernel, loader, set, kprobes_only, probes: probes.clone(), modules, tunnels }
@@ -257,6 +263,7 @@ fn header(kernel: &Kernel, options: &SessionOptions, plan: &Plan, attached: &[At
         std::time::SystemTime::UNIX_EPOCH.elapsed().map_or(0, |elapsed| elapsed.as_nanos() as u64);
     header.start_monotonic_ns = monotonic_ns();
     header.filter = options.filter.to_string();
+    header.sampling = options.slow.map(Slow::sampling);
     header.networks = Some(recognise::look(&options.filter.netns));
     header.command = std::env::args().collect::<Vec<_>>().join(" ");
     header.unseen_stages = plan

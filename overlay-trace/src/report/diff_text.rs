@@ -28,7 +28,7 @@ pub(super) fn report(diff: &Diff) -> String {
 }
 
 /// The difference in one sentence.
-fn verdict(diff: &Diff) -> String {
+pub(super) fn verdict(diff: &Diff) -> String {
     let total = diff.total();
     let ratio = total.second.each(diff.per) / total.first.each(diff.per).max(1.0);
     let packets = |analysis: &Analysis| count(analysis.packets());

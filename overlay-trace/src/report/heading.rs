@@ -6,7 +6,12 @@ use std::{
 };
 
 use super::units::{count, percent, time};
-use crate::{analysis::Analysis, probe::modules, recognise, trace::ProbeKind};
+use crate::{
+    analysis::Analysis,
+    probe::modules,
+    recognise,
+    trace::{ProbeKind, Sampling},
+};
 
 /// What was recorded, and what was lost.
 pub(super) fn heading(analysis: &Analysis) -> String {
@@ -21,6 +26,7 @@ pub(super) fn heading(analysis: &Analysis) -> String {
     }
     let _ = writeln!(out, "packets   {}", packets(analysis));
     let _ = writeln!(out, "losses    {}", losses(analysis));
+    out += &sampled(analysis);
     let lost = analysis.last.counters.lost_records;
     if lost > 0 {
         let part = percent(lost as f64 / analysis.finished() as f64);
@@ -55,6 +61,26 @@ pub(super) fn heading(analysis: &Analysis) -> String {
         }
     }
     out
+}
+
+/// Which packets have a record of their own, as a line; empty where all have.
+pub(super) fn sampled(analysis: &Analysis) -> String {
+    let Some(Sampling { above, one_in }) = &analysis.header.sampling else { return String::new() };
+    let (left_out, finished) = (analysis.last.counters.left_out, analysis.finished());
+    let slow = match analysis.last.counters.slow_from_ns {
+        Some(ns) if above.starts_with('p') => format!("{above} (in the end {})", time(ns as f64)),
+        Some(ns) => time(ns as f64),
+        None => above.clone(),
+    };
+    format!(
+        "sampling  recorded whole: all packets above {slow}, all that were dropped or have parts, and 1 in {one_in} of\n\
+         {:<10}the others, which stands for those before it too: {} of {} packets. Totals and percentiles are\n\
+         {:<10}of all; what is rare among the others may be missing.\n",
+        "",
+        count(finished.saturating_sub(left_out)),
+        count(finished),
+        ""
+    )
 }
 
 fn networks(analysis: &Analysis) -> String {

@@ -52,6 +52,18 @@ pub(super) struct Capture<'a> {
     unseen_reasons: BTreeMap<&'a str, &'a str>,
     /// Stages that were watched only from some moment on: when, in ns since the beginning.
     seen_later_ns: BTreeMap<&'a str, u64>,
+    /// Only where not every packet has a record of its own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sampling: Option<Sampled<'a>>,
+}
+
+#[derive(Serialize)]
+struct Sampled<'a> {
+    above: &'a str,
+    one_in: u32,
+    /// In the end.
+    slow_from_ns: u64,
+    left_out: u64,
 }
 
 impl<'a> Capture<'a> {
@@ -71,6 +83,12 @@ impl<'a> Capture<'a> {
             start_wall_ns: header.start_wall_ns,
             probe_hits: analysis.last.counters.hits,
             filtered: analysis.last.counters.filtered,
+            sampling: header.sampling.as_ref().map(|sampling| Sampled {
+                above: &sampling.above,
+                one_in: sampling.one_in,
+                slow_from_ns: analysis.last.counters.slow_from_ns.unwrap_or(0),
+                left_out: analysis.last.counters.left_out,
+            }),
             unseen_reasons: header
                 .unseen_stages
                 .iter()

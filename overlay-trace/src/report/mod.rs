@@ -2,6 +2,7 @@
 
 mod csv;
 mod diff_json;
+mod diff_page;
 mod diff_text;
 mod flame;
 mod flow;
@@ -9,14 +10,17 @@ mod folded;
 pub(crate) mod frames;
 mod heading;
 mod json;
+pub(crate) mod page;
 pub(crate) mod palette;
 pub(crate) mod table;
 mod tail_json;
+mod tail_page;
 mod tail_tcp;
 mod tail_text;
 mod text;
 mod traffic;
 pub(crate) mod units;
+mod what_if;
 
 use anyhow::Result;
 use clap::ValueEnum;
@@ -24,6 +28,7 @@ use clap::ValueEnum;
 use crate::{
     analysis::{Analysis, Diff},
     tail::Tail,
+    what_if::WhatIf,
 };
 
 /// Every loss counter of a recording in words.
@@ -88,6 +93,8 @@ pub enum DiffFormat {
     /// A flame graph of the second recording, or of the slow ones: red where it is slower, blue where it is
     /// faster
     Svg,
+    /// One page that needs nothing else, with tables, the flame graph and, of a tail, timelines
+    Html,
 }
 
 /// Renders a difference.
@@ -101,6 +108,7 @@ pub fn diff(diff: &Diff, format: DiffFormat) -> Result<Vec<u8>> {
         DiffFormat::Json => diff_json::report(diff),
         DiffFormat::Folded => Ok(folded::diff(diff).into_bytes()),
         DiffFormat::Svg => flame::diff(diff),
+        DiffFormat::Html => Ok(diff_page::report(diff).into_bytes()),
     }
 }
 
@@ -115,5 +123,28 @@ pub fn tail(tail: &Tail, format: DiffFormat) -> Result<Vec<u8>> {
         DiffFormat::Json => tail_json::report(tail),
         DiffFormat::Folded => Ok(folded::tail(tail).into_bytes()),
         DiffFormat::Svg => flame::tail(tail),
+        DiffFormat::Html => Ok(tail_page::report(tail).into_bytes()),
+    }
+}
+
+/// The format of a prediction.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum WhatIfFormat {
+    /// A table for people
+    #[default]
+    Text,
+    /// One object for programs
+    Json,
+}
+
+/// Renders what packets would take without a part of their network.
+///
+/// # Errors
+///
+/// Something that cannot be encoded.
+pub fn what_if(what_if: &WhatIf, format: WhatIfFormat) -> Result<Vec<u8>> {
+    match format {
+        WhatIfFormat::Text => Ok(what_if::text(what_if).into_bytes()),
+        WhatIfFormat::Json => what_if::json(what_if),
     }
 }

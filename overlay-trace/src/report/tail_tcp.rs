@@ -1,7 +1,7 @@
 //! TCP's view of a tail, for people.
 
 use super::{
-    tail_text::place,
+    tail_text::at,
     units::{count, time},
 };
 use crate::tail::{Again, Finding, LostAt, Of, SentAgain, Tail};
@@ -46,7 +46,7 @@ fn lost(tail: &Tail, timeouts: u64) -> String {
     };
     let cause = tail.findings.iter().find(|finding| is_at(finding, lost_at));
     let why = cause.map_or(String::new(), |finding| format!(" ({})", finding.rule.what));
-    format!("{how_many} had been dropped{} in {}{why}", by(lost_at), place(&lost_at.key))
+    format!("{how_many} had been dropped{} in {}{why}", by(lost_at), at(&lost_at.key))
 }
 
 fn is_at(finding: &Finding, lost_at: &LostAt) -> bool {

@@ -7,7 +7,7 @@ use overlay_trace_common::record::Outcome;
 
 use super::{
     flow::flow,
-    heading::losses,
+    heading::{losses, sampled},
     table::lines,
     tail_tcp,
     units::{count, percent, signed_time, time},
@@ -25,15 +25,36 @@ const ENOUGH: f64 = 0.8;
 
 /// The tail as text.
 pub(super) fn report(tail: &Tail) -> String {
-    let mut out = match tail_tcp::answer(tail) {
+    let mut out = first_lines(tail) + "\n" + &context(tail);
+    out += &findings(tail);
+    if tail.is_comparison() {
+        out += &parts(tail);
+        out.push('\n');
+        out += &table(tail);
+    }
+    for (number, packet) in tail.slowest.iter().enumerate() {
+        out.push('\n');
+        out += &timeline(tail, number + 1, packet);
+    }
+    out
+}
+
+/// The answer, and before it what TCP has to say.
+pub(super) fn first_lines(tail: &Tail) -> String {
+    match tail_tcp::answer(tail) {
         Some(about_tcp) => format!("{about_tcp}\n{}\n", answer(tail)),
         None => answer(tail) + "\n",
-    };
+    }
+}
+
+/// What was recorded, and how complete that is.
+pub(super) fn context(tail: &Tail) -> String {
+    let mut out = String::new();
     let header = &tail.analysis.header;
     let seconds = tail.analysis.last.duration_ns as f64 / 1e9;
     let _ = writeln!(
         out,
-        "\ncapture   {}: node {}, kernel {}, probe set {}, {seconds:.1} s{}",
+        "capture   {}: node {}, kernel {}, probe set {}, {seconds:.1} s{}",
         tail.analysis.file,
         header.node,
         header.kernel,
@@ -41,6 +62,7 @@ pub(super) fn report(tail: &Tail) -> String {
         if tail.analysis.complete { "" } else { "; the recording ended abruptly" }
     );
     let _ = writeln!(out, "losses    {}", losses(&tail.analysis));
+    out += &sampled(&tail.analysis);
     if header.probe_set != "full" {
         let _ = writeln!(
             out,
@@ -60,21 +82,11 @@ pub(super) fn report(tail: &Tail) -> String {
     if let Some(tcp) = tail_tcp::line(tail) {
         let _ = writeln!(out, "tcp       {tcp}");
     }
-    out += &findings(tail);
-    if tail.is_comparison() {
-        out += &parts(tail);
-        out.push('\n');
-        out += &table(tail);
-    }
-    for (number, packet) in tail.slowest.iter().enumerate() {
-        out.push('\n');
-        out += &timeline(tail, number + 1, packet);
-    }
     out
 }
 
 /// The answer in one sentence.
-fn answer(tail: &Tail) -> String {
+pub(super) fn answer(tail: &Tail) -> String {
     let (above, what) = (time(tail.threshold_ns as f64), tail.of.name());
     let (slow, all) = (tail.slow.units, tail.slow.units + tail.ordinary.units);
     if all == 0 {
@@ -110,13 +122,13 @@ fn largest(tail: &Tail) -> String {
         }
         told += share;
         let of = if parts.is_empty() { " of the excess is" } else { "" };
-        parts.push(format!("{}{of} {}", percent(share), place(&row.key)));
+        parts.push(format!("{}{of} {}", percent(share), at(&row.key)));
     }
     if parts.is_empty() { "no single stage holds a tenth of the excess".into() } else { parts.join(", ") }
 }
 
 /// `backlog-wait at eth0 of node2 (level 1)`.
-pub(super) fn place(key: &Key) -> String {
+pub(super) fn at(key: &Key) -> String {
     let stage = key.stage.as_deref().unwrap_or_default();
     let named = |name: &Option<String>| name.clone().filter(|name| !name.is_empty());
     let place = match (named(&key.device), named(&key.netns)) {
@@ -144,9 +156,9 @@ fn findings(tail: &Tail) -> String {
 }
 
 /// By what a finding is known.
-fn evidence(tail: &Tail, finding: &Finding) -> String {
+pub(super) fn evidence(tail: &Tail, finding: &Finding) -> String {
     let again = tail_tcp::sent_again(&finding.again);
-    let place = place(&finding.key);
+    let place = at(&finding.key);
     match (&finding.drop, finding.share) {
         _ if finding.rule.is_of_no_time() => {
             format!("{} segments, most in {place}{again}", count(finding.packets))
@@ -173,7 +185,7 @@ fn evidence(tail: &Tail, finding: &Finding) -> String {
 }
 
 /// The excess by level, and by work and wait.
-fn parts(tail: &Tail) -> String {
+pub(super) fn parts(tail: &Tail) -> String {
     let part = |name: &str, matches: &dyn Fn(&Key) -> bool| {
         let excess = tail.rows.iter().filter(|row| matches(&row.key)).map(TailRow::excess_ns).sum();
         format!("{name} {} ({})", signed_time(excess as f64), percent(tail.share(excess)))
@@ -209,8 +221,10 @@ fn table(tail: &Tail) -> String {
         ];
         [first, numbers.to_vec()].concat()
     };
-    let mut rows: Vec<Vec<String>> =
-        large.iter().map(|row| cells(names(&row.key), row.slow_ns, row.ordinary_ns, row.leads)).collect();
+    let mut rows: Vec<Vec<String>> = large
+        .iter()
+        .map(|row| cells(names(&row.key).into(), row.slow_ns, row.ordinary_ns, row.leads))
+        .collect();
     let total = |name: String, rows: &mut dyn Iterator<Item = &TailRow>| {
         let sums = rows.fold((0, 0, 0), |(slow, ordinary, leads), row| {
             (slow + row.slow_ns, ordinary + row.ordinary_ns, leads + row.leads)
@@ -230,13 +244,13 @@ fn table(tail: &Tail) -> String {
 }
 
 /// A row's place in the cells of a table.
-fn names(key: &Key) -> Vec<String> {
+pub(super) fn names(key: &Key) -> [String; 5] {
     let or_dash = |name: &Option<String>| match name.as_deref() {
         None | Some("") => "-".to_string(),
         Some(name) => name.to_string(),
     };
     let direction = key.direction.map(|direction| direction.name()).unwrap_or_default();
-    vec![
+    [
         or_dash(&key.stage),
         key.kind.into(),
         format!("L{}", key.level.unwrap_or(0)),
@@ -246,14 +260,14 @@ fn names(key: &Key) -> Vec<String> {
 }
 
 /// A time to the nanosecond, so that a column can be added up: `+1,234.567`.
-fn microseconds(ns: i128) -> String {
+pub(super) fn microseconds(ns: i128) -> String {
     let sign = if ns < 0 { '-' } else { '+' };
     let size = u64::try_from(ns.unsigned_abs()).unwrap_or(u64::MAX);
     format!("{sign}{}.{:03}", count(size / 1000), size % 1000)
 }
 
-/// A packet's way, step by step.
-fn timeline(tail: &Tail, number: usize, packet: &SlowPacket) -> String {
+/// Which packet it is, in one line.
+pub(super) fn heading(tail: &Tail, number: usize, packet: &SlowPacket) -> String {
     let header = &packet.header;
     let outcome = match Outcome::from_u8(header.outcome) {
         Some(Outcome::Dropped) => "dropped",
@@ -262,6 +276,19 @@ fn timeline(tail: &Tail, number: usize, packet: &SlowPacket) -> String {
         _ => "finished",
     };
     let began = packet.start_ns.saturating_sub(tail.analysis.header.start_monotonic_ns);
+    format!(
+        "slow {} {number}: {}, {}, {} bytes; began {:.6} s after the recording, {outcome} on CPU {}",
+        if tail.of == Of::Requests { "request" } else { "packet" },
+        time(packet.ns as f64),
+        flow(&header.flow),
+        count(header.bytes.into()),
+        began as f64 / 1e9,
+        header.cpu
+    )
+}
+
+/// A packet's way, step by step.
+fn timeline(tail: &Tail, number: usize, packet: &SlowPacket) -> String {
     // The times stand to the right, before names that stand to the left.
     let at: Vec<String> = packet.steps.iter().map(|step| microseconds(step.at_ns.into())).collect();
     let width = at.iter().map(String::len).max().unwrap_or(0);
@@ -274,14 +301,5 @@ fn timeline(tail: &Tail, number: usize, packet: &SlowPacket) -> String {
     let rows: Vec<Vec<String>> = at.iter().zip(&packet.steps).map(row).collect();
     let times = format!("{:>width$} {:>6} {:>6}", "at µs", "took", "share");
     let table = lines(&[&times, "stage", "kind", "level", "where", "device"], &rows, 6);
-    format!(
-        "slow {} {number}: {}, {}, {} bytes; began {:.6} s after the recording, {outcome} on CPU {}\n{}\n",
-        if tail.of == Of::Requests { "request" } else { "packet" },
-        time(packet.ns as f64),
-        flow(&header.flow),
-        count(header.bytes.into()),
-        began as f64 / 1e9,
-        header.cpu,
-        table.join("\n")
-    )
+    format!("{}\n{}\n", heading(tail, number, packet), table.join("\n"))
 }

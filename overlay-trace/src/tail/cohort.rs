@@ -11,17 +11,18 @@ pub(super) struct Sums {
 }
 
 impl Sums {
-    /// Adds one packet with its time by row, each row once.
-    pub fn add(&mut self, time: &[(u32, u64)]) {
-        self.count += 1;
+    /// Adds so many packets with their time by row, each row once.
+    pub fn add(&mut self, time: &[(u32, u64)], times: u64) {
+        self.count += times;
         for &(row, ns) in time {
             let row = row as usize;
             if row >= self.rows.len() {
                 self.rows.resize(row + 1, (0, 0));
             }
-            self.ns += u128::from(ns);
-            self.rows[row].0 += u128::from(ns);
-            self.rows[row].1 += 1;
+            let ns = u128::from(ns) * u128::from(times);
+            self.ns += ns;
+            self.rows[row].0 += ns;
+            self.rows[row].1 += times;
         }
     }
 
@@ -65,7 +66,7 @@ mod tests {
             let mut sums = Sums::default();
             for packet in &packets {
                 let time: Vec<(u32, u64)> = (0..).zip(packet.iter().copied()).collect();
-                sums.add(&time);
+                sums.add(&time, 1);
             }
             let means = sums.means(9);
             prop_assert_eq!(means.iter().sum::<i128>(), sums.mean());

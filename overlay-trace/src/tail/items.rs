@@ -76,7 +76,7 @@ impl<'a> Items<'a> {
     pub fn times(&mut self) -> Result<Dist> {
         let mut times = Dist::default();
         if self.of != Of::Flows {
-            self.read(|item| times.add(item.by_ns))?;
+            self.read(|item| times.add_times(item.by_ns, item.header.times()))?;
             return Ok(times);
         }
         let mut sums: FxHashMap<Flow, (u128, u64)> = FxHashMap::default();
@@ -84,8 +84,8 @@ impl<'a> Items<'a> {
             let flow = flow(item.header);
             let is_full = sums.len() >= FLOWS_MAX && !sums.contains_key(&flow);
             let (ns, packets) = sums.entry(if is_full { Flow::default() } else { flow }).or_default();
-            *ns += u128::from(item.ns);
-            *packets += 1;
+            *ns += u128::from(item.ns) * u128::from(item.header.times());
+            *packets += item.header.times();
         })?;
         let mean = |(ns, packets): (u128, u64)| u64::try_from(ns / u128::from(packets)).unwrap_or(u64::MAX);
         self.means = sums.into_iter().map(|(flow, sum)| (flow, mean(sum))).collect();

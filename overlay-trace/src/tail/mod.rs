@@ -14,7 +14,7 @@ mod rules;
 mod slowest;
 mod tcp;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use overlay_trace_common::record::Outcome;
 
 pub use above::Above;
@@ -107,6 +107,11 @@ impl Tail {
     ///
     /// One sentence: the recording cannot be read or is damaged.
     pub fn of(recording: &Recording, of: Of, above: Above, slowest: usize) -> Result<Tail> {
+        ensure!(
+            of != Of::Requests || recording.header.sampling.is_none(),
+            "in this recording only the slow packets have records of their own (--tail-above): a request's answer may \
+             be missing, so requests cannot be paired; record all packets for that"
+        );
         let analysis = Analysis::of(recording, By::Stage)?;
         let mut items = Items::new(recording, of);
         let threshold_ns = match of {
@@ -203,16 +208,17 @@ impl Pass {
                 None => self.time.push((row, ns)),
             }
         }
+        let times = item.header.times();
         if item.by_ns <= self.threshold_ns {
-            return self.ordinary.add(&self.time);
+            return self.ordinary.add(&self.time, times);
         }
-        self.slow.add(&self.time);
-        self.slow_dropped += u64::from(item.header.outcome == Outcome::Dropped as u8);
-        self.slow_waited += u64::from(item.again_ns >= TIMEOUT_NS);
+        self.slow.add(&self.time, times);
+        self.slow_dropped += times * u64::from(item.header.outcome == Outcome::Dropped as u8);
+        self.slow_waited += times * u64::from(item.again_ns >= TIMEOUT_NS);
         self.slowest.add(item);
         if let Some(row) = self.lead() {
             self.leads.resize(self.leads.len().max(row + 1), 0);
-            self.leads[row] += 1;
+            self.leads[row] += times;
         }
     }
 

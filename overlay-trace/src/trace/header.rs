@@ -39,6 +39,9 @@ pub struct Header {
     /// they are chunks of their own.
     pub seen_later: Vec<SeenLater>,
     pub probe_cost_ns: ProbeCost,
+    /// Which packets have a record of their own; `None` where all have.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sampling: Option<Sampling>,
     /// The filter in words; empty for none.
     pub filter: String,
     /// What the machine looked like when the recording began; `None` in recordings of before that was looked at.
@@ -157,6 +160,16 @@ impl ProbeKind {
     }
 }
 
+/// Where only the slow packets are kept whole: all above `above`, all that were dropped, and all that were made of
+/// others or that others were made of; of the others one in about `one_in`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Sampling {
+    /// A percentile (`p99.9`), which follows the load, or a time in ns (`500000ns`).
+    pub above: String,
+    pub one_in: u32,
+}
+
 /// A stage that could not be watched.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UnseenStage {
@@ -237,6 +250,12 @@ pub struct Counters {
     pub hits: u64,
     pub record_bytes: u64,
     pub device_changes: u64,
+    /// Packets without a record of their own: another one's stands for them.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub left_out: u64,
+    /// From where on packets are slow, in ns, by now; `None` where all have records of their own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub slow_from_ns: Option<u64>,
     /// Times that the kernel skipped a probe; `None` where the kernel does not tell.
     pub probe_misses: Option<u64>,
 }
@@ -258,6 +277,8 @@ impl Counters {
             hits: of(Counter::Hits),
             record_bytes: of(Counter::RecordBytes),
             device_changes: of(Counter::DeviceChanges),
+            left_out: of(Counter::LeftOut),
+            slow_from_ns: None,
             probe_misses: None,
         }
     }
@@ -274,6 +295,10 @@ impl Counters {
             (self.hops_full, "hops full"),
         ]
     }
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// How far a recording had come.

@@ -16,7 +16,8 @@ mod writer;
 
 pub use extract::extract;
 pub use header::{
-    Checkpoint, Counters, Header, HopName, Names, ProbeCost, ProbeKind, SeenLater, StageRow, UnseenStage,
+    Checkpoint, Counters, Header, HopName, Names, ProbeCost, ProbeKind, Sampling, SeenLater, StageRow,
+    UnseenStage,
 };
 pub use reader::Recording;
 pub use records::{RecordView, encode_record, encode_way};

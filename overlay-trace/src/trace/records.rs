@@ -80,7 +80,7 @@ pub fn encode_record(header: &RecordHeader, way: &[u32], out: &mut Vec<u8>) {
     out.extend(h.way_len.to_ne_bytes());
     out.extend([h.outcome, h.flags]);
     out.extend(h.cpu.to_ne_bytes());
-    out.extend([0; 4]);
+    out.extend(h.stands_for.to_ne_bytes());
     for word in way {
         out.extend(word.to_ne_bytes());
     }

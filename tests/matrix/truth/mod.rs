@@ -16,6 +16,7 @@ pub mod ground;
 mod inclusive;
 mod leaves;
 pub mod neighbour;
+mod prediction;
 mod reader;
 pub mod rules;
 mod untracked;
@@ -61,6 +62,7 @@ const CAUSES: &[&[Cause]] = &[
     inclusive::CAUSES,
     leaves::CAUSES,
     cost::CAUSES,
+    prediction::CAUSES,
 ];
 
 /// Runs all causes that are wanted.

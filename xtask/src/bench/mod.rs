@@ -54,6 +54,7 @@ const CASES: &[Case] = &[
     case("full, fentry", &["--probes", "full"], Some(1.5)),
     case("full, kprobes", &["--probes", "full", "--kprobes"], Some(KPROBES_LIMIT)),
     case("light", &["--probes", "light"], Some(1.15)),
+    case("tail", &["--probes", "light", "--tail-above", "p99.9"], Some(1.2)),
     case("device", &["--probes", "device"], None),
     case(AFTER, &[], None),
 ];

@@ -1,0 +1,43 @@
+use std::{path::PathBuf, process::ExitCode};
+
+use anyhow::Result;
+
+use super::output;
+use crate::{
+    report::{self, WhatIfFormat},
+    trace::Recording,
+    what_if::{Change, WhatIf as Predictions},
+};
+
+#[derive(clap::Args)]
+pub struct WhatIf {
+    /// The recording to read
+    file: PathBuf,
+    /// What to take out: overlay, overlay-2 (the outer one of two), conntrack, bridge, iptables, nftables, ipvs,
+    /// kube-proxy; several at once with a + between them. Without this everything, one by one
+    #[arg(long, value_name = "PART")]
+    without: Vec<Change>,
+    /// What to go over to: host-gw (the same as without overlay) or ipvlan
+    #[arg(long, value_name = "NETWORK")]
+    r#as: Vec<Change>,
+    /// How to show it
+    #[arg(long, short, value_enum, default_value_t)]
+    format: WhatIfFormat,
+    /// Write to this file instead of the standard output
+    #[arg(long, short, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// Overwrite an existing output file
+    #[arg(long, requires = "output")]
+    force: bool,
+}
+
+impl WhatIf {
+    pub fn run(self) -> Result<ExitCode> {
+        let mut changes = [self.without, self.r#as].concat();
+        if changes.is_empty() {
+            changes = Change::all();
+        }
+        let predictions = Predictions::of(&Recording::open(&self.file)?, &changes, &|_| true)?;
+        output::write(&report::what_if(&predictions, self.format)?, self.output.as_deref(), self.force)
+    }
+}
