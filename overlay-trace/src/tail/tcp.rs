@@ -301,7 +301,8 @@ fn bytes(header: &RecordHeader) -> u32 {
     match headers {
         _ if header.flags & FLAG_SYN != 0 => 1,
         _ if header.flags & FLAG_NO_DATA != 0 => 0,
-        Some(&(_, headers)) => header.bytes.saturating_sub(headers).max(1),
+        // Recordings of before do not say which segments have no data.
+        Some(&(_, headers)) => header.bytes.saturating_sub(headers),
         None => 0,
     }
 }
