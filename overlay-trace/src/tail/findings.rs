@@ -109,7 +109,7 @@ fn time(tail: &Tail, rule: &'static Rule, layers: &[&str]) -> Option<Finding> {
     })
 }
 
-fn is_drop(drop: &Drop, reasons: &[&str], stages: &[&str], functions: &[&str]) -> bool {
+pub(super) fn is_drop(drop: &Drop, reasons: &[&str], stages: &[&str], functions: &[&str]) -> bool {
     let function = drop.location.split('+').next().unwrap_or_default();
     let in_stage = drop.key.stage.as_deref().is_some_and(|stage| stages.contains(&stage));
     let by_reason = reasons.contains(&drop.reason.as_str()) && (stages.is_empty() || in_stage);

@@ -8,6 +8,7 @@ mod above;
 mod cohort;
 mod findings;
 mod items;
+mod live;
 mod pairs;
 mod rules;
 mod slowest;
@@ -18,6 +19,7 @@ use overlay_trace_common::record::Outcome;
 pub use above::Above;
 pub use findings::{Finding, Severity};
 pub use items::Of;
+pub use live::cause_of;
 pub use rules::{Advice, Evidence, RULES, Rule};
 pub use slowest::{SlowPacket, Step};
 
