@@ -1,7 +1,11 @@
 //! The innermost packet's addresses, ports and length, from its headers.
 
 use crate::headers::{IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_TCP, IPPROTO_UDP, Innermost, Memory, Window};
-use crate::record::{Flow, RecordHeader};
+use crate::record::{FLAG_NO_DATA, FLAG_SYN, FLAG_ZERO_WINDOW, RecordHeader};
+
+/// Flags of a TCP header.
+const TCP_SYN: u8 = 2;
+const TCP_RST: u8 = 4;
 
 /// Writes a packet's addresses and its length into its record. The window holds what [`Innermost::window`]
 /// says. `rest` is how many bytes there are from the packet's IP header to its end. True if the packet is a TCP
@@ -39,11 +43,11 @@ pub fn describe<M: Memory>(
     }
     let before = (found.transport - found.ip) as u32;
     match before {
-        20 => ports(&mut header.flow, window, 20, header.bytes - 20),
-        40 if first >> 4 == 6 => ports(&mut header.flow, window, 40, header.bytes - 40),
+        20 => ports(header, window, 20, header.bytes - 20),
+        40 if first >> 4 == 6 => ports(header, window, 40, header.bytes - 40),
         _ => {
             memory.read(window, found.transport)
-                && ports(&mut header.flow, window, 0, header.bytes.wrapping_sub(before))
+                && ports(header, window, 0, header.bytes.wrapping_sub(before))
         }
     }
 }
@@ -59,7 +63,8 @@ fn set<T>(address: &mut [u8; 16], value: T) {
 /// Reads the transport's header, `at` which it is followed by its data, `length` bytes together; says whether
 /// it is a TCP segment without data.
 #[inline(always)]
-fn ports(flow: &mut Flow, window: &Window, at: usize, length: u32) -> bool {
+fn ports(header: &mut RecordHeader, window: &Window, at: usize, length: u32) -> bool {
+    let flow = &mut header.flow;
     match flow.protocol {
         IPPROTO_TCP | IPPROTO_UDP => {
             flow.source_port = window.short(at);
@@ -75,6 +80,14 @@ fn ports(flow: &mut Flow, window: &Window, at: usize, length: u32) -> bool {
         return false;
     }
     flow.sequence = u32::from_be(window.at(at + 4));
-    let header = (window.at::<u8>(at + 12) >> 4) as u32 * 4;
-    length <= header
+    let flags: u8 = window.at(at + 13);
+    let is_empty = length <= (window.at::<u8>(at + 12) >> 4) as u32 * 4;
+    let mut marks = if is_empty { FLAG_NO_DATA } else { 0 };
+    if flags & TCP_SYN != 0 {
+        marks |= FLAG_SYN;
+    } else if flags & TCP_RST == 0 && window.at::<u16>(at + 14) == 0 {
+        marks |= FLAG_ZERO_WINDOW;
+    }
+    header.flags |= marks;
+    is_empty
 }

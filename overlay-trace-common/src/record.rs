@@ -44,6 +44,14 @@ pub const FLAG_CHILD: u8 = 4;
 pub const FLAG_FROM_DEVICE: u8 = 8;
 /// Other packets were made of this one: segments, fragments or copies. They name it as their `parent`.
 pub const FLAG_PARENT: u8 = 16;
+/// A TCP segment without data; one that opens or closes a connection may be one.
+pub const FLAG_NO_DATA: u8 = 32;
+/// A TCP segment that asks for a connection, or answers that.
+pub const FLAG_SYN: u8 = 64;
+/// A TCP segment whose sender can take nothing more for now: its window is zero.
+pub const FLAG_ZERO_WINDOW: u8 = 128;
+/// What the headers of a TCP segment say.
+pub const FLAGS_OF_TCP: u8 = FLAG_NO_DATA | FLAG_SYN | FLAG_ZERO_WINDOW;
 
 /// The innermost packet's addresses, as the wire has them. IPv4 addresses are in the first 4 bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]

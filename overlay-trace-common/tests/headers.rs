@@ -5,7 +5,7 @@ use overlay_trace_common::addresses::describe;
 use overlay_trace_common::headers::{
     AT_IP, AT_TAG, Innermost, Memory, PLAIN_BYTES, Tunnel, WINDOW_BYTES, Window, plain, walk,
 };
-use overlay_trace_common::record::RecordHeader;
+use overlay_trace_common::record::{FLAG_NO_DATA, FLAG_SYN, FLAG_ZERO_WINDOW, FLAGS_OF_TCP, RecordHeader};
 use proptest::prelude::*;
 
 /// Where the packet lies.
@@ -158,6 +158,21 @@ fn finds_inner(bytes: &[u8], what: u64, depth: u64) {
 }
 
 #[test]
+fn a_tcp_header_says_what_its_segment_is() {
+    let marks = |flags: u8, window: [u8; 2], data: &[u8]| {
+        let mut segment = tcp(data);
+        (segment[13], segment[14], segment[15]) = (flags, window[0], window[1]);
+        let segment = ipv4(6, &segment);
+        look(&segment, AT_IP, segment.len()).unwrap().1.flags
+    };
+    assert_eq!(marks(0x10, [0, 1], b"data"), 0);
+    assert_eq!(marks(0x10, [0, 0], b"data"), FLAG_ZERO_WINDOW);
+    assert_eq!(marks(0x10, [0, 0], b""), FLAG_ZERO_WINDOW | FLAG_NO_DATA);
+    assert_eq!(marks(0x02, [0, 0], b""), FLAG_SYN | FLAG_NO_DATA);
+    assert_eq!(marks(0x14, [0, 0], b""), FLAG_NO_DATA);
+}
+
+#[test]
 fn an_ordinary_packet_is_itself() {
     finds_inner(&inner(), AT_IP, 0);
     let segment = ipv4(6, &tcp(b"data"));
@@ -167,6 +182,7 @@ fn an_ordinary_packet_is_itself() {
     let (found, header, empty) = look(&acknowledgement, AT_IP, acknowledgement.len()).unwrap();
     assert_eq!((found.depth, header.flow.destination_port, empty), (0, 7700, true));
     assert_eq!((header.flow.version, header.flow.source, header.bytes), (6, [0xfd; 16], 72));
+    assert_eq!(header.flags & FLAGS_OF_TCP, FLAG_NO_DATA);
     let echo = ipv4(1, &[8, 0, 0, 0, 0x12, 0x34, 0, 1]);
     let (_, header, _) = look(&echo, AT_IP, echo.len()).unwrap();
     assert_eq!((header.flow.source_port, header.flow.destination_port), (0x1234, 0x1234));

@@ -5,7 +5,7 @@ use core::ffi::c_void;
 
 use overlay_trace_common::{
     cpu::Cpu,
-    record::{Counter, FLAG_CHILD, FLAG_PARENT, Outcome},
+    record::{Counter, FLAG_CHILD, FLAG_PARENT, FLAGS_OF_TCP, Outcome},
     row::Row,
     stage_map::{BATCH_WAIT, COPY, FRAGMENT, GRO, GSO_SEGMENT, REASSEMBLY_WAIT, TC_CLASSIFY},
     way::HOP_BITS,
@@ -161,7 +161,7 @@ fn beget(
     let header = &mut state.record.header;
     header.parent = id;
     header.flow = parent.record.header.flow;
-    header.flags = FLAG_CHILD;
+    header.flags = FLAG_CHILD | parent.record.header.flags & FLAGS_OF_TCP;
     if is_counted(state) {
         count(Counter::Started, 1);
     }
@@ -225,7 +225,7 @@ fn go_on_as_part(state: &mut State, cpu: &mut Cpu, number: u32, now: u64) -> u64
     header.id = number_of_birth(cpu, number);
     header.parent = id;
     header.start_ns = now;
-    header.flags = FLAG_CHILD;
+    header.flags = FLAG_CHILD | header.flags & FLAGS_OF_TCP;
     header.outcome = 0;
     header.segments = 1;
     id

@@ -6,6 +6,8 @@ mod causes;
 #[path = "tail/requests.rs"]
 mod requests;
 mod support;
+#[path = "tail/tcp.rs"]
+mod tcp;
 
 use std::{path::Path, process::Command};
 

@@ -4,7 +4,8 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use overlay_trace::lab::Running;
-use overlay_trace::probe::{FilterOptions, Session, SessionOptions};
+use overlay_trace::probe::{FilterOptions, ProbeSet, Session, SessionOptions};
+use overlay_trace::trace::Recording;
 use overlay_trace::traffic::Stop;
 
 use crate::counters;
@@ -20,15 +21,16 @@ fn in_the_lab(filter: FilterOptions, running: &Running) -> FilterOptions {
     FilterOptions { netns: running.filter().netns, ..filter }
 }
 
+/// A setting that stands.
+pub struct Standing {
+    pub setting: &'static Setting,
+    pub running: Running,
+    pub lacks: Vec<Lack>,
+}
+
 /// Records the scene in the lab that stands, and reads the recording back.
-pub fn record(
-    setting: &'static Setting,
-    scene: &'static Scene,
-    running: &Running,
-    lacks: &[Lack],
-    folder: &Path,
-    stop: &Stop,
-) -> Result<Seen> {
+pub fn record(standing: &Standing, scene: &'static Scene, folder: &Path, stop: &Stop) -> Result<Seen> {
+    let Standing { setting, running, lacks } = standing;
     let before = if scene.under_way { Some(UnderWay::begin(running)?) } else { None };
     let path = folder.join(format!("{}-{}.otr", setting.name, scene.name));
     let mut session = Session::start(SessionOptions {
@@ -50,6 +52,44 @@ pub fn record(
         session.traffic(reports.iter().map(serde_json::to_value).collect::<Result<Vec<_>, _>>()?);
     }
     session.stop().context("the recording could not be finished")?;
-    let seen = Seen::read(&path, setting.lab, set, driven?, lacks.to_vec())?;
+    let seen = Seen::read(&path, setting.lab, set, driven?, lacks.clone())?;
     Ok(Seen { counted, ..seen })
+}
+
+/// Records one scene after the other, each in its lab, in one recording, and reads back what each lab has of it:
+/// to attach the probes takes longer than the traffic.
+pub fn record_together(
+    set: ProbeSet,
+    scenes: &[(&Standing, &'static Scene)],
+    folder: &Path,
+    stop: &Stop,
+) -> Result<Vec<Result<Seen>>> {
+    let whole = folder.join(format!("{}.otr", set.name()));
+    let session = Session::start(SessionOptions {
+        set: Some(set),
+        output: whole.clone(),
+        force: true,
+        ..SessionOptions::default()
+    })?;
+    let mut driven = Vec::new();
+    for (Standing { running, .. }, scene) in scenes {
+        let before = counters::of(running)?;
+        let reports = (scene.drive)(running, stop);
+        driven.push((reports, counters::growth(&before, &counters::of(running)?)));
+    }
+    if session.failed() {
+        bail!("the recording gave up before its end");
+    }
+    session.stop().context("the recording could not be finished")?;
+    let recording = Recording::open(&whole)?;
+    let read = |((standing, scene), (reports, counted)): (&(&Standing, &Scene), (Result<Vec<_>>, _))| {
+        let (Standing { setting, running, lacks }, reports) = (standing, reports?);
+        let path = folder.join(format!("{}-{}.otr", setting.name, scene.name));
+        running.extract(&recording, recording.header.clone(), &reports, &path)?;
+        let seen = Seen::read(&path, setting.lab, set, reports, lacks.clone())?;
+        Ok(Seen { counted, ..seen })
+    };
+    let seen = scenes.iter().zip(driven).map(read).collect();
+    std::fs::remove_file(&whole)?;
+    Ok(seen)
 }

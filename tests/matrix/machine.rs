@@ -32,9 +32,18 @@ pub fn all_protocols() -> Protocol {
 ///
 /// What the command complains about.
 pub fn run_in(netns: &Netns, command: &str) -> Result<Option<String>> {
+    netns.run(|| run(command))?
+}
+
+/// The same outside of all namespaces.
+///
+/// # Errors
+///
+/// What the command complains about.
+pub fn run(command: &str) -> Result<Option<String>> {
     let mut words = command.split_whitespace();
     let program = words.next().context("an empty command")?;
-    let output = match netns.run(|| Command::new(program).args(words).output())? {
+    let output = match Command::new(program).args(words).output() {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             return Ok(Some(format!("the command {program} is missing")));
         }

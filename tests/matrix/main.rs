@@ -32,6 +32,7 @@ mod seen;
 mod settings;
 mod shapes;
 mod special;
+mod tail;
 mod truth;
 mod under_way;
 
@@ -55,6 +56,12 @@ struct Options {
     /// Instead of the other tests those that compare times; they want a machine whose clock counts instructions
     #[arg(long)]
     truth: bool,
+    /// Instead of the other tests the injection suite: causes of bad tails, which `tail` must name
+    #[arg(long, conflicts_with = "truth")]
+    tail: bool,
+    /// How often the injection suite brings each cause about
+    #[arg(long, default_value_t = 3)]
+    runs: u32,
     /// Only the tests whose name contains one of these
     #[arg(long, value_name = "SUBSTRING", value_delimiter = ',')]
     only: Vec<String>,
@@ -81,7 +88,13 @@ fn run(options: &Options) -> Result<bool> {
     let folder = options.keep.as_deref().unwrap_or(temporary.path());
     std::fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
     let mut results = Results::new(options.only.clone());
-    let outcome = run::all(&options.set, options.truth, (folder, &stop), &mut results);
+    let place = (folder, &stop);
+    let outcome = if options.tail {
+        tail::run(options.runs, place, &mut results);
+        Ok(())
+    } else {
+        run::all(&options.set, options.truth, place, &mut results)
+    };
     results.print_sum();
     outcome?;
     Ok(results.good())

@@ -1,13 +1,14 @@
 //! Runs the table: builds each setting's lab once, records its scenes, checks them.
 
 use std::path::Path;
+use std::time::Instant;
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, anyhow, ensure};
 use overlay_trace::lab::{Running, System};
 use overlay_trace::probe::ProbeSet;
 use overlay_trace::traffic::Stop;
 
-use crate::capture;
+use crate::capture::{self, Standing};
 use crate::comparison;
 use crate::drops;
 use crate::interrupted;
@@ -26,6 +27,11 @@ use crate::truth;
 /// How often a scene is recorded if checks fail and the kernel has skipped probes: a kernel that interrupts
 /// programs may hide the very thing that a check looks for, and says so.
 const ATTEMPTS: u32 = 3;
+/// So many labs stand at a time.
+const GROUP: usize = 8;
+
+/// A setting, and those of its scenes that are wanted.
+type Wanted = (&'static Setting, Vec<&'static Scene>);
 
 /// Runs everything that is wanted for these probe sets, or with `times` what compares times.
 pub fn all(sets: &[ProbeSet], times: bool, place: (&Path, &Stop), results: &mut Results) -> Result<()> {
@@ -38,21 +44,21 @@ pub fn all(sets: &[ProbeSet], times: bool, place: (&Path, &Stop), results: &mut 
     let mut seen = Vec::new();
     // Rows are looked for in everything that is recorded.
     let of_rows: Vec<ProbeSet> = sets.iter().copied().filter(|set| rows::wanted(*set, results)).collect();
+    let mut wanted = Vec::new();
     for setting in SETTINGS.iter().chain(shapes::SETTINGS) {
-        let scenes: Vec<&Scene> = setting
-            .scenes
-            .iter()
-            .filter(|scene| sets.contains(&scene.set))
-            .filter(|scene| {
-                // What a filter lets through comes by no other rows.
-                let shows_rows = of_rows.contains(&scene.set) && !scene.name.contains("filter");
-                shows_rows || is_wanted(setting, scene, results)
-            })
-            .collect();
+        let scenes = setting.scenes.iter().filter(|scene| sets.contains(&scene.set)).filter(|scene| {
+            // What a filter lets through comes by no other rows.
+            let shows_rows = of_rows.contains(&scene.set) && !scene.name.contains("filter");
+            shows_rows || is_wanted(setting, scene, results)
+        });
+        let scenes: Vec<&Scene> = scenes.collect();
         if !scenes.is_empty() {
-            run_setting(setting, &scenes, &system, place, &mut seen, results);
-            place.1.check()?;
+            wanted.push((setting, scenes));
         }
+    }
+    for group in groups(wanted)? {
+        run_group(&group, &system, place, &mut seen, results);
+        place.1.check()?;
     }
     if let Some(set) = sets.first() {
         labs::run(place.1, results)?;
@@ -78,24 +84,98 @@ fn is_wanted(setting: &Setting, scene: &Scene, results: &Results) -> bool {
     scene.checks().any(|check| results.wants(&format!("{}/{}/{}", setting.name, scene.name, check.name)))
 }
 
-fn run_setting(
-    setting: &'static Setting,
-    scenes: &[&'static Scene],
+/// Which settings stand at the same time.
+fn groups(wanted: Vec<Wanted>) -> Result<Vec<Vec<Wanted>>> {
+    let mut groups: Vec<Vec<Wanted>> = Vec::new();
+    for one in wanted {
+        let (setting, _) = &one;
+        let alone = setting.alone || setting.lab()?.wants_all_sockets();
+        match groups.last_mut() {
+            Some(group)
+                if !alone
+                    && group.len() < GROUP
+                    && group.iter().all(|(other, _)| !other.alone && other.lab != setting.lab) =>
+            {
+                group.push(one);
+            }
+            _ => groups.push(vec![one]),
+        }
+    }
+    Ok(groups)
+}
+
+fn run_group(
+    group: &[Wanted],
     system: &System,
     place: (&Path, &Stop),
     seen: &mut Vec<Seen>,
     results: &mut Results,
 ) {
-    let lab = format!("{}/lab", setting.name);
     let before = machine::state();
-    match up(setting, system, place.1) {
-        Ok(Ok(running)) => {
-            in_setting(setting, scenes, &running, place, seen, results);
-            let down = running.down().and_then(|()| is_gone(setting, &before?));
-            results.add(&lab, down);
+    let mut standing = Vec::new();
+    for (setting, scenes) in group {
+        let lab = format!("{}/lab", setting.name);
+        match up(setting, system, place.1) {
+            Ok(Ok(running)) => match (setting.prepare)(&running) {
+                Ok(lacks) => standing.push((Standing { setting, running, lacks }, scenes.clone())),
+                Err(error) => results.add(&format!("{}/prepare", setting.name), Err(error)),
+            },
+            Ok(Err(lack)) => results.add(&lab, Ok(Verdict::Skipped(lack))),
+            Err(error) => results.add(&lab, Err(error)),
         }
-        Ok(Err(lack)) => results.add(&lab, Ok(Verdict::Skipped(lack))),
-        Err(error) => results.add(&lab, Err(error)),
+    }
+    together(&mut standing, place, seen, results);
+    for (standing, scenes) in &standing {
+        in_setting(standing, scenes, place, seen, results);
+    }
+    let before = before.map_err(|error| format!("{error:#}"));
+    let down: Vec<_> = standing.into_iter().map(|(one, _)| (one.setting, one.running.down())).collect();
+    for (setting, down) in down {
+        let before = before.as_ref().map_err(|error| anyhow!("{error}"));
+        let gone = down.and_then(|()| is_gone(setting, before?));
+        results.add(&format!("{}/lab", setting.name), gone);
+    }
+}
+
+/// Takes the scenes that can share a recording out of the labs' lists, and records and checks them.
+fn together(
+    standing: &mut [(Standing, Vec<&'static Scene>)],
+    place: (&Path, &Stop),
+    seen: &mut Vec<Seen>,
+    results: &mut Results,
+) {
+    for set in [ProbeSet::Full, ProbeSet::Light] {
+        let sharing: Vec<(usize, &'static Scene)> = (0..standing.len())
+            .filter_map(|number| {
+                let mut scenes = standing[number].1.iter();
+                Some((number, *scenes.find(|scene| scene.set == set && scene.shares())?))
+            })
+            .collect();
+        if sharing.len() < 2 {
+            continue;
+        }
+        let begin = Instant::now();
+        let scenes: Vec<_> = sharing.iter().map(|(number, scene)| (&standing[*number].0, *scene)).collect();
+        let recorded = match capture::record_together(set, &scenes, place.0, place.1) {
+            Ok(recorded) => recorded,
+            // Each by itself will tell what is wrong.
+            Err(error) => {
+                eprintln!(
+                    "{}  {} settings cannot be recorded together: {error:#}",
+                    results.kernel(),
+                    scenes.len()
+                );
+                continue;
+            }
+        };
+        let seconds = begin.elapsed().as_secs_f64();
+        eprintln!("{}  {} settings recorded together in {seconds:.1} s", results.kernel(), scenes.len());
+        for ((number, scene), recorded) in sharing.into_iter().zip(recorded) {
+            let (one, scenes) = &mut standing[number];
+            if checked(one.setting, scene, recorded, true, seen, results) {
+                scenes.retain(|other| !std::ptr::eq(*other, scene));
+            }
+        }
     }
 }
 
@@ -119,44 +199,60 @@ fn is_gone(setting: &Setting, before: &std::collections::BTreeSet<String>) -> Ou
 }
 
 fn in_setting(
-    setting: &'static Setting,
+    standing: &Standing,
     scenes: &[&'static Scene],
-    running: &Running,
     (folder, stop): (&Path, &Stop),
     seen: &mut Vec<Seen>,
     results: &mut Results,
 ) {
-    let lacks = match (setting.prepare)(running) {
-        Ok(lacks) => lacks,
-        Err(error) => return results.add(&format!("{}/prepare", setting.name), Err(error)),
-    };
     for scene in scenes {
-        let name = |check: &str| format!("{}/{}/{check}", setting.name, scene.name);
         for attempt in 1..=ATTEMPTS {
-            let begin = std::time::Instant::now();
-            let recorded = match capture::record(setting, scene, running, &lacks, folder, stop) {
-                Ok(recorded) => recorded,
-                Err(error) => {
-                    results.add(&name("record"), Err(error));
-                    break;
-                }
-            };
-            let (kernel, seconds) = (results.kernel(), begin.elapsed().as_secs_f64());
-            eprintln!("{kernel}  {} recorded in {seconds:.1} s", name(""));
-            let outcomes: Vec<Outcome> = scene.checks().map(|check| (check.run)(&recorded, seen)).collect();
-            let skipped = recorded.skipped();
-            if skipped > 0 && attempt < ATTEMPTS && outcomes.iter().any(Result::is_err) {
-                eprintln!("{kernel}  {} is recorded anew: {skipped} probes were skipped", name(""));
-                continue;
+            let begin = Instant::now();
+            let recorded = capture::record(standing, scene, folder, stop);
+            let seconds = begin.elapsed().as_secs_f64();
+            eprintln!(
+                "{}  {}/{}/ recorded in {seconds:.1} s",
+                results.kernel(),
+                standing.setting.name,
+                scene.name
+            );
+            if checked(standing.setting, scene, recorded, attempt < ATTEMPTS, seen, results) {
+                break;
             }
-            for (check, outcome) in scene.checks().zip(outcomes) {
-                results.add(&name(check.name), outcome);
-            }
-            seen.push(recorded);
-            break;
         }
         if stop.is_set() {
             return;
         }
     }
+}
+
+/// Checks a recording. With `again` nothing is said and false returned where a check fails and the kernel has
+/// skipped probes.
+fn checked(
+    setting: &Setting,
+    scene: &'static Scene,
+    recorded: Result<Seen>,
+    again: bool,
+    seen: &mut Vec<Seen>,
+    results: &mut Results,
+) -> bool {
+    let name = |check: &str| format!("{}/{}/{check}", setting.name, scene.name);
+    let recorded = match recorded {
+        Ok(recorded) => recorded,
+        Err(error) => {
+            results.add(&name("record"), Err(error));
+            return true;
+        }
+    };
+    let outcomes: Vec<Outcome> = scene.checks().map(|check| (check.run)(&recorded, seen)).collect();
+    let skipped = recorded.skipped();
+    if skipped > 0 && again && outcomes.iter().any(Result::is_err) {
+        eprintln!("{}  {} is recorded anew: {skipped} probes were skipped", results.kernel(), name(""));
+        return false;
+    }
+    for (check, outcome) in scene.checks().zip(outcomes) {
+        results.add(&name(check.name), outcome);
+    }
+    seen.push(recorded);
+    true
 }

@@ -19,6 +19,8 @@ pub struct Setting {
     pub prepare: fn(&Running) -> Result<Vec<Lack>>,
     /// The recordings; those of probe sets that are not asked for are left out.
     pub scenes: &'static [Scene],
+    /// It stands by itself, and nothing it is recorded with has more in it.
+    pub alone: bool,
 }
 
 /// A row of the stage map that cannot be exercised on this machine, and why.
@@ -50,7 +52,7 @@ pub struct Check {
 impl Setting {
     /// The lab with nothing changed.
     pub const fn plain(lab: &'static str, scenes: &'static [Scene]) -> Setting {
-        Setting { name: lab, lab, knobs: Knobs::default, prepare: |_| Ok(Vec::new()), scenes }
+        Setting { name: lab, lab, knobs: Knobs::default, prepare: |_| Ok(Vec::new()), scenes, alone: false }
     }
 
     /// The lab.
@@ -75,6 +77,11 @@ impl Scene {
             checks,
             under_way: false,
         }
+    }
+
+    /// Whether it can be part of a recording that has more in it.
+    pub fn shares(&self) -> bool {
+        !self.under_way && (self.filter)() == FilterOptions::default()
     }
 
     /// All checks.

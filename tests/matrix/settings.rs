@@ -78,6 +78,7 @@ pub const SETTINGS: &[Setting] = &[
     Setting {
         name: "flannel-vxlan+special",
         prepare: special::paths,
+        alone: true,
         ..Setting::plain(
             "flannel-vxlan",
             &[
@@ -90,6 +91,7 @@ pub const SETTINGS: &[Setting] = &[
     Setting {
         name: "host+tunnels",
         prepare: special::tunnels,
+        alone: true,
         ..Setting::plain(
             "host",
             &[

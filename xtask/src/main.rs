@@ -2,6 +2,7 @@
 
 mod bench;
 mod build_ebpf;
+mod confusion;
 mod coverage;
 mod demo;
 mod docs;

@@ -6,13 +6,15 @@ use anyhow::{Context, Result, anyhow, bail};
 use clap::Args;
 
 use crate::{
-    build_ebpf, coverage, docs, host, labs,
+    build_ebpf, confusion, coverage, docs, host, labs,
     tally::{self, Step, Tally},
     vm::{self, VmOptions},
 };
 
 /// The kernels of the matrix.
 const KERNELS: &[&str] = &["5.10", "6.1", "6.12", "7.2"];
+/// The kernel of the injection suite.
+const TAIL_KERNEL: &str = "6.12";
 /// The settings that are always tested; the others are, with `--all`.
 const CORE: &str = "host/,same-pod/,flannel-host-gw/,flannel-vxlan/,flannel-vxlan+ipv6/,calico-ipip/";
 /// The name by which the machine's own kernel is chosen.
@@ -36,10 +38,14 @@ pub struct Test {
     /// The whole matrix: every setting and every row under every kernel
     #[arg(long, conflicts_with = "quick")]
     all: bool,
-    /// Write down in docs/coverage.md by which probes the kernels' stages are seen, and in docs/labs.md which labs
-    /// they can have, instead of comparing it
+    /// Write down what was found instead of comparing it: in docs/coverage.md by which probes the kernels' stages are
+    /// seen, in docs/labs.md which labs they can have, in docs/confusion.md what `tail` said of causes that were
+    /// brought about
     #[arg(long, requires = "all")]
     bless: bool,
+    /// With --all: how often each cause of a bad tail is brought about; the full suite is 20
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    tail_runs: u32,
 }
 
 impl Test {
@@ -87,10 +93,11 @@ impl Test {
         if kernels.is_empty() || !ready {
             return;
         }
-        let outputs = Mutex::new(Vec::new());
+        let all_outputs = Mutex::new(Vec::new());
+        let outputs = &all_outputs;
         let step = |name: String, options: VmOptions, arguments: &'static [&str]| -> Step {
-            let run = || {
-                let (tally, output) = virtual_machine(options, arguments)?;
+            let run = move || {
+                let (tally, output) = virtual_machine(&options, arguments)?;
                 outputs.lock().map_err(|_| anyhow!("another kernel's tests have panicked"))?.push(output);
                 Ok(tally)
             };
@@ -112,11 +119,23 @@ impl Test {
                 &["--set", "full", "--truth"],
             ));
         }
+        if self.all && kernels.contains(&TAIL_KERNEL) {
+            let (runs, bless) = (self.tail_runs.to_string(), self.bless);
+            let suite = move || {
+                let timeout = Some(WHOLE_TIMEOUT);
+                let options = VmOptions { timeout, icount: true, ..VmOptions::new(TAIL_KERNEL) };
+                let arguments = ["--set", "full", "--tail", "--runs", &runs];
+                let (tally, output) = virtual_machine(&options, &arguments)?;
+                confusion::keep(&output, TAIL_KERNEL, bless)?;
+                Ok(tally)
+            };
+            steps.push((format!("injection suite, {TAIL_KERNEL}"), Box::new(suite)));
+        }
         sum.steps_at_once(MACHINES, steps);
         if !self.all {
             return;
         }
-        let outputs = outputs.into_inner().unwrap_or_default();
+        let outputs = all_outputs.into_inner().unwrap_or_default();
         sum.step("table of coverage", || {
             coverage::check(&outputs, KERNELS, self.bless).map(|()| Tally::PASSED)
         });
@@ -163,10 +182,10 @@ fn matrix_program() -> Result<PathBuf> {
 }
 
 /// Runs the matrix in a virtual machine; gives what it counted and what it said.
-fn virtual_machine(options: VmOptions, arguments: &[&str]) -> Result<(Tally, String)> {
+fn virtual_machine(options: &VmOptions, arguments: &[&str]) -> Result<(Tally, String)> {
     let mut command = vec![matrix_program()?.into_os_string()];
     command.extend(arguments.iter().map(OsString::from));
-    let finished = vm::run(&options, &command)?;
+    let finished = vm::run(options, &command)?;
     let tally = of_matrix(&finished.output, finished.status.success())?;
     Ok((tally, finished.output))
 }

@@ -103,6 +103,17 @@ impl Dist {
         let found = self.histogram.buckets().find(reaches);
         found.map_or(0, |(bucket, _)| highest(bucket).min(self.max))
     }
+
+    /// How many values are larger than this one, as far as three significant digits tell.
+    pub fn beyond(&self, value: u64) -> u64 {
+        let larger = self.histogram.buckets().filter(|&(other, _)| other > bucket(value));
+        larger.map(|(_, times)| times).sum()
+    }
+
+    /// The largest number that three significant digits tell to be smaller than this one.
+    pub fn below(value: u64) -> u64 {
+        bucket(value).checked_sub(1).map_or(0, highest)
+    }
 }
 
 /// The bucket of a value.

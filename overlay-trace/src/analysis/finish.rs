@@ -1,6 +1,6 @@
 //! From sums to the numbers of a report.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 
 use overlay_trace_common::record::RecordHeader;
 use rustc_hash::FxHashMap;
@@ -83,8 +83,8 @@ impl Collector {
             |(&(reason, location, packed), &(packets, bytes)): (&(u32, u64, Packed), &(u64, u64))| Drop {
                 packets,
                 bytes,
-                reason: named(&names.drop_reasons, reason, |number| number.to_string()),
-                location: named(&names.symbols, location, |address| format!("{address:#x}")),
+                reason: names.reason(reason),
+                location: names.symbol(location),
                 key: self.name(By::Stage, packed),
             };
         let mut drops: Vec<Drop> = self.drops.0.iter().map(drop).collect();
@@ -105,16 +105,4 @@ impl Outcomes {
 
 fn drop_order(drop: &Drop) -> (&str, &str, &Key) {
     (&drop.reason, &drop.location, &drop.key)
-}
-
-/// The name of a number; empty for 0, which stands for "none given".
-fn named<N: Ord + Default + Copy>(
-    names: &BTreeMap<N, String>,
-    number: N,
-    plain: impl Fn(N) -> String,
-) -> String {
-    if number == N::default() {
-        return String::new();
-    }
-    names.get(&number).cloned().unwrap_or_else(|| plain(number))
 }

@@ -1,6 +1,5 @@
 //! The measurement of labs: each gets the plan without a recording, then several together with one.
 
-use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -13,7 +12,7 @@ use crate::lab::{self, Knobs, Lab, Running};
 use crate::probe::{FilterOptions, ProbeSet, Session, SessionOptions};
 use crate::recognise::{self, Likeness};
 use crate::report;
-use crate::trace::{self, Header, RecordView, Recording};
+use crate::trace::{Header, Recording};
 use crate::traffic::{Kind, Spec, Stop, TrafficReport};
 
 /// So many transfers share the time of a bulk run.
@@ -160,13 +159,8 @@ fn own(
     reports: &[TrafficReport],
     path: &Path,
 ) -> Result<Stages> {
-    let filter = running.filter();
-    let is_own = |hop: u16| recording.hops.get(&hop).is_some_and(|name| filter.netns.contains(&name.netns));
-    let hops: HashSet<u16> = recording.hops.keys().copied().filter(|hop| is_own(*hop)).collect();
-    let header = Header { filter: filter.to_string(), networks: Some(networks), ..recording.header.clone() };
-    let reports = reports.iter().map(serde_json::to_value).collect::<Result<Vec<_>, _>>()?;
-    let is_wanted = |record: &RecordView<'_>| record.segments().any(|step| hops.contains(&step.hop));
-    trace::extract(recording, is_wanted, path, &header, &reports)?;
+    let header = Header { networks: Some(networks), ..recording.header.clone() };
+    running.extract(recording, header, reports, path)?;
     stages(path)
 }
 

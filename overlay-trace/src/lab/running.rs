@@ -6,12 +6,9 @@ use std::os::unix::net::{self, UnixListener};
 
 use anyhow::{Context, Result, anyhow, bail};
 
-use super::cgroup::{self, Cgroup};
-use super::classifier::Classifier;
-use super::cni::Attachment;
+use super::cgroup;
+use super::daemon::Daemon;
 use super::expand::{Action, prefix, script};
-use super::process::Bird;
-use super::relay::Relay;
 use super::system::System;
 use super::wire::Wire;
 use super::{Knobs, Lab, Netns, Place, Tool, Towards, ready, tools};
@@ -27,16 +24,6 @@ pub struct End {
 
 /// What makes the tools of iproute2 read their commands from the standard input.
 const BATCH: &[&str] = &["-batch", "-"];
-
-/// A program that is part of the lab; it ends when this is dropped.
-#[derive(Debug)]
-enum Daemon {
-    Bird { _bird: Bird },
-    Relay { _relay: Relay },
-    Classifier { _classifier: Classifier },
-    Cgroup { _cgroup: Cgroup },
-    Cni { _attachment: Attachment },
-}
 
 /// A lab that stands, until this is dropped.
 #[derive(Debug)]
@@ -103,41 +90,14 @@ impl Running {
 
     fn carry_out(&mut self, action: &Action, system: &System) -> Result<()> {
         let netns = &self.netns(action.namespace)?.clone();
+        if let Some(daemons) = Daemon::start(self, netns, action, system)? {
+            self.daemons.extend(daemons);
+            return Ok(());
+        }
         let restore = |family: &str| format!("{family}tables-{}-restore", system.iptables);
         let (tool, arguments): (String, &[&str]) = match action.tool {
             Tool::Sysctl => return netns.run(|| tools::assign(&action.lines))?,
             Tool::Ovs => return netns.run(|| tools::each("ovs-dpctl", &action.lines))?,
-            Tool::Bird => {
-                let daemon = Daemon::Bird { _bird: Bird::start(netns, &action.lines)? };
-                self.daemons.push(daemon);
-                return Ok(());
-            }
-            Tool::Relay => {
-                for line in action.lines.lines() {
-                    self.daemons.push(Daemon::Relay { _relay: Relay::start(netns, line)? });
-                }
-                return Ok(());
-            }
-            Tool::Classifier => {
-                for line in action.lines.lines() {
-                    let classifier = Classifier::attach(netns, line)?;
-                    self.daemons.push(Daemon::Classifier { _classifier: classifier });
-                }
-                return Ok(());
-            }
-            Tool::SocketPrograms => {
-                for line in action.lines.lines() {
-                    let cgroup = Cgroup::join(&cgroup_name(self.lab), line)?;
-                    self.daemons.push(Daemon::Cgroup { _cgroup: cgroup });
-                }
-                return Ok(());
-            }
-            Tool::Cni => {
-                let pod = self.netns(&action.namespace.replace("node", "pod"))?;
-                let attachment = Attachment::add(netns, pod, &action.lines, system.iptables)?;
-                self.daemons.push(Daemon::Cni { _attachment: attachment });
-                return Ok(());
-            }
             Tool::Ip => ("ip".to_string(), BATCH),
             Tool::Bridge => ("bridge".to_string(), BATCH),
             Tool::Tc => ("tc".to_string(), BATCH),
@@ -151,8 +111,15 @@ impl Running {
             Tool::Iptables | Tool::Firewall => {
                 (restore(if action.v6 { "ip6" } else { "ip" }), &["--noflush", "--wait"])
             }
+            // These have been started.
+            Tool::Bird | Tool::Relay | Tool::Classifier | Tool::SocketPrograms | Tool::Cni => return Ok(()),
         };
         feed(netns, &tool, arguments, &action.lines)
+    }
+
+    /// The name of its cgroup, if it has one.
+    pub(super) fn cgroup(&self) -> String {
+        cgroup_name(self.lab)
     }
 
     /// The lab.

@@ -9,7 +9,7 @@ use crate::sys::netns;
 
 /// The filter as the user gives it; what is not given does not matter. Addresses, ports and protocol are
 /// those of the innermost packet.
-#[derive(Clone, Debug, Default, clap::Args)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, clap::Args)]
 pub struct FilterOptions {
     /// Only packets that pass through this network namespace: name, path, or process id; can be given
     /// several times, for packets that pass through one of them

@@ -15,6 +15,7 @@ pub(crate) mod palette;
 pub(crate) mod table;
 mod tail_json;
 mod tail_page;
+mod tail_tcp;
 mod tail_text;
 mod text;
 mod traffic;

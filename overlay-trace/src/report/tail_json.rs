@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     analysis::Key,
-    tail::{Finding, Side, SlowPacket, Tail, TailRow},
+    tail::{Finding, Loss, Side, SlowPacket, Tail, TailRow, TcpView},
 };
 
 /// The version of the schema.
@@ -31,11 +31,35 @@ struct Report<'a> {
     slow_dropped: u64,
     /// Requests of which no answer was found.
     unpaired: u64,
+    /// Slow requests that waited for TCP's retransmission timeout.
+    slow_waited: u64,
+    tcp: Tcp<'a>,
     /// What the stages' `excess_ns` add up to.
     excess_ns: i128,
     stages: Vec<Row<'a>>,
     findings: Vec<Cause<'a>>,
     slowest: Vec<Slow<'a>>,
+}
+
+#[derive(Serialize)]
+struct Tcp<'a> {
+    segments: u64,
+    out_of_order: u64,
+    zero_windows: u64,
+    /// The shortest wait for a timeout.
+    timeout_ns: Option<u64>,
+    sent_again: Vec<SentAgain<'a>>,
+}
+
+#[derive(Serialize)]
+struct SentAgain<'a> {
+    why: &'a str,
+    segments: u64,
+    waited_ns: u128,
+    longest_ns: u64,
+    drop_reason: Option<&'a str>,
+    drop_location: Option<&'a str>,
+    place: Option<&'a Key>,
 }
 
 #[derive(Serialize)]
@@ -70,6 +94,10 @@ struct Cause<'a> {
     share: Option<f64>,
     lost_ns: u128,
     packets: u64,
+    /// Segments that TCP sent again because of it, and what it waited for them.
+    sent_again: u64,
+    timeouts: u64,
+    waited_ns: u128,
     place: &'a Key,
     #[serde(skip_serializing_if = "Option::is_none")]
     drop_reason: Option<&'a str>,
@@ -126,11 +154,36 @@ pub(super) fn report(tail: &Tail) -> Result<Vec<u8>> {
         ordinary: cohort(tail.ordinary),
         slow_dropped: tail.slow_dropped,
         unpaired: tail.unpaired,
+        slow_waited: tail.slow_waited,
+        tcp: tcp(&tail.tcp),
         excess_ns: tail.excess_ns(),
         stages: tail.rows.iter().map(|row| stage(tail, row)).collect(),
         findings: tail.findings.iter().map(cause).collect(),
         slowest: tail.slowest.iter().map(|packet| slow(tail, packet)).collect(),
     })
+}
+
+fn tcp(tcp: &TcpView) -> Tcp<'_> {
+    Tcp {
+        segments: tcp.segments,
+        out_of_order: tcp.out_of_order,
+        zero_windows: tcp.zero_windows,
+        timeout_ns: tcp.plateau.as_ref().map(|(shortest, _)| *shortest),
+        sent_again: tcp.losses.iter().map(sent_again).collect(),
+    }
+}
+
+fn sent_again(loss: &Loss) -> SentAgain<'_> {
+    let lost_at = loss.lost_at.as_ref();
+    SentAgain {
+        why: loss.again.name(),
+        segments: loss.segments,
+        waited_ns: loss.waited_ns,
+        longest_ns: loss.longest_ns,
+        drop_reason: lost_at.map(|lost| lost.reason.as_str()),
+        drop_location: lost_at.map(|lost| lost.location.as_str()),
+        place: lost_at.map(|lost| &lost.key),
+    }
 }
 
 fn cohort(side: Side) -> Cohort {
@@ -161,6 +214,9 @@ fn cause(finding: &Finding) -> Cause<'_> {
         share: finding.share,
         lost_ns: finding.lost_ns,
         packets: finding.packets,
+        sent_again: finding.again.segments,
+        timeouts: finding.again.timeouts,
+        waited_ns: finding.again.waited_ns,
         place: &finding.key,
         drop_reason: finding.drop.as_ref().map(|(reason, _)| reason.as_str()),
         drop_location: finding.drop.as_ref().map(|(_, location)| location.as_str()),

@@ -11,7 +11,7 @@ use super::{
         reading, table,
     },
     palette::{PLACE, colour},
-    tail_text::{answer, at, context, evidence, heading, microseconds, names, parts},
+    tail_text::{at, context, evidence, first_lines, heading, microseconds, names, parts},
     units::{count, percent, signed_time, time},
 };
 use crate::tail::{Finding, SlowPacket, Step, Tail, TailRow};
@@ -22,7 +22,7 @@ pub(super) fn report(tail: &Tail) -> String {
     let title = format!("Slow {} of {} (node {node})", tail.of.name(), tail.analysis.file);
     let body = html! {
         h1 { (title) }
-        p.answer { (answer(tail)) }
+        @for line in first_lines(tail).lines() { p.answer { (line) } }
         (findings(tail))
         @if tail.is_comparison() {
             (stages(tail))

@@ -9,6 +9,7 @@ use super::{
     flow::flow,
     heading::{losses, sampled},
     table::lines,
+    tail_tcp,
     units::{count, percent, signed_time, time},
 };
 use crate::{
@@ -24,7 +25,7 @@ const ENOUGH: f64 = 0.8;
 
 /// The tail as text.
 pub(super) fn report(tail: &Tail) -> String {
-    let mut out = answer(tail) + "\n\n" + &context(tail);
+    let mut out = first_lines(tail) + "\n" + &context(tail);
     out += &findings(tail);
     if tail.is_comparison() {
         out += &parts(tail);
@@ -36,6 +37,14 @@ pub(super) fn report(tail: &Tail) -> String {
         out += &timeline(tail, number + 1, packet);
     }
     out
+}
+
+/// The answer, and before it what TCP has to say.
+pub(super) fn first_lines(tail: &Tail) -> String {
+    match tail_tcp::answer(tail) {
+        Some(about_tcp) => format!("{about_tcp}\n{}\n", answer(tail)),
+        None => answer(tail) + "\n",
+    }
 }
 
 /// What was recorded, and how complete that is.
@@ -69,6 +78,9 @@ pub(super) fn context(tail: &Tail) -> String {
             count(pairs),
             count(tail.unpaired)
         );
+    }
+    if let Some(tcp) = tail_tcp::line(tail) {
+        let _ = writeln!(out, "tcp       {tcp}");
     }
     out
 }
@@ -145,12 +157,20 @@ fn findings(tail: &Tail) -> String {
 
 /// By what a finding is known.
 pub(super) fn evidence(tail: &Tail, finding: &Finding) -> String {
+    let again = tail_tcp::sent_again(&finding.again);
     let place = at(&finding.key);
     match (&finding.drop, finding.share) {
+        _ if finding.rule.is_of_no_time() => {
+            format!("{} segments, most in {place}{again}", count(finding.packets))
+        }
         (Some((reason, location)), _) => {
             let told = [reason.as_str(), location.as_str()];
             let told: Vec<&str> = told.into_iter().filter(|told| !told.is_empty()).collect();
-            format!("{} packets dropped, most in {place}: {}", count(finding.packets), told.join(" in "))
+            format!(
+                "{} packets dropped, most in {place}: {}{again}",
+                count(finding.packets),
+                told.join(" in ")
+            )
         }
         (None, Some(share)) if finding.rule.is_of_all() => {
             format!("{} of all packets' time, most in {place}", percent(share))

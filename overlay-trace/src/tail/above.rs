@@ -6,6 +6,9 @@ use anyhow::{Error, Result, bail};
 
 use crate::analysis::Dist;
 
+/// At most so many times as many as a percentile leaves are slow.
+const MANY: f64 = 4.0;
+
 /// What is slow: more than a percentile, or more than a time.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Above {
@@ -57,9 +60,21 @@ impl Above {
     pub(super) fn threshold(self, times: &Dist) -> u64 {
         match self {
             Above::Time(ns) => ns,
-            Above::Quantile(part) => times.quantile(part).min(times.max().saturating_sub(1)),
+            Above::Quantile(part) => {
+                let threshold = times.quantile(part).min(times.max().saturating_sub(1));
+                on_plateau(times, threshold, (1.0 - part) * times.count() as f64).unwrap_or(threshold)
+            }
         }
     }
+}
+
+/// Where a percentile lies among values that are all alike, as of packets that waited for the same timer, they are
+/// either all slow or none: the threshold below them, if not too many become slow by that, and not all. `wanted` is
+/// how many the percentile is to leave.
+fn on_plateau(times: &Dist, threshold: u64, wanted: f64) -> Option<u64> {
+    let lower = Dist::below(threshold);
+    let (now, then) = (times.beyond(threshold) as f64, times.beyond(lower));
+    (now < wanted / 2.0 && (then as f64) < MANY * wanted && then < times.count()).then_some(lower)
 }
 
 #[cfg(test)]
@@ -84,5 +99,15 @@ mod tests {
         assert_eq!(Above::Quantile(0.99).threshold(&times), 49);
         assert_eq!(Above::Quantile(0.5).threshold(&times), 25);
         assert_eq!(Above::default().threshold(&Dist::default()), 0);
+    }
+    #[test]
+    fn what_waited_for_the_same_timer_is_slow_together() {
+        let mut times = Dist::default();
+        (0..980).for_each(|at| times.add(1000 + at % 7));
+        (0..20).for_each(|_| times.add(200_000_000));
+        times.add(200_900_000);
+        let threshold = Above::Quantile(0.99).threshold(&times);
+        assert!((1007..200_000_000).contains(&threshold), "{threshold}");
+        assert_eq!(Above::Quantile(0.5).threshold(&times), 1003);
     }
 }

@@ -2,21 +2,25 @@
 
 use super::{
     Tail, TailRow,
+    connection::TIMEOUT_NS,
     rules::{Evidence, RULES, Rule},
+    tcp::{Loss, LostAt},
 };
 use crate::analysis::{Drop, Key};
 
 /// A cause holds at least this part of the excess.
 const EXCESS_MIN: f64 = 0.1;
-/// It alone makes a slow packet take at least this part longer than an ordinary one takes as a whole: what is
-/// less is no tail.
-const LONGER_MIN: f64 = 1.0;
+/// Or at least this part of the slow packets has lost most by it: a single one can hold more than all others.
+const LEADS_MIN: f64 = 0.5;
+/// It alone makes a slow packet take so many times longer than an ordinary one takes as a whole: what is less is no
+/// tail.
+const LONGER_MIN: f64 = 2.0;
+/// The same for what programs do. They come late on every machine now and then, when another one has the CPU.
+const LONGER_OF_PROGRAMS: f64 = 8.0;
 /// From here on it is severe.
 const LONGER_SEVERE: f64 = 10.0;
 /// So many slow packets must have lost most by it: fewer are an accident.
 const PACKETS_MIN: u64 = 3;
-/// A layer is large if it has this part of all packets' time.
-const TIME_MIN: f64 = 0.3;
 /// Losing this part of all packets is severe.
 const LOST_SEVERE: f64 = 0.001;
 
@@ -46,8 +50,8 @@ pub struct Finding {
     pub severity: Severity,
     /// The part of the slow packets' excess, or of all packets' time, that it holds; `None` for drops.
     pub share: Option<f64>,
-    /// What it has cost all slow packets, or all packets, together, in ns; 0 for drops, whose cost is the
-    /// senders' waiting.
+    /// What it has cost all slow packets, or all packets, together, in ns; for drops what the senders waited, or
+    /// where that was not seen the shortest time that one usually waits.
     pub lost_ns: u128,
     /// Slow packets that lost most by it, or packets that were dropped.
     pub packets: u64,
@@ -55,32 +59,73 @@ pub struct Finding {
     pub key: Key,
     /// The kernel's reason and location, for drops.
     pub drop: Option<(String, String)>,
+    /// What TCP sent again because of it.
+    pub again: SentAgain,
+}
+
+/// Segments that TCP sent again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SentAgain {
+    pub segments: u64,
+    /// Those of them for which a timeout was waited.
+    pub timeouts: u64,
+    /// From the attempts before, together, in ns.
+    pub waited_ns: u128,
+    pub longest_ns: u64,
+}
+
+impl SentAgain {
+    fn of<'a>(losses: impl Iterator<Item = &'a Loss>) -> SentAgain {
+        losses.fold(SentAgain::default(), |sum, loss| SentAgain {
+            segments: sum.segments + loss.segments,
+            timeouts: sum.timeouts + if loss.again.is_timeout() { loss.segments } else { 0 },
+            waited_ns: sum.waited_ns + loss.waited_ns,
+            longest_ns: sum.longest_ns.max(loss.longest_ns),
+        })
+    }
 }
 
 /// The causes, the gravest first: by time lost, then by packets lost.
 pub(super) fn findings(tail: &Tail) -> Vec<Finding> {
     let find = |rule: &'static Rule| match &rule.evidence {
-        Evidence::Excess(stages) => excess(tail, rule, stages),
-        Evidence::Time(layers) => time(tail, rule, layers),
+        Evidence::Excess(stages) => excess(tail, rule, stages, LONGER_MIN),
+        Evidence::OfProgram(stages) => excess(tail, rule, stages, LONGER_OF_PROGRAMS),
+        Evidence::Time { layers, least } => time(tail, rule, layers, *least),
         Evidence::Drops { reasons, stages, functions, intended } => {
-            let matches = |drop: &&Drop| is_drop(drop, reasons, stages, functions);
+            let matches = |drop: &&Drop| is_drop(&LostAt::of(drop), reasons, stages, functions);
             drops(tail, rule, *intended, tail.analysis.drops.iter().filter(matches))
         }
+        Evidence::Timeouts => timeouts(tail, rule),
+        Evidence::ZeroWindows => zero_windows(tail, rule),
     };
     let mut findings: Vec<Finding> = RULES.iter().filter_map(find).collect();
+    let waits: Vec<Finding> = findings.iter().filter(|finding| finding.drop.is_none()).cloned().collect();
+    for drop in findings.iter_mut().filter(|finding| finding.drop.is_some()) {
+        // What waits in vain and is dropped where it waits: that it is dropped is the graver.
+        for wait in waits.iter().filter(|wait| is_same_place(&wait.key, &drop.key)) {
+            drop.severity = drop.severity.max(wait.severity);
+            drop.lost_ns = drop.lost_ns.max(wait.lost_ns + 1);
+        }
+    }
     findings.sort_by_key(|finding| std::cmp::Reverse((finding.severity, finding.lost_ns, finding.packets)));
     findings
 }
 
-fn excess(tail: &Tail, rule: &'static Rule, stages: &[&str]) -> Option<Finding> {
+/// Whether two places are one, whatever direction packets had there.
+pub(super) fn is_same_place(one: &Key, other: &Key) -> bool {
+    let place = |key: &'_ Key| (key.stage.clone(), key.level, key.netns.clone(), key.device.clone());
+    place(one) == place(other)
+}
+
+fn excess(tail: &Tail, rule: &'static Rule, stages: &[&str], least: f64) -> Option<Finding> {
     let is_here = |row: &&TailRow| row.key.stage.as_deref().is_some_and(|stage| stages.contains(&stage));
     let rows: Vec<&TailRow> = tail.rows.iter().filter(is_here).collect();
     let excess_ns: i128 = rows.iter().map(|row| row.excess_ns()).sum();
     let share = tail.share(excess_ns);
     let longer = excess_ns as f64 / tail.ordinary.mean_ns.max(1) as f64;
     let packets = rows.iter().map(|row| row.leads).sum();
-    let is_cause =
-        tail.is_comparison() && share >= EXCESS_MIN && longer >= LONGER_MIN && packets >= PACKETS_MIN;
+    let is_large = share >= EXCESS_MIN || packets as f64 >= LEADS_MIN * tail.slow.packets as f64;
+    let is_cause = tail.is_comparison() && is_large && longer >= least && packets >= PACKETS_MIN;
     let worst = rows.iter().max_by_key(|row| row.excess_ns()).filter(|_| is_cause)?;
     Some(Finding {
         rule,
@@ -90,26 +135,76 @@ fn excess(tail: &Tail, rule: &'static Rule, stages: &[&str]) -> Option<Finding> 
         packets,
         key: worst.key.clone(),
         drop: None,
+        again: SentAgain::default(),
     })
 }
 
-fn time(tail: &Tail, rule: &'static Rule, layers: &[&str]) -> Option<Finding> {
+fn time(tail: &Tail, rule: &'static Rule, layers: &[&str], least: f64) -> Option<Finding> {
     let is_here = |key: &Key| key.layer.as_deref().is_some_and(|layer| layers.contains(&layer));
     let rows: Vec<_> = tail.analysis.rows.iter().filter(|row| is_here(&row.key)).collect();
-    let share: f64 = rows.iter().map(|row| row.share).sum();
-    let worst = rows.iter().max_by_key(|row| row.raw.sum()).filter(|_| share >= TIME_MIN)?;
+    let worst = rows.iter().max_by_key(|row| row.raw.sum())?;
+    // How long packets wait is another matter than how much is to be done for them.
+    let is_work = worst.key.kind == "work";
+    let all = tail.analysis.rows.iter().filter(|row| !is_work || row.key.kind == "work");
+    let all: f64 = all.map(|row| row.share).sum();
+    let share = rows.iter().map(|row| row.share).sum::<f64>() / all.max(f64::MIN_POSITIVE);
+    if share < least {
+        return None;
+    }
     Some(Finding {
         rule,
-        severity: Severity::Note,
+        severity: if is_work { Severity::Note } else { Severity::Warning },
         share: Some(share),
         lost_ns: rows.iter().map(|row| row.raw.sum()).sum(),
         packets: worst.raw.count(),
         key: worst.key.clone(),
         drop: None,
+        again: SentAgain::default(),
     })
 }
 
-pub(super) fn is_drop(drop: &Drop, reasons: &[&str], stages: &[&str], functions: &[&str]) -> bool {
+/// Timeouts of segments that were lost, as far as no rule about drops tells why.
+fn timeouts(tail: &Tail, rule: &'static Rule) -> Option<Finding> {
+    let losses = tail.tcp.losses.iter().filter(|loss| loss.again.is_timeout());
+    let unexplained: Vec<&Loss> =
+        losses.filter(|loss| !loss.lost_at.as_ref().is_some_and(is_explained)).collect();
+    let again = SentAgain::of(unexplained.iter().copied());
+    let worst = unexplained.first().filter(|_| again.segments >= PACKETS_MIN)?;
+    Some(Finding {
+        rule,
+        severity: Severity::Severe,
+        share: None,
+        lost_ns: again.waited_ns,
+        packets: again.segments,
+        key: worst.lost_at.as_ref().map(|lost| lost.key.clone()).unwrap_or_default(),
+        drop: worst.lost_at.as_ref().map(|lost| (lost.reason.clone(), lost.location.clone())),
+        again,
+    })
+}
+
+fn is_explained(lost: &LostAt) -> bool {
+    RULES.iter().any(|rule| match &rule.evidence {
+        Evidence::Drops { reasons, stages, functions, .. } => is_drop(lost, reasons, stages, functions),
+        _ => false,
+    })
+}
+
+fn zero_windows(tail: &Tail, rule: &'static Rule) -> Option<Finding> {
+    let key = tail.tcp.closed_by.clone().filter(|_| tail.tcp.zero_windows >= PACKETS_MIN)?;
+    Some(Finding {
+        rule,
+        severity: Severity::Warning,
+        share: None,
+        lost_ns: 0,
+        packets: tail.tcp.zero_windows,
+        key,
+        drop: None,
+        again: SentAgain::default(),
+    })
+}
+
+/// Whether a drop is what a rule is about.
+pub(super) fn is_drop(drop: &LostAt, reasons: &[&str], stages: &[&str], functions: &[&str]) -> bool {
     let function = drop.location.split('+').next().unwrap_or_default();
     let in_stage = drop.key.stage.as_deref().is_some_and(|stage| stages.contains(&stage));
     let by_reason = reasons.contains(&drop.reason.as_str()) && (stages.is_empty() || in_stage);
@@ -127,19 +222,27 @@ fn drops<'a>(
     let drops: Vec<&Drop> = drops.collect();
     let packets: u64 = drops.iter().map(|drop| drop.packets).sum();
     let worst = drops.iter().max_by_key(|drop| drop.packets)?;
+    let is_here = |loss: &&Loss| {
+        let lost_at = loss.lost_at.as_ref();
+        lost_at.is_some_and(|lost| drops.iter().any(|drop| lost.is(drop)))
+    };
+    let again = SentAgain::of(tail.tcp.losses.iter().filter(is_here));
     let part = packets as f64 / tail.analysis.finished().max(1) as f64;
+    let unseen = packets.saturating_sub(again.segments);
     Some(Finding {
         rule,
-        // A lost packet costs its sender a timeout, which is longer than anything that is measured here.
         severity: match part {
+            // Nobody wants TCP to wait.
+            _ if again.timeouts >= PACKETS_MIN => Severity::Severe,
             _ if intended => Severity::Note,
             part if part >= LOST_SEVERE => Severity::Severe,
             _ => Severity::Warning,
         },
         share: None,
-        lost_ns: 0,
+        lost_ns: again.waited_ns + u128::from(unseen) * u128::from(TIMEOUT_NS),
         packets,
         key: worst.key.clone(),
         drop: Some((worst.reason.clone(), worst.location.clone())),
+        again,
     })
 }

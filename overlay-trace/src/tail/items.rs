@@ -5,7 +5,7 @@ use clap::ValueEnum;
 use overlay_trace_common::record::{Flow, RecordHeader};
 use rustc_hash::FxHashMap;
 
-use super::pairs::Pairs;
+use super::{pairs::Pairs, tcp::TcpCollector};
 use crate::{
     analysis::{Dist, Rows, WholePacket, Wholes},
     trace::Recording,
@@ -49,6 +49,8 @@ pub(super) struct Item<'a> {
     pub ns: u64,
     /// What decides whether it is slow, in ns: its own time, or the mean of its flow.
     pub by_ns: u64,
+    /// The part of it between a packet that was dropped and the next attempt, in ns.
+    pub again_ns: u64,
 }
 
 /// The items of a recording, to be read as often as needed.
@@ -60,12 +62,14 @@ pub(super) struct Items<'a> {
     means: FxHashMap<Flow, u64>,
     /// Requests of which no answer was found, as far as it was read last.
     pub unpaired: u64,
+    /// Collects TCP's segments while packets are read, if it is there.
+    pub tcp: Option<TcpCollector>,
 }
 
 impl<'a> Items<'a> {
     pub fn new(recording: &'a Recording, of: Of) -> Items<'a> {
         let rows = Rows::new(&recording.header, &recording.hops);
-        Items { recording, of, rows, means: FxHashMap::default(), unpaired: 0 }
+        Items { recording, of, rows, means: FxHashMap::default(), unpaired: 0, tcp: None }
     }
 
     /// The distribution of what decides, which is worked out by reading the recording.
@@ -97,15 +101,19 @@ impl<'a> Items<'a> {
 
     /// Calls `each` with every item.
     pub fn read(&mut self, mut each: impl FnMut(&Item<'_>)) -> Result<()> {
-        let Items { recording, of, rows, means, .. } = self;
+        let Items { recording, of, rows, means, tcp, .. } = self;
         let (mut pairs, mut way) = (Pairs::default(), Vec::new());
         let of_no_flow = means.get(&Flow::default()).copied();
         let mut take = |packet: &WholePacket<'_>| {
+            let numbers = rows.of(packet);
+            if let Some(tcp) = tcp {
+                tcp.add(packet, numbers);
+            }
             way.clear();
-            way.extend(rows.of(packet).iter().copied().zip(packet.way.iter().map(|segment| segment.ns)));
+            way.extend(numbers.iter().copied().zip(packet.way.iter().map(|segment| segment.ns)));
             let WholePacket { header, start_ns, .. } = *packet;
             let ns = packet.ns();
-            let item = Item { header, start_ns, way: &way, ns, by_ns: ns };
+            let item = Item { header, start_ns, way: &way, ns, by_ns: ns, again_ns: 0 };
             match of {
                 Of::Packets => each(&item),
                 Of::Requests => pairs.add(&item, rows, &mut each),

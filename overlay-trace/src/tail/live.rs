@@ -3,6 +3,7 @@
 use super::{
     findings::is_drop,
     rules::{Evidence, RULES, Rule},
+    tcp::LostAt,
 };
 use crate::analysis::Drop;
 
@@ -10,7 +11,7 @@ use crate::analysis::Drop;
 pub fn cause_of(drop: &Drop) -> Option<&'static Rule> {
     RULES.iter().find(|rule| match &rule.evidence {
         Evidence::Drops { reasons, stages, functions, intended: false } => {
-            is_drop(drop, reasons, stages, functions)
+            is_drop(&LostAt::of(drop), reasons, stages, functions)
         }
         _ => false,
     })

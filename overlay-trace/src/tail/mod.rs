@@ -6,30 +6,35 @@
 
 mod above;
 mod cohort;
+mod connection;
 mod findings;
 mod items;
 mod live;
 mod pairs;
 mod rules;
 mod slowest;
+mod tcp;
 
 use anyhow::{Result, ensure};
 use overlay_trace_common::record::Outcome;
 
 pub use above::Above;
-pub use findings::{Finding, Severity};
+pub use findings::{Finding, SentAgain, Severity};
 pub use items::Of;
 pub use live::cause_of;
 pub use rules::{Advice, Evidence, RULES, Rule};
 pub use slowest::{SlowPacket, Step};
+pub use tcp::{Again, Loss, LostAt, TcpView};
 
 use crate::{
     analysis::{Analysis, By, Key, Rows},
     trace::Recording,
 };
 use cohort::Sums;
+use connection::TIMEOUT_NS;
 use items::{Item, Items};
 use slowest::Slowest;
+use tcp::TcpCollector;
 
 /// The slow packets of a recording against the ordinary ones.
 pub struct Tail {
@@ -43,8 +48,12 @@ pub struct Tail {
     pub ordinary: Side,
     /// The slow packets that were dropped in the end.
     pub slow_dropped: u64,
+    /// Slow requests that waited for TCP's retransmission timeout.
+    pub slow_waited: u64,
     /// Requests of which no answer was found.
     pub unpaired: u64,
+    /// What TCP makes of it.
+    pub tcp: TcpView,
     /// The largest excess first. Each column adds up to its side's mean, and the excesses to the
     /// difference of the means, exactly.
     pub rows: Vec<TailRow>,
@@ -112,7 +121,9 @@ impl Tail {
             Of::Requests | Of::Flows => above.threshold(&items.times()?),
         };
         let mut pass = Pass::new(threshold_ns, slowest);
+        items.tcp = Some(TcpCollector::new(&recording.header));
         items.read(|item| pass.add(item))?;
+        let tcp = items.tcp.take().map(|tcp| tcp.finish(&items.rows, &recording.names)).unwrap_or_default();
         let units = match of {
             Of::Packets | Of::Requests => (pass.slow.count, pass.ordinary.count),
             Of::Flows => items.flows(threshold_ns),
@@ -129,6 +140,8 @@ impl Tail {
             slow: side(&pass.slow, units.0),
             ordinary: side(&pass.ordinary, units.1),
             slow_dropped: pass.slow_dropped,
+            slow_waited: pass.slow_waited,
+            tcp,
             unpaired: items.unpaired,
             rows: pass.table(&items.rows),
             slowest: pass.slowest.finish(&items.rows),
@@ -167,6 +180,7 @@ struct Pass {
     slow: Sums,
     ordinary: Sums,
     slow_dropped: u64,
+    slow_waited: u64,
     /// By row: slow packets that were here longer than anywhere else, beyond what is usual so far.
     leads: Vec<u64>,
     slowest: Slowest,
@@ -181,6 +195,7 @@ impl Pass {
             slow: Sums::default(),
             ordinary: Sums::default(),
             slow_dropped: 0,
+            slow_waited: 0,
             leads: Vec::new(),
             slowest: Slowest::new(slowest),
             time: Vec::new(),
@@ -201,6 +216,7 @@ impl Pass {
         }
         self.slow.add(&self.time, times);
         self.slow_dropped += times * u64::from(item.header.outcome == Outcome::Dropped as u8);
+        self.slow_waited += times * u64::from(item.again_ns >= TIMEOUT_NS);
         self.slowest.add(item);
         if let Some(row) = self.lead() {
             self.leads.resize(self.leads.len().max(row + 1), 0);

@@ -33,6 +33,7 @@ struct Request {
     header: RecordHeader,
     start_ns: u64,
     way: Box<[(u32, u64)]>,
+    again_ns: u64,
 }
 
 /// A segment that was dropped.
@@ -76,7 +77,7 @@ impl Pairs {
         let mut way = vec![(rows.between(Between::Retransmission, first.last), waited)];
         way.extend(item.way);
         let ns = item.ns.saturating_add(waited);
-        let item = Item { start_ns: first.start_ns, way: &way, ns, by_ns: ns, ..*item };
+        let item = Item { start_ns: first.start_ns, way: &way, ns, by_ns: ns, again_ns: waited, ..*item };
         self.add_attempt(&item, false, rows, each);
     }
 
@@ -130,7 +131,8 @@ impl Pairs {
             open.pop_front();
             self.unpaired += 1;
         }
-        open.push_back(Request { header: *item.header, start_ns: item.start_ns, way: item.way.into() });
+        let (start_ns, again_ns) = (item.start_ns, item.again_ns);
+        open.push_back(Request { header: *item.header, start_ns, way: item.way.into(), again_ns });
     }
 
     /// The request's way, the time until the answer began, the answer's way.
@@ -150,7 +152,8 @@ impl Pairs {
         self.way.extend(answer.way);
         let ns = self.way.iter().fold(0, |sum: u64, (_, ns)| sum.saturating_add(*ns));
         let Request { ref header, start_ns, .. } = *request;
-        each(&Item { header, start_ns, way: &self.way, ns, by_ns: ns });
+        let again_ns = request.again_ns.saturating_add(answer.again_ns);
+        each(&Item { header, start_ns, way: &self.way, ns, by_ns: ns, again_ns });
     }
 }
 

@@ -14,7 +14,12 @@ pub struct Rule {
 impl Rule {
     /// Whether it is about all packets, not about those that are slow.
     pub fn is_of_all(&self) -> bool {
-        matches!(self.evidence, Evidence::Time(_))
+        matches!(self.evidence, Evidence::Time { .. })
+    }
+
+    /// Whether it is about what TCP did, of which the recording has no time.
+    pub fn is_of_no_time(&self) -> bool {
+        matches!(self.evidence, Evidence::Timeouts | Evidence::ZeroWindows)
     }
 }
 
@@ -23,8 +28,15 @@ impl Rule {
 pub enum Evidence {
     /// Slow packets spend more time in these stages than ordinary ones do.
     Excess(&'static [&'static str]),
-    /// All packets spend a large part of their time in these layers.
-    Time(&'static [&'static str]),
+    /// The same, where it is a program that takes the time, not the network.
+    OfProgram(&'static [&'static str]),
+    /// All packets spend a large part of their time in these layers: of the time that is worked for them, or if these
+    /// are waits, of all of it.
+    Time {
+        layers: &'static [&'static str],
+        /// At least this part, 0 to 1.
+        least: f64,
+    },
     /// Packets were dropped: for one of these reasons, while they were in one of these stages (in any where
     /// none is given); or, where the kernel gives no reason, by one of these functions.
     Drops {
@@ -34,6 +46,11 @@ pub enum Evidence {
         /// Somebody may have wanted it so.
         intended: bool,
     },
+    /// TCP waited for its timer before it sent segments again, and none of the rules about drops says why the first
+    /// attempts were lost.
+    Timeouts,
+    /// TCP's receivers said that they could take nothing more.
+    ZeroWindows,
 }
 
 /// What to do about it, and where it says so.
@@ -86,7 +103,7 @@ const RCVBUF: Advice = advice("a larger receive buffer: SO_RCVBUF, net.core.rmem
 pub static RULES: &[Rule] = &[
     Rule {
         id: "slow-reader",
-        evidence: Evidence::Excess(&["socket-wait", "tcp-backlog-wait"]),
+        evidence: Evidence::OfProgram(&["socket-wait", "tcp-backlog-wait"]),
         what: "the program that reads the socket comes late: packets lie in its queue",
         advice: &[
             advice(
@@ -98,7 +115,7 @@ pub static RULES: &[Rule] = &[
     },
     Rule {
         id: "retransmission",
-        evidence: Evidence::Excess(&["retransmission-wait"]),
+        evidence: Evidence::Timeouts,
         what: "packets were lost, and TCP waited before it sent them again: its timeout is 200 ms at least",
         advice: &[
             advice("mend what drops them: the place is where the wait is shown", "tcp(7)"),
@@ -107,12 +124,24 @@ pub static RULES: &[Rule] = &[
     },
     Rule {
         id: "slow-answer",
-        evidence: Evidence::Excess(&["answering"]),
+        evidence: Evidence::OfProgram(&["answering"]),
         what: "the program that answers takes long between reading a request and sending the answer",
         advice: &[advice(
             "look at that program, not at the network: its own work, its locks, what it asks others",
             "sched(7)",
         )],
+    },
+    Rule {
+        id: "zero-window",
+        evidence: Evidence::ZeroWindows,
+        what: "a receiver has closed its window: its program reads more slowly than what comes",
+        advice: &[
+            advice(
+                "look at the reader: its CPU share and limits, what it does per request",
+                "sched(7), cgroups(7)",
+            ),
+            advice("more room: net.ipv4.tcp_rmem", IP),
+        ],
     },
     Rule {
         id: "elsewhere",
@@ -236,7 +265,7 @@ pub static RULES: &[Rule] = &[
     },
     Rule {
         id: "long-rules",
-        evidence: Evidence::Time(&["iptables", "nftables"]),
+        evidence: Evidence::Time { layers: &["iptables", "nftables"], least: 0.3 },
         what: "every packet goes through long lists of rules",
         advice: &[
             IPVS,
@@ -245,9 +274,27 @@ pub static RULES: &[Rule] = &[
     },
     Rule {
         id: "long-conntrack",
-        evidence: Evidence::Time(&["conntrack", "nat"]),
+        evidence: Evidence::Time { layers: &["conntrack", "nat"], least: 0.3 },
         what: "connection tracking takes a large part of every packet's time",
         advice: &[NOTRACK],
+    },
+    Rule {
+        id: "software-offload",
+        evidence: Evidence::Time { layers: &["gso", "checksum"], least: 0.05 },
+        what: "the CPU cuts or checksums packets, which the device could do",
+        advice: &[advice("turn the device's offloads on, those for tunnels too (ethtool -K)", OFFLOADS)],
+    },
+    Rule {
+        id: "fragmentation",
+        evidence: Evidence::Time { layers: &["fragment"], least: 0.05 },
+        what: "packets are cut into fragments and put together again: they are too long for a device on their way",
+        advice: &[MTU],
+    },
+    Rule {
+        id: "user-space",
+        evidence: Evidence::Time { layers: &["tun"], least: 0.05 },
+        what: "every packet goes through a program behind a TUN or TAP device, which has to be woken for it",
+        advice: &[advice("encapsulate in the kernel instead: backend vxlan instead of udp", FLANNEL)],
     },
     Rule {
         id: "gro-cells-overflow",
@@ -319,6 +366,29 @@ pub static RULES: &[Rule] = &[
         },
         what: "a rule of the packet filter, or a network policy, drops packets",
         advice: &[advice("find it by its counters: iptables -vnL, nft list ruleset", "iptables(8), nft(8)")],
+    },
+    Rule {
+        id: "tc-drop",
+        evidence: Evidence::Drops {
+            reasons: &["TC_INGRESS", "TC_EGRESS", "XDP", "BPF_CGROUP_EGRESS"],
+            stages: &[],
+            functions: &["tcf_classify", "sch_handle_ingress", "sch_handle_egress"],
+            intended: true,
+        },
+        what: "a program or filter at the device (tc, XDP, a cgroup's) drops packets",
+        advice: &[advice(
+            "look at what is attached there: tc -s filter show dev DEVICE, bpftool net",
+            "tc(8), bpftool-net(8)",
+        )],
+    },
+    Rule {
+        id: "fdb-miss",
+        evidence: drops(&["VXLAN_NO_REMOTE", "NO_TX_TARGET"], &[], &["vxlan_xmit", "vxlan_xmit_one"]),
+        what: "the VXLAN device's forwarding table has no entry for the destination",
+        advice: &[
+            advice("is there an entry for the other node: bridge fdb show dev DEVICE", "bridge(8)"),
+            advice("is its agent (flanneld, calico-node) running: it makes one per node", FLANNEL),
+        ],
     },
     Rule {
         id: "neighbour-failed",

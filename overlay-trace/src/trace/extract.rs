@@ -23,12 +23,13 @@ pub fn extract(
     let hops: Vec<_> = recording.hops.iter().map(|(number, name)| (*number, name.clone())).collect();
     writer.hops(&hops)?;
     writer.names(&recording.names)?;
-    let (mut all, mut wanted, mut bytes) = (0, 0, Vec::new());
+    let (mut all, mut wanted, mut finished, mut bytes) = (0, 0, 0, Vec::new());
     let mut outcome = Ok(());
     recording.for_each_record(|record| {
-        all += 1;
+        all += record.way.len() as u64;
         if is_wanted(&record) && outcome.is_ok() {
-            wanted += 1;
+            wanted += record.way.len() as u64;
+            finished += 1;
             bytes.clear();
             encode_record(&record.header, record.way, &mut bytes);
             outcome = writer.records(&bytes);
@@ -37,16 +38,16 @@ pub fn extract(
     outcome?;
     writer.traffic(traffic)?;
     let last = &recording.last;
-    writer.finish(&Checkpoint { counters: part(&last.counters, wanted, all), ..last.clone() })
+    writer.finish(&Checkpoint { counters: part(&last.counters, finished, (wanted, all)), ..last.clone() })
 }
 
-/// The counters of so many of all records.
-fn part(whole: &Counters, wanted: u64, all: u64) -> Counters {
+/// The counters of so many records, whose ways have so many of all ways' words: a probe's hit is about a word.
+fn part(whole: &Counters, finished: u64, (wanted, all): (u64, u64)) -> Counters {
     let unfinished = whole.started.saturating_sub(whole.filtered).saturating_sub(whole.finished);
     let share = |number: u64| (u128::from(number) * u128::from(wanted) / u128::from(all.max(1))) as u64;
     Counters {
-        started: wanted + unfinished,
-        finished: wanted,
+        started: finished + unfinished,
+        finished,
         filtered: 0,
         hits: share(whole.hits),
         record_bytes: share(whole.record_bytes),
@@ -68,7 +69,7 @@ mod tests {
             lost_records: 3,
             ..Counters::default()
         };
-        let part = part(&whole, 25, 100);
+        let part = part(&whole, 25, (1, 4));
         assert_eq!((part.started, part.finished, part.hits, part.lost_records), (30, 25, 1000, 3));
     }
 }

@@ -319,3 +319,27 @@ pub struct Names {
     /// Kernel addresses (of drop locations) to `function+offset`.
     pub symbols: BTreeMap<u64, String>,
 }
+
+impl Names {
+    /// The name of a drop reason, or its number; empty for "none given".
+    pub fn reason(&self, number: u32) -> String {
+        named(&self.drop_reasons, number, |number| number.to_string())
+    }
+
+    /// The name of a place in the kernel, or its address; empty for "none given".
+    pub fn symbol(&self, address: u64) -> String {
+        named(&self.symbols, address, |address| format!("{address:#x}"))
+    }
+}
+
+/// The name of a number; empty for 0, which stands for "none given".
+fn named<N: Ord + Default + Copy>(
+    names: &BTreeMap<N, String>,
+    number: N,
+    plain: impl Fn(N) -> String,
+) -> String {
+    if number == N::default() {
+        return String::new();
+    }
+    names.get(&number).cloned().unwrap_or_else(|| plain(number))
+}

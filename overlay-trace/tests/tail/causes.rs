@@ -152,15 +152,18 @@ const CASES: &[(&str, Harm)] = &[
     ("gro-cells-wait", Longer("gro-cells-wait", 0, 6, 500_000)),
     ("qdisc-wait", Longer("qdisc-wait", 1, 4, 9_000_000)),
     ("driver", Longer("driver-xmit", 1, 4, 900_000)),
-    ("tun-wait", Longer("tun-wait", 0, 3, 200_000)),
+    ("tun-wait", Longer("tun-wait", 0, 3, 110_000)),
     ("neighbour-wait", Longer("neighbour-wait", 1, 4, 30_000_000)),
-    ("fragments", Longer("reassembly-wait", 1, 5, 400_000)),
-    ("software-segmentation", Longer("gso-segment", 1, 4, 100_000)),
+    ("fragments", Longer("reassembly-wait", 1, 5, 110_000)),
+    ("software-segmentation", Longer("gso-segment", 1, 4, 85_000)),
     ("wireguard-wait", Longer("wireguard-wait", 0, 3, 100_000)),
     ("slow-rules", Longer("iptables", 0, 2, 150_000)),
     ("slow-conntrack", Longer("conntrack-in", 0, 2, 150_000)),
     ("long-rules", AllLonger("iptables", 0, 2, 40_000)),
     ("long-conntrack", AllLonger("conntrack-in", 0, 2, 40_000)),
+    ("software-offload", AllLonger("checksum", 1, 3, 4_000)),
+    ("fragmentation", AllLonger("fragment", 1, 4, 4_000)),
+    ("user-space", AllLonger("tun-wait", 0, 3, 4_000)),
     ("gro-cells-overflow", Dropped("gro-cells-wait", 6, "NOT_SPECIFIED", "gro_cells_receive")),
     ("backlog-overflow", Dropped("backlog-wait", 5, "CPU_BACKLOG", "enqueue_to_backlog")),
     ("socket-overflow", Dropped("udp-rcv", 8, "SOCKET_RCVBUFF", "udp_queue_rcv_one_skb")),
@@ -168,6 +171,8 @@ const CASES: &[(&str, Harm)] = &[
     ("conntrack-refused", Dropped("conntrack-in", 2, "NETFILTER_DROP", "nf_hook_slow")),
     ("conntrack-race", Dropped("conntrack-confirm", 2, "NETFILTER_DROP", "nf_hook_slow")),
     ("rule-drop", Dropped("iptables", 2, "NETFILTER_DROP", "nf_hook_slow")),
+    ("tc-drop", Dropped("receive", 6, "TC_INGRESS", "__netif_receive_skb_core")),
+    ("fdb-miss", Dropped("vxlan-encap", 3, "VXLAN_NO_REMOTE", "vxlan_xmit")),
     ("neighbour-failed", Dropped("neighbour-wait", 4, "NEIGH_FAILED", "neigh_invalidate")),
     ("no-route", Dropped("route-input", 2, "IP_INNOROUTES", "ip_error")),
     ("reverse-path", Dropped("route-input", 2, "IP_RPFILTER", "ip_rcv_finish_core")),
@@ -180,7 +185,7 @@ const CASES: &[(&str, Harm)] = &[
 fn every_cause_is_named_first_at_its_place() {
     let tested: Vec<&str> = CASES.iter().map(|case| case.0).collect();
     // The others are about requests: see there.
-    let of_requests = ["slow-answer", "retransmission", "elsewhere"];
+    let of_requests = ["slow-answer", "retransmission", "zero-window", "elsewhere"];
     let rules: Vec<&str> = RULES.iter().map(|rule| rule.id).filter(|id| !of_requests.contains(id)).collect();
     assert_eq!(tested, rules);
     for &(id, harm) in CASES {
@@ -214,7 +219,7 @@ fn two_causes_at_once_are_both_named() {
         let harm = |id: &str| CASES.iter().find(|case| case.0 == id).unwrap().1;
         let scaled = match pair.map(harm) {
             // About as much each, so that neither hides the other.
-            [Longer(a, l, h, _), Longer(b, m, i, _)] => [Longer(a, l, h, 800_000), Longer(b, m, i, 900_000)],
+            [Longer(a, l, h, _), Longer(b, m, i, _)] => [Longer(a, l, h, 950_000), Longer(b, m, i, 900_000)],
             other => other,
         };
         let tail = tail(&scaled);
@@ -234,8 +239,9 @@ fn rules_are_about_stages_and_layers_that_there_are() {
     assert_eq!(ids.len(), RULES.len());
     for rule in RULES {
         let (stages, layers): (&[&str], &[&str]) = match &rule.evidence {
-            Evidence::Excess(stages) => (stages, &[]),
-            Evidence::Time(layers) => (&[], layers),
+            Evidence::Excess(stages) | Evidence::OfProgram(stages) => (stages, &[]),
+            Evidence::Time { layers, .. } => (&[], layers),
+            Evidence::Timeouts | Evidence::ZeroWindows => (&[], &[]),
             Evidence::Drops { stages, reasons, functions, .. } => {
                 assert!(!reasons.is_empty() || !functions.is_empty(), "{}", rule.id);
                 (stages, &[])

@@ -18,7 +18,7 @@ const TCP: u8 = 6;
 const REQUESTS: u64 = 800;
 const CLIENTS: u64 = 8;
 
-fn address(last: u8) -> [u8; 16] {
+pub fn address(last: u8) -> [u8; 16] {
     let mut address = [0; 16];
     address[..4].copy_from_slice(&[10, 0, 0, last]);
     address
@@ -49,7 +49,7 @@ fn traffic(protocol: u8, times: impl Fn(u64) -> Times) -> (Vec<Record>, u128) {
             destination_port: 7700,
             protocol,
             version: 4,
-            sequence: 1000 + number as u32,
+            sequence: 1000 * number as u32,
             ..Flow::default()
         };
         let back = Flow {

@@ -30,7 +30,10 @@ pub struct Window {
     pub times_ns: Vec<u64>,
 }
 
-/// Commands that change the lab, and those that undo it; all in one namespace.
+/// Instead of a namespace of the lab: the machine itself.
+pub const HOST: &str = "host";
+
+/// Commands that change the lab, and those that undo it; all in one namespace, or on the [`HOST`].
 pub struct Change {
     pub on: &'static str,
     pub make: Vec<String>,
@@ -101,8 +104,7 @@ impl<'a> Ground<'a> {
 
     /// Runs all the commands, also after one has failed.
     fn undo(&self, change: &Change) -> Result<()> {
-        let netns = self.running.netns(change.on)?;
-        let run = |command: &String| match machine::run_in(netns, command)? {
+        let run = |command: &String| match self.run(change.on, command)? {
             None => Ok(()),
             Some(complaint) => bail!("{complaint}"),
         };
@@ -113,12 +115,16 @@ impl<'a> Ground<'a> {
     fn make(&self, changes: &[Change]) -> Result<Option<String>> {
         for change in changes {
             for command in &change.make {
-                if let Some(lack) = machine::run_in(self.running.netns(change.on)?, command)? {
+                if let Some(lack) = self.run(change.on, command)? {
                     return Ok(Some(lack));
                 }
             }
         }
         Ok(None)
+    }
+
+    fn run(&self, on: &str, command: &str) -> Result<Option<String>> {
+        if on == HOST { machine::run(command) } else { machine::run_in(self.running.netns(on)?, command) }
     }
 
     /// Writes a file that commands can read, and gives its path.

@@ -47,14 +47,14 @@ fn bring_about(ground: &Ground) -> Result<Brought> {
 
 /// Deletes a namespace's entry for the gateway: by `ioctl`, because a program would have to be started for
 /// every datagram.
-struct Forget(UdpSocket);
+pub struct Forget(UdpSocket);
 
 impl Forget {
-    fn new(netns: &Netns) -> Result<Forget> {
+    pub fn new(netns: &Netns) -> Result<Forget> {
         Ok(Forget(netns.run(|| UdpSocket::bind("0.0.0.0:0"))?.context("cannot open a socket")?))
     }
 
-    fn gateway(&self) -> Result<()> {
+    pub fn gateway(&self) -> Result<()> {
         // SAFETY: plain integers.
         let mut entry: libc::arpreq = unsafe { std::mem::zeroed() };
         entry.arp_pa.sa_family = libc::AF_INET as u16;

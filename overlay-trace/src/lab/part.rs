@@ -1,0 +1,35 @@
+//! A lab's part of a recording that was made while several labs stood.
+
+use std::collections::HashSet;
+use std::path::Path;
+
+use anyhow::Result;
+
+use super::Running;
+use crate::trace::{self, Header, RecordView, Recording};
+use crate::traffic::TrafficReport;
+
+impl Running {
+    /// Writes the packets that have been in this lab to a recording of their own, which may exist, under this
+    /// header but with the lab as its filter, and with these results of traffic.
+    ///
+    /// # Errors
+    ///
+    /// One sentence: one of the files cannot be read or written.
+    pub fn extract(
+        &self,
+        recording: &Recording,
+        header: Header,
+        reports: &[TrafficReport],
+        path: &Path,
+    ) -> Result<()> {
+        let filter = self.filter();
+        let is_own =
+            |hop: u16| recording.hops.get(&hop).is_some_and(|name| filter.netns.contains(&name.netns));
+        let hops: HashSet<u16> = recording.hops.keys().copied().filter(|hop| is_own(*hop)).collect();
+        let header = Header { filter: filter.to_string(), ..header };
+        let reports = reports.iter().map(serde_json::to_value).collect::<Result<Vec<_>, _>>()?;
+        let is_wanted = |record: &RecordView<'_>| record.segments().any(|step| hops.contains(&step.hop));
+        trace::extract(recording, is_wanted, path, &header, &reports)
+    }
+}

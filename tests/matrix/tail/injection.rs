@@ -1,0 +1,132 @@
+//! A cause that is brought about on purpose, and what `tail` must say of it.
+
+use anyhow::Result;
+use overlay_trace::lab::Running;
+use overlay_trace::tail::{Above, Finding, Of, Tail};
+use overlay_trace::trace::Recording;
+use overlay_trace::traffic::TrafficReport;
+
+use super::load::Load;
+use super::traffic::Sent;
+use crate::truth::flow::now_ns;
+use crate::truth::ground::{Change, Ground, Window};
+
+/// How long what is still on its way has until the next window begins.
+pub const REST: std::time::Duration = std::time::Duration::from_millis(300);
+
+/// In this time each connection has its first request, ns.
+const WARM_UP_NS: u64 = 700_000_000;
+
+/// Commands, the words of each separated by spaces, and those that undo them. `host` stands for the machine
+/// itself, outside the lab's namespaces.
+#[derive(Clone, Copy)]
+pub struct Step {
+    pub on: &'static str,
+    pub make: &'static [&'static str],
+    pub undo: &'static [&'static str],
+}
+
+/// What a finding must say.
+#[derive(Clone, Copy, Debug)]
+pub struct Expected {
+    /// The rule's id.
+    pub cause: &'static str,
+    /// Short name.
+    pub netns: &'static str,
+    pub device: &'static str,
+    pub level: u8,
+}
+
+/// A way to bring something about, or nothing.
+pub struct Injection {
+    /// The name of its test, after `tail/`.
+    pub name: &'static str,
+    /// Nothing, one cause, or two at once.
+    pub expected: &'static [Expected],
+    pub steps: &'static [Step],
+    /// Sends what is recorded, while the steps hold.
+    pub traffic: fn(&Ground, &Load) -> Sent,
+    /// What is compared.
+    pub of: Of,
+    /// From which percentile on it is slow: lower where two causes are to have a part of the slow ones.
+    pub above: f64,
+}
+
+/// What came of one run.
+pub struct Judged {
+    /// The causes that were found, the gravest first.
+    pub causes: Vec<&'static str>,
+    /// Whether they are the expected ones.
+    pub right: bool,
+    /// What was found, for people.
+    pub words: String,
+}
+
+impl Injection {
+    /// Sends the traffic with the cause at work; or says what this machine lacks for it.
+    pub fn bring_about(&self, ground: &Ground, load: &Load) -> Result<Result<Window, String>> {
+        let changes: Vec<Change> =
+            self.steps.iter().map(|step| Change::new(step.on, step.make, step.undo)).collect();
+        let begun = ground.with(&changes, || {
+            let before_ns = now_ns()?;
+            let reports = (self.traffic)(ground, load)?;
+            window(before_ns, &reports)
+        });
+        std::thread::sleep(REST);
+        begun
+    }
+
+    /// Whether `tail` names the right cause first, at its place, and if there are two, both before all others.
+    pub fn judge(&self, recording: &Recording, running: &Running) -> Result<Judged> {
+        let tail = Tail::of(recording, self.of, Above::Quantile(self.above), 0)?;
+        let found = &tail.findings;
+        let first = &found[..found.len().min(self.expected.len())];
+        let all =
+            self.expected.iter().all(|expected| first.iter().any(|finding| expected.is(finding, running)));
+        let right = if self.expected.is_empty() { found.is_empty() } else { all };
+        let words: Vec<String> = found.iter().map(describe).collect();
+        Ok(Judged {
+            causes: found.iter().map(|finding| finding.rule.id).collect(),
+            right,
+            words: if words.is_empty() { "nothing".into() } else { words.join("; ") },
+        })
+    }
+}
+
+/// From when each connection has had its first request, which is slower than others, to the last answer, or if there is no report of them, from `before_ns` until now.
+pub fn window(before_ns: u64, reports: &[TrafficReport]) -> Result<Window> {
+    let begin_ns = reports.first().map_or(before_ns, |report| report.start_ns + WARM_UP_NS);
+    let end_ns = match reports.last() {
+        Some(report) => report.start_ns + report.duration_ns,
+        None => now_ns()?,
+    };
+    Ok(Window { begin_ns, end_ns, size: 0.0, times_ns: Vec::new() })
+}
+
+impl Expected {
+    pub fn is(&self, finding: &Finding, running: &Running) -> bool {
+        let key = &finding.key;
+        let netns = running.netns(self.netns).map(|netns| netns.name().to_string()).ok();
+        finding.rule.id == self.cause
+            && key.netns == netns
+            && key.device.as_deref().unwrap_or_default() == self.device
+            && key.level == Some(self.level)
+    }
+}
+
+pub fn describe(finding: &Finding) -> String {
+    let key = &finding.key;
+    let text = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".into());
+    let drop = finding.drop.as_ref().map_or(String::new(), |(reason, place)| format!(" ({reason} {place})"));
+    let share = finding.share.map_or(String::new(), |share| format!(" {:.0}%", share * 100.0));
+    format!(
+        "{} {}{share} x{} in {} L{} {} {}{drop}",
+        finding.severity.name(),
+        finding.rule.id,
+        finding.packets,
+        text(&key.stage),
+        key.level.unwrap_or(0),
+        text(&key.netns),
+        text(&key.device)
+    )
+}

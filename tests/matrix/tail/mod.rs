@@ -1,0 +1,144 @@
+//! The injection suite: causes of bad tails, each produced on purpose under traffic at a constant rate, and
+//! whether `tail` names the right one first, at the right device and level.
+//!
+//! Each run of a cause is a [`Window`] of one recording, since beginning one takes long; the windows are then
+//! made recordings of their own.
+//!
+//! [`Window`]: crate::truth::ground::Window
+
+mod article;
+mod causes;
+mod confusion;
+mod cut;
+mod datagrams;
+mod disturb;
+mod injection;
+mod load;
+mod traffic;
+
+use std::path::Path;
+
+use anyhow::{Context, Result, bail, ensure};
+use overlay_trace::lab::{self, Knobs, Running, System};
+use overlay_trace::probe::{ProbeSet, Session, SessionOptions};
+use overlay_trace::trace::Recording;
+use overlay_trace::traffic::Stop;
+
+use crate::results::{Results, Verdict};
+use crate::truth::ground::{Ground, Window};
+use confusion::Confusion;
+use injection::Injection;
+use load::Load;
+
+/// Of a cause's runs at least this part must be right.
+const ENOUGH: f64 = 0.95;
+
+/// The article's experiment, and where it is made.
+const ARTICLE: &str = "tail/article";
+const ARTICLE_LAB: &str = "flannel-vxlan";
+
+/// What was done in which window.
+type Runs = Vec<(&'static Injection, Load, Window)>;
+
+/// Brings each cause that is wanted about `runs` times, and prints the confusion matrix.
+pub fn run(runs: u32, place: (&Path, &Stop), results: &mut Results) {
+    let mut confusion = Confusion::default();
+    for (lab, injections) in [("flannel-vxlan", causes::VXLAN), ("flannel-udp", causes::UDP)] {
+        let wanted: Vec<&'static Injection> =
+            injections.iter().filter(|injection| results.wants(&test(injection))).collect();
+        if let Err(error) = in_lab(lab, &wanted, runs, place, &mut confusion, results) {
+            results.add(&format!("tail/{lab}"), Err(error));
+        }
+        for injection in wanted {
+            let (runs, right) = confusion.runs(injection.name);
+            if runs > 0 {
+                let enough = f64::from(right) >= ENOUGH * f64::from(runs);
+                let said = format!("{right} of {runs} runs");
+                let outcome = if enough { Ok(Verdict::With(said)) } else { Err(anyhow::anyhow!(said)) };
+                results.add(&test(injection), outcome);
+            }
+        }
+    }
+    println!("{}", confusion.table());
+}
+
+fn test(injection: &Injection) -> String {
+    format!("tail/{}", injection.name)
+}
+
+fn in_lab(
+    name: &str,
+    wanted: &[&'static Injection],
+    runs: u32,
+    (folder, stop): (&Path, &Stop),
+    confusion: &mut Confusion,
+    results: &mut Results,
+) -> Result<()> {
+    if wanted.is_empty() && !(name == ARTICLE_LAB && results.wants(ARTICLE)) {
+        return Ok(());
+    }
+    let lab = lab::find(name).context("the lab is missing")?;
+    if let Some(lack) = System::inspect()?.lack(lab, &Knobs::default())? {
+        bail!("the lab is not possible here: {lack}");
+    }
+    let running = Running::up(lab, Knobs::default(), stop)?;
+    let ground = Ground::new(&running, folder, stop);
+    ground.settle()?;
+    let path = folder.join(format!("{name}.otr"));
+    let session = Session::start(SessionOptions {
+        set: Some(ProbeSet::Full),
+        filter: running.filter(),
+        output: path.clone(),
+        force: true,
+        ..SessionOptions::default()
+    })?;
+    let done = bring_about(wanted, runs, &ground, results);
+    let article = (name == ARTICLE_LAB && results.wants(ARTICLE)).then(|| article::bring_about(&ground));
+    ensure!(!session.failed(), "the recording gave up before its end");
+    session.stop().context("the recording could not be finished")?;
+    let done = done?;
+    let windows: Vec<Window> = done.iter().map(|run| run.2.clone()).collect();
+    let recording = Recording::open(&path)?;
+    let files = cut::cut(&recording, &windows, (folder, name))?;
+    for ((injection, load, _), file) in done.iter().zip(files) {
+        let judged = injection.judge(&Recording::open(&file)?, &running)?;
+        let verdict = if judged.right { "right" } else { "WRONG" };
+        println!("{}  {}  {load}  {verdict}: {}", results.kernel(), test(injection), judged.words);
+        confusion.add(injection.name, &judged.causes, judged.right);
+    }
+    if let Some(article) = article {
+        let outcome = match article {
+            Ok(Ok(parts)) => article::check(&parts, &recording, &ground, folder),
+            Ok(Err(lack)) => Ok(Verdict::Skipped(lack)),
+            Err(error) => Err(error),
+        };
+        results.add(ARTICLE, outcome);
+    }
+    running.down()
+}
+
+fn bring_about(
+    wanted: &[&'static Injection],
+    runs: u32,
+    ground: &Ground,
+    results: &mut Results,
+) -> Result<Runs> {
+    let mut done = Runs::new();
+    for run in 0..runs {
+        for (number, injection) in (0..).zip(wanted) {
+            let load = Load::of(u64::from(run) << 16 | number);
+            let begin = std::time::Instant::now();
+            match injection.bring_about(ground, &load) {
+                Ok(Ok(window)) => done.push((injection, load, window)),
+                Ok(Err(lack)) => results.add(&test(injection), Ok(Verdict::Skipped(lack))),
+                Err(error) => {
+                    let error = error.context(format!("{load}: the cause could not be brought about"));
+                    results.add(&test(injection), Err(error));
+                }
+            }
+            eprintln!("{} took {:.1} s", test(injection), begin.elapsed().as_secs_f64());
+            ground.stop.check()?;
+        }
+    }
+    Ok(done)
+}

@@ -1,0 +1,220 @@
+//! The traffic of the injections. Each function gives the reports of the built-in traffic that it sent: the window
+//! is then what lies between the first request and the last answer, without the connections' setting up.
+
+use std::fs;
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow};
+use overlay_trace::lab::drive;
+use overlay_trace::traffic::{Kind, Options, PORT, Protocol, Size, Spec, TrafficReport};
+
+use super::datagrams::{self, Reader};
+use super::disturb::{hogged, meanwhile};
+use super::load::Load;
+use crate::machine;
+use crate::truth::ground::Ground;
+use crate::truth::neighbour::Forget;
+use crate::truth::rules;
+
+/// What came of the built-in traffic.
+pub type Sent = Result<Vec<TrafficReport>>;
+
+/// So many packets are handed to the kernel at once.
+const TRAIN: u32 = 40;
+/// A pod's address at which there is none.
+const NOBODY: &str = "10.244.2.77:9";
+/// How often something is disturbed, and for how long.
+const EVERY: Duration = Duration::from_millis(250);
+const FOR: Duration = Duration::from_millis(25);
+/// Of so many datagrams one is hit.
+const ONE_OF: u64 = 60;
+const TABLE: &str = "/proc/sys/net/netfilter/nf_conntrack_max";
+
+/// Requests over TCP.
+pub fn tcp(ground: &Ground, load: &Load) -> Sent {
+    send(ground, &[load.requests(Protocol::Tcp)])
+}
+
+/// Requests over so many connections that the next one of a connection comes after a timeout.
+pub fn sparse_tcp(ground: &Ground, load: &Load) -> Sent {
+    send(ground, &[Spec { connections: (load.rate * 0.6) as u32, ..load.requests(Protocol::Tcp) }])
+}
+
+/// Requests over UDP.
+pub fn udp(ground: &Ground, load: &Load) -> Sent {
+    send(ground, &[load.requests(Protocol::Udp)])
+}
+
+/// Requests over UDP, and packets that are handed to the kernel many at once, as one.
+pub fn trains(ground: &Ground, load: &Load) -> Sent {
+    let stream = Spec {
+        rate: 10.0 * f64::from(TRAIN),
+        duration: Duration::from_secs(1),
+        size: Size { request: 200, answer: 200 },
+        options: Options { gso: TRAIN, ..Options::default() },
+        ..Spec::new(Kind::Stream, Protocol::Udp)
+    };
+    send(ground, &[load.requests(Protocol::Udp), stream])
+}
+
+/// Answers of many packets over TCP.
+pub fn large_tcp(ground: &Ground, load: &Load) -> Sent {
+    let size = Size { request: 100, answer: 20_000 + 20 * load.size.answer };
+    send(ground, &[Spec { size, rate: load.rate / 2.0, ..load.requests(Protocol::Tcp) }])
+}
+
+/// Requests over UDP that do not fit into one packet.
+pub fn large_udp(ground: &Ground, load: &Load) -> Sent {
+    let size = Size { request: 6000, answer: load.size.answer };
+    send(ground, &[Spec { size, ..load.requests(Protocol::Udp) }])
+}
+
+/// Small requests over TCP, then some that fill a packet, each over a connection of its own.
+pub fn some_full_tcp(ground: &Ground, load: &Load) -> Sent {
+    let small = load.requests(Protocol::Tcp);
+    let size = Size { request: 1380, answer: 100 };
+    let (connections, count) = (8, Some(8));
+    let timeout = Duration::from_millis(1500);
+    send(ground, &[small.clone(), Spec { size, connections, count, timeout, ..small }])
+}
+
+/// New connections at a constant rate, while now and then none may be tracked.
+pub fn connections_into_a_full_table(ground: &Ground, load: &Load) -> Sent {
+    let usual = fs::read_to_string(TABLE).context("connection tracking is not there")?;
+    let fill = || {
+        fs::write(TABLE, "1")?;
+        thread::sleep(FOR);
+        Ok(fs::write(TABLE, &usual)?)
+    };
+    let outcome = meanwhile(fill, EVERY, || connections(ground, load));
+    fs::write(TABLE, &usual)?;
+    outcome.map(|()| Vec::new())
+}
+
+fn connections(ground: &Ground, load: &Load) -> Result<()> {
+    let server = ground.running.server()?;
+    let address = SocketAddr::new(server.address, PORT);
+    let listener = server.netns.run(|| TcpListener::bind(address))??;
+    listener.set_nonblocking(true)?;
+    let client = ground.running.client()?.netns;
+    let done = AtomicBool::new(false);
+    let connect = || -> Result<()> {
+        Ok(client.run(|| TcpStream::connect_timeout(&address, Duration::from_secs(5)))?.map(drop)?)
+    };
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                if listener.accept().is_err() {
+                    thread::sleep(Duration::from_millis(1));
+                }
+            }
+        });
+        let mut waiting = Vec::new();
+        // One that has to wait does not keep the next one from its time.
+        let sent = datagrams::at_rate(ground, load.rate / 2.0, |_| {
+            waiting.push(scope.spawn(connect));
+            Ok(())
+        });
+        let failed = || Err(anyhow!("failed"));
+        let connected: Vec<Result<()>> =
+            waiting.into_iter().map(|thread| thread.join().unwrap_or_else(|_| failed())).collect();
+        done.store(true, Ordering::Relaxed);
+        sent?;
+        connected.into_iter().collect::<Result<()>>().context("a connection never came about")
+    })
+}
+
+/// Requests over TCP, while now and then node1's tunnel does not know the way to node2.
+pub fn tcp_with_fdb_gaps(ground: &Ground, load: &Load) -> Sent {
+    let node = ground.running.netns("node1")?.clone();
+    let entry = "0a:00:00:00:04:02 dev flannel.1 dst 192.0.2.2 self";
+    let run = move |command: String| match machine::run_in(&node, &command)? {
+        None => Ok(()),
+        Some(lack) => Err(anyhow!(lack)),
+    };
+    let gap = || {
+        run(format!("bridge fdb del {entry}"))?;
+        thread::sleep(FOR);
+        run(format!("bridge fdb add {entry} permanent"))
+    };
+    meanwhile(gap, EVERY, || sparse_tcp(ground, load))
+}
+
+/// Datagrams, some of them after the gateway's address has been forgotten.
+pub fn forgetting_the_gateway(ground: &Ground, load: &Load) -> Sent {
+    let forget = Forget::new(ground.running.netns("pod1")?)?;
+    datagrams::send(ground, load, Reader::default(), |number| {
+        if number % ONE_OF == ONE_OF - 1 { forget.gateway() } else { Ok(()) }
+    })?;
+    ground.settle().map(|()| Vec::new())
+}
+
+/// Datagrams, and now and then one to a pod that is not there.
+pub fn knocking_at_nobody(ground: &Ground, load: &Load) -> Sent {
+    let socket = ground.running.client()?.netns.run(|| UdpSocket::bind("0.0.0.0:0"))??;
+    datagrams::send(ground, load, Reader::default(), |number| {
+        if number % 20 == 19 {
+            // That nobody is there may be the answer to this.
+            let _ = socket.send_to(b"is anybody there", NOBODY);
+        }
+        Ok(())
+    })?;
+    Ok(Vec::new())
+}
+
+/// As much over TCP as a reader takes that sleeps before it reads.
+pub fn stalled_bulk(ground: &Ground, load: &Load) -> Sent {
+    let options = Options { reader_delay: Duration::from_millis(40), ..Options::default() };
+    let usual = load.requests(Protocol::Tcp);
+    send(ground, &[Spec { kind: Kind::Bulk, connections: 1, options, ..usual }])
+}
+
+/// Datagrams one way.
+pub fn datagrams(ground: &Ground, load: &Load) -> Sent {
+    plain(ground, load, Reader::default())
+}
+
+fn plain(ground: &Ground, load: &Load, reader: Reader) -> Sent {
+    datagrams::send(ground, load, reader, |_| Ok(())).map(|()| Vec::new())
+}
+
+/// Datagrams to a reader that naps.
+pub fn napping_reader(ground: &Ground, load: &Load) -> Sent {
+    let nap = Some((ONE_OF, Duration::from_millis(10)));
+    plain(ground, load, Reader { nap, room: None })
+}
+
+/// Datagrams to a reader that naps and has little room.
+pub fn little_room(ground: &Ground, load: &Load) -> Sent {
+    let nap = Some((ONE_OF, Duration::from_millis(60)));
+    plain(ground, load, Reader { nap, room: Some(1) })
+}
+
+/// Datagrams, while something takes the processor from their reader.
+pub fn hog_before_the_reader(ground: &Ground, load: &Load) -> Sent {
+    hogged_at("pod2", Duration::from_millis(3), ground, load)
+}
+
+/// Datagrams, while something takes the processor from ksoftirqd.
+pub fn hog_before_ksoftirqd(ground: &Ground, load: &Load) -> Sent {
+    // Less than a clock tick, which does the softirqs that wait.
+    hogged_at("pod1", Duration::from_micros(1500), ground, load)
+}
+
+fn hogged_at(netns: &str, busy: Duration, ground: &Ground, load: &Load) -> Sent {
+    let netns = ground.running.netns(netns)?;
+    hogged(netns, (ONE_OF / 2, busy), || plain(ground, load, Reader::default()))
+}
+
+/// Datagrams through a long list of rules.
+pub fn through_rules(ground: &Ground, load: &Load) -> Sent {
+    let list = rules::iptables(ground, 3000)?;
+    ground.with(&[list], || datagrams(ground, load))?.map_err(|lack| anyhow!(lack))
+}
+
+fn send(ground: &Ground, plan: &[Spec]) -> Sent {
+    drive(ground.running, plan, ground.stop)
+}
