@@ -237,7 +237,7 @@ pub const VXLAN: &[Injection] = &[
             &[expected("bad-checksum", "pod2", "eth0", 0)],
             &[step(
                 "node2",
-                &["tc qdisc replace dev veth-pod2 root netem corrupt 4%"],
+                &["tc qdisc replace dev veth-pod2 root netem corrupt 10%"],
                 &["tc qdisc del dev veth-pod2 root"],
             )],
         )
