@@ -2,19 +2,25 @@
 //! must not end it.
 
 use std::{
+    collections::HashSet,
     io::{IsTerminal, Write, stderr},
     path::Path,
     time::Duration,
 };
 
 use crate::{
+    analysis::Drop,
     probe::{Session, Summary},
     recognise,
+    report::place,
+    tail::cause_of,
     trace::Counters,
 };
 
 /// Without a terminal there is a line every so often.
 const WITHOUT_TERMINAL: Duration = Duration::from_secs(5);
+/// A cause is told when it drops so many packets per second: fewer may be an accident.
+const PER_SECOND: f64 = 5.0;
 
 /// The line that tells how it goes.
 pub(super) struct Live {
@@ -22,11 +28,51 @@ pub(super) struct Live {
     /// When the last line was printed, and how many packets there were.
     last: Duration,
     packets: u64,
+    causes: Causes,
+}
+
+/// What drops packets, told once for each cause and place.
+#[derive(Default)]
+struct Causes {
+    /// What was dropped when it was looked at last, and when that was.
+    before: Vec<Drop>,
+    at: Duration,
+    told: HashSet<(&'static str, String)>,
+}
+
+impl Causes {
+    /// The causes that are certain now and have not been told yet, a sentence each.
+    fn tell(&mut self, drops: &[Drop], elapsed: Duration) -> Vec<String> {
+        let seconds = (elapsed - self.at).as_secs_f64();
+        let mut sentences = Vec::new();
+        for drop in drops {
+            let is_same = |old: &&Drop| {
+                (&old.reason, &old.location, &old.key) == (&drop.reason, &drop.location, &drop.key)
+            };
+            let before = self.before.iter().find(is_same).map_or(0, |old| old.packets);
+            let rate = drop.packets.saturating_sub(before) as f64 / seconds.max(1e-3);
+            let Some(cause) = cause_of(drop).filter(|_| rate >= PER_SECOND) else { continue };
+            let place = place(&drop.key);
+            if self.told.insert((cause.id, place.clone())) {
+                sentences.push(format!("{rate:.0} packets/s are dropped in {place}: {}", cause.what));
+            }
+        }
+        (self.before, self.at) = (drops.to_vec(), elapsed);
+        sentences
+    }
 }
 
 impl Live {
     pub fn new() -> Live {
-        Live { terminal: stderr().is_terminal(), last: Duration::ZERO, packets: 0 }
+        Live { terminal: stderr().is_terminal(), last: Duration::ZERO, packets: 0, causes: Causes::default() }
+    }
+
+    /// Tells what is the matter, as soon as that is certain.
+    pub fn tell_causes(&mut self, summary: &Summary, elapsed: Duration) {
+        for sentence in self.causes.tell(&summary.drops, elapsed) {
+            self.clear();
+            let _ = writeln!(stderr(), "{:>4.0} s  finding: {sentence}", elapsed.as_secs_f64());
+        }
     }
 
     /// Shows the packets so far and the rate since the last line.
@@ -104,6 +150,25 @@ pub fn report(summary: &Summary, output: &Path) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::analysis::Key;
+
+    #[test]
+    fn a_cause_is_told_once_and_only_if_it_goes_on() {
+        let drops = |packets, reason: &str| {
+            let key =
+                Key { stage: Some("backlog-wait".into()), device: Some("eth0".into()), ..Key::default() };
+            vec![Drop { packets, bytes: 0, reason: reason.into(), location: String::new(), key }]
+        };
+        let mut causes = Causes::default();
+        let second = Duration::from_secs(1);
+        assert!(causes.tell(&drops(3, "CPU_BACKLOG"), second).is_empty());
+        // A rule that somebody has made is no finding.
+        assert!(causes.tell(&drops(900, "NETFILTER_DROP"), 2 * second).is_empty());
+        let told = causes.tell(&drops(100, "CPU_BACKLOG"), 3 * second);
+        assert_eq!(told.len(), 1);
+        assert!(told[0].contains("100 packets/s") && told[0].contains("backlog-wait at eth0"), "{told:?}");
+        assert!(causes.tell(&drops(900, "CPU_BACKLOG"), 4 * second).is_empty());
+    }
 
     #[test]
     fn only_losses_that_there_are_are_told() {

@@ -187,6 +187,7 @@ impl Record {
         let end = loop {
             tokio::select! {
                 _ = tick.tick() => {
+                    live.tell_causes(&session.progress(), begin.elapsed());
                     live.show(&session.progress(), begin.elapsed());
                     if session.failed() {
                         break End::Failure;

@@ -2,6 +2,7 @@
 //! the ring buffer to a recording.
 
 pub mod calibrate;
+mod drops;
 pub mod filter;
 mod helper;
 mod hops;

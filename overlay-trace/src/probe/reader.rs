@@ -15,8 +15,9 @@ use anyhow::{Context, Result};
 use aya::maps::{MapData, PerCpuArray, RingBuf};
 use overlay_trace_common::record::COUNTERS;
 
-use super::{helper::Probes, load::Loader, news::News, slow::Watch};
+use super::{drops::Drops, helper::Probes, load::Loader, news::News, slow::Watch};
 use crate::{
+    analysis::Drop,
     sys::kernel::symbol_names,
     trace::{Checkpoint, Counters, Names, Writer},
 };
@@ -37,6 +38,8 @@ pub struct Summary {
     pub hops: u16,
     /// Bytes of the file.
     pub file_bytes: u64,
+    /// Which packets were dropped so far, and where.
+    pub drops: Vec<Drop>,
 }
 
 /// To and from the threads beside the reader.
@@ -62,6 +65,7 @@ pub struct Reader {
     hops: u16,
     writer: Writer,
     progress: Arc<Mutex<Summary>>,
+    pub drops: Drops,
     /// What says from where on packets are slow, if only those are kept whole.
     pub slow: Option<Watch>,
 }
@@ -94,6 +98,7 @@ impl Reader {
             hops: 0,
             writer,
             progress,
+            drops: Drops::default(),
             slow: None,
         })
     }
@@ -141,6 +146,7 @@ impl Reader {
                     self.unasked.push(location);
                 }
             }
+            self.drops.add(&record);
             self.writer.records(&record)?;
         }
         Ok(())
@@ -155,6 +161,7 @@ impl Reader {
                 News::Hops(hops) => {
                     self.hops = hops.iter().map(|(number, _)| *number).fold(self.hops, u16::max);
                     self.writer.hops(&hops)?;
+                    self.drops.hops.extend(hops);
                 }
             }
         }
@@ -163,6 +170,7 @@ impl Reader {
 
     fn names(&mut self, names: &Names) -> Result<()> {
         self.unnamed.retain(|location| !names.symbols.contains_key(location));
+        self.drops.names.symbols.extend(names.symbols.clone());
         self.writer.names(names)
     }
 
@@ -172,6 +180,7 @@ impl Reader {
             counters: Counters { probe_misses, ..self.counters() },
             hops: self.hops,
             file_bytes: self.writer.bytes(),
+            drops: self.drops.named(),
         }
     }
 

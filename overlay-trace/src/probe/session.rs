@@ -107,7 +107,8 @@ impl Session {
         let header = Header { probe_cost_ns: cost, ..header(&kernel, &options, &plan, &attached) };
         let networks = header.networks.clone().unwrap_or_default();
         let mut writer = Writer::create(&options.output, options.force, &header)?;
-        writer.names(&Names { drop_reasons: drop_reasons(&kernel), ..Names::default() })?;
+        let reasons = Names { drop_reasons: drop_reasons(&kernel), ..Names::default() };
+        writer.names(&reasons)?;
         let slow = options.slow.map(|slow| Watch::new(&mut loader, slow.above)).transpose()?;
         gate.open()?;
         let probes = Probes::new(attached);
@@ -117,6 +118,7 @@ impl Session {
         let beside = (probes.clone(), Link { ask, news });
         let mut reader = Reader::new(&mut loader, writer, before, beside, Arc::clone(&progress))?;
         reader.slow = slow;
+        reader.drops.names = reasons;
         let kprobes_only = options.kprobes_only;
         let tunnels = tunnels::Watch::new(Arc::clone(&progress));
         let helper = Helper { kernel, loader, set, kprobes_only, probes: probes.clone(), modules, tunnels }

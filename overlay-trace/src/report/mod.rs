@@ -26,7 +26,7 @@ use anyhow::Result;
 use clap::ValueEnum;
 
 use crate::{
-    analysis::{Analysis, Diff},
+    analysis::{Analysis, Diff, Key},
     tail::Tail,
     what_if::WhatIf,
 };
@@ -34,6 +34,11 @@ use crate::{
 /// Every loss counter of a recording in words.
 pub fn losses(analysis: &Analysis) -> String {
     heading::losses(analysis)
+}
+
+/// `backlog-wait at eth0 of node2 (level 1)`.
+pub(crate) fn place(key: &Key) -> String {
+    tail_text::at(key)
 }
 
 /// A report's format.

@@ -204,7 +204,7 @@ fn zero_windows(tail: &Tail, rule: &'static Rule) -> Option<Finding> {
 }
 
 /// Whether a drop is what a rule is about.
-fn is_drop(drop: &LostAt, reasons: &[&str], stages: &[&str], functions: &[&str]) -> bool {
+pub(super) fn is_drop(drop: &LostAt, reasons: &[&str], stages: &[&str], functions: &[&str]) -> bool {
     let function = drop.location.split('+').next().unwrap_or_default();
     let in_stage = drop.key.stage.as_deref().is_some_and(|stage| stages.contains(&stage));
     let by_reason = reasons.contains(&drop.reason.as_str()) && (stages.is_empty() || in_stage);

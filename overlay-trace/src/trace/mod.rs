@@ -20,6 +20,7 @@ pub use header::{
     UnseenStage,
 };
 pub use reader::Recording;
+pub(crate) use records::record_of;
 pub use records::{RecordView, encode_record, encode_way};
 pub(crate) use writer::open_output;
 pub use writer::{Writer, check_output};

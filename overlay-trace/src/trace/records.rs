@@ -37,6 +37,14 @@ pub(super) fn split_record(words: &[u64]) -> Option<(RecordView<'_>, &[u64])> {
     Some((RecordView { header, way }, rest))
 }
 
+/// The header and the way of a record as the kernel side made it.
+pub(crate) fn record_of(bytes: &[u8]) -> Option<(RecordHeader, Vec<Segment>)> {
+    let mut words = vec![0; bytes.len() / 8];
+    bytes_of(&mut words).copy_from_slice(&bytes[..bytes.len() / 8 * 8]);
+    let (record, _) = split_record(&words)?;
+    Some((record.header, record.segments().collect()))
+}
+
 /// The bytes of words, to be filled from a file.
 pub(super) fn bytes_of(words: &mut [u64]) -> &mut [u8] {
     // SAFETY: any 8 bytes are a u64 and the other way round, and u8 has no alignment.

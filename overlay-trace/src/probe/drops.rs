@@ -1,0 +1,108 @@
+//! What has been dropped so far, for who watches the recording.
+
+use std::collections::BTreeMap;
+
+use overlay_trace_common::{
+    record::{Outcome, RecordHeader},
+    stage::{Kind, Layer},
+    stage_map::STAGES,
+    way::Segment,
+};
+
+use crate::{
+    analysis::{Drop, Key},
+    trace::{HopName, Names, record_of},
+};
+
+/// So many places and reasons are told apart.
+const MOST: usize = 1024;
+
+/// Reason, location, stage, level, hop.
+type At = (u32, u64, u8, u8, u16);
+
+/// What has been dropped.
+#[derive(Default)]
+pub struct Drops {
+    /// Packets and bytes.
+    counts: BTreeMap<At, (u64, u64)>,
+    pub names: Names,
+    pub hops: BTreeMap<u16, HopName>,
+}
+
+impl Drops {
+    /// Takes up a record, as the kernel side made it, if it is of a packet that was dropped.
+    pub fn add(&mut self, record: &[u8]) {
+        const OUTCOME: usize = std::mem::offset_of!(RecordHeader, outcome);
+        if record.get(OUTCOME) != Some(&(Outcome::Dropped as u8)) {
+            return;
+        }
+        let Some((header, way)) = record_of(record) else { return };
+        // Who waited for the CPU was dropped in what it was in the middle of.
+        let is_stage =
+            |at: &&Segment| STAGES.get(usize::from(at.stage)).is_some_and(|stage| stage.layer != Layer::Cpu);
+        let Some(last) = way.iter().rev().find(is_stage) else { return };
+        let key = (header.drop_reason, header.drop_location, last.stage, last.level, last.hop);
+        if self.counts.len() < MOST || self.counts.contains_key(&key) {
+            let (packets, bytes) = self.counts.entry(key).or_default();
+            *packets += header.times();
+            *bytes += header.times() * u64::from(header.bytes);
+        }
+    }
+
+    /// The drops so far, by names.
+    pub fn named(&self) -> Vec<Drop> {
+        let drop = |(&(reason, location, stage, level, hop), &(packets, bytes)): (&_, &(u64, u64))| {
+            let row = &STAGES[usize::from(stage)];
+            let hop = self.hops.get(&hop).cloned().unwrap_or_default();
+            Drop {
+                packets,
+                bytes,
+                reason: self.names.drop_reasons.get(&reason).cloned().unwrap_or_default(),
+                location: self.names.symbols.get(&location).cloned().unwrap_or_default(),
+                key: Key {
+                    layer: Some(row.layer.name().into()),
+                    stage: Some(row.name.into()),
+                    kind: if row.kind == Kind::Wait { "wait" } else { "work" },
+                    level: Some(level),
+                    direction: None,
+                    netns: Some(hop.netns),
+                    device: Some(hop.device),
+                },
+            }
+        };
+        self.counts.iter().map(drop).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use overlay_trace_common::stage_map::{BATCH_WAIT, COPY, GRO};
+
+    use super::*;
+    use crate::trace::{encode_record, encode_way};
+
+    #[test]
+    fn drops_are_counted_where_they_happen() {
+        let mut drops = Drops::default();
+        drops.names.drop_reasons.insert(7, "CPU_BACKLOG".into());
+        drops.hops.insert(3, HopName { netns: "node2".into(), device: "eth0".into(), ..HopName::default() });
+        let segment = |stage| Segment { ns: 5, hop: 3, level: 1, stage };
+        for (outcome, way) in [
+            (Outcome::Dropped, vec![segment(COPY), segment(GRO), segment(BATCH_WAIT)]),
+            (Outcome::Dropped, vec![segment(GRO)]),
+            (Outcome::Delivered, vec![segment(GRO)]),
+            (Outcome::Dropped, vec![]),
+        ] {
+            let header =
+                RecordHeader { drop_reason: 7, bytes: 100, outcome: outcome as u8, ..Default::default() };
+            let mut bytes = Vec::new();
+            encode_record(&header, &encode_way(&way), &mut bytes);
+            drops.add(&bytes);
+            drops.add(&bytes[..bytes.len() / 3]);
+        }
+        let [drop] = &drops.named()[..] else { panic!("{:?}", drops.named()) };
+        assert_eq!((drop.packets, drop.bytes, drop.reason.as_str()), (2, 200, "CPU_BACKLOG"));
+        assert_eq!((drop.key.stage.as_deref(), drop.key.device.as_deref()), (Some("gro"), Some("eth0")));
+        assert_eq!(crate::tail::cause_of(drop).map(|rule| rule.id), Some("backlog-overflow"));
+    }
+}

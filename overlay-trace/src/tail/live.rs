@@ -1,0 +1,18 @@
+//! Causes that are certain while a recording still runs: drops, whose reason and place the kernel gives.
+
+use super::{
+    findings::is_drop,
+    rules::{Evidence, RULES, Rule},
+    tcp::LostAt,
+};
+use crate::analysis::Drop;
+
+/// The cause of such drops, if it is known and nobody may have wanted it so.
+pub fn cause_of(drop: &Drop) -> Option<&'static Rule> {
+    RULES.iter().find(|rule| match &rule.evidence {
+        Evidence::Drops { reasons, stages, functions, intended: false } => {
+            is_drop(&LostAt::of(drop), reasons, stages, functions)
+        }
+        _ => false,
+    })
+}
