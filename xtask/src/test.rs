@@ -22,7 +22,7 @@ const OWN_KERNEL: &str = "own";
 /// Seconds that a kernel's tests may take: those of the core, and all. Beginning a recording of the full set takes
 /// half a minute in a virtual machine, and there are some seventy.
 const CORE_TIMEOUT: u64 = 2400;
-const WHOLE_TIMEOUT: u64 = 7200;
+const WHOLE_TIMEOUT: u64 = 10_800;
 /// How many virtual machines run at once. Much of the time they wait for their traffic.
 const MACHINES: usize = 2;
 
