@@ -1,4 +1,5 @@
-//! A tail as a page: the answer, what is the matter, where the excess is, and the slowest packets over time.
+//! A tail as a page: the answer, what is the matter, where the excess is, the slowest packets over time, and every
+//! stage.
 
 use maud::{Markup, html};
 
@@ -24,13 +25,9 @@ pub(super) fn report(tail: &Tail) -> String {
         h1 { (title) }
         @for line in first_lines(tail).lines() { p.answer { (line) } }
         (findings(tail))
-        @if tail.is_comparison() {
-            (stages(tail))
-            (difference(tail))
-        } @else {
-            (reading())
-        }
+        @if tail.is_comparison() { (difference(tail)) } @else { (reading()) }
         @if !tail.slowest.is_empty() { (slowest(tail)) }
+        @if tail.is_comparison() { (stages(tail)) }
         h2 { "The recording" }
         @for line in context(tail).lines().filter(|line| !line.is_empty()) { p.hint { (line) } }
     };
@@ -82,8 +79,7 @@ fn stages(tail: &Tail) -> Markup {
     ];
     rows.push(("all".into(), all.map(|shown| Cell(None, shown)).into()));
     html! {
-        h2 { "Where the excess is" }
-        p { (parts(tail).trim()) }
+        h2 { "All stages" }
         p.hint {
             "Per packet; the rows add up to the last line to the nanosecond. \u{201c}Leads\u{201d}: slow packets that lost "
             "more here than anywhere else. Click a heading to sort."
@@ -110,7 +106,8 @@ fn difference(tail: &Tail) -> Markup {
         )
     };
     html! {
-        h2 { "The slow ones against the ordinary ones" }
+        h2 { "Where the excess is" }
+        p { (parts(tail).trim()) }
         p.hint {
             "Width is time per slow packet, left to right is the packets' path: red is slower than in ordinary packets, "
             "blue is faster. From the bottom: node, network namespace and direction, level (encapsulation headers around "
@@ -136,7 +133,7 @@ fn timeline(tail: &Tail, number: usize, packet: &SlowPacket) -> Markup {
         figure.packet {
             figcaption { (heading) }
             (lanes(&bars, packet.ns, &heading))
-            details open {
+            details open[number == 1] {
                 summary { "step by step" }
                 (steps(packet))
             }

@@ -14,7 +14,7 @@ use crate::results::{Outcome, Verdict};
 
 /// The part of the packets' time that may be in such a stage and not in its function: what takes less than a
 /// probe costs has none of its own, and counts to the stage before it.
-const TOLERANCE: f64 = 0.06;
+const TOLERANCE: f64 = 0.07;
 
 /// Functions that are all of what their stage is said to be.
 const LEAVES: &[Function] = &[

@@ -14,6 +14,9 @@ use crate::results::{Outcome, Verdict};
 
 /// How far what is predicted may be off what is measured.
 const TOLERANCE: f64 = 0.15;
+/// How far what is predicted to be gained may be off, which is a tenth to a third of the whole. Where modules can be
+/// probed by kprobes only, a probe's cost is less even from call to call.
+const OF_GAIN: f64 = 0.25;
 
 /// The last one moves the pods' devices: what their neighbours were known by is to be learned anew then.
 pub const CAUSES: &[Cause] = &[
@@ -141,9 +144,10 @@ fn is_as_predicted(recorded: &Recorded, windows: &[Window], without: &str) -> Ou
         now - measured,
         was - is
     );
-    let is_close = |predicted: f64, measured: f64| (predicted / measured - 1.0).abs() <= TOLERANCE;
-    ensure!(is_close(then, measured) && is_close(was - gain.estimate, is), "{figures}");
-    ensure!(is_close(gain.estimate, was - is), "{figures}");
+    let is_close = |predicted: f64, measured: f64, bound: f64| (predicted / measured - 1.0).abs() <= bound;
+    ensure!(is_close(then, measured, TOLERANCE), "{figures}");
+    ensure!(is_close(was - gain.estimate, is, TOLERANCE), "{figures}");
+    ensure!(is_close(gain.estimate, was - is, OF_GAIN), "{figures}");
     ensure!((gain.least..=gain.most).contains(&(was - is)), "{figures}");
     Ok(Verdict::With(figures))
 }
