@@ -8,8 +8,7 @@ const TCP_SYN: u8 = 2;
 const TCP_RST: u8 = 4;
 
 /// Writes a packet's addresses and its length into its record. The window holds what [`Innermost::window`]
-/// says. `rest` is how many bytes there are from the packet's IP header to its end. True if the packet is a TCP
-/// segment without data.
+/// says. `rest` is how many bytes there are from the packet's IP header to its end.
 #[inline(always)]
 pub fn describe<M: Memory>(
     memory: &M,
@@ -17,9 +16,9 @@ pub fn describe<M: Memory>(
     window: &mut Window,
     rest: u32,
     header: &mut RecordHeader,
-) -> bool {
+) {
     if found.window != found.ip && !memory.read(window, found.ip) {
-        return false;
+        return;
     }
     let first: u8 = window.at(0);
     header.flow.version = first >> 4;
@@ -39,15 +38,16 @@ pub fn describe<M: Memory>(
         header.bytes = rest;
     }
     if found.is_later_fragment {
-        return false;
+        return;
     }
     let before = (found.transport - found.ip) as u32;
     match before {
         20 => ports(header, window, 20, header.bytes - 20),
         40 if first >> 4 == 6 => ports(header, window, 40, header.bytes - 40),
         _ => {
-            memory.read(window, found.transport)
-                && ports(header, window, 0, header.bytes.wrapping_sub(before))
+            if memory.read(window, found.transport) {
+                ports(header, window, 0, header.bytes.wrapping_sub(before));
+            }
         }
     }
 }
@@ -60,10 +60,9 @@ fn set<T>(address: &mut [u8; 16], value: T) {
     unsafe { (address.as_mut_ptr() as *mut T).write_unaligned(value) }
 }
 
-/// Reads the transport's header, `at` which it is followed by its data, `length` bytes together; says whether
-/// it is a TCP segment without data.
+/// Reads the transport's header, `at` which it is followed by its data, `length` bytes together.
 #[inline(always)]
-fn ports(header: &mut RecordHeader, window: &Window, at: usize, length: u32) -> bool {
+fn ports(header: &mut RecordHeader, window: &Window, at: usize, length: u32) {
     let flow = &mut header.flow;
     match flow.protocol {
         IPPROTO_TCP | IPPROTO_UDP => {
@@ -77,7 +76,7 @@ fn ports(header: &mut RecordHeader, window: &Window, at: usize, length: u32) -> 
         _ => {}
     }
     if flow.protocol != IPPROTO_TCP {
-        return false;
+        return;
     }
     flow.sequence = u32::from_be(window.at(at + 4));
     let flags: u8 = window.at(at + 13);
@@ -89,5 +88,4 @@ fn ports(header: &mut RecordHeader, window: &Window, at: usize, length: u32) -> 
         marks |= FLAG_ZERO_WINDOW;
     }
     header.flags |= marks;
-    is_empty
 }

@@ -39,8 +39,6 @@ pub const ROW_INDIRECT: u64 = 1 << 32;
 pub const ROW_CALIBRATE: u64 = 1 << 33;
 /// A packet found at this point is always a new one: what was known under its address is out of date.
 pub const ROW_FIRST: u64 = 1 << 34;
-/// Only TCP segments without data end here.
-pub const ROW_EMPTY_ONLY: u64 = 1 << 35;
 /// The argument is a socket; the packet is the one that the CPU is busy with.
 pub const ROW_CURRENT: u64 = 1 << 36;
 /// An unknown packet is followed from here on, whatever the action.
@@ -100,7 +98,6 @@ impl Row {
             | flag(point.exit, ROW_EXIT)
             | flag(matches!(stage.layer, Layer::Iptables | Layer::Nftables), ROW_REPEATS)
             | flag(point.first, ROW_FIRST)
-            | flag(point.empty_only, ROW_EMPTY_ONLY)
             | flag(point.current, ROW_CURRENT)
             | flag(point.after, ROW_AFTER)
             | flag(point.if_zero, ROW_IF_ZERO)

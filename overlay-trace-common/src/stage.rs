@@ -193,8 +193,6 @@ pub struct Point {
     pub headers: Headers,
     /// The function returns the list of packets that this one was cut into.
     pub split: bool,
-    /// Only for TCP segments without data, which no reader will ever see.
-    pub empty_only: bool,
     /// The argument is a socket, the packet the one that the CPU is busy with.
     pub current: bool,
     /// Fires after the packet may have become visible to another CPU.

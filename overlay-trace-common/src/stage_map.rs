@@ -691,13 +691,6 @@ pub static STAGES: &[Stage] = &[
         "The packet was freed without being dropped: read, acknowledged, or sent.",
     ),
     ends(
-        "end-copied",
-        Outcome::Delivered,
-        DEVICE,
-        &[Point { in_socket: true, ..end(&[t("skb_copy_datagram_iovec", 0)]) }],
-        "The application reads the packet.",
-    ),
-    ends(
         "end-queued",
         Outcome::Delivered,
         DEVICE,
@@ -705,11 +698,11 @@ pub static STAGES: &[Stage] = &[
         "The packet lies in a socket that is not TCP's.",
     ),
     ends(
-        "end-acknowledged",
+        "end-taken-up",
         Outcome::Delivered,
         DEVICE,
-        &[Point { empty_only: true, ..end(&[t("tcp_probe", 1)]) }],
-        "TCP has taken up a segment without data.",
+        &[end(&[t("tcp_probe", 1)])],
+        "TCP has taken up a segment of a connection; no tracepoint shows when its data are read.",
     ),
     ends("end-consumed", Outcome::Freed, ALL, &[end(&[t("consume_skb", 0)])], "The packet was consumed."),
     ends(

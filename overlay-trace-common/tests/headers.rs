@@ -47,7 +47,7 @@ impl Memory for Packet<'_> {
 }
 
 /// What is found, and the record's header.
-fn look(bytes: &[u8], what: u64, in_one_piece: usize) -> Option<(Innermost, RecordHeader, bool)> {
+fn look(bytes: &[u8], what: u64, in_one_piece: usize) -> Option<(Innermost, RecordHeader)> {
     let packet = Packet { bytes, in_one_piece };
     let plain = if what == AT_IP { short_cut(&packet) } else { None };
     let mut window = Window([0; WINDOW_BYTES / 8]);
@@ -55,8 +55,8 @@ fn look(bytes: &[u8], what: u64, in_one_piece: usize) -> Option<(Innermost, Reco
     assert!(plain.is_none_or(|plain| plain == found), "the short cut leads elsewhere: {plain:?} {found:?}");
     let mut header = RecordHeader { segments: 1, ..RecordHeader::default() };
     let rest = (bytes.len() as u64 + BASE).saturating_sub(found.ip) as u32;
-    let empty = describe(&packet, &found, &mut window, rest, &mut header);
-    Some((found, header, empty))
+    describe(&packet, &found, &mut window, rest, &mut header);
+    Some((found, header))
 }
 
 /// What is found without the walk; there is nothing in the window behind the bytes that it may look at.
@@ -147,7 +147,7 @@ fn inner() -> Vec<u8> {
 
 /// The innermost packet is [`inner`], and so deep inside.
 fn finds_inner(bytes: &[u8], what: u64, depth: u64) {
-    let (found, header, _) = look(bytes, what, bytes.len()).expect("it is IP");
+    let (found, header) = look(bytes, what, bytes.len()).expect("it is IP");
     assert_eq!(found.depth, depth);
     assert_eq!(header.flow.source[..4], SOURCE);
     assert_eq!(header.flow.destination[..4], DESTINATION);
@@ -176,15 +176,15 @@ fn a_tcp_header_says_what_its_segment_is() {
 fn an_ordinary_packet_is_itself() {
     finds_inner(&inner(), AT_IP, 0);
     let segment = ipv4(6, &tcp(b"data"));
-    let (_, header, empty) = look(&segment, AT_IP, segment.len()).unwrap();
-    assert_eq!((header.flow.source_port, header.flow.sequence, empty), (4000, 0x0102_0304, false));
+    let (_, header) = look(&segment, AT_IP, segment.len()).unwrap();
+    assert_eq!((header.flow.source_port, header.flow.sequence, header.flags), (4000, 0x0102_0304, 0));
     let acknowledgement = ipv6(6, &tcp(b""));
-    let (found, header, empty) = look(&acknowledgement, AT_IP, acknowledgement.len()).unwrap();
-    assert_eq!((found.depth, header.flow.destination_port, empty), (0, 7700, true));
+    let (found, header) = look(&acknowledgement, AT_IP, acknowledgement.len()).unwrap();
+    assert_eq!((found.depth, header.flow.destination_port), (0, 7700));
     assert_eq!((header.flow.version, header.flow.source, header.bytes), (6, [0xfd; 16], 72));
     assert_eq!(header.flags & FLAGS_OF_TCP, FLAG_NO_DATA);
     let echo = ipv4(1, &[8, 0, 0, 0, 0x12, 0x34, 0, 1]);
-    let (_, header, _) = look(&echo, AT_IP, echo.len()).unwrap();
+    let (_, header) = look(&echo, AT_IP, echo.len()).unwrap();
     assert_eq!((header.flow.source_port, header.flow.destination_port), (0x1234, 0x1234));
 }
 
@@ -192,7 +192,7 @@ fn an_ordinary_packet_is_itself() {
 fn options_and_extension_headers_stand_before_the_ports() {
     for options in [4, 12, 40] {
         let packet = ipv4_with(17, &vec![1; options], &udp(4000, 7700, b"payload"));
-        let (found, header, _) = look(&packet, AT_IP, packet.len()).unwrap();
+        let (found, header) = look(&packet, AT_IP, packet.len()).unwrap();
         assert_eq!((found.depth, header.flow.destination_port), (0, 7700));
         let carried = ipv4_with(17, &vec![1; options], &vxlan(4789, &frame(&inner())));
         finds_inner(&carried, AT_IP, 1);
@@ -203,7 +203,7 @@ fn options_and_extension_headers_stand_before_the_ports() {
         ipv6(0, &[&[43, 0, 1, 4, 0, 0, 0, 0][..], &routing].concat())
     };
     let packet = extended(&udp(4000, 7700, b"payload"), 17);
-    let (_, header, _) = look(&packet, AT_IP, packet.len()).unwrap();
+    let (_, header) = look(&packet, AT_IP, packet.len()).unwrap();
     assert_eq!((header.flow.protocol, header.flow.destination_port), (17, 7700));
     finds_inner(&extended(&vxlan(4789, &frame(&inner())), 17), AT_IP, 1);
     finds_inner(&extended(&inner(), 4), AT_IP, 1);
@@ -230,7 +230,7 @@ fn every_tunnel_is_looked_into() {
         }
     }
     let v6 = ipv4(41, &ipv6(17, &udp(4000, 7700, b"")));
-    let (found, header, _) = look(&v6, AT_IP, v6.len()).unwrap();
+    let (found, header) = look(&v6, AT_IP, v6.len()).unwrap();
     assert_eq!((found.depth, header.flow.version, header.flow.destination_port), (1, 6, 7700));
 }
 
@@ -272,7 +272,7 @@ fn what_only_looks_like_a_tunnel_is_none() {
         ipv4(17, &udp(1, 8285, b"no IP packet, and long enough for one")),
         ipv4(17, &udp(1, 8285, &[0x44; 40])),
     ] {
-        let (found, header, _) = look(&not_one, AT_IP, not_one.len()).unwrap();
+        let (found, header) = look(&not_one, AT_IP, not_one.len()).unwrap();
         assert_eq!((found.depth, found.ip), (0, BASE));
         assert_eq!(header.bytes as usize, not_one.len());
     }
@@ -297,7 +297,7 @@ fn what_is_not_ip_is_not_found() {
 fn a_later_fragment_has_no_ports() {
     let mut later = ipv4(17, &vxlan(4789, &frame(&inner())));
     later[7] = 100;
-    let (found, header, _) = look(&later, AT_IP, later.len()).unwrap();
+    let (found, header) = look(&later, AT_IP, later.len()).unwrap();
     assert_eq!((found.depth, header.flow.destination_port), (0, 0));
     let fragment = |offset: u16| {
         let header = [&[17, 0][..], &offset.to_be_bytes(), &[0, 0, 0, 1]].concat();
@@ -305,7 +305,7 @@ fn a_later_fragment_has_no_ports() {
     };
     finds_inner(&fragment(1), AT_IP, 1);
     let later = fragment(800 | 1);
-    let (found, header, _) = look(&later, AT_IP, later.len()).unwrap();
+    let (found, header) = look(&later, AT_IP, later.len()).unwrap();
     assert_eq!((found.depth, header.flow.protocol, header.flow.destination_port), (0, 17, 0));
 }
 
@@ -313,10 +313,10 @@ fn a_later_fragment_has_no_ports() {
 fn what_lies_elsewhere_is_not_guessed() {
     let packet = ipv4(17, &vxlan(4789, &frame(&ipv4(17, &vxlan(4789, &frame(&inner()))))));
     // In one piece are both outer packets, but not the innermost: it is known to be there.
-    let (found, header, _) = look(&packet, AT_IP, 105).unwrap();
+    let (found, header) = look(&packet, AT_IP, 105).unwrap();
     assert_eq!((found.depth, header.flow.destination_port), (2, 4789));
     // The second tunnel's header is elsewhere too.
-    let (found, _, _) = look(&packet, AT_IP, 80).unwrap();
+    let (found, _) = look(&packet, AT_IP, 80).unwrap();
     assert_eq!((found.depth, found.ip), (1, BASE + 50));
 }
 
@@ -324,7 +324,7 @@ fn what_lies_elsewhere_is_not_guessed() {
 fn a_packet_of_many_segments_has_the_length_that_is_there() {
     let mut packet = ipv4(17, &vxlan(4789, &frame(&inner())));
     packet[52..54].copy_from_slice(&[0, 0]);
-    let (_, header, _) = look(&packet, AT_IP, packet.len()).unwrap();
+    let (_, header) = look(&packet, AT_IP, packet.len()).unwrap();
     assert_eq!(header.bytes as usize, inner().len());
 }
 
@@ -332,7 +332,7 @@ proptest! {
     #[test]
     fn any_bytes_are_walked_through(bytes in prop::collection::vec(any::<u8>(), 0..300), tagged: bool) {
         let what = if tagged { AT_TAG } else { AT_IP };
-        if let Some((found, _, _)) = look(&bytes, what, bytes.len()) {
+        if let Some((found, _)) = look(&bytes, what, bytes.len()) {
             prop_assert!(found.ip >= BASE && found.ip + 20 <= BASE + bytes.len().max(24) as u64);
             prop_assert!(found.transport > found.ip && found.depth <= 24);
         }
@@ -343,7 +343,7 @@ proptest! {
         let mut packet = ipv4(17, &vxlan(4789, &frame(&ipv6(17, &geneve(&[0; 8], 0x6558, &frame(&inner()))))));
         let place = place % packet.len();
         packet[place] = byte;
-        if let Some((found, _, _)) = look(&packet, AT_IP, packet.len()) {
+        if let Some((found, _)) = look(&packet, AT_IP, packet.len()) {
             prop_assert!(found.depth <= 3 && found.ip < BASE + packet.len() as u64);
         }
     }

@@ -330,9 +330,6 @@ pub fn end(skb: u64, row: Row, location: u64, reason: u32) {
     }
     let (cpu, number) = this_cpu();
     let Some(state) = find_near(skb, cpu) else { return };
-    if row.has(ROW_EMPTY_ONLY) && state.empty == 0 || row.has(ROW_IN_SOCKET) && has_left(state) {
-        return;
-    }
     if leaves_no_record(state, row.outcome()) {
         return;
     }

@@ -124,7 +124,7 @@ pub fn identify<A: Access>(skb: u64, ingress: bool, state: &mut State) -> bool {
     let header = &mut state.record.header;
     header.segments = if segments == 0 { 1 } else { segments };
     let rest = (packet.tail() - found.ip) as u32;
-    state.empty = describe(&packet, &found, window, rest, header) as u8;
+    describe(&packet, &found, window, rest, header);
     true
 }
 

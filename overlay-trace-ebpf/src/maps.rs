@@ -43,8 +43,7 @@ pub struct State {
     pub identified: u8,
     /// The packet has been where the filter asks for.
     pub matched: u8,
-    /// It is a TCP segment without data.
-    pub empty: u8,
+    pub _pad_matched: u8,
     /// The filter does not let it pass: its state only says that it need not be looked at again.
     pub rejected: u8,
     /// What the device is that the packet is at.

@@ -13,9 +13,6 @@ use crate::attached::Attached;
 use crate::results::{Outcome, Results, Verdict};
 use crate::seen::Seen;
 
-/// TCP packets of up to this length have no data.
-const EMPTY_TCP: u32 = 80;
-
 /// Whether any row's test is wanted.
 pub fn wanted(set: ProbeSet, results: &Results) -> bool {
     rows(set).any(|row| results.wants(&name(set, row)))
@@ -117,10 +114,7 @@ fn fired(set: ProbeSet, all: &[&Seen]) -> Result<BTreeMap<String, u64>> {
         seen.recording.for_each_record(|record| {
             record.segments().for_each(|step| stages[usize::from(step.stage)] += 1);
             let header = record.header;
-            let empty = header.flow.protocol == 6 && header.bytes <= EMPTY_TCP;
-            ends.extend(
-                End::from_u8(header.outcome).and_then(|end| end_row(set, end, header.flow.protocol, empty)),
-            );
+            ends.extend(End::from_u8(header.outcome).and_then(|end| end_row(set, end, header.flow.protocol)));
             if header.flags & FLAG_CHILD != 0 {
                 children.push(header.parent);
             }
@@ -140,7 +134,7 @@ fn fired(set: ProbeSet, all: &[&Seen]) -> Result<BTreeMap<String, u64>> {
 }
 
 /// The row that ended a way so.
-fn end_row(set: ProbeSet, end: End, protocol: u8, empty: bool) -> Option<&'static str> {
+fn end_row(set: ProbeSet, end: End, protocol: u8) -> Option<&'static str> {
     Some(match (end, set) {
         (End::Dropped, _) => "end-dropped",
         (End::Merged, _) => "end-merged",
@@ -150,8 +144,7 @@ fn end_row(set: ProbeSet, end: End, protocol: u8, empty: bool) -> Option<&'stati
         (End::Freed, _) if protocol == 1 || protocol == 58 => "end-consumed",
         (End::Freed, _) if protocol == 6 => "end-freed",
         (End::Freed, _) => return None,
-        (End::Delivered, ProbeSet::Device) if empty => "end-acknowledged",
-        (End::Delivered, ProbeSet::Device) if protocol == 6 => "end-copied",
+        (End::Delivered, ProbeSet::Device) if protocol == 6 => "end-taken-up",
         (End::Delivered, ProbeSet::Device) => "end-queued",
         (End::Delivered, _) => "end-read",
     })

@@ -34,7 +34,6 @@ pub(super) const fn point(action: Action, probes: &'static [Probe]) -> Point {
         first: false,
         headers: Headers::No,
         split: false,
-        empty_only: false,
         current: false,
         after: false,
         if_zero: false,

@@ -23,6 +23,7 @@ pub use change::{Change, Part};
 
 use crate::{
     analysis::{Dist, WholePacket, Wholes},
+    probe::ProbeSet,
     trace::Recording,
 };
 use shapes::{Parts, Shapes};
@@ -82,12 +83,19 @@ impl WhatIf {
     ///
     /// # Errors
     ///
-    /// One sentence: the recording cannot be read or is damaged, or the probes' cost was not measured.
+    /// One sentence: the recording cannot be read or is damaged, was not made with the set `full`, or the probes' cost
+    /// was not measured.
     pub fn of(
         recording: &Recording,
         changes: &[Change],
         wanted: &dyn Fn(&RecordHeader) -> bool,
     ) -> Result<WhatIf> {
+        let set = &recording.header.probe_set;
+        ensure!(
+            set == ProbeSet::Full.name(),
+            "the probe set {set} does not tell a stage from what follows it unseen, so that what would be left without one \
+             is not known: record with --probes full, where the kernel allows it"
+        );
         let mut shapes = Shapes::new(recording, changes);
         ensure!(
             shapes.costs_are_known(),
