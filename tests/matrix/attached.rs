@@ -5,7 +5,6 @@ use std::process::Command;
 
 use anyhow::Result;
 use overlay_trace::probe::load::{Loader, Sizes};
-use overlay_trace::probe::modules::module_of;
 use overlay_trace::probe::plan::wanted_functions;
 use overlay_trace::probe::{FilterOptions, Plan, ProbeKind, ProbeSet};
 use overlay_trace::sys::kernel::Kernel;
@@ -24,7 +23,7 @@ pub struct Attached {
 impl Attached {
     /// Loads the modules that the stage map names, and attaches the set for a moment.
     pub fn of(set: ProbeSet) -> Result<Attached> {
-        let modules: BTreeSet<&str> = wanted_functions().iter().filter_map(|name| module_of(name)).collect();
+        let modules: BTreeSet<&str> = wanted_functions().values().copied().flatten().collect();
         for module in modules {
             // Whether it is there is seen by its functions.
             let _ = Command::new("modprobe").args(["-q", module]).status();

@@ -1,6 +1,6 @@
 //! The attach plan: which program goes where on this kernel, and which stages cannot be seen and why.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 
 use overlay_trace_common::{
     record::Outcome,
@@ -10,7 +10,7 @@ use overlay_trace_common::{
 };
 
 use super::modules;
-use crate::sys::kernel::{self, Kernel, Typed};
+use crate::sys::kernel::{self, Functions, Kernel, Typed};
 
 /// Which probes are attached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -98,8 +98,8 @@ pub struct Plan {
 /// The highest argument position that there is a generic program for, plus 1.
 const POSITIONS: u8 = 4;
 
-/// The functions that the stage map names.
-pub fn wanted_functions() -> HashSet<&'static str> {
+/// The functions that the stage map names, and where each usually is.
+pub fn wanted_functions() -> Functions {
     STAGES
         .iter()
         .flat_map(|stage| stage.points)
@@ -109,6 +109,7 @@ pub fn wanted_functions() -> HashSet<&'static str> {
             _ => None,
         })
         .chain(crate::probe::calibrate::FUNCTIONS)
+        .map(|function| (function, modules::module_of(function)))
         .collect()
 }
 

@@ -1,7 +1,7 @@
 //! What the running kernel consists of: its BTF, its symbols, its release.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{HashMap, HashSet, hash_map::Entry},
     fs,
     io::{BufRead, BufReader},
     os::fd::OwnedFd,
@@ -48,9 +48,24 @@ pub struct Kernel {
     btf: Arc<Btf>,
     /// BTF of the modules that have functions of the stage map.
     modules: HashMap<String, (Btf, OwnedFd)>,
-    /// Symbols of the stage map that exist: name, and the module they are in.
-    symbols: HashMap<String, Option<String>>,
+    /// Symbols of the stage map that exist.
+    symbols: HashMap<String, Symbol>,
 }
+
+/// Functions, and the module that each is usually in; `None` for the kernel itself.
+pub type Functions = HashMap<&'static str, Option<&'static str>>;
+
+/// A function that the kernel lists.
+struct Symbol {
+    /// The module that it is in, if it is not in the kernel itself.
+    module: Option<String>,
+    /// Other modules have functions of this name too.
+    is_ambiguous: bool,
+}
+
+/// From this version on the kernel looks for a module's function in that module. Before, fentry was put at whichever
+/// function of that name it found first (`bpf_check_attach_target`).
+const LOOKS_INTO_MODULES: (u32, u32) = (6, 3);
 
 /// The kernel's release, as `uname -r` prints it.
 pub fn release() -> String {
@@ -70,7 +85,7 @@ impl Kernel {
     /// # Errors
     ///
     /// If the kernel has no BTF (`CONFIG_DEBUG_INFO_BTF`) or hides its symbols.
-    pub fn read(wanted: &HashSet<&str>) -> Result<Kernel> {
+    pub fn read(wanted: &Functions) -> Result<Kernel> {
         let vmlinux = format!("{BTF_FOLDER}/vmlinux");
         let btf = Btf::read(&vmlinux, None).context(
             "the kernel's type information is needed: it must be built with CONFIG_DEBUG_INFO_BTF=y, and /sys be mounted",
@@ -86,7 +101,7 @@ impl Kernel {
     /// # Errors
     ///
     /// If the kernel hides its symbols.
-    pub fn refresh(&mut self, wanted: &HashSet<&str>) -> Result<()> {
+    pub fn refresh(&mut self, wanted: &Functions) -> Result<()> {
         self.symbols = read_symbols(wanted)?;
         self.modules = read_modules(&self.btf, &self.symbols);
         Ok(())
@@ -94,7 +109,7 @@ impl Kernel {
 
     /// The module of a function that exists as a symbol.
     pub fn symbol(&self, function: &str) -> Option<&Option<String>> {
-        self.symbols.get(function)
+        self.symbols.get(function).map(|symbol| &symbol.module)
     }
 
     /// The BTF descriptor of a module, for loading programs for its functions.
@@ -102,10 +117,12 @@ impl Kernel {
         self.modules.get(module).map(|(_, fd)| fd)
     }
 
-    /// A function that BTF describes.
+    /// A function that BTF describes, and that the kernel finds by its name.
     pub fn function(&self, name: &str) -> Option<Typed> {
-        match self.symbols.get(name)? {
+        let symbol = self.symbols.get(name)?;
+        match &symbol.module {
             None => typed(&self.btf, name, None),
+            Some(_) if symbol.is_ambiguous && !at_least(LOOKS_INTO_MODULES) => None,
             Some(module) => typed(&self.modules.get(module)?.0, name, Some(module)),
         }
     }
@@ -243,11 +260,8 @@ fn pointed_to(btf: &Btf, parameter: u32) -> Option<(&str, u8)> {
     (depth > 0 && btf.kind(id) == Kind::Struct).then(|| (btf.name(id), depth))
 }
 
-fn read_modules(
-    btf: &Arc<Btf>,
-    symbols: &HashMap<String, Option<String>>,
-) -> HashMap<String, (Btf, OwnedFd)> {
-    let wanted: HashSet<&String> = symbols.values().flatten().collect();
+fn read_modules(btf: &Arc<Btf>, symbols: &HashMap<String, Symbol>) -> HashMap<String, (Btf, OwnedFd)> {
+    let wanted: HashSet<&String> = symbols.values().filter_map(|symbol| symbol.module.as_ref()).collect();
     let Ok(fds) = bpf::module_btfs() else { return HashMap::new() };
     fds.into_iter()
         .filter(|(name, _)| wanted.contains(name))
@@ -258,20 +272,30 @@ fn read_modules(
         .collect()
 }
 
-/// Which of the wanted functions `/proc/kallsyms` lists, and in which module.
-fn read_symbols(wanted: &HashSet<&str>) -> Result<HashMap<String, Option<String>>> {
+/// Which of the wanted functions `/proc/kallsyms` lists, and in which module: the usual one, if several have it.
+fn read_symbols(wanted: &Functions) -> Result<HashMap<String, Symbol>> {
     let file = fs::File::open("/proc/kallsyms")
         .context("cannot read /proc/kallsyms: the kernel must be built with CONFIG_KALLSYMS=y")?;
-    let mut found = HashMap::new();
+    let mut found: HashMap<String, Symbol> = HashMap::new();
     for line in BufReader::with_capacity(1 << 18, file).lines() {
         let line = line.context("cannot read /proc/kallsyms")?;
         let mut fields = line.split_ascii_whitespace();
         let (Some(_), Some(kind), Some(name)) = (fields.next(), fields.next(), fields.next()) else {
             continue;
         };
-        if matches!(kind, "t" | "T") && wanted.contains(name) {
-            let module = fields.next().map(|module| module.trim_matches(['[', ']']).to_owned());
-            found.insert(name.to_owned(), module);
+        let Some(usual) = wanted.get(name).filter(|_| matches!(kind, "t" | "T")) else { continue };
+        let module = fields.next().map(|module| module.trim_matches(['[', ']']).to_owned());
+        match found.entry(name.to_owned()) {
+            Entry::Vacant(entry) => {
+                entry.insert(Symbol { module, is_ambiguous: false });
+            }
+            Entry::Occupied(mut entry) => {
+                let symbol = entry.get_mut();
+                symbol.is_ambiguous = true;
+                if module.as_deref() == *usual {
+                    symbol.module = module;
+                }
+            }
         }
     }
     Ok(found)
