@@ -25,7 +25,7 @@ use super::{
 use crate::{
     sys::{
         clock::monotonic_ns,
-        kernel::{self, Kernel, symbol_names},
+        kernel::{self, Kernel},
     },
     trace::{self, Names, SeenLater},
 };
@@ -88,7 +88,7 @@ impl Helper {
         while !is_over.load(Ordering::Relaxed) {
             let news = match asked.recv_timeout(LOOK) {
                 Ok(addresses) => {
-                    let symbols = symbol_names(&addresses).into_iter().collect();
+                    let symbols = self.kernel.addresses().names(&addresses).into_iter().collect();
                     vec![News::Names(Names { symbols, ..Names::default() })]
                 }
                 Err(RecvTimeoutError::Timeout) if self.modules.have_come() => self.take_up_modules(),

@@ -18,7 +18,7 @@ use overlay_trace_common::record::COUNTERS;
 use super::{drops::Drops, helper::Probes, load::Loader, news::News, slow::Watch};
 use crate::{
     analysis::Drop,
-    sys::kernel::symbol_names,
+    sys::addresses::Addresses,
     trace::{Checkpoint, Counters, Names, Writer},
 };
 
@@ -200,7 +200,8 @@ impl Reader {
         self.take_news()?;
         let unnamed: Vec<u64> = self.unnamed.iter().copied().collect();
         if !unnamed.is_empty() {
-            let symbols = symbol_names(&unnamed).into_iter().collect();
+            let addresses = Addresses::read(|_, _| ()).unwrap_or_default();
+            let symbols = addresses.names(&unnamed).into_iter().collect();
             self.names(&Names { symbols, ..Names::default() })?;
         }
         if !traffic.is_empty() {

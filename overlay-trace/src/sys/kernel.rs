@@ -2,8 +2,6 @@
 
 use std::{
     collections::{HashMap, HashSet, hash_map::Entry},
-    fs,
-    io::{BufRead, BufReader},
     os::fd::OwnedFd,
     sync::Arc,
 };
@@ -12,6 +10,7 @@ use anyhow::{Context, Result};
 use overlay_trace_common::kernel::Offsets;
 
 use super::{
+    addresses::Addresses,
     bpf,
     btf::{Btf, Kind},
     netns,
@@ -50,6 +49,7 @@ pub struct Kernel {
     modules: HashMap<String, (Btf, OwnedFd)>,
     /// Symbols of the stage map that exist.
     symbols: HashMap<String, Symbol>,
+    addresses: Addresses,
 }
 
 /// Functions, and the module that each is usually in; `None` for the kernel itself.
@@ -91,9 +91,9 @@ impl Kernel {
             "the kernel's type information is needed: it must be built with CONFIG_DEBUG_INFO_BTF=y, and /sys be mounted",
         )?;
         let btf = Arc::new(btf);
-        let symbols = read_symbols(wanted)?;
+        let (symbols, addresses) = read_symbols(wanted)?;
         let modules = read_modules(&btf, &symbols);
-        Ok(Kernel { release: release(), btf, modules, symbols })
+        Ok(Kernel { release: release(), btf, modules, symbols, addresses })
     }
 
     /// Reads anew what changes when a module is loaded: the symbols and the modules' types.
@@ -102,7 +102,7 @@ impl Kernel {
     ///
     /// If the kernel hides its symbols.
     pub fn refresh(&mut self, wanted: &Functions) -> Result<()> {
-        self.symbols = read_symbols(wanted)?;
+        (self.symbols, self.addresses) = read_symbols(wanted)?;
         self.modules = read_modules(&self.btf, &self.symbols);
         Ok(())
     }
@@ -110,6 +110,11 @@ impl Kernel {
     /// The module of a function that exists as a symbol.
     pub fn symbol(&self, function: &str) -> Option<&Option<String>> {
         self.symbols.get(function).map(|symbol| &symbol.module)
+    }
+
+    /// Where the kernel's functions are.
+    pub fn addresses(&self) -> &Addresses {
+        &self.addresses
     }
 
     /// The BTF descriptor of a module, for loading programs for its functions.
@@ -272,19 +277,13 @@ fn read_modules(btf: &Arc<Btf>, symbols: &HashMap<String, Symbol>) -> HashMap<St
         .collect()
 }
 
-/// Which of the wanted functions `/proc/kallsyms` lists, and in which module: the usual one, if several have it.
-fn read_symbols(wanted: &Functions) -> Result<HashMap<String, Symbol>> {
-    let file = fs::File::open("/proc/kallsyms")
-        .context("cannot read /proc/kallsyms: the kernel must be built with CONFIG_KALLSYMS=y")?;
+/// Which of the wanted functions `/proc/kallsyms` lists, and in which module: the usual one, if several have it. And
+/// where all functions are.
+fn read_symbols(wanted: &Functions) -> Result<(HashMap<String, Symbol>, Addresses)> {
     let mut found: HashMap<String, Symbol> = HashMap::new();
-    for line in BufReader::with_capacity(1 << 18, file).lines() {
-        let line = line.context("cannot read /proc/kallsyms")?;
-        let mut fields = line.split_ascii_whitespace();
-        let (Some(_), Some(kind), Some(name)) = (fields.next(), fields.next(), fields.next()) else {
-            continue;
-        };
-        let Some(usual) = wanted.get(name).filter(|_| matches!(kind, "t" | "T")) else { continue };
-        let module = fields.next().map(|module| module.trim_matches(['[', ']']).to_owned());
+    let addresses = Addresses::read(|name, module| {
+        let Some(usual) = wanted.get(name) else { return };
+        let module = module.map(str::to_owned);
         match found.entry(name.to_owned()) {
             Entry::Vacant(entry) => {
                 entry.insert(Symbol { module, is_ambiguous: false });
@@ -297,28 +296,6 @@ fn read_symbols(wanted: &Functions) -> Result<HashMap<String, Symbol>> {
                 }
             }
         }
-    }
-    Ok(found)
-}
-
-/// The names of addresses in the kernel: the symbol that each lies in and the distance from its start.
-pub fn symbol_names(addresses: &[u64]) -> HashMap<u64, String> {
-    let mut all: Vec<(u64, String)> = Vec::new();
-    if let Ok(file) = fs::File::open("/proc/kallsyms") {
-        for line in BufReader::new(file).lines().map_while(Result::ok) {
-            let mut fields = line.split_ascii_whitespace();
-            if let (Some(address), Some("t" | "T"), Some(name)) =
-                (fields.next(), fields.next(), fields.next())
-            {
-                all.push((u64::from_str_radix(address, 16).unwrap_or(0), name.to_owned()));
-            }
-        }
-    }
-    all.sort_unstable();
-    let name = |address: u64| {
-        let after = all.partition_point(|(start, _)| *start <= address);
-        let (start, name) = all.get(after.checked_sub(1)?)?;
-        (*start != 0).then(|| (address, format!("{name}+0x{:x}", address - start)))
-    };
-    addresses.iter().filter_map(|address| name(*address)).collect()
+    })?;
+    Ok((found, addresses))
 }

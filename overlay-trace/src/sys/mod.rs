@@ -1,5 +1,6 @@
 //! The running system: its kernel, its namespaces, the `bpf` system call.
 
+pub mod addresses;
 pub mod bpf;
 pub mod btf;
 pub mod clock;
