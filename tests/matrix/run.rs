@@ -117,7 +117,12 @@ fn run_group(
         let lab = format!("{}/lab", setting.name);
         match up(setting, system, place.1) {
             Ok(Ok(running)) => match (setting.prepare)(&running) {
-                Ok(lacks) => standing.push((Standing { setting, running, lacks }, scenes.clone())),
+                Ok(lacks) => {
+                    let possible =
+                        scenes.iter().copied().filter(|scene| is_possible(setting, scene, results));
+                    let possible = possible.collect();
+                    standing.push((Standing { setting, running, lacks }, possible));
+                }
                 Err(error) => results.add(&format!("{}/prepare", setting.name), Err(error)),
             },
             Ok(Err(lack)) => results.add(&lab, Ok(Verdict::Skipped(lack))),
@@ -135,6 +140,16 @@ fn run_group(
         let gone = down.and_then(|()| is_gone(setting, before?));
         results.add(&format!("{}/lab", setting.name), gone);
     }
+}
+
+/// Whether this kernel can do it; if not, that is said.
+fn is_possible(setting: &Setting, scene: &Scene, results: &mut Results) -> bool {
+    let lack = scene.lack();
+    let possible = lack.is_none();
+    lack.into_iter().for_each(|lack| {
+        results.add(&format!("{}/{}/record", setting.name, scene.name), Ok(Verdict::Skipped(lack)));
+    });
+    possible
 }
 
 /// Takes the scenes that can share a recording out of the labs' lists, and records and checks them.

@@ -3,6 +3,7 @@
 use anyhow::Result;
 use overlay_trace::lab::{self, Knobs, Running};
 use overlay_trace::probe::{FilterOptions, ProbeSet};
+use overlay_trace::sys::kernel::at_least;
 use overlay_trace::traffic::{Stop, TrafficReport};
 
 use crate::networks;
@@ -41,6 +42,8 @@ pub struct Scene {
     pub checks: &'static [&'static [Check]],
     /// Traffic runs already when the recording begins, and packets of before are still on their way then.
     pub under_way: bool,
+    /// The first kernel that can do what the scene shows, and what one before cannot.
+    pub since: Option<((u32, u32), &'static str)>,
 }
 
 /// Something that must hold for a recording.
@@ -76,12 +79,19 @@ impl Scene {
             drive: networks::requests,
             checks,
             under_way: false,
+            since: None,
         }
     }
 
     /// Whether it can be part of a recording that has more in it.
     pub fn shares(&self) -> bool {
         !self.under_way && (self.filter)() == FilterOptions::default()
+    }
+
+    /// Why the running kernel cannot do what the scene shows, if it cannot.
+    pub fn lack(&self) -> Option<String> {
+        let ((major, minor), why) = self.since.filter(|(version, _)| !at_least(*version))?;
+        Some(format!("before Linux {major}.{minor} {why}"))
     }
 
     /// All checks.

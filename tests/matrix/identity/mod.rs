@@ -30,6 +30,8 @@ use crate::special::Drive;
 use counts::COUNTED;
 use plausible::PLAUSIBLE;
 
+const WHOLE_UDP: Option<((u32, u32), &str)> = Some(((5, 12), "veth cannot take UDP's segments in one piece"));
+
 /// Between routed pods, nothing encapsulated.
 pub const ROUTED: Setting = Setting {
     name: "identity-routed",
@@ -44,10 +46,27 @@ pub const ROUTED: Setting = Setting {
             ),
             scene("fragments", fragments::drive, &[EXACT, MODERATE, PLAUSIBLE, COUNTED, fragments::CHECKS]),
             scene("gso", segments::gso, &[EXACT, MODERATE, PLAUSIBLE, COUNTED, segments::CUT]),
-            scene("gro", segments::gro, &[EXACT, MODERATE, PLAUSIBLE, segments::MERGED]),
-            scene("gro-list", segments::gro_list, &[EXACT, MODERATE, PLAUSIBLE, COUNTED, segments::UDP_LIST]),
+            Scene {
+                since: Some(((5, 13), "veth does no GRO")),
+                ..scene("gro", segments::gro, &[EXACT, MODERATE, PLAUSIBLE, segments::MERGED])
+            },
+            Scene {
+                since: WHOLE_UDP,
+                ..scene(
+                    "gro-list",
+                    segments::gro_list,
+                    &[EXACT, MODERATE, PLAUSIBLE, COUNTED, segments::UDP_LIST],
+                )
+            },
             scene("udp-gso", segments::udp_gso, &[EXACT, MODERATE, PLAUSIBLE, COUNTED, segments::UDP_CUT]),
-            scene("udp-gro", segments::udp_gro, &[EXACT, MODERATE, PLAUSIBLE, COUNTED, segments::UDP_WHOLE]),
+            Scene {
+                since: WHOLE_UDP,
+                ..scene(
+                    "udp-gro",
+                    segments::udp_gro,
+                    &[EXACT, MODERATE, PLAUSIBLE, COUNTED, segments::UDP_WHOLE],
+                )
+            },
             scene("reuse", reuse::drive, &[EXACT, MODERATE, PLAUSIBLE, COUNTED, reuse::CHECKS]),
         ],
     )
