@@ -2,6 +2,7 @@
 
 mod bench;
 mod build_ebpf;
+mod by_kernel;
 mod confusion;
 mod coverage;
 mod demo;

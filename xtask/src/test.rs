@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// The kernels of the matrix.
-const KERNELS: &[&str] = &["5.10", "6.1", "6.12", "7.2"];
+pub const KERNELS: &[&str] = &["5.10", "6.1", "6.12", "7.2"];
 /// The kernel of the injection suite.
 const TAIL_KERNEL: &str = "6.12";
 /// The settings that are always tested; the others are, with `--all`.
