@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
-use overlay_trace::lab::Running;
+use overlay_trace::lab::{self, Knobs, Running, System};
 use overlay_trace::probe::{FilterOptions, ProbeSet, Session, SessionOptions};
 use overlay_trace::trace::Recording;
 use overlay_trace::traffic::Stop;
@@ -19,6 +19,26 @@ fn in_the_lab(filter: FilterOptions, running: &Running) -> FilterOptions {
         return filter;
     }
     FilterOptions { netns: running.filter().netns, ..filter }
+}
+
+/// Brings up the lab of this name, as it is by default.
+pub fn stand(name: &str, stop: &Stop) -> Result<Running> {
+    let lab = lab::find(name).context("the lab is missing")?;
+    if let Some(lack) = System::inspect()?.lack(lab, &Knobs::default())? {
+        bail!("the lab is not possible here: {lack}");
+    }
+    Running::up(lab, Knobs::default(), stop)
+}
+
+/// Begins to record all of the lab, with the probe set full.
+pub fn begin(running: &Running, path: &Path) -> Result<Session> {
+    Session::start(SessionOptions {
+        set: Some(ProbeSet::Full),
+        filter: running.filter(),
+        output: path.to_path_buf(),
+        force: true,
+        ..SessionOptions::default()
+    })
 }
 
 /// A setting that stands.

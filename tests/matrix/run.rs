@@ -1,10 +1,11 @@
 //! Runs the table: builds each setting's lab once, records its scenes, checks them.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Instant;
 
 use anyhow::{Result, anyhow, ensure};
-use overlay_trace::lab::{Running, System};
+use overlay_trace::lab::{self, Lab, Running, System};
 use overlay_trace::probe::ProbeSet;
 use overlay_trace::traffic::Stop;
 
@@ -31,7 +32,11 @@ const ATTEMPTS: u32 = 3;
 const GROUP: usize = 8;
 
 /// A setting, and those of its scenes that are wanted.
-type Wanted = (&'static Setting, Vec<&'static Scene>);
+struct Wanted {
+    setting: &'static Setting,
+    lab: &'static Lab,
+    scenes: Vec<&'static Scene>,
+}
 
 /// Runs everything that is wanted for these probe sets, or with `times` what compares times.
 pub fn all(sets: &[ProbeSet], times: bool, place: (&Path, &Stop), results: &mut Results) -> Result<()> {
@@ -53,10 +58,10 @@ pub fn all(sets: &[ProbeSet], times: bool, place: (&Path, &Stop), results: &mut 
         });
         let scenes: Vec<&Scene> = scenes.collect();
         if !scenes.is_empty() {
-            wanted.push((setting, scenes));
+            wanted.push(Wanted { setting, lab: setting.lab()?, scenes });
         }
     }
-    for group in groups(wanted)? {
+    for group in lab::beside(wanted, GROUP, |one| (one.lab, one.setting.alone)) {
         run_group(&group, &system, place, &mut seen, results);
         place.1.check()?;
     }
@@ -84,26 +89,6 @@ fn is_wanted(setting: &Setting, scene: &Scene, results: &Results) -> bool {
     scene.checks().any(|check| results.wants(&format!("{}/{}/{}", setting.name, scene.name, check.name)))
 }
 
-/// Which settings stand at the same time.
-fn groups(wanted: Vec<Wanted>) -> Result<Vec<Vec<Wanted>>> {
-    let mut groups: Vec<Vec<Wanted>> = Vec::new();
-    for one in wanted {
-        let (setting, _) = &one;
-        let alone = setting.alone || setting.lab()?.wants_all_sockets();
-        match groups.last_mut() {
-            Some(group)
-                if !alone
-                    && group.len() < GROUP
-                    && group.iter().all(|(other, _)| !other.alone && other.lab != setting.lab) =>
-            {
-                group.push(one);
-            }
-            _ => groups.push(vec![one]),
-        }
-    }
-    Ok(groups)
-}
-
 fn run_group(
     group: &[Wanted],
     system: &System,
@@ -113,43 +98,36 @@ fn run_group(
 ) {
     let before = machine::state();
     let mut standing = Vec::new();
-    for (setting, scenes) in group {
-        let lab = format!("{}/lab", setting.name);
-        match up(setting, system, place.1) {
+    for Wanted { setting, lab, scenes } in group {
+        let test = format!("{}/lab", setting.name);
+        match up(lab, setting, system, place.1) {
             Ok(Ok(running)) => match (setting.prepare)(&running) {
                 Ok(lacks) => {
-                    let possible =
-                        scenes.iter().copied().filter(|scene| is_possible(setting, scene, results));
-                    let possible = possible.collect();
-                    standing.push((Standing { setting, running, lacks }, possible));
+                    let mut scenes = scenes.clone();
+                    scenes.retain(|scene| is_possible(setting, scene, results));
+                    standing.push((Standing { setting, running, lacks }, scenes));
                 }
                 Err(error) => results.add(&format!("{}/prepare", setting.name), Err(error)),
             },
-            Ok(Err(lack)) => results.add(&lab, Ok(Verdict::Skipped(lack))),
-            Err(error) => results.add(&lab, Err(error)),
+            Ok(Err(lack)) => results.add(&test, Ok(Verdict::Skipped(lack))),
+            Err(error) => results.add(&test, Err(error)),
         }
     }
     together(&mut standing, place, seen, results);
     for (standing, scenes) in &standing {
         in_setting(standing, scenes, place, seen, results);
     }
-    let before = before.map_err(|error| format!("{error:#}"));
     let down: Vec<_> = standing.into_iter().map(|(one, _)| (one.setting, one.running.down())).collect();
     for (setting, down) in down {
-        let before = before.as_ref().map_err(|error| anyhow!("{error}"));
-        let gone = down.and_then(|()| is_gone(setting, before?));
-        results.add(&format!("{}/lab", setting.name), gone);
+        results.add(&format!("{}/lab", setting.name), down.and_then(|()| is_gone(setting, &before)));
     }
 }
 
 /// Whether this kernel can do it; if not, that is said.
 fn is_possible(setting: &Setting, scene: &Scene, results: &mut Results) -> bool {
-    let lack = scene.lack();
-    let possible = lack.is_none();
-    lack.into_iter().for_each(|lack| {
-        results.add(&format!("{}/{}/record", setting.name, scene.name), Ok(Verdict::Skipped(lack)));
-    });
-    possible
+    let Some(lack) = scene.lack() else { return true };
+    results.add(&format!("{}/{}/record", setting.name, scene.name), Ok(Verdict::Skipped(lack)));
+    false
 }
 
 /// Takes the scenes that can share a recording out of the labs' lists, and records and checks them.
@@ -195,8 +173,8 @@ fn together(
 }
 
 /// The lab, or why it cannot be had here.
-fn up(setting: &Setting, system: &System, stop: &Stop) -> Result<Result<Running, String>> {
-    let (lab, knobs) = (setting.lab()?, (setting.knobs)());
+fn up(lab: &'static Lab, setting: &Setting, system: &System, stop: &Stop) -> Result<Result<Running, String>> {
+    let knobs = (setting.knobs)();
     if let Some(lack) = system.lack(lab, &knobs)? {
         return Ok(Err(lack));
     }
@@ -204,7 +182,8 @@ fn up(setting: &Setting, system: &System, stop: &Stop) -> Result<Result<Running,
 }
 
 /// Nothing of a lab is left.
-fn is_gone(setting: &Setting, before: &std::collections::BTreeSet<String>) -> Outcome {
+fn is_gone(setting: &Setting, before: &Result<BTreeSet<String>>) -> Outcome {
+    let before = before.as_ref().map_err(|error| anyhow!("{error:#}"))?;
     let left = machine::namespaces(&format!("ot-{}-", setting.lab));
     ensure!(left.is_empty(), "namespaces are left: {left:?}");
     let after = machine::state()?;

@@ -50,18 +50,7 @@ impl Standing {
 
 /// Which labs are measured together.
 pub fn groups(labs: &[&'static Lab]) -> Vec<Vec<&'static Lab>> {
-    let mut groups: Vec<Vec<&'static Lab>> = Vec::new();
-    for &lab in labs {
-        let fits = |group: &&mut Vec<&'static Lab>| {
-            let is_alone = lab.wants_all_sockets() || group.iter().any(|other| other.wants_all_sockets());
-            group.len() < GROUP && !is_alone
-        };
-        match groups.last_mut().filter(fits) {
-            Some(group) => group.push(lab),
-            None => groups.push(vec![lab]),
-        }
-    }
-    groups
+    lab::beside(labs.iter().copied(), GROUP, |lab| (lab, false))
 }
 
 /// Sends the plan through the lab, without a recording, and leaves it standing. `tell` is told what is being done.

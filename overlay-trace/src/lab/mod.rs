@@ -9,6 +9,7 @@
 //! Nothing of a lab touches the machine's own network: every device is created inside a namespace of the
 //! lab, no device leads out, and no namespace has a route to the outside.
 
+mod beside;
 mod cgroup;
 mod classifier;
 mod cni;
@@ -31,6 +32,7 @@ mod wire;
 
 use std::net::IpAddr;
 
+pub use beside::beside;
 pub use drive::{command, default_plan, drive};
 pub use expand::{Action, script};
 pub use netns::Netns;

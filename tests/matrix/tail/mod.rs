@@ -18,12 +18,11 @@ mod traffic;
 
 use std::path::Path;
 
-use anyhow::{Context, Result, bail, ensure};
-use overlay_trace::lab::{self, Knobs, Running, System};
-use overlay_trace::probe::{ProbeSet, Session, SessionOptions};
+use anyhow::{Context, Result, ensure};
 use overlay_trace::trace::Recording;
 use overlay_trace::traffic::Stop;
 
+use crate::capture;
 use crate::results::{Results, Verdict};
 use crate::truth::ground::{Ground, Window};
 use confusion::Confusion;
@@ -77,21 +76,11 @@ fn in_lab(
     if wanted.is_empty() && !(name == ARTICLE_LAB && results.wants(ARTICLE)) {
         return Ok(());
     }
-    let lab = lab::find(name).context("the lab is missing")?;
-    if let Some(lack) = System::inspect()?.lack(lab, &Knobs::default())? {
-        bail!("the lab is not possible here: {lack}");
-    }
-    let running = Running::up(lab, Knobs::default(), stop)?;
+    let running = capture::stand(name, stop)?;
     let ground = Ground::new(&running, folder, stop);
     ground.settle()?;
     let path = folder.join(format!("{name}.otr"));
-    let session = Session::start(SessionOptions {
-        set: Some(ProbeSet::Full),
-        filter: running.filter(),
-        output: path.clone(),
-        force: true,
-        ..SessionOptions::default()
-    })?;
+    let session = capture::begin(&running, &path)?;
     let done = bring_about(wanted, runs, &ground, results);
     let article = (name == ARTICLE_LAB && results.wants(ARTICLE)).then(|| article::bring_about(&ground));
     ensure!(!session.failed(), "the recording gave up before its end");

@@ -23,11 +23,11 @@ mod untracked;
 
 use std::path::Path;
 
-use anyhow::{Context, Result, bail};
-use overlay_trace::lab::{self, Knobs, Running, System};
-use overlay_trace::probe::{ProbeSet, Session, SessionOptions};
+use anyhow::{Context, Result};
+use overlay_trace::probe::ProbeSet;
 use overlay_trace::traffic::Stop;
 
+use crate::capture;
 use crate::invariants::EXACT;
 use crate::results::{Outcome, Results, Verdict};
 use crate::seen::Seen;
@@ -93,23 +93,13 @@ pub fn run(place: (&Path, &Stop), results: &mut Results) {
 
 /// One recording with the windows of all causes.
 fn record(causes: &[&Cause], (folder, stop): (&Path, &Stop)) -> Result<(Recorded, Vec<Result<Brought>>)> {
-    let lab = lab::find(LAB).context("the lab is missing")?;
-    if let Some(lack) = System::inspect()?.lack(lab, &Knobs::default())? {
-        bail!("the lab is not possible here: {lack}");
-    }
-    let running = Running::up(lab, Knobs::default(), stop)?;
+    let running = capture::stand(LAB, stop)?;
     let ground = Ground::new(&running, folder, stop);
     ground.settle()?;
     rules::prepare(&ground)?;
     delay::prepare();
     let path = folder.join("truth.otr");
-    let session = Session::start(SessionOptions {
-        set: Some(ProbeSet::Full),
-        filter: running.filter(),
-        output: path.clone(),
-        force: true,
-        ..SessionOptions::default()
-    })?;
+    let session = capture::begin(&running, &path)?;
     let mut all = Vec::new();
     for cause in causes {
         let begin = std::time::Instant::now();
