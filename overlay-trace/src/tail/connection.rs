@@ -59,6 +59,8 @@ pub(super) struct Sent {
     /// How far it reaches beyond its sequence number.
     pub bytes: u32,
     pub is_syn: bool,
+    /// How many segments it stands for, where not every one has a record.
+    pub times: u64,
     /// A part of one that was cut: its sequence number is that of the whole.
     pub is_part: bool,
     pub from_device: bool,
@@ -132,6 +134,10 @@ impl Side {
         dropped: Option<(u64, DropNumbers)>,
     ) -> Attempt {
         let Sent { sequence, bytes, is_syn, is_part, from_device, lost, .. } = sent.what;
+        if let Some(again) = self.sent_in_vain(sent, dropped) {
+            self.note(sent);
+            return again;
+        }
         let Some(next) = self.next.filter(|_| !(is_syn && lost.is_none() && self.is_over(sequence))) else {
             self.from_device = from_device;
             self.known.clear();
@@ -172,6 +178,19 @@ impl Side {
         self.note(sent);
         self.next = Some(sequence.wrapping_add(bytes));
         Attempt::First
+    }
+
+    /// What TCP refuses after an acknowledgement was lost has arrived before, also where the recording does not have
+    /// the first attempt because only slow packets are kept.
+    fn sent_in_vain(&self, sent: &Timed<Sent>, dropped: Option<(u64, DropNumbers)>) -> Option<Attempt> {
+        let Sent { sequence, lost, lost_before_tcp, .. } = sent.what;
+        let (at_ns, lost_at) = dropped.filter(|(at_ns, _)| *at_ns < sent.at_ns)?;
+        if lost.is_none() || lost_before_tcp || self.known.iter().any(|known| known.covers(sequence)) {
+            return None;
+        }
+        let waited_ns = sent.at_ns - at_ns;
+        let again = if waited_ns >= TIMEOUT_NS { Again::Timeout } else { Again::Probe };
+        Some(Attempt::Again { again, waited_ns, lost: Some(lost_at) })
     }
 
     /// Whether a new connection with this number has the place of an old one.
