@@ -16,7 +16,7 @@ use super::disturb::{hogged, meanwhile};
 use super::load::Load;
 use crate::machine;
 use crate::truth::ground::Ground;
-use crate::truth::neighbour::Forget;
+use crate::truth::neighbour::Entry;
 use crate::truth::rules;
 
 /// What came of the built-in traffic.
@@ -30,7 +30,7 @@ const NOBODY: &str = "10.244.2.77:9";
 const EVERY: Duration = Duration::from_millis(250);
 const FOR: Duration = Duration::from_millis(25);
 /// Of so many datagrams one is hit.
-const ONE_OF: u64 = 60;
+pub const ONE_OF: u64 = 60;
 const TABLE: &str = "/proc/sys/net/netfilter/nf_conntrack_max";
 
 /// Requests over TCP.
@@ -145,9 +145,9 @@ pub fn tcp_with_fdb_gaps(ground: &Ground, load: &Load) -> Sent {
 
 /// Datagrams, some of them after the gateway's address has been forgotten.
 pub fn forgetting_the_gateway(ground: &Ground, load: &Load) -> Sent {
-    let forget = Forget::new(ground.running.netns("pod1")?)?;
+    let gateway = Entry::of_gateway(ground.running.netns("pod1")?)?;
     datagrams::send(ground, load, Reader::default(), |number| {
-        if number % ONE_OF == ONE_OF - 1 { forget.gateway() } else { Ok(()) }
+        if number % ONE_OF == ONE_OF - 1 { gateway.forget() } else { Ok(()) }
     })?;
     ground.settle().map(|()| Vec::new())
 }
