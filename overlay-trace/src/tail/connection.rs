@@ -63,6 +63,8 @@ pub(super) struct Sent {
     pub times: u64,
     /// A part of one that was cut: its sequence number is that of the whole.
     pub is_part: bool,
+    /// Made beside another one that went on: one of the two is the one that is wanted.
+    pub is_copy: bool,
     pub from_device: bool,
     /// When TCP was done with it, if it has arrived, in ns.
     pub done_ns: u64,
@@ -92,6 +94,8 @@ struct Known {
     bytes: u32,
     at_ns: u64,
     lost: Option<DropNumbers>,
+    /// As a copy: then it is not lost, whatever became of the original.
+    has_arrived: bool,
 }
 
 #[derive(Default)]
@@ -133,7 +137,7 @@ impl Side {
         other_end_ns: u64,
         dropped: Option<(u64, DropNumbers)>,
     ) -> Attempt {
-        let Sent { sequence, bytes, is_syn, is_part, from_device, lost, .. } = sent.what;
+        let Sent { sequence, bytes, is_syn, is_part, is_copy, from_device, done_ns, lost, .. } = sent.what;
         if let Some(again) = self.sent_in_vain(sent, dropped) {
             self.note(sent);
             return again;
@@ -154,7 +158,8 @@ impl Side {
                     let end = known.sequence.wrapping_add(known.bytes);
                     self.next = Some(if is_before(next, end) { end } else { next });
                 }
-                known.lost = known.lost.or(lost);
+                known.has_arrived |= is_copy && done_ns > 0;
+                known.lost = known.lost.or(lost).filter(|_| !known.has_arrived);
                 return Attempt::Other;
             }
             if is_before(sequence, next) {
@@ -203,7 +208,7 @@ impl Side {
         if self.known.len() >= SENT_MAX {
             self.known.pop_front();
         }
-        self.known.push_back(Known { sequence, bytes, at_ns: sent.at_ns, lost });
+        self.known.push_back(Known { sequence, bytes, at_ns: sent.at_ns, lost, has_arrived: false });
     }
 }
 

@@ -142,7 +142,7 @@ fn spread(tail: &Tail, rule: &'static Rule, stages: &[&str]) -> Option<Finding> 
     let sum: i128 = rows.iter().map(|row| row.excess_ns().max(0)).sum();
     let part = |row: &TailRow| row.excess_ns() as f64 / sum.max(1) as f64;
     let is_spread = rows.first().is_some_and(|largest| part(largest) <= ONE_PLACE);
-    let first = rows.iter().filter(|row| part(row) >= MUCH).min_by_key(|row| row.place)?;
+    let first = rows.iter().filter(|row| part(row) >= MUCH).min_by_key(|row| row.at_ns)?;
     let found = excess(tail, rule, stages, LONGER_MIN).filter(|_| is_spread)?;
     Some(Finding { key: first.key.clone(), ..found })
 }

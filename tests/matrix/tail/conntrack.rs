@@ -61,7 +61,7 @@ pub const CAUSES: &[Injection] = &[
         traffic: connecting_twice,
         ..packets(
             "conntrack/race",
-            &[expected("conntrack-race", "node1", "cni0", 0)],
+            &[expected("conntrack-race", "node1", "veth-pod1", 0)],
             &[DOUBLED, SERVICE_ON_BRIDGE],
         )
     },

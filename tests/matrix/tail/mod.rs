@@ -16,6 +16,7 @@ mod disturb;
 mod flood;
 mod injection;
 mod load;
+mod means;
 mod sampled;
 mod traffic;
 mod waits;
@@ -29,6 +30,7 @@ use overlay_trace::traffic::Stop;
 use crate::capture;
 use crate::results::{Results, Verdict};
 use crate::truth::ground::{Ground, Window};
+use crate::truth::rules;
 use confusion::Confusion;
 use injection::Injection;
 use load::Load;
@@ -45,7 +47,7 @@ const SAMPLED: &str = "tail/sampled-tcp";
 
 /// What is brought about in which lab.
 const LABS: &[(&str, &[&[Injection]])] = &[
-    ("flannel-vxlan", &[causes::VXLAN, conntrack::CAUSES, flood::CAUSES, waits::CAUSES]),
+    ("flannel-vxlan", &[causes::VXLAN, means::CAUSES, conntrack::CAUSES, flood::CAUSES, waits::CAUSES]),
     ("flannel-udp", &[causes::UDP]),
 ];
 
@@ -101,6 +103,7 @@ fn in_lab(
     }
     let ground = Ground::new(&running, folder, stop);
     ground.settle()?;
+    rules::prepare(&ground)?;
     let path = folder.join(format!("{name}.otr"));
     let session = capture::begin(&running, &path)?;
     let done = bring_about(wanted, runs, &ground, results);
