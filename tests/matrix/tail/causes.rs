@@ -2,7 +2,7 @@
 
 use overlay_trace::tail::Of;
 
-use super::injection::{Expected, Injection, Step};
+use super::injection::{ANYWHERE, Expected, Injection, Step};
 use super::traffic;
 
 pub const fn expected(cause: &'static str, netns: &'static str, device: &'static str, level: u8) -> Expected {
@@ -264,7 +264,7 @@ pub const VXLAN: &[Injection] = &[
         )
     },
     Injection {
-        traffic: traffic::napping_reader,
+        traffic: traffic::sleeping_reader,
         above: 0.95,
         ..packets(
             "two/reader-and-late",
@@ -276,4 +276,5 @@ pub const VXLAN: &[Injection] = &[
 
 /// In the lab flannel-udp.
 pub const UDP: &[Injection] =
-    &[packets("user-space/flannel-udp", &[expected("user-space", "node1", "flannel0", 0)], &[])];
+    // Requests wait for node1's daemon, answers for node2's, and one takes as long as the other.
+    &[packets("user-space/flannel-udp", &[expected("user-space", ANYWHERE, "flannel0", 0)], &[])];

@@ -26,8 +26,7 @@ pub struct Step {
     pub undo: &'static [&'static str],
 }
 
-/// As a namespace, as a device: whichever is named is right. What is the whole machine's has no place; then the level
-/// does not matter either.
+/// As a namespace or a device: whichever is named is right. What has no device has no level either.
 pub const ANYWHERE: &str = "*";
 
 /// What a finding must say.
@@ -110,14 +109,12 @@ pub fn window(before_ns: u64, reports: &[TrafficReport]) -> Result<Window> {
 impl Expected {
     pub fn is(&self, finding: &Finding, running: &Running) -> bool {
         let key = &finding.key;
-        if self.netns == ANYWHERE {
-            return finding.rule.id == self.cause;
-        }
         let netns = running.netns(self.netns).map(|netns| netns.name().to_string()).ok();
+        let is_there = |expected: &str, is: bool| expected == ANYWHERE || is;
         finding.rule.id == self.cause
-            && key.netns == netns
-            && key.device.as_deref().unwrap_or_default() == self.device
-            && key.level == Some(self.level)
+            && is_there(self.netns, key.netns == netns)
+            && is_there(self.device, key.device.as_deref().unwrap_or_default() == self.device)
+            && is_there(self.device, key.level == Some(self.level))
     }
 }
 

@@ -198,6 +198,12 @@ pub fn napping_reader(ground: &Ground, load: &Load) -> Sent {
     plain(ground, load, Reader { nap, room: None })
 }
 
+/// Datagrams to a reader that naps for longer, so that several wait each time.
+pub fn sleeping_reader(ground: &Ground, load: &Load) -> Sent {
+    let nap = Some((ONE_OF, Duration::from_millis(25)));
+    plain(ground, load, Reader { nap, room: None })
+}
+
 /// Datagrams to a reader that naps and has little room.
 pub fn little_room(ground: &Ground, load: &Load) -> Sent {
     let nap = Some((ONE_OF, Duration::from_millis(60)));
