@@ -13,8 +13,8 @@ pub fn script(lab: &'static Lab, knobs: &Knobs) -> Vec<Action> {
     }
     let of = |tool: Tool, word: &str| lab.steps().any(|step| step.tool == tool && step.lines.contains(word));
     let by_ipvs = of(Tool::Ipvs, "");
-    let by_chains = of(Tool::Firewall, ":KUBE-SVC-TRAFFIC-TCP");
-    let with_sets = of(Tool::Ipset, "create KUBE-CLUSTER-IP");
+    let by_chains = of(Tool::Iptables, ":KUBE-SVC-TRAFFIC-TCP");
+    let with_sets = of(Tool::Ipset, "create {kube}CLUSTER-IP");
     for &namespace in lab.namespaces.iter().filter(|name| name.starts_with("node")) {
         let mut add = |tool, lines: String| {
             if !lines.is_empty() {
