@@ -38,7 +38,10 @@ const LOOKS_LIKE: &[(&str, &str)] = &[
     ("qinq", "this looks like pods on a bridge (cni0) with VLANs (VLAN 200)"),
     ("flannel-udp", "this looks like flannel (udp) with kube-proxy (iptables)"),
     ("flannel-ipip", "this looks like flannel (ipip) with kube-proxy (iptables)"),
-    ("flannel-aws-vpc", "this looks like flannel (routes of the cloud) with kube-proxy (iptables)"),
+    (
+        "flannel-aws-vpc",
+        "this looks like flannel (routes of the cloud, or this node alone) with kube-proxy (iptables)",
+    ),
     (
         "calico-bgp",
         "this looks like Calico (BGP) with kube-proxy (iptables) and Calico's policy (iptables and sets)",
@@ -65,7 +68,7 @@ const LOOKS_LIKE: &[(&str, &str)] = &[
         "this looks like kube-router (routes) with kube-router's services (IPVS, direct server return) and kube-router's policy (iptables)",
     ),
     ("kube-proxy-iptables", "this looks like flannel (host-gw) with kube-proxy (iptables)"),
-    ("kube-proxy-ipvs", "this looks like pods on a bridge (cni0) with kube-proxy (IPVS)"),
+    ("kube-proxy-ipvs", "this looks like flannel (host-gw) with kube-proxy (IPVS)"),
     ("docker-bridge", "this looks like Docker (bridge)"),
     ("docker-overlay", "this looks like Docker (overlay, VNI 4097, port 4789)"),
     (
@@ -102,7 +105,7 @@ const LOOKS_LIKE: &[(&str, &str)] = &[
     ),
     (
         "neutron-ovs-firewall",
-        "this looks like Neutron (Open vSwitch with its own firewall, vxlan, VNI by packet, port 4789)",
+        "this looks like Neutron (Open vSwitch without a bridge for each firewall, vxlan, VNI by packet, port 4789)",
     ),
     (
         "kuryr-macvlan",

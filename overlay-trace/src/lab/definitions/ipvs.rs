@@ -23,7 +23,7 @@ const BY_TRANSLATION: Step = ipvs(
 pub const KUBE_PROXY_LAB: Lab = Lab::of_pods(
     "kube-proxy-ipvs",
     "kube-proxy in IPVS mode over flannel's host-gw: Services in a hash table of IPVS, their addresses in ipsets.",
-    &[&base::NAMESPACES, &base::UNDERLAY, &bridge::CNI_BRIDGE, &flannel::HOST_GW, &KUBE_PROXY],
+    &[&base::NAMESPACES, &base::UNDERLAY, &bridge::CNI_BRIDGE, &flannel::HOST_GW, &KUBE_PROXY, &flannel::FIREWALL],
 )
 .dual_stack()
 .by_service();
@@ -98,8 +98,9 @@ pub const KUBE_DUMMY_IF: Part = Part {
 /// nobody has it, since the answers come from there: a mark and a table deliver its packets.
 pub const KUBE_DSR: Part = Part {
     about: "kube-router's DSR: virtual servers by mark and tunnel; in the pod kube-tunnel-* with the address",
-    needs: &[Need::Ipvs, Need::Iptables, Need::Link("ipip")],
+    needs: &[Need::Ipvs, Need::Iptables, Need::Link("ipip"), Need::Link("dummy")],
     steps: &[
+        ip(NODES, "link add name kube-dummy-if type dummy\nlink set dev kube-dummy-if up"),
         firewall(
             &["node1"],
             "

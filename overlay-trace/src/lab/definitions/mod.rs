@@ -76,6 +76,9 @@ pub const STACKS: &[(&str, [&str; 2])] = &[
         [{ "subnet": "fd00:10:244::/48", "rangeStart": "fd00:10:244:{n}::2", "rangeEnd": "fd00:10:244:{n}::2" }]]"#,
         ],
     ),
+    // What Cilium's programs take: packets to the other node's pods, and to this node's pod.
+    ("{other_networks}", ["network=10.244.{p}.0/24", "network=10.244.{p}.0/24 network=fd00:10:244:{p}::/64"]),
+    ("{pod_networks}", ["network=10.244.{n}.2/32", "network=10.244.{n}.2/32 network=fd00:10:244:{n}::2/128"]),
     ("{default_routes}", [r#"[{ "dst": "0.0.0.0/0" }]"#, r#"[{ "dst": "0.0.0.0/0" }, { "dst": "::/0" }]"#]),
 ];
 
