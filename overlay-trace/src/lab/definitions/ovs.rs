@@ -78,10 +78,10 @@ const TRACKING_FLOWS: Part = Part {
         // As ARP, neighbour discovery (types 135 and 136) is not tracked.
         flows(
             "
-            add-flow ovs-system recirc_id(0),in_port(1),eth(),eth_type(0x86dd),ipv6(proto=58),icmpv6(type=135) set(tunnel(tun_id=0x65,src=198.18.0.{n},dst=198.18.0.{p},ttl=64,flags(df|key))),2
-            add-flow ovs-system recirc_id(0),in_port(2),eth(),eth_type(0x86dd),ipv6(proto=58),icmpv6(type=135) 1
-            add-flow ovs-system recirc_id(0),in_port(1),eth(),eth_type(0x86dd),ipv6(proto=58),icmpv6(type=136) set(tunnel(tun_id=0x65,src=198.18.0.{n},dst=198.18.0.{p},ttl=64,flags(df|key))),2
-            add-flow ovs-system recirc_id(0),in_port(2),eth(),eth_type(0x86dd),ipv6(proto=58),icmpv6(type=136) 1
+            add-flow ovs-system recirc_id(0),in_port(1),eth(),eth_type(0x86dd),ipv6(proto=58),icmpv6(type=135),nd() set(tunnel(tun_id=0x65,src=198.18.0.{n},dst=198.18.0.{p},ttl=64,flags(df|key))),2
+            add-flow ovs-system recirc_id(0),in_port(2),eth(),eth_type(0x86dd),ipv6(proto=58),icmpv6(type=135),nd() 1
+            add-flow ovs-system recirc_id(0),in_port(1),eth(),eth_type(0x86dd),ipv6(proto=58),icmpv6(type=136),nd() set(tunnel(tun_id=0x65,src=198.18.0.{n},dst=198.18.0.{p},ttl=64,flags(df|key))),2
+            add-flow ovs-system recirc_id(0),in_port(2),eth(),eth_type(0x86dd),ipv6(proto=58),icmpv6(type=136),nd() 1
             add-flow ovs-system recirc_id(0),in_port(1),eth(),eth_type(0x86dd),ipv6(proto=58),icmpv6(type=128/0xfe) ct(zone=101),recirc(1)
             add-flow ovs-system recirc_id(0),in_port(2),eth(),eth_type(0x86dd),ipv6(proto=58),icmpv6(type=128/0xfe) ct(zone=101),recirc(1)
             add-flow ovs-system recirc_id(0),in_port(1),eth(),eth_type(0x86dd),ipv6(proto=6) ct(zone=101),recirc(1)
