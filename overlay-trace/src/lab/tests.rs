@@ -110,6 +110,21 @@ fn more_services_and_endpoints_become_rules_or_virtual_servers() {
 }
 
 #[test]
+fn more_services_are_of_the_traffics_family() {
+    let knobs = Knobs { services: 300, endpoints: 2, ipv6: true, ..Knobs::default() };
+    let lines = |name: &str| -> String {
+        let actions = script(find(name).unwrap(), &knobs, &system(true));
+        let is_wanted = |action: &&Action| action.namespace == "node1" && action.v6;
+        actions.iter().filter(is_wanted).map(|action| &*action.lines).collect()
+    };
+    assert!(lines("kube-proxy-iptables").contains("-I KUBE-SERVICES -d fd00:10:97::12b -p tcp"));
+    let servers = lines("kube-proxy-ipvs");
+    assert!(servers.contains("-A -t [fd00:10:97::1]:80 -s rr"));
+    assert!(servers.contains("-a -t [fd00:10:96::7777]:7700 -r [fd00:10:244:0::1]:7701 -m -w 0"));
+    assert!(servers.contains("add KUBE-6-CLUSTER-IP fd00:10:97::12b,tcp:80"));
+}
+
+#[test]
 fn needs_are_those_of_the_parts() {
     let calico = needs(find("calico-ipip").unwrap(), &Knobs::default());
     assert_eq!(calico, [Need::Link("veth"), Need::Link("ipip"), Need::Iptables, Need::Ipset]);
