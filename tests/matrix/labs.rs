@@ -126,6 +126,12 @@ const LOOKS_LIKE: &[(&str, &str)] = &[
     ("ipsec", "this looks like flannel (host-gw) with IPsec and kube-proxy (iptables)"),
 ];
 
+/// What the lab of this name is taken for.
+pub fn looks_like(name: &str) -> Result<&'static str> {
+    let said = LOOKS_LIKE.iter().find(|(lab, _)| *lab == name);
+    Ok(said.context("nothing is said of this lab")?.1)
+}
+
 /// So many of each kind of traffic.
 const COUNT: u64 = 10;
 const RATE: f64 = 100.0;
@@ -200,7 +206,7 @@ fn plan() -> [Spec; 3] {
 /// What the lab is taken for is what it is.
 fn is_recognised(running: &Running) -> Outcome {
     let name = running.lab().name;
-    let expected = LOOKS_LIKE.iter().find(|(lab, _)| *lab == name).context("nothing is said of this lab")?.1;
+    let expected = looks_like(name)?;
     let found = recognise::look(&running.filter().netns);
     let sentence = recognise::sentence(&found);
     ensure!(

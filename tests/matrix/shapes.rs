@@ -8,9 +8,11 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use overlay_trace::lab::{Knobs, Running};
 use overlay_trace::probe::ProbeSet::{Full, Light};
+use overlay_trace::recognise;
 use overlay_trace::traffic::{Kind, PORT, Protocol, Spec, Stop, TrafficReport};
 
 use crate::invariants::{EXACT, EXPLAINED, MODERATE, REQUESTS};
+use crate::labs::looks_like;
 use crate::layers::{IPV6, firewall_layer};
 use crate::networks::{moderate, requests};
 use crate::results::{Outcome, Verdict};
@@ -352,7 +354,8 @@ const SHAPES: &[Shape] = &[
     .over_ipv6("wireguard+ipv6"),
 ];
 
-const CHECKS: &[Check] = &[check("layers", layers), check("places", places), check("pings", pings)];
+const CHECKS: &[Check] =
+    &[check("layers", layers), check("places", places), check("pings", pings), check("named", named)];
 const FULL: Scene =
     Scene { drive: requests_and_pings, ..Scene::of(Full, &[EXACT, MODERATE, REQUESTS, EXPLAINED, CHECKS]) };
 const SCENES: &[Scene] = &[FULL];
@@ -455,6 +458,14 @@ fn places(seen: &Seen, _: &[Seen]) -> Outcome {
     let missing: Vec<_> = shape.places.iter().filter(is_missing).collect();
     ensure!(missing.is_empty(), "missing: {missing:?}");
     Ok(Verdict::With(format!("{} as expected", shape.places.len())))
+}
+
+/// The recording says what network it is of, also when others stood beside it.
+fn named(seen: &Seen, _: &[Seen]) -> Outcome {
+    let found = seen.recording.header.networks.as_deref().context("no network was looked for")?;
+    let (sentence, expected) = (recognise::sentence(found), looks_like(seen.lab)?);
+    ensure!(sentence == expected, "{sentence:?} instead of {expected:?}");
+    Ok(Verdict::Passed)
 }
 
 /// All pings were answered, and their echoes are recorded.

@@ -91,6 +91,7 @@ fn fill(lab: &Lab, knobs: &Knobs, system: &System, namespace: &str, v6: bool, li
         ("{mtu}", mtu.to_string()),
         ("{pod_mtu}", mtu.saturating_sub(overhead.0).to_string()),
         ("{pod_mtu_v6}", mtu.saturating_sub(overhead.1).to_string()),
+        ("{tunnelled_mss}", mtu.saturating_sub(if v6 { 40 + 40 + 20 } else { 20 + 20 + 20 }).to_string()),
         ("{fabric_mtu}", (mtu + FABRIC).to_string()),
         ("{qdisc}", system.qdisc.to_string()),
     ];

@@ -5,7 +5,7 @@
 /// Variables in the lines: `{n}` the number of this node or of this pod's node, `{p}` the other one;
 /// `{node1}`, `{pod2}`… the full name of a namespace; `{pod}` and `{node}` that of this node's first pod and of
 /// this node; `{mtu}` of the underlay, `{pod_mtu}` and `{pod_mtu_v6}`, less by the encapsulation, `{fabric_mtu}`,
-/// more by a cloud's; `{qdisc}` what a NIC has on this system; and what differs by the step's family, in
+/// more by a cloud's, `{tunnelled_mss}`, the data of TCP that fit with two IP headers; `{qdisc}` what a NIC has on this system; and what differs by the step's family, in
 /// `definitions::FAMILIES`, or with the families that there are, in `definitions::STACKS`.
 #[derive(Debug)]
 pub struct Step {

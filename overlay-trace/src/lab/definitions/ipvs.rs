@@ -95,7 +95,8 @@ pub const KUBE_DUMMY_IF: Part = Part {
 };
 
 /// kube-router's direct server return: the pod has the Service's address itself, behind a tunnel. On the node
-/// nobody has it, since the answers come from there: a mark and a table deliver its packets.
+/// nobody has it, since the answers come from there: a mark and a table deliver its packets. The pods' MTU is that of the
+/// nodes; that a segment has room for the tunnel's header is told to both ends.
 pub const KUBE_DSR: Part = Part {
     about: "kube-router's DSR: virtual servers by mark and tunnel; in the pod kube-tunnel-* with the address",
     needs: &[Need::Ipvs, Need::Iptables, Need::Link("ipip"), Need::Link("dummy")],
@@ -107,6 +108,8 @@ pub const KUBE_DSR: Part = Part {
             *mangle
             -A PREROUTING -d {service} -p tcp -m tcp --dport 7700 -j MARK --set-xmark 0x2710/0xffffffff
             -A PREROUTING -d {service} -p udp -m udp --dport 7700 -j MARK --set-xmark 0x2711/0xffffffff
+            -A PREROUTING -d {service} -p tcp -m tcp --tcp-flags SYN,RST SYN -j TCPMSS --set-mss {tunnelled_mss}
+            -A POSTROUTING -s {service} -p tcp -m tcp --tcp-flags SYN,RST SYN -j TCPMSS --set-mss {tunnelled_mss}
             COMMIT
             ",
         ),

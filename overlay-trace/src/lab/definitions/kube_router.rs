@@ -36,8 +36,7 @@ pub const DSR: Lab = Lab::of_pods(
     &[&base::NAMESPACES, &base::UNDERLAY, &PODS_ON_BRIDGE, &ROUTES, &POLICY, &ipvs::KUBE_DSR],
 )
 .dual_stack()
-.by_service_itself()
-.with_overheads(20, 40);
+.by_service_itself();
 
 const PODS_ON_BRIDGE: Part = Part {
     about: "the CNI plugin bridge, as kube-router configures it: kube-bridge with the node's pod",
