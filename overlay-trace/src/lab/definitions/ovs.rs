@@ -62,7 +62,8 @@ const DIRECT: Part = Part {
     ],
 };
 
-/// The zone is the network's number; a packet passes tracking and comes back with what that has found.
+/// The zone is the network's number; a packet passes tracking and comes back with what that has found. What tracking
+/// leaves alone, as neighbour discovery, passes too.
 const TRACKING_FLOWS: Part = Part {
     about: "br-int's firewall tables: connection tracking, a commit of what is new, then the tunnel or the tap",
     needs: &[],
@@ -71,28 +72,12 @@ const TRACKING_FLOWS: Part = Part {
             "
             add-flow ovs-system recirc_id(0),in_port(1),eth(),eth_type(0x0806),arp() set(tunnel(tun_id=0x65,src=198.18.0.{n},dst=198.18.0.{p},ttl=64,flags(df|key))),2
             add-flow ovs-system recirc_id(0),in_port(2),eth(),eth_type(0x0806),arp() 1
-            add-flow ovs-system recirc_id(0),in_port(1),eth(),eth_type(0x0800),ipv4() ct(zone=101),recirc(1)
-            add-flow ovs-system recirc_id(0),in_port(2),eth(),eth_type(0x0800),ipv4() ct(zone=101),recirc(1)
             ",
         ),
-        // As ARP, neighbour discovery (types 135 and 136) is not tracked.
         flows(
             "
-            add-flow ovs-system recirc_id(0),in_port(1),eth(),eth_type(0x86dd),ipv6(proto=58),icmpv6(type=135),nd() set(tunnel(tun_id=0x65,src=198.18.0.{n},dst=198.18.0.{p},ttl=64,flags(df|key))),2
-            add-flow ovs-system recirc_id(0),in_port(2),eth(),eth_type(0x86dd),ipv6(proto=58),icmpv6(type=135),nd() 1
-            add-flow ovs-system recirc_id(0),in_port(1),eth(),eth_type(0x86dd),ipv6(proto=58),icmpv6(type=136),nd() set(tunnel(tun_id=0x65,src=198.18.0.{n},dst=198.18.0.{p},ttl=64,flags(df|key))),2
-            add-flow ovs-system recirc_id(0),in_port(2),eth(),eth_type(0x86dd),ipv6(proto=58),icmpv6(type=136),nd() 1
-            add-flow ovs-system recirc_id(0),in_port(1),eth(),eth_type(0x86dd),ipv6(proto=58),icmpv6(type=128/0xfe) ct(zone=101),recirc(1)
-            add-flow ovs-system recirc_id(0),in_port(2),eth(),eth_type(0x86dd),ipv6(proto=58),icmpv6(type=128/0xfe) ct(zone=101),recirc(1)
-            add-flow ovs-system recirc_id(0),in_port(1),eth(),eth_type(0x86dd),ipv6(proto=6) ct(zone=101),recirc(1)
-            add-flow ovs-system recirc_id(0),in_port(2),eth(),eth_type(0x86dd),ipv6(proto=6) ct(zone=101),recirc(1)
-            add-flow ovs-system recirc_id(0),in_port(1),eth(),eth_type(0x86dd),ipv6(proto=17) ct(zone=101),recirc(1)
-            add-flow ovs-system recirc_id(0),in_port(2),eth(),eth_type(0x86dd),ipv6(proto=17) ct(zone=101),recirc(1)
-            ",
-        )
-        .v6(),
-        flows(
-            "
+            add-flow ovs-system recirc_id(0),in_port(1),eth(),{ip} ct(zone=101),recirc(1)
+            add-flow ovs-system recirc_id(0),in_port(2),eth(),{ip} ct(zone=101),recirc(1)
             add-flow ovs-system recirc_id(0x1),in_port(1),ct_state(+trk),eth(),{ip} ct(commit,zone=101),set(tunnel(tun_id=0x65,src=198.18.0.{n},dst=198.18.0.{p},ttl=64,flags(df|key))),2
             add-flow ovs-system recirc_id(0x1),in_port(2),ct_state(+trk),eth(),{ip} ct(commit,zone=101),1
             ",
