@@ -209,6 +209,8 @@ pub struct Part {
 pub enum Need {
     /// Devices of this kind (`ip link add … type KIND`).
     Link(&'static str),
+    /// The same, where the system has IPv6.
+    LinkV6(&'static str),
     /// Bridged packets pass iptables: the module br_netfilter.
     BridgeNetfilter,
     /// iptables with the matches and targets that the labs use.

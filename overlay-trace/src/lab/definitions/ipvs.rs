@@ -99,7 +99,7 @@ pub const KUBE_DUMMY_IF: Part = Part {
 /// nodes; that a segment has room for the tunnel's header is told to both ends.
 pub const KUBE_DSR: Part = Part {
     about: "kube-router's DSR: virtual servers by mark and tunnel; in the pod kube-tunnel-* with the address",
-    needs: &[Need::Ipvs, Need::Iptables, Need::Link("ipip"), Need::Link("dummy")],
+    needs: &[Need::Ipvs, Need::Iptables, Need::Link("ipip"), Need::LinkV6("ip6tnl"), Need::Link("dummy")],
     steps: &[
         ip(NODES, "link add name kube-dummy-if type dummy\nlink set dev kube-dummy-if up"),
         firewall(

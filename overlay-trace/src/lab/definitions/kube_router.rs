@@ -85,7 +85,7 @@ const ROUTES: Part = Part {
 /// told not to.
 const TUNNELS: Part = Part {
     about: "kube-router's BGP, --overlay-type=full: a tunnel tun-* to the other node per family, and the route by it",
-    needs: &[Need::Link("ipip")],
+    needs: &[Need::Link("ipip"), Need::LinkV6("ip6tnl")],
     steps: &[
         ip(
             NODES,
