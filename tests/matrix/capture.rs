@@ -73,7 +73,7 @@ pub fn record(standing: &Standing, scene: &'static Scene, folder: &Path, stop: &
     }
     session.stop().context("the recording could not be finished")?;
     let seen = Seen::read(&path, setting.lab, set, driven?, lacks.clone())?;
-    Ok(Seen { counted, ..seen })
+    Ok(Seen { counted, ipv6: running.knobs().ipv6, ..seen })
 }
 
 /// Records one scene after the other, each in its lab, in one recording, and reads back what each lab has of it:
@@ -107,7 +107,7 @@ pub fn record_together(
         let path = folder.join(format!("{}-{}.otr", setting.name, scene.name));
         running.extract(&recording, recording.header.clone(), &reports, &path)?;
         let seen = Seen::read(&path, setting.lab, set, reports, lacks.clone())?;
-        Ok(Seen { counted, ..seen })
+        Ok(Seen { counted, ipv6: running.knobs().ipv6, ..seen })
     };
     let seen = scenes.iter().zip(driven).map(read).collect();
     std::fs::remove_file(&whole)?;

@@ -1,13 +1,12 @@
 //! Every lab, without a recording: it can be built, its pods reach each other, it is recognised by its name, and it
 //! keeps to itself.
 
-use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use overlay_trace::lab::{self, Knobs, Lab, Running, System};
 use overlay_trace::recognise;
-use overlay_trace::traffic::{self, Kind, PORT, Protocol, Server, Spec, Stop};
+use overlay_trace::traffic::{Kind, Protocol, Spec, Stop};
 
 use crate::machine;
 use crate::results::{Outcome, Results, Verdict};
@@ -39,7 +38,10 @@ const LOOKS_LIKE: &[(&str, &str)] = &[
     ("qinq", "this looks like pods on a bridge (cni0) with VLANs (VLAN 200)"),
     ("flannel-udp", "this looks like flannel (udp) with kube-proxy (iptables)"),
     ("flannel-ipip", "this looks like flannel (ipip) with kube-proxy (iptables)"),
-    ("flannel-aws-vpc", "this looks like flannel (routes of the cloud) with kube-proxy (iptables)"),
+    (
+        "flannel-aws-vpc",
+        "this looks like flannel (routes of the cloud, or this node alone) with kube-proxy (iptables)",
+    ),
     (
         "calico-bgp",
         "this looks like Calico (BGP) with kube-proxy (iptables) and Calico's policy (iptables and sets)",
@@ -66,7 +68,7 @@ const LOOKS_LIKE: &[(&str, &str)] = &[
         "this looks like kube-router (routes) with kube-router's services (IPVS, direct server return) and kube-router's policy (iptables)",
     ),
     ("kube-proxy-iptables", "this looks like flannel (host-gw) with kube-proxy (iptables)"),
-    ("kube-proxy-ipvs", "this looks like pods on a bridge (cni0) with kube-proxy (IPVS)"),
+    ("kube-proxy-ipvs", "this looks like flannel (host-gw) with kube-proxy (IPVS)"),
     ("docker-bridge", "this looks like Docker (bridge)"),
     ("docker-overlay", "this looks like Docker (overlay, VNI 4097, port 4789)"),
     (
@@ -103,7 +105,7 @@ const LOOKS_LIKE: &[(&str, &str)] = &[
     ),
     (
         "neutron-ovs-firewall",
-        "this looks like Neutron (Open vSwitch with its own firewall, vxlan, VNI by packet, port 4789)",
+        "this looks like Neutron (Open vSwitch without a bridge for each firewall, vxlan, VNI by packet, port 4789)",
     ),
     (
         "kuryr-macvlan",
@@ -152,40 +154,29 @@ fn each(lab: &'static Lab, system: &System, stop: &Stop, tests: &[String; 4], re
         return results.add(stands, Ok(Verdict::Skipped(format!("unavailable: {lack}"))));
     }
     let before = machine::state();
-    let running = match Running::up(lab, Knobs::default(), stop) {
+    let mut running = match Running::up(lab, Knobs::default(), stop) {
         Ok(running) => running,
         Err(error) => return results.add(stands, Err(error)),
     };
     results.add(stands, Ok(Verdict::Passed));
-    results.add(reaches, all_reach(&running, system, stop));
+    results.add(reaches, all_reach(&mut running, system, stop));
     results.add(recognised, is_recognised(&running));
     results.add(alone, before.and_then(|before| is_alone(running, &before)));
 }
 
 /// The client's pings are answered, and so are its requests over TCP and UDP, also over IPv6 if the lab has it.
-fn all_reach(running: &Running, system: &System, stop: &Stop) -> Outcome {
-    let reports = lab::drive(running, &plan(), stop)?;
-    for report in &reports {
-        ensure!(
-            report.sent == COUNT && report.lost == 0,
-            "{:?}: {} of {COUNT} lost",
-            report.kind,
-            report.lost
-        );
+fn all_reach(running: &mut Running, system: &System, stop: &Stop) -> Outcome {
+    reach(running, stop)?;
+    if !running.lab().has_ipv6(system) {
+        return Ok(Verdict::With("IPv4".to_owned()));
     }
-    let lab = running.lab();
-    match lab.server.address(true).filter(|_| system.ipv6) {
-        Some(address) => by(running, address, stop).context("over IPv6")?,
-        None => return Ok(Verdict::With("IPv4".to_owned())),
-    }
+    running.set_ipv6(true);
+    reach(running, stop).context("over IPv6")?;
     Ok(Verdict::With("IPv4 and IPv6".to_owned()))
 }
 
-fn by(running: &Running, address: IpAddr, stop: &Stop) -> Result<()> {
-    let (lab, to) = (running.lab(), SocketAddr::new(address, PORT));
-    let _server = running.netns(lab.server.namespace)?.run(|| Server::start(to))??;
-    for spec in plan() {
-        let report = running.netns(lab.client.namespace)?.run(|| traffic::run(&spec, to, stop))??;
+fn reach(running: &Running, stop: &Stop) -> Result<()> {
+    for report in lab::drive(running, &plan(), stop)? {
         ensure!(
             report.sent == COUNT && report.lost == 0,
             "{:?}: {} of {COUNT} lost",

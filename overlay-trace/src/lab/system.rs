@@ -96,10 +96,7 @@ impl System {
             !(knobs.service || knobs.services > 0 || knobs.endpoints > 0) || lab.has_service(),
             "the lab {name} has no Services"
         );
-        ensure!(
-            !knobs.ipv6 || (lab.server.v6.is_some() && self.ipv6),
-            "there is no IPv6 in the lab {name} on this system"
-        );
+        ensure!(!knobs.ipv6 || lab.has_ipv6(self), "there is no IPv6 in the lab {name} on this system");
         ensure!(
             !knobs.wire || lab.wire_ends().is_some(),
             "the underlay of the lab {name} cannot be a program's, as it has none between nodes"
