@@ -382,10 +382,11 @@ pub static STAGES: &[Stage] = &[
         ALL,
         &[
             Point { after: true, ..hop(&[t("qdisc_enqueue", 2)]) },
+            // The queue inside a tbf, to which no tracepoint leads: tbf may have cut the packet.
+            hop(&[f("bfifo_enqueue", 0)]),
             // Before 5.15 the qdiscs themselves are asked.
             qdisc(&[f("pfifo_fast_enqueue", 0)]),
             qdisc(&[f("pfifo_enqueue", 0)]),
-            qdisc(&[f("bfifo_enqueue", 0)]),
             qdisc(&[f("fq_codel_enqueue", 0)]),
             qdisc(&[f("fq_enqueue", 0)]),
             qdisc(&[f("tbf_enqueue", 0)]),

@@ -3,12 +3,14 @@
 
 use std::collections::BTreeSet;
 use std::net::{SocketAddr, UdpSocket};
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use overlay_trace::lab::{Knobs, Running};
 use overlay_trace::probe::ProbeSet::{Full, Light};
 use overlay_trace::recognise;
+use overlay_trace::sys::kernel;
 use overlay_trace::traffic::{Kind, PORT, Protocol, Spec, Stop, TrafficReport};
 
 use crate::invariants::{EXACT, EXPLAINED, MODERATE, REQUESTS};
@@ -422,7 +424,8 @@ fn layers(seen: &Seen, all: &[Seen]) -> Outcome {
     let (shape, firewall) = (of(seen)?, firewall_layer()?);
     let named = |layer: &'static str| if layer == "firewall" { firewall } else { layer };
     let telling: BTreeSet<&str> = TELLING.iter().map(|layer| named(layer)).collect();
-    let expected: BTreeSet<&str> = shape.layers.iter().map(|layer| named(layer)).collect();
+    let everywhere = all_track_connections().then_some("conntrack");
+    let expected: BTreeSet<&str> = shape.layers.iter().map(|layer| named(layer)).chain(everywhere).collect();
     let found = seen.own.rows.iter().filter_map(|row| row.key.layer.as_deref());
     let found: BTreeSet<&str> = found.filter(|layer| telling.contains(layer)).collect();
     ensure!(
@@ -433,6 +436,12 @@ fn layers(seen: &Seen, all: &[Seen]) -> Outcome {
     );
     levels(seen, all)?;
     Ok(Verdict::With(found.into_iter().collect::<Vec<_>>().join(" ")))
+}
+
+/// Before Linux 6.12 the module of Open vSwitch makes every namespace track connections: its datapath calls
+/// `nf_conncount_init` for each, which asked for the hooks.
+fn all_track_connections() -> bool {
+    !kernel::at_least((6, 12)) && Path::new("/sys/module/openvswitch").exists()
 }
 
 fn levels(seen: &Seen, _: &[Seen]) -> Outcome {

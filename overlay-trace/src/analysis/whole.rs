@@ -7,7 +7,7 @@
 use std::{collections::VecDeque, sync::Arc};
 
 use overlay_trace_common::{
-    record::{FLAG_CHILD, FLAG_FROM_DEVICE, FLAG_PARENT, RecordHeader},
+    record::{FLAG_CHILD, FLAG_FROM_DEVICE, FLAG_PARENT, Outcome, RecordHeader},
     way::Segment,
 };
 
@@ -37,12 +37,19 @@ pub(crate) struct WholePacket<'a> {
     pub way: &'a [Segment],
     /// Whether the packet came from outside the machine.
     pub from_device: bool,
+    /// Whether it was made beside the packet that it is a copy of, which went on.
+    pub is_copy: bool,
 }
 
 impl WholePacket<'_> {
     /// How long the packet was under way, in ns: what its segments add up to.
     pub fn ns(&self) -> u64 {
         self.way.iter().fold(0, |sum, segment| sum.saturating_add(segment.ns))
+    }
+
+    /// Whether it is a copy for somebody who did not want it: nothing is lost with it.
+    pub fn is_unwanted(&self) -> bool {
+        self.is_copy && self.header.outcome == Outcome::Dropped as u8
     }
 }
 
@@ -51,6 +58,8 @@ pub(crate) struct Wholes {
     families: Families,
     /// The number of the stage that owns what no segment does.
     other: u8,
+    /// The number of the stage that copies begin in, if there is one.
+    copy: Option<u8>,
     way: Vec<Segment>,
 }
 
@@ -58,7 +67,8 @@ impl Wholes {
     /// For the records of a recording with this header.
     pub fn new(header: &Header) -> Wholes {
         let other = header.stages.iter().position(|row| row.layer == "other" && row.outcome.is_none());
-        Wholes { families: Families::default(), other: other.unwrap_or(255) as u8, way: Vec::new() }
+        let copy = header.stages.iter().position(|row| row.name == "copy").map(|number| number as u8);
+        Wholes { families: Families::default(), other: other.unwrap_or(255) as u8, copy, way: Vec::new() }
     }
 
     /// Adds a record; calls `each` with the packets that are whole now.
@@ -69,7 +79,8 @@ impl Wholes {
             way.clear();
             self.append(record, &mut way);
             let from_device = header.flags & FLAG_FROM_DEVICE != 0;
-            each(&WholePacket { header, start_ns: header.start_ns, way: &way, from_device });
+            let start_ns = header.start_ns;
+            each(&WholePacket { header, start_ns, way: &way, from_device, is_copy: false });
             self.way = way;
             return;
         }
@@ -97,14 +108,19 @@ impl Wholes {
                 Ready::Packet(held, inheritance) => {
                     let header = held.header;
                     let start_ns = inheritance.start_ns.unwrap_or(header.start_ns);
-                    let own = header.flags & FLAG_FROM_DEVICE != 0;
-                    let from_device = inheritance.whole.as_ref().map_or(own, |whole| whole.from_device);
+                    let from_outside = header.flags & FLAG_FROM_DEVICE != 0;
+                    let from_device =
+                        inheritance.whole.as_ref().map_or(from_outside, |whole| whole.from_device);
                     let before = inheritance.whole.as_ref().map_or(&[][..], |whole| &whole.way);
                     let mut way = self.until(before, header.start_ns.saturating_sub(start_ns));
-                    self.append(&RecordView { header, way: &held.way }, &mut way);
+                    let own = RecordView { header, way: &held.way };
+                    let is_child = header.flags & FLAG_CHILD != 0;
+                    let is_copy =
+                        is_child && own.segments().next().is_some_and(|first| Some(first.stage) == self.copy);
+                    self.append(&own, &mut way);
                     let cut = is_cut(&header);
                     if !cut {
-                        each(&WholePacket { header: &header, start_ns, way: &way, from_device });
+                        each(&WholePacket { header: &header, start_ns, way: &way, from_device, is_copy });
                     }
                     if cut || header.flags & FLAG_PARENT != 0 {
                         let cut =
@@ -116,7 +132,8 @@ impl Wholes {
                 }
                 Ready::Alone(Parent { start_ns, cut: Some(cut), whole: Some(whole), .. }) => {
                     let Whole { from_device, ref way } = *whole;
-                    each(&WholePacket { header: &cut.header, start_ns, way, from_device });
+                    let header = &cut.header;
+                    each(&WholePacket { header, start_ns, way, from_device, is_copy: false });
                 }
                 Ready::Alone(_) => {}
             }

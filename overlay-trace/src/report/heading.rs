@@ -73,9 +73,9 @@ pub(super) fn sampled(analysis: &Analysis) -> String {
         None => above.clone(),
     };
     format!(
-        "sampling  recorded whole: all packets above {slow}, all that were dropped or have parts, and 1 in {one_in} of\n\
-         {:<10}the others, which stands for those before it too: {} of {} packets. Totals and percentiles are\n\
-         {:<10}of all; what is rare among the others may be missing.\n",
+        "sampling  recorded whole: all packets above {slow}, all that were dropped or have parts, what TCP sent behind a\n\
+         {:<10}loss, and 1 in {one_in} of the others, which stands for those before it too: {} of {} packets. Totals and\n\
+         {:<10}percentiles are of all; what is rare among the others may be missing.\n",
         "",
         count(finished.saturating_sub(left_out)),
         count(finished),

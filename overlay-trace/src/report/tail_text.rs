@@ -163,6 +163,9 @@ pub(super) fn evidence(tail: &Tail, finding: &Finding) -> String {
         _ if finding.rule.is_of_no_time() => {
             format!("{} segments, most in {place}{again}", count(finding.packets))
         }
+        _ if finding.rule.is_of_copies() => {
+            format!("{} copies were made, most in {place}", count(finding.packets))
+        }
         (Some((reason, location)), _) => {
             let told = [reason.as_str(), location.as_str()];
             let told: Vec<&str> = told.into_iter().filter(|told| !told.is_empty()).collect();
@@ -174,6 +177,9 @@ pub(super) fn evidence(tail: &Tail, finding: &Finding) -> String {
         }
         (None, Some(share)) if finding.rule.is_of_all() => {
             format!("{} of all packets' time, most in {place}", percent(share))
+        }
+        (None, share) if !finding.rule.spread_over().is_empty() => {
+            format!("{} of the excess, from {place} on", percent(share.unwrap_or(0.0)))
         }
         (None, share) => format!(
             "{} of the excess, most in {place}; for {} of {} slow packets it is the largest part",

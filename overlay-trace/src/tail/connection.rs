@@ -59,8 +59,12 @@ pub(super) struct Sent {
     /// How far it reaches beyond its sequence number.
     pub bytes: u32,
     pub is_syn: bool,
+    /// How many segments it stands for, where not every one has a record.
+    pub times: u64,
     /// A part of one that was cut: its sequence number is that of the whole.
     pub is_part: bool,
+    /// Made beside another one that went on: one of the two is the one that is wanted.
+    pub is_copy: bool,
     pub from_device: bool,
     /// When TCP was done with it, if it has arrived, in ns.
     pub done_ns: u64,
@@ -90,6 +94,8 @@ struct Known {
     bytes: u32,
     at_ns: u64,
     lost: Option<DropNumbers>,
+    /// As a copy: then it is not lost, whatever became of the original.
+    has_arrived: bool,
 }
 
 #[derive(Default)]
@@ -131,7 +137,11 @@ impl Side {
         other_end_ns: u64,
         dropped: Option<(u64, DropNumbers)>,
     ) -> Attempt {
-        let Sent { sequence, bytes, is_syn, is_part, from_device, lost, .. } = sent.what;
+        let Sent { sequence, bytes, is_syn, is_part, is_copy, from_device, done_ns, lost, .. } = sent.what;
+        if let Some(again) = self.sent_in_vain(sent, dropped) {
+            self.note(sent);
+            return again;
+        }
         let Some(next) = self.next.filter(|_| !(is_syn && lost.is_none() && self.is_over(sequence))) else {
             self.from_device = from_device;
             self.known.clear();
@@ -148,7 +158,8 @@ impl Side {
                     let end = known.sequence.wrapping_add(known.bytes);
                     self.next = Some(if is_before(next, end) { end } else { next });
                 }
-                known.lost = known.lost.or(lost);
+                known.has_arrived |= is_copy && done_ns > 0;
+                known.lost = known.lost.or(lost).filter(|_| !known.has_arrived);
                 return Attempt::Other;
             }
             if is_before(sequence, next) {
@@ -174,6 +185,19 @@ impl Side {
         Attempt::First
     }
 
+    /// What TCP refuses after an acknowledgement was lost has arrived before, also where the recording does not have
+    /// the first attempt because only slow packets are kept.
+    fn sent_in_vain(&self, sent: &Timed<Sent>, dropped: Option<(u64, DropNumbers)>) -> Option<Attempt> {
+        let Sent { sequence, lost, lost_before_tcp, .. } = sent.what;
+        let (at_ns, lost_at) = dropped.filter(|(at_ns, _)| *at_ns < sent.at_ns)?;
+        if lost.is_none() || lost_before_tcp || self.known.iter().any(|known| known.covers(sequence)) {
+            return None;
+        }
+        let waited_ns = sent.at_ns - at_ns;
+        let again = if waited_ns >= TIMEOUT_NS { Again::Timeout } else { Again::Probe };
+        Some(Attempt::Again { again, waited_ns, lost: Some(lost_at) })
+    }
+
     /// Whether a new connection with this number has the place of an old one.
     fn is_over(&self, sequence: u32) -> bool {
         !self.known.iter().any(|known| known.covers(sequence))
@@ -184,7 +208,7 @@ impl Side {
         if self.known.len() >= SENT_MAX {
             self.known.pop_front();
         }
-        self.known.push_back(Known { sequence, bytes, at_ns: sent.at_ns, lost });
+        self.known.push_back(Known { sequence, bytes, at_ns: sent.at_ns, lost, has_arrived: false });
     }
 }
 

@@ -17,10 +17,16 @@ const LEADS_MIN: f64 = 0.5;
 const LONGER_MIN: f64 = 2.0;
 /// The same for what programs do. They come late on every machine now and then, when another one has the CPU.
 const LONGER_OF_PROGRAMS: f64 = 8.0;
+/// What is in one place by more than this part is not spread over several.
+const ONE_PLACE: f64 = 0.7;
+/// Of what is spread, a place that holds this part holds much.
+const MUCH: f64 = 0.15;
 /// From here on it is severe.
 const LONGER_SEVERE: f64 = 10.0;
 /// So many slow packets must have lost most by it: fewer are an accident.
 const PACKETS_MIN: u64 = 3;
+/// The stage in which copies of packets begin.
+const COPY: &str = "copy";
 /// Losing this part of all packets is severe.
 const LOST_SEVERE: f64 = 0.001;
 
@@ -89,8 +95,10 @@ impl SentAgain {
 pub(super) fn findings(tail: &Tail) -> Vec<Finding> {
     let find = |rule: &'static Rule| match &rule.evidence {
         Evidence::Excess(stages) => excess(tail, rule, stages, LONGER_MIN),
+        Evidence::Spread(stages) => spread(tail, rule, stages),
         Evidence::OfProgram(stages) => excess(tail, rule, stages, LONGER_OF_PROGRAMS),
         Evidence::Time { layers, least } => time(tail, rule, layers, *least),
+        Evidence::Copies { stages, least } => copies(tail, rule, stages, *least),
         Evidence::Drops { reasons, stages, functions, intended } => {
             let matches = |drop: &&Drop| is_drop(&LostAt::of(drop), reasons, stages, functions);
             drops(tail, rule, *intended, tail.analysis.drops.iter().filter(matches))
@@ -99,6 +107,11 @@ pub(super) fn findings(tail: &Tail) -> Vec<Finding> {
         Evidence::ZeroWindows => zero_windows(tail, rule),
     };
     let mut findings: Vec<Finding> = RULES.iter().filter_map(find).collect();
+    let told: Vec<&str> = findings.iter().flat_map(|finding| finding.rule.spread_over()).copied().collect();
+    findings.retain(|finding| match &finding.rule.evidence {
+        Evidence::Excess(stages) => !stages.iter().all(|stage| told.contains(stage)),
+        _ => true,
+    });
     let waits: Vec<Finding> = findings.iter().filter(|finding| finding.drop.is_none()).cloned().collect();
     for drop in findings.iter_mut().filter(|finding| finding.drop.is_some()) {
         // What waits in vain and is dropped where it waits: that it is dropped is the graver.
@@ -117,9 +130,25 @@ pub(super) fn is_same_place(one: &Key, other: &Key) -> bool {
     place(one) == place(other)
 }
 
-fn excess(tail: &Tail, rule: &'static Rule, stages: &[&str], least: f64) -> Option<Finding> {
+/// The rows of some stages, the largest excess first.
+fn rows_of<'a>(tail: &'a Tail, stages: &[&str]) -> Vec<&'a TailRow> {
     let is_here = |row: &&TailRow| row.key.stage.as_deref().is_some_and(|stage| stages.contains(&stage));
-    let rows: Vec<&TailRow> = tail.rows.iter().filter(is_here).collect();
+    tail.rows.iter().filter(is_here).collect()
+}
+
+/// What is spread over several places; it is named by the first along the packets' path that holds much of it.
+fn spread(tail: &Tail, rule: &'static Rule, stages: &[&str]) -> Option<Finding> {
+    let rows = rows_of(tail, stages);
+    let sum: i128 = rows.iter().map(|row| row.excess_ns().max(0)).sum();
+    let part = |row: &TailRow| row.excess_ns() as f64 / sum.max(1) as f64;
+    let is_spread = rows.first().is_some_and(|largest| part(largest) <= ONE_PLACE);
+    let first = rows.iter().filter(|row| part(row) >= MUCH).min_by_key(|row| row.at_ns)?;
+    let found = excess(tail, rule, stages, LONGER_MIN).filter(|_| is_spread)?;
+    Some(Finding { key: first.key.clone(), ..found })
+}
+
+fn excess(tail: &Tail, rule: &'static Rule, stages: &[&str], least: f64) -> Option<Finding> {
+    let rows = rows_of(tail, stages);
     let excess_ns: i128 = rows.iter().map(|row| row.excess_ns()).sum();
     let share = tail.share(excess_ns);
     let longer = excess_ns as f64 / tail.ordinary.mean_ns.max(1) as f64;
@@ -158,6 +187,33 @@ fn time(tail: &Tail, rule: &'static Rule, layers: &[&str], least: f64) -> Option
         lost_ns: rows.iter().map(|row| row.raw.sum()).sum(),
         packets: worst.raw.count(),
         key: worst.key.clone(),
+        drop: None,
+        again: SentAgain::default(),
+    })
+}
+
+/// Copies are told by the stage that they begin in, and what made them by the stage of other packets at that place.
+fn copies(tail: &Tail, rule: &'static Rule, stages: &[&str], least: f64) -> Option<Finding> {
+    let rows = &tail.analysis.rows;
+    let place = |key: &Key| (key.level, key.netns.clone(), key.device.clone());
+    let is_of =
+        |key: &Key, stages: &[&str]| key.stage.as_deref().is_some_and(|stage| stages.contains(&stage));
+    let copied = rows.iter().filter(|row| is_of(&row.key, &[COPY])).filter_map(|row| {
+        let makers = rows.iter().filter(|at| is_of(&at.key, stages) && place(&at.key) == place(&row.key));
+        Some((row, makers.max_by_key(|at| at.raw.count())?))
+    });
+    let (row, maker) = copied.max_by_key(|(row, _)| row.raw.count())?;
+    let (copies, packets) = (row.raw.count(), maker.raw.count());
+    if copies < PACKETS_MIN || (copies as f64) < least * packets as f64 {
+        return None;
+    }
+    Some(Finding {
+        rule,
+        severity: Severity::Warning,
+        share: None,
+        lost_ns: row.raw.sum(),
+        packets: copies,
+        key: maker.key.clone(),
         drop: None,
         again: SentAgain::default(),
     })

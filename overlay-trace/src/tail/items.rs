@@ -116,6 +116,7 @@ impl<'a> Items<'a> {
             let item = Item { header, start_ns, way: &way, ns, by_ns: ns, again_ns: 0 };
             match of {
                 Of::Packets => each(&item),
+                Of::Requests if packet.is_unwanted() => {}
                 Of::Requests => pairs.add(&item, rows, &mut each),
                 Of::Flows => {
                     let mean = means.get(&flow(header)).copied().or(of_no_flow);

@@ -93,6 +93,8 @@ pub struct TailRow {
     pub leads: u64,
     /// Its number along the packets' path.
     pub place: usize,
+    /// How long after their beginning slow packets came here first, in ns: the mean.
+    pub at_ns: u64,
 }
 
 impl TailRow {
@@ -183,6 +185,8 @@ struct Pass {
     slow_waited: u64,
     /// By row: slow packets that were here longer than anywhere else, beyond what is usual so far.
     leads: Vec<u64>,
+    /// By row: how long after their beginning slow packets came here first, in ns, together, and how many did.
+    begins: Vec<(u128, u64)>,
     slowest: Slowest,
     /// The packet at hand: its time by row.
     time: Vec<(u32, u64)>,
@@ -197,6 +201,7 @@ impl Pass {
             slow_dropped: 0,
             slow_waited: 0,
             leads: Vec::new(),
+            begins: Vec::new(),
             slowest: Slowest::new(slowest),
             time: Vec::new(),
         }
@@ -204,14 +209,21 @@ impl Pass {
 
     fn add(&mut self, item: &Item<'_>) {
         self.time.clear();
+        let (is_slow, mut at_ns) = (item.by_ns > self.threshold_ns, 0u128);
         for &(row, ns) in item.way {
             match self.time.iter_mut().find(|(known, _)| *known == row) {
                 Some((_, sum)) => *sum = sum.saturating_add(ns),
-                None => self.time.push((row, ns)),
+                None => {
+                    self.time.push((row, ns));
+                    if is_slow {
+                        self.begins_at(row, at_ns);
+                    }
+                }
             }
+            at_ns += u128::from(ns);
         }
         let times = item.header.times();
-        if item.by_ns <= self.threshold_ns {
+        if !is_slow {
             return self.ordinary.add(&self.time, times);
         }
         self.slow.add(&self.time, times);
@@ -222,6 +234,13 @@ impl Pass {
             self.leads.resize(self.leads.len().max(row + 1), 0);
             self.leads[row] += times;
         }
+    }
+
+    fn begins_at(&mut self, row: u32, at_ns: u128) {
+        let row = row as usize;
+        self.begins.resize(self.begins.len().max(row + 1), (0, 0));
+        let (sum, packets) = &mut self.begins[row];
+        (*sum, *packets) = (*sum + at_ns, *packets + 1);
     }
 
     /// The row where the packet at hand was longer than usual by most.
@@ -239,6 +258,7 @@ impl Pass {
         let means = self.slow.means(count).into_iter().zip(self.ordinary.means(count));
         let row = |(row, (slow_ns, ordinary_ns)): (usize, _)| {
             let of = |sums: &Sums| sums.rows.get(row).copied().unwrap_or_default();
+            let (begins, packets) = self.begins.get(row).copied().unwrap_or_default();
             let ((slow_sum_ns, slow_packets), (ordinary_sum_ns, ordinary_packets)) =
                 (of(&self.slow), of(&self.ordinary));
             TailRow {
@@ -251,6 +271,7 @@ impl Pass {
                 ordinary_packets,
                 leads: self.leads.get(row).copied().unwrap_or(0),
                 place: row,
+                at_ns: u64::try_from(begins / u128::from(packets.max(1))).unwrap_or(u64::MAX),
             }
         };
         let mut rows: Vec<TailRow> = means.enumerate().map(row).collect();

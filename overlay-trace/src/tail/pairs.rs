@@ -69,8 +69,8 @@ impl Pairs {
         if is_dropped {
             return self.note_dropped(segment, item);
         }
-        let Some(first) = self.dropped.remove(&segment).filter(|first| first.start_ns <= item.start_ns)
-        else {
+        // What began at the same time is a copy of it.
+        let Some(first) = self.dropped.remove(&segment).filter(|first| first.start_ns < item.start_ns) else {
             return self.add_attempt(item, false, rows, each);
         };
         let waited = item.start_ns - first.start_ns;

@@ -17,6 +17,16 @@ impl Rule {
         matches!(self.evidence, Evidence::Time { .. })
     }
 
+    /// The stages that it is spread over; none if it is about one place.
+    pub fn spread_over(&self) -> &'static [&'static str] {
+        if let Evidence::Spread(stages) = self.evidence { stages } else { &[] }
+    }
+
+    /// Whether it is about copies of packets.
+    pub fn is_of_copies(&self) -> bool {
+        matches!(self.evidence, Evidence::Copies { .. })
+    }
+
     /// Whether it is about what TCP did, of which the recording has no time.
     pub fn is_of_no_time(&self) -> bool {
         matches!(self.evidence, Evidence::Timeouts | Evidence::ZeroWindows)
@@ -28,13 +38,22 @@ impl Rule {
 pub enum Evidence {
     /// Slow packets spend more time in these stages than ordinary ones do.
     Excess(&'static [&'static str]),
-    /// The same, where it is a program that takes the time, not the network.
+    /// Slow packets spend more time in these stages, not in one of them above all, but in one after the other: what
+    /// comes together waits together in each queue. Then the rules about each of them have nothing to add.
+    Spread(&'static [&'static str]),
+    /// The same as the first, where it is a program that takes the time, not the network.
     OfProgram(&'static [&'static str]),
     /// All packets spend a large part of their time in these layers: of the time that is worked for them, or if these
     /// are waits, of all of it.
     Time {
         layers: &'static [&'static str],
         /// At least this part, 0 to 1.
+        least: f64,
+    },
+    /// In one of these stages copies of packets were made.
+    Copies {
+        stages: &'static [&'static str],
+        /// As a part of the packets that came there at least, 0 to 1.
         least: f64,
     },
     /// Packets were dropped: for one of these reasons, while they were in one of these stages (in any where
@@ -86,6 +105,10 @@ const SPREAD: Advice =
 const BACKLOG: Advice = advice("raise net.core.netdev_max_backlog", NET);
 const NOTRACK: Advice =
     advice("exempt the tunnel's outer packets from connection tracking (-j CT --notrack)", EXTENSIONS);
+const BUCKETS: Advice = advice(
+    "more buckets, so that fewer connections share one: net.netfilter.nf_conntrack_buckets",
+    CONNTRACK,
+);
 const MTU: Advice =
     advice("give the pods' devices an MTU that leaves room for the tunnel's headers", "ip-link(8), mtu");
 const NO_TUNNEL: Advice = advice(
@@ -172,6 +195,17 @@ pub static RULES: &[Rule] = &[
         evidence: Evidence::Excess(&["softirq-wait", "softirq-interruption", "irq-interruption"]),
         what: "the core is busy with interrupts or other packets' softirqs when these packets come",
         advice: &[SPREAD],
+    },
+    Rule {
+        id: "interleaving",
+        evidence: Evidence::Spread(&["batch-wait", "softirq-wait", "backlog-wait", "gro-cells-wait"]),
+        what: "packets that come many at once wait for each other in one queue of the core after the other",
+        advice: &[
+            SPREAD,
+            NO_TUNNEL,
+            NATIVE,
+            advice("smaller batches: net.core.dev_weight, netdev_budget", NET),
+        ],
     },
     Rule {
         id: "batch",
@@ -261,7 +295,7 @@ pub static RULES: &[Rule] = &[
         id: "slow-conntrack",
         evidence: Evidence::Excess(&["conntrack-in", "conntrack-confirm", "nat"]),
         what: "some packets are held up in connection tracking: new connections, or long hash chains",
-        advice: &[NOTRACK, advice("more buckets: net.netfilter.nf_conntrack_buckets", CONNTRACK)],
+        advice: &[NOTRACK, BUCKETS],
     },
     Rule {
         id: "long-rules",
@@ -274,9 +308,9 @@ pub static RULES: &[Rule] = &[
     },
     Rule {
         id: "long-conntrack",
-        evidence: Evidence::Time { layers: &["conntrack", "nat"], least: 0.3 },
+        evidence: Evidence::Time { layers: &["conntrack"], least: 0.2 },
         what: "connection tracking takes a large part of every packet's time",
-        advice: &[NOTRACK],
+        advice: &[BUCKETS, NOTRACK],
     },
     Rule {
         id: "software-offload",
@@ -347,12 +381,14 @@ pub static RULES: &[Rule] = &[
     Rule {
         id: "conntrack-race",
         evidence: drops(&["NETFILTER_DROP"], &["conntrack-confirm"], &[]),
-        what: "two packets of one new connection raced for its entry, and connection tracking dropped the second (insert_failed)",
+        what: "two packets raced for the entry of one new connection, and connection tracking dropped the second (insert_failed), or too many connections share a bucket (chaintoolong)",
         advice: &[
+            advice("conntrack -S tells the two apart", "conntrack(8)"),
             advice(
                 "one resolver per node without translation on the way (node-local DNS cache)",
                 "Kubernetes: NodeLocal DNSCache",
             ),
+            BUCKETS,
             NOTRACK,
         ],
     },
@@ -380,6 +416,24 @@ pub static RULES: &[Rule] = &[
             "look at what is attached there: tc -s filter show dev DEVICE, bpftool net",
             "tc(8), bpftool-net(8)",
         )],
+    },
+    Rule {
+        id: "flooding",
+        evidence: Evidence::Copies {
+            stages: &["vxlan-encap", "geneve-encap", "gretap-encap", "ip6gretap-encap"],
+            least: 0.01,
+        },
+        what: "the tunnel device does not know behind which node an address is, and sends a copy to every node",
+        advice: &[
+            advice(
+                "is there an entry for the address, and does it stay: bridge fdb show dev DEVICE",
+                "bridge(8)",
+            ),
+            advice(
+                "entries that do not age, made by the network's agent, instead of learning (nolearning)",
+                "ip-link(8), vxlan",
+            ),
+        ],
     },
     Rule {
         id: "fdb-miss",

@@ -170,7 +170,7 @@ impl TcpCollector {
     /// Takes a packet with the row of each segment of its way.
     pub fn add(&mut self, packet: &WholePacket<'_>, rows: &[u32]) {
         let header = packet.header;
-        if header.flow.protocol != TCP {
+        if header.flow.protocol != TCP || packet.is_unwanted() {
             return;
         }
         if header.flags & FLAG_ZERO_WINDOW != 0 && !packet.from_device {
@@ -191,7 +191,9 @@ impl TcpCollector {
             sequence,
             bytes,
             is_syn: header.flags & FLAG_SYN != 0,
-            is_part: header.flags & FLAG_CHILD != 0,
+            times: header.times(),
+            is_part: header.flags & FLAG_CHILD != 0 && !packet.is_copy,
+            is_copy: packet.is_copy,
             from_device: packet.from_device,
             done_ns: if has_arrived { done_ns } else { 0 },
             lost_before_tcp: in_tcp_ns == 0,
@@ -234,7 +236,7 @@ impl TcpCollector {
             self.connections.clear();
         }
         match self.connections.entry(client).or_default().send(&sent) {
-            Attempt::First => self.view.segments += 1,
+            Attempt::First => self.view.segments += sent.what.times,
             Attempt::Other => {}
             Attempt::Again { again, waited_ns, lost } => {
                 let (segments, waited, longest) = self.losses.entry((again, lost)).or_default();

@@ -4,7 +4,11 @@ use overlay_trace::{
     tail::{Above, Evidence, Of, RULES, Tail},
     trace::{Header, HopName, Names},
 };
-use overlay_trace_common::{record::Outcome, stage_map::STAGES, way::Segment};
+use overlay_trace_common::{
+    record::{FLAG_CHILD, FLAG_PARENT, Outcome, RecordHeader},
+    stage_map::STAGES,
+    way::Segment,
+};
 use tempfile::TempDir;
 
 use super::{Record, recording, support};
@@ -68,15 +72,19 @@ fn hops() -> Vec<(u16, HopName)> {
 enum Harm {
     /// It is longer in this stage, at this level and hop, by so many ns.
     Longer(&'static str, u8, u16, u64),
+    /// It waits so many ns more in each queue from the NIC on.
+    Queued(u64),
     /// It is dropped behind this stage at this hop, for this reason, by this function.
     Dropped(&'static str, u16, &'static str, &'static str),
     /// Every packet is, not one of a hundred.
     AllLonger(&'static str, u8, u16, u64),
+    /// A copy is made of it in this stage, at this level and hop, which nobody wants.
+    Copied(&'static str, u8, u16),
 }
 use Harm::*;
 
-/// A packet's way and outcome.
-fn packet(id: u64, harms: &[Harm]) -> (Record, Names) {
+/// A packet's way and outcome, and the copies of it.
+fn packet(id: u64, harms: &[Harm]) -> (Vec<Record>, Names) {
     let jitter = |at: u64| (id * 7919 + at * 104_729) % 13;
     let mut way: Vec<Segment> = (0..)
         .zip(WAY)
@@ -88,7 +96,7 @@ fn packet(id: u64, harms: &[Harm]) -> (Record, Names) {
         })
         .collect();
     let mut names = Names::default();
-    let mut drop = None;
+    let (mut drop, mut copies) = (None, Vec::new());
     for (which, &harm) in (0..).zip(harms) {
         let is_hit = id % 100 == 50 + which;
         match harm {
@@ -105,13 +113,26 @@ fn packet(id: u64, harms: &[Harm]) -> (Record, Names) {
                     drop = Some((50 + which as u32, place));
                 }
             }
-            Longer(..) => {}
+            Copied(stage, level, hop) if is_hit => {
+                let made = way.iter().position(|step| step.stage == number(stage)).unwrap();
+                let ns: u64 = way[..made].iter().map(|step| step.ns).sum();
+                let way = vec![Segment { ns: 700, hop, level, stage: number("copy") }];
+                let header = support::record(100_000 + id, id * 50_000 + ns, &way, Outcome::Dropped);
+                copies.push((RecordHeader { flags: FLAG_CHILD, parent: id, ..header }, way));
+            }
+            Queued(ns) if is_hit => {
+                lengthen(&mut way, "backlog-wait", 1, 5, ns + id * 13);
+                lengthen(&mut way, "gro-cells-wait", 0, 6, ns + id * 17);
+                lengthen(&mut way, "backlog-wait", 0, 8, ns);
+            }
+            Longer(..) | Copied(..) | Queued(..) => {}
         }
     }
     let outcome = if drop.is_some() { Outcome::Dropped } else { Outcome::Delivered };
     let mut header = support::record(id, id * 50_000, &way, outcome);
     (header.drop_reason, header.drop_location) = drop.unwrap_or_default();
-    ((header, way), names)
+    header.flags |= if copies.is_empty() { 0 } else { FLAG_PARENT };
+    ([vec![(header, way)], copies].concat(), names)
 }
 
 fn lengthen(way: &mut Vec<Segment>, stage: &str, level: u8, hop: u16, ns: u64) {
@@ -128,9 +149,9 @@ fn lengthen(way: &mut Vec<Segment>, stage: &str, level: u8, hop: u16, ns: u64) {
 
 fn tail(harms: &[Harm]) -> Tail {
     let dir = TempDir::new().unwrap();
-    let packets: Vec<(Record, Names)> = (0..2000).map(|id| packet(id, harms)).collect();
+    let packets: Vec<(Vec<Record>, Names)> = (0..2000).map(|id| packet(id, harms)).collect();
     let names = packets[0].1.clone();
-    let records: Vec<Record> = packets.into_iter().map(|(record, _)| record).collect();
+    let records: Vec<Record> = packets.into_iter().flat_map(|(records, _)| records).collect();
     let header = Header { start_monotonic_ns: 0, ..Header::new() };
     let recording = recording(dir.path(), &header, &hops(), &names, &records);
     let tail = Tail::of(&recording, Of::Packets, Above::Quantile(0.985), 2).unwrap();
@@ -147,6 +168,7 @@ const CASES: &[(&str, Harm)] = &[
     ("busy-core-ksoftirqd", Longer("ksoftirqd-wait", 0, 8, 4_000_000)),
     ("busy-core-scheduling", Longer("scheduling-wait", 0, 1, 3_000_000)),
     ("busy-core-softirq", Longer("softirq-interruption", 1, 5, 700_000)),
+    ("interleaving", Queued(100_000)),
     ("batch", Longer("batch-wait", 0, 6, 300_000)),
     ("backlog-wait", Longer("backlog-wait", 1, 5, 500_000)),
     ("gro-cells-wait", Longer("gro-cells-wait", 0, 6, 500_000)),
@@ -172,6 +194,7 @@ const CASES: &[(&str, Harm)] = &[
     ("conntrack-race", Dropped("conntrack-confirm", 2, "NETFILTER_DROP", "nf_hook_slow")),
     ("rule-drop", Dropped("iptables", 2, "NETFILTER_DROP", "nf_hook_slow")),
     ("tc-drop", Dropped("receive", 6, "TC_INGRESS", "__netif_receive_skb_core")),
+    ("flooding", Copied("vxlan-encap", 1, 3)),
     ("fdb-miss", Dropped("vxlan-encap", 3, "VXLAN_NO_REMOTE", "vxlan_xmit")),
     ("neighbour-failed", Dropped("neighbour-wait", 4, "NEIGH_FAILED", "neigh_invalidate")),
     ("no-route", Dropped("route-input", 2, "IP_INNOROUTES", "ip_error")),
@@ -194,6 +217,8 @@ fn every_cause_is_named_first_at_its_place() {
         let (stage, level, hop) = match harm {
             Longer(stage, level, hop, _) | AllLonger(stage, level, hop, _) => (stage, level, hop),
             Dropped(stage, hop, ..) => (stage, 0, hop),
+            Copied(stage, level, hop) => (stage, level, hop),
+            Queued(_) => ("backlog-wait", 1, 5),
         };
         let (_, place) = &hops()[usize::from(hop) - 1];
         let key = &tail.findings[0].key;
@@ -239,7 +264,10 @@ fn rules_are_about_stages_and_layers_that_there_are() {
     assert_eq!(ids.len(), RULES.len());
     for rule in RULES {
         let (stages, layers): (&[&str], &[&str]) = match &rule.evidence {
-            Evidence::Excess(stages) | Evidence::OfProgram(stages) => (stages, &[]),
+            Evidence::Excess(stages) | Evidence::OfProgram(stages) | Evidence::Spread(stages) => {
+                (stages, &[])
+            }
+            Evidence::Copies { stages, .. } => (stages, &[]),
             Evidence::Time { layers, .. } => (&[], layers),
             Evidence::Timeouts | Evidence::ZeroWindows => (&[], &[]),
             Evidence::Drops { stages, reasons, functions, .. } => {

@@ -154,3 +154,32 @@ fn overtaking_and_closed_windows_are_counted() {
     assert!(losses(&found).is_empty());
     assert!(found.findings.iter().any(|finding| finding.rule.id == "zero-window"));
 }
+
+#[test]
+fn what_was_left_out_counts_and_what_was_lost_is_joined() {
+    let mut connection = Connection::default();
+    // Every tenth request has a record; one between them is lost, and its second attempt is kept too.
+    for number in 0..20 {
+        connection.add(number * 10 * MS, true, 1000 + number as u32 * 100, 10, 0, false);
+        connection.records.last_mut().unwrap().0.stands_for = 10;
+    }
+    connection.add(205 * MS, true, 3050, 10, 0, true);
+    connection.add(415 * MS, true, 3050, 10, 0, false);
+    let tail = connection.view("", "gro_cells_receive");
+    assert_eq!(tail.tcp.segments, 201);
+    assert_eq!(losses(&tail), [(Again::Timeout, 1, 210 * MS)]);
+    assert!(tail.tcp.losses[0].lost_at.is_some());
+}
+
+#[test]
+fn what_arrives_twice_after_a_lost_acknowledgement_was_sent_again_though_the_first_attempt_has_no_record() {
+    let mut connection = Connection::default();
+    connection.add(0, true, 100, 100, 0, false);
+    connection.add(500 * MS, true, 900, 0, FLAG_NO_DATA, true);
+    connection.add(710 * MS, false, 7000, 100, 0, false);
+    // TCP has it already.
+    connection.records.last_mut().unwrap().0.outcome = Outcome::Dropped as u8;
+    let found = connection.view("", "gro_cells_receive");
+    assert_eq!(losses(&found), [(Again::Timeout, 1, 210 * MS)]);
+    assert!(found.tcp.losses[0].lost_at.is_some());
+}

@@ -5,11 +5,11 @@ use overlay_trace::tail::Of;
 use super::injection::{Expected, Injection, Step};
 use super::traffic;
 
-const fn expected(cause: &'static str, netns: &'static str, device: &'static str, level: u8) -> Expected {
+pub const fn expected(cause: &'static str, netns: &'static str, device: &'static str, level: u8) -> Expected {
     Expected { cause, netns, device, level }
 }
 
-const fn step(on: &'static str, make: &'static [&'static str], undo: &'static [&'static str]) -> Step {
+pub const fn step(on: &'static str, make: &'static [&'static str], undo: &'static [&'static str]) -> Step {
     Step { on, make, undo }
 }
 
@@ -42,12 +42,12 @@ const CUT_EARLY: Step = step(
 );
 
 /// Requests over TCP, each later than a timeout after the one before of its connection.
-const fn tcp(name: &'static str, expected: &'static [Expected], steps: &'static [Step]) -> Injection {
+pub const fn tcp(name: &'static str, expected: &'static [Expected], steps: &'static [Step]) -> Injection {
     Injection { name, expected, steps, traffic: traffic::sparse_tcp, of: Of::Requests, above: 0.99 }
 }
 
 /// Packets of requests over UDP.
-const fn packets(name: &'static str, expected: &'static [Expected], steps: &'static [Step]) -> Injection {
+pub const fn packets(name: &'static str, expected: &'static [Expected], steps: &'static [Step]) -> Injection {
     Injection { name, expected, steps, traffic: traffic::udp, of: Of::Packets, above: 0.99 }
 }
 

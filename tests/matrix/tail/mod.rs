@@ -9,12 +9,17 @@
 mod article;
 mod causes;
 mod confusion;
+mod conntrack;
 mod cut;
 mod datagrams;
 mod disturb;
+mod flood;
 mod injection;
 mod load;
+mod means;
+mod sampled;
 mod traffic;
+mod waits;
 
 use std::path::Path;
 
@@ -25,6 +30,7 @@ use overlay_trace::traffic::Stop;
 use crate::capture;
 use crate::results::{Results, Verdict};
 use crate::truth::ground::{Ground, Window};
+use crate::truth::rules;
 use confusion::Confusion;
 use injection::Injection;
 use load::Load;
@@ -36,15 +42,25 @@ const ENOUGH: f64 = 0.95;
 const ARTICLE: &str = "tail/article";
 const ARTICLE_LAB: &str = "flannel-vxlan";
 
+/// TCP's view where only slow packets are kept whole; in the same lab.
+const SAMPLED: &str = "tail/sampled-tcp";
+
+/// What is brought about in which lab.
+const LABS: &[(&str, &[&[Injection]])] = &[
+    ("flannel-vxlan", &[causes::VXLAN, means::CAUSES, conntrack::CAUSES, flood::CAUSES, waits::CAUSES]),
+    ("flannel-udp", &[causes::UDP]),
+];
+
 /// What was done in which window.
 type Runs = Vec<(&'static Injection, Load, Window)>;
 
 /// Brings each cause that is wanted about `runs` times, and prints the confusion matrix.
 pub fn run(runs: u32, place: (&Path, &Stop), results: &mut Results) {
     let mut confusion = Confusion::default();
-    for (lab, injections) in [("flannel-vxlan", causes::VXLAN), ("flannel-udp", causes::UDP)] {
+    for &(lab, injections) in LABS {
+        let injections = injections.iter().copied().flatten();
         let wanted: Vec<&'static Injection> =
-            injections.iter().filter(|injection| results.wants(&test(injection))).collect();
+            injections.filter(|injection| results.wants(&test(injection))).collect();
         if let Err(error) = in_lab(lab, &wanted, runs, place, &mut confusion, results) {
             results.add(&format!("tail/{lab}"), Err(error));
         }
@@ -73,16 +89,25 @@ fn in_lab(
     confusion: &mut Confusion,
     results: &mut Results,
 ) -> Result<()> {
-    if wanted.is_empty() && !(name == ARTICLE_LAB && results.wants(ARTICLE)) {
+    let wants = |test: &str| name == ARTICLE_LAB && results.wants(test);
+    let (wants_article, wants_sampled) = (wants(ARTICLE), wants(SAMPLED));
+    if wanted.is_empty() && !wants_article && !wants_sampled {
         return Ok(());
     }
     let running = capture::stand(name, stop)?;
+    if wants_sampled {
+        results.add(SAMPLED, sampled::check(&running, (folder, stop)));
+    }
+    if wanted.is_empty() && !wants_article {
+        return running.down();
+    }
     let ground = Ground::new(&running, folder, stop);
     ground.settle()?;
+    rules::prepare(&ground)?;
     let path = folder.join(format!("{name}.otr"));
     let session = capture::begin(&running, &path)?;
     let done = bring_about(wanted, runs, &ground, results);
-    let article = (name == ARTICLE_LAB && results.wants(ARTICLE)).then(|| article::bring_about(&ground));
+    let article = wants_article.then(|| article::bring_about(&ground));
     ensure!(!session.failed(), "the recording gave up before its end");
     session.stop().context("the recording could not be finished")?;
     let done = done?;

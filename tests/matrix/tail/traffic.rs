@@ -15,8 +15,8 @@ use super::datagrams::{self, Reader};
 use super::disturb::{hogged, meanwhile};
 use super::load::Load;
 use crate::machine;
-use crate::truth::ground::Ground;
-use crate::truth::neighbour::Forget;
+use crate::truth::ground::{Change, Ground};
+use crate::truth::neighbour::Entry;
 use crate::truth::rules;
 
 /// What came of the built-in traffic.
@@ -30,7 +30,7 @@ const NOBODY: &str = "10.244.2.77:9";
 const EVERY: Duration = Duration::from_millis(250);
 const FOR: Duration = Duration::from_millis(25);
 /// Of so many datagrams one is hit.
-const ONE_OF: u64 = 60;
+pub const ONE_OF: u64 = 60;
 const TABLE: &str = "/proc/sys/net/netfilter/nf_conntrack_max";
 
 /// Requests over TCP.
@@ -129,25 +129,36 @@ fn connections(ground: &Ground, load: &Load) -> Result<()> {
 
 /// Requests over TCP, while now and then node1's tunnel does not know the way to node2.
 pub fn tcp_with_fdb_gaps(ground: &Ground, load: &Load) -> Sent {
-    let node = ground.running.netns("node1")?.clone();
     let entry = "0a:00:00:00:04:02 dev flannel.1 dst 192.0.2.2 self";
-    let run = move |command: String| match machine::run_in(&node, &command)? {
+    with_gaps(ground, load, [format!("bridge fdb del {entry}"), format!("bridge fdb add {entry} permanent")])
+}
+
+/// Requests over TCP, while now and then node1 has no route to node2's pods.
+pub fn tcp_with_route_gaps(ground: &Ground, load: &Load) -> Sent {
+    let route = "10.244.2.0/24 via 10.244.2.0 dev flannel.1 onlink";
+    with_gaps(ground, load, [format!("ip route del {route}"), format!("ip route add {route}")])
+}
+
+/// Requests over TCP, while now and then a command takes away what another one of node1's gives back.
+fn with_gaps(ground: &Ground, load: &Load, [take, give]: [String; 2]) -> Sent {
+    let node = ground.running.netns("node1")?.clone();
+    let run = move |command: &str| match machine::run_in(&node, command)? {
         None => Ok(()),
         Some(lack) => Err(anyhow!(lack)),
     };
     let gap = || {
-        run(format!("bridge fdb del {entry}"))?;
+        run(&take)?;
         thread::sleep(FOR);
-        run(format!("bridge fdb add {entry} permanent"))
+        run(&give)
     };
     meanwhile(gap, EVERY, || sparse_tcp(ground, load))
 }
 
 /// Datagrams, some of them after the gateway's address has been forgotten.
 pub fn forgetting_the_gateway(ground: &Ground, load: &Load) -> Sent {
-    let forget = Forget::new(ground.running.netns("pod1")?)?;
+    let gateway = Entry::of_gateway(ground.running.netns("pod1")?)?;
     datagrams::send(ground, load, Reader::default(), |number| {
-        if number % ONE_OF == ONE_OF - 1 { forget.gateway() } else { Ok(()) }
+        if number % ONE_OF == ONE_OF - 1 { gateway.forget() } else { Ok(()) }
     })?;
     ground.settle().map(|()| Vec::new())
 }
@@ -211,7 +222,15 @@ fn hogged_at(netns: &str, busy: Duration, ground: &Ground, load: &Load) -> Sent 
 
 /// Datagrams through a long list of rules.
 pub fn through_rules(ground: &Ground, load: &Load) -> Sent {
-    let list = rules::iptables(ground, 3000)?;
+    through(rules::iptables(ground, 3000)?, ground, load)
+}
+
+/// The same with nftables.
+pub fn through_nftables(ground: &Ground, load: &Load) -> Sent {
+    through(rules::nftables(ground, 3000)?, ground, load)
+}
+
+fn through(list: Change, ground: &Ground, load: &Load) -> Sent {
     ground.with(&[list], || datagrams(ground, load))?.map_err(|lack| anyhow!(lack))
 }
 

@@ -16,6 +16,8 @@ use super::{Brought, Cause};
 const DELAY: Duration = Duration::from_millis(2);
 /// The pod's gateway.
 const GATEWAY: [u8; 4] = [10, 244, 1, 1];
+/// In `arpreq.arp_flags`: the entry has a link-layer address (`ATF_COM`).
+const ATF_COM: libc::c_int = 2;
 
 /// The device is still to come.
 const PLACE: Place = Place { stage: "neighbour-wait", netns: "pod1", device: "", level: 0 };
@@ -35,38 +37,62 @@ fn bring_about(ground: &Ground) -> Result<Brought> {
     let make = format!("tc qdisc replace dev veth-pod1 root netem delay {}us", DELAY.as_micros());
     let slow_answers = Change::new("node1", &[&make], &["tc qdisc del dev veth-pod1 root"]);
     let flow = Flow { count: 40, ..Flow::PLAIN };
-    let forget = Forget::new(ground.running.netns("pod1")?)?;
+    let gateway = Entry::of_gateway(ground.running.netns("pod1")?)?;
     ground
         .with(&[slow_answers], || {
             let known = ground.send(&flow, 0.0)?;
-            let forgotten = ground.send_each(&flow, DELAY.as_nanos() as f64, || forget.gateway())?;
+            let forgotten = ground.send_each(&flow, DELAY.as_nanos() as f64, || gateway.forget())?;
             Ok(vec![known, forgotten])
         })
         .and_then(|brought| ground.settle().map(|()| brought))
 }
 
-/// Deletes a namespace's entry for the gateway: by `ioctl`, because a program would have to be started for
-/// every datagram.
-pub struct Forget(UdpSocket);
+/// A namespace's entry for a neighbour: by `ioctl`, because a program would have to be started for every datagram.
+pub struct Entry {
+    socket: UdpSocket,
+    address: [u8; 4],
+    device: &'static str,
+}
 
-impl Forget {
-    pub fn new(netns: &Netns) -> Result<Forget> {
-        Ok(Forget(netns.run(|| UdpSocket::bind("0.0.0.0:0"))?.context("cannot open a socket")?))
+impl Entry {
+    pub fn new(netns: &Netns, address: [u8; 4], device: &'static str) -> Result<Entry> {
+        let socket = netns.run(|| UdpSocket::bind("0.0.0.0:0"))?.context("cannot open a socket")?;
+        Ok(Entry { socket, address, device })
     }
 
-    pub fn gateway(&self) -> Result<()> {
+    /// A pod's entry for its gateway.
+    pub fn of_gateway(pod: &Netns) -> Result<Entry> {
+        Entry::new(pod, GATEWAY, "eth0")
+    }
+
+    /// Nobody knows the neighbour any more.
+    pub fn forget(&self) -> Result<()> {
+        self.request(libc::SIOCDARP, None).context("the neighbour cannot be forgotten")
+    }
+
+    /// The neighbour's link-layer address is known from now on, and what has waited for it goes on.
+    pub fn learn(&self, address: [u8; 6]) -> Result<()> {
+        self.request(libc::SIOCSARP, Some(address)).context("the neighbour cannot be made known")
+    }
+
+    fn request(&self, request: libc::Ioctl, link_layer: Option<[u8; 6]>) -> Result<()> {
         // SAFETY: plain integers.
         let mut entry: libc::arpreq = unsafe { std::mem::zeroed() };
         entry.arp_pa.sa_family = libc::AF_INET as u16;
-        for (to, from) in entry.arp_pa.sa_data[2..6].iter_mut().zip(GATEWAY) {
-            *to = from as libc::c_char;
-        }
-        for (to, from) in entry.arp_dev.iter_mut().zip(*b"eth0") {
-            *to = from as libc::c_char;
+        write(&mut entry.arp_pa.sa_data[2..6], &self.address);
+        write(&mut entry.arp_dev, self.device.as_bytes());
+        if let Some(link_layer) = link_layer {
+            entry.arp_ha.sa_family = libc::ARPHRD_ETHER;
+            write(&mut entry.arp_ha.sa_data, &link_layer);
+            entry.arp_flags = ATF_COM;
         }
         // SAFETY: the request reads the entry, which outlives the call.
-        let deleted = unsafe { libc::ioctl(self.0.as_raw_fd(), libc::SIOCDARP, &raw mut entry) };
-        ensure!(deleted == 0, "the neighbour cannot be deleted: {}", std::io::Error::last_os_error());
+        let done = unsafe { libc::ioctl(self.socket.as_raw_fd(), request, &raw mut entry) };
+        ensure!(done == 0, std::io::Error::last_os_error());
         Ok(())
     }
+}
+
+fn write(to: &mut [libc::c_char], from: &[u8]) {
+    to.iter_mut().zip(from).for_each(|(to, from)| *to = *from as libc::c_char);
 }

@@ -49,7 +49,8 @@ pub fn iptables(ground: &Ground, rules: usize) -> Result<Change> {
     Ok(Change::new("node1", &[&format!("iptables-legacy-restore --noflush {file}")], &undo))
 }
 
-fn nftables(ground: &Ground, rules: usize) -> Result<Change> {
+/// A list of so many rules in a chain of node1's at the same place.
+pub fn nftables(ground: &Ground, rules: usize) -> Result<Change> {
     let list = format!("ip saddr {NOBODY} drop\n").repeat(rules);
     let hook = "type filter hook forward priority 10; policy accept;";
     let text = format!("table inet truth {{\nchain forward {{\n{hook}\n{list}}}\n}}\n");

@@ -16,7 +16,7 @@ use crate::{
     vm::{self, VmOptions},
 };
 
-const LAB: &str = "flannel-vxlan";
+pub const LAB: &str = "flannel-vxlan";
 /// More packets per second than the guest can send: its one processor is never idle.
 const PACKETS: &str = "udp-stream:rate=1000000,size=100,duration=250ms";
 const BULK: &str = "tcp-bulk:duration=250ms";
@@ -194,15 +194,15 @@ fn lost(report: &Value) -> u64 {
     counters.iter().filter_map(|name| report["losses"][name].as_u64()).sum()
 }
 
-fn json(text: &str) -> Result<Value> {
+pub fn json(text: &str) -> Result<Value> {
     serde_json::from_str(text.trim()).context("overlay-trace printed something that is not JSON")
 }
 
-fn read(file: &Path) -> Result<String> {
+pub fn read(file: &Path) -> Result<String> {
     fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))
 }
 
-fn text(path: &Path) -> Result<&str> {
+pub fn text(path: &Path) -> Result<&str> {
     path.to_str().context("the path of the workspace must be valid UTF-8")
 }
 

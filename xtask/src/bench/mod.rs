@@ -3,6 +3,7 @@
 mod analysis;
 mod baseline;
 mod guest;
+mod requests;
 mod table;
 
 use std::{fs, path::PathBuf, process::ExitCode};
@@ -84,6 +85,8 @@ pub struct Bench {
 enum Part {
     /// Measure how fast records are analysed, and in how much memory
     Analysis(analysis::Analysis),
+    /// Measure how much later requests are answered while they are traced
+    Requests(requests::Requests),
 }
 
 /// What was measured of a case: medians over its runs.
@@ -114,6 +117,7 @@ impl Bench {
     pub fn run(&self) -> Result<ExitCode> {
         match &self.part {
             Some(Part::Analysis(analysis)) => analysis.run(),
+            Some(Part::Requests(requests)) => requests.run(),
             None => self.tracing(),
         }
     }

@@ -1,0 +1,152 @@
+//! `cargo xtask bench requests`: how much later requests are answered while they are traced, at half of the rate at
+//! which the machine can answer them.
+
+use std::{ffi::OsString, fs, path::Path, process::ExitCode};
+
+use anyhow::{Context, Result, ensure};
+use clap::Args;
+
+use super::{
+    guest::{LAB, json, read, text},
+    median,
+};
+use crate::{
+    build_ebpf, host,
+    vm::{self, VmOptions},
+};
+
+/// More requests per second than the guest can answer.
+const TOO_MANY: &str = "udp-rr:rate=100000,connections=8,duration=500ms";
+/// What each run sends, at a rate that is added.
+const REQUESTS: &str = "udp-rr:connections=8,duration=2s,rate=";
+/// The rate that the machine can answer is in `most.json`; half of it becomes `$rate`.
+const HALF: &str = r#"rate=$(awk 'match($0, /"received":[0-9]+/) { received = substr($0, RSTART + 11, RLENGTH - 11) }
+match($0, /"duration_ns":[0-9]+/) { ns = substr($0, RSTART + 14, RLENGTH - 14) }
+END { printf "%.0f", received / ns * 5e8 }' most.json)
+"#;
+/// The untraced runs, first and last, may differ by this part; more means that the boot drifted.
+const DRIFT: f64 = 0.03;
+/// Seconds for the whole boot, and for each run.
+const TIMEOUT: (u64, u64) = (300, 120);
+
+/// What the table calls a case, what `lab run` needs to know of the recording (nothing if there is none), and the
+/// ratio to untraced that its p99 may have at most.
+type Case = (&'static str, &'static [&'static str], Option<f64>);
+
+const CASES: &[Case] = &[
+    ("untraced, before", &[], None),
+    ("light", &["--probes", "light"], Some(1.06)),
+    ("tail", &["--probes", "light", "--tail-above", "p99.9"], Some(1.06)),
+    ("full", &["--probes", "full"], Some(1.15)),
+    ("untraced, after", &[], None),
+];
+
+/// How much later requests are answered while they are traced.
+#[derive(Args)]
+pub struct Requests {
+    /// Version of the kernel to measure under
+    #[arg(long, default_value = "6.12")]
+    kernel: String,
+    /// Runs of each case, of which the median is taken
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
+    rounds: u32,
+}
+
+/// Of a case: medians over its runs, in ns.
+struct Figures {
+    case: &'static Case,
+    p50: f64,
+    p99: f64,
+}
+
+impl Requests {
+    /// Measures and prints; fails if a limit is exceeded.
+    ///
+    /// # Errors
+    ///
+    /// Something cannot be built or run, or a result cannot be read.
+    pub fn run(&self) -> Result<ExitCode> {
+        build_ebpf::build()?;
+        let program = host::build_release()?;
+        let folder = host::target().join("bench");
+        fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
+        let runs = CASES.len() as u64 * u64::from(self.rounds);
+        let options = VmOptions {
+            icount: true,
+            timeout: Some(TIMEOUT.0 + TIMEOUT.1 * runs),
+            share: Some(folder.clone()),
+            ..VmOptions::new(&self.kernel)
+        };
+        let command = ["sh", "-c", &self.script(&program, &folder)?].map(OsString::from);
+        let finished = vm::run(&options, &command)?;
+        ensure!(finished.status.success(), "a run in the virtual machine failed ({})", finished.status);
+        let figures = CASES.iter().enumerate().map(|(at, case)| self.figures(at, case, &folder));
+        print(read(&folder.join("rate"))?.trim(), &figures.collect::<Result<Vec<_>>>()?)
+    }
+
+    fn script(&self, program: &Path, folder: &Path) -> Result<String> {
+        let lab = shlex::try_join([text(program)?, "lab", "run", LAB, "--json", "--traffic"])?;
+        let mut script =
+            format!("set -e\ncd {}\n{lab} {TOO_MANY} > most.json\n", shlex::try_quote(text(folder)?)?);
+        script += HALF;
+        script += "echo \"$rate\" > rate\n";
+        for round in 0..self.rounds {
+            for (at, (name, options, _)) in CASES.iter().enumerate() {
+                let record =
+                    if options.is_empty() { "" } else { " --record /tmp/bench.otr --force " }.to_owned();
+                let options = record + &shlex::try_join(options.iter().copied())?;
+                script += &format!("echo '  round {}: {name}'\n", round + 1);
+                script += &format!("{lab} {REQUESTS}$rate{options} > requests-{round}-{at}.json\n");
+            }
+        }
+        Ok(script)
+    }
+
+    fn figures(&self, at: usize, case: &'static Case, folder: &Path) -> Result<Figures> {
+        let runs = (0..self.rounds).map(|round| {
+            let name = format!("requests-{round}-{at}.json");
+            let report = json(&read(&folder.join(&name))?)?;
+            let of = |pointer: &str| {
+                report
+                    .pointer(pointer)
+                    .and_then(|value| value.as_f64())
+                    .with_context(|| format!("no {pointer} in {name}"))
+            };
+            Ok((of("/latency/p50")?, of("/latency/p99")?))
+        });
+        let (p50, p99): (Vec<f64>, Vec<f64>) = runs.collect::<Result<Vec<_>>>()?.into_iter().unzip();
+        Ok(Figures { case, p50: median(p50).unwrap_or_default(), p99: median(p99).unwrap_or_default() })
+    }
+}
+
+fn print(rate: &str, figures: &[Figures]) -> Result<ExitCode> {
+    let [before, .., after] = figures else { anyhow::bail!("nothing was measured") };
+    let untraced = |of: fn(&Figures) -> f64| (of(before) + of(after)) / 2.0;
+    let (p50, p99) = (untraced(|row| row.p50), untraced(|row| row.p99));
+    println!(
+        "\nRequests over UDP from pod to pod over {LAB}, {rate} per second: half of what can be answered untraced\n"
+    );
+    println!(
+        "{:<17} {:>8}  {:>10}  {:>8}  {:>10}  {:>6}",
+        "", "p50 µs", "× untraced", "p99 µs", "× untraced", "limit"
+    );
+    let mut good = (before.p99 - after.p99).abs() <= DRIFT * p99;
+    for row in figures {
+        let (name, _, limit) = row.case;
+        let is_above = limit.is_some_and(|limit| row.p99 > limit * p99);
+        good &= !is_above;
+        println!(
+            "{name:<17} {:>8.1}  {:>10.3}  {:>8.1}  {:>10.3}  {:>6}{}",
+            row.p50 / 1e3,
+            row.p50 / p50,
+            row.p99 / 1e3,
+            row.p99 / p99,
+            limit.map_or("–".to_owned(), |limit| format!("{limit:.2}")),
+            if is_above { "  ABOVE ITS LIMIT" } else { "" }
+        );
+    }
+    println!(
+        "\nHow: one boot whose clock counts instructions, one processor for both ends, both nodes and the tool.\n"
+    );
+    Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
