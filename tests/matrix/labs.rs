@@ -1,6 +1,7 @@
 //! Every lab, without a recording: it can be built, its pods reach each other, it is recognised by its name, and it
 //! keeps to itself.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -136,38 +137,67 @@ pub fn looks_like(name: &str) -> Result<&'static str> {
 const COUNT: u64 = 10;
 const RATE: f64 = 100.0;
 
-/// Builds each lab of which a test is wanted.
-pub fn run(stop: &Stop, results: &mut Results) -> Result<()> {
+/// Builds each lab of which a test is wanted, but for those that have been tested.
+pub fn run(tested: &BTreeSet<&str>, stop: &Stop, results: &mut Results) -> Result<()> {
     let system = System::inspect()?;
-    for lab in lab::all() {
-        let name = |test: &str| format!("labs/{}/{test}", lab.name);
-        let tests = ["stands", "reaches", "recognised", "alone"].map(name);
-        if tests.iter().any(|test| results.wants(test)) {
-            each(lab, &system, stop, &tests, results);
+    for lab in lab::all().iter().filter(|lab| !tested.contains(lab.name)) {
+        if is_wanted(lab, results) {
+            build(lab, &system, stop, results);
             stop.check()?;
         }
     }
     Ok(())
 }
 
-fn each(lab: &'static Lab, system: &System, stop: &Stop, tests: &[String; 4], results: &mut Results) {
-    let [stands, reaches, recognised, alone] = tests;
+fn test(lab: &Lab, test: &str) -> String {
+    format!("labs/{}/{test}", lab.name)
+}
+
+/// Whether a test of this lab is wanted.
+pub fn is_wanted(lab: &Lab, results: &Results) -> bool {
+    ["stands", "reaches", "recognised", "alone"].iter().any(|name| results.wants(&test(lab, name)))
+}
+
+fn build(lab: &'static Lab, system: &System, stop: &Stop, results: &mut Results) {
+    let stands = test(lab, "stands");
     let lack = match system.lack(lab, &Knobs::default()) {
         Ok(lack) => lack,
-        Err(error) => return results.add(stands, Err(error)),
+        Err(error) => return results.add(&stands, Err(error)),
     };
     if let Some(lack) = lack {
-        return results.add(stands, Ok(Verdict::Skipped(format!("unavailable: {lack}"))));
+        return results.add(&stands, Ok(Verdict::Skipped(format!("unavailable: {lack}"))));
     }
     let before = machine::state();
     let mut running = match Running::up(lab, Knobs::default(), stop) {
         Ok(running) => running,
-        Err(error) => return results.add(stands, Err(error)),
+        Err(error) => return results.add(&stands, Err(error)),
     };
-    results.add(stands, Ok(Verdict::Passed));
-    results.add(reaches, all_reach(&mut running, system, stop));
-    results.add(recognised, is_recognised(&running));
-    results.add(alone, before.and_then(|before| is_alone(running, &before)));
+    let alone = while_it_stands(&mut running, &before, (system, stop), results);
+    afterwards(lab, running.down().and(alone), &before, results);
+}
+
+/// Tests a lab that stands as it is by default. Tells whether the machine's own devices, routes and rules are as before,
+/// so that nothing can leave the lab; others may stand beside it.
+pub fn while_it_stands(
+    running: &mut Running,
+    before: &Result<BTreeSet<String>>,
+    (system, stop): (&System, &Stop),
+    results: &mut Results,
+) -> Result<()> {
+    let lab = running.lab();
+    results.add(&test(lab, "stands"), Ok(Verdict::Passed));
+    results.add(&test(lab, "reaches"), all_reach(running, system, stop));
+    results.add(&test(lab, "recognised"), is_recognised(running));
+    let mut during = machine::state()?;
+    during.retain(|line| !line.starts_with("cgroup ot-"));
+    let changed: Vec<_> = machine::as_read(before)?.symmetric_difference(&during).collect();
+    ensure!(changed.is_empty(), "while it stands, of the machine itself this has come or gone: {changed:?}");
+    Ok(())
+}
+
+/// After it was taken down nothing is left of a lab.
+pub fn afterwards(lab: &Lab, alone: Result<()>, before: &Result<BTreeSet<String>>, results: &mut Results) {
+    results.add(&test(lab, "alone"), alone.and_then(|()| machine::is_without(lab.name, before)));
 }
 
 /// The client's pings are answered, and so are its requests over TCP and UDP, also over IPv6 if the lab has it.
@@ -177,7 +207,9 @@ fn all_reach(running: &mut Running, system: &System, stop: &Stop) -> Outcome {
         return Ok(Verdict::With("IPv4".to_owned()));
     }
     running.set_ipv6(true);
-    reach(running, stop).context("over IPv6")?;
+    let reached = reach(running, stop).context("over IPv6");
+    running.set_ipv6(false);
+    reached?;
     Ok(Verdict::With("IPv4 and IPv6".to_owned()))
 }
 
@@ -215,22 +247,4 @@ fn is_recognised(running: &Running) -> Outcome {
         recognise::reasons(&found)
     );
     Ok(Verdict::With(recognise::reasons(&found)))
-}
-
-/// While the lab stands, the machine's own devices, routes and rules are as before, so that nothing can leave it; and
-/// afterwards nothing is left of it.
-fn is_alone(running: Running, before: &std::collections::BTreeSet<String>) -> Outcome {
-    let prefix = format!("ot-{}-", running.lab().name);
-    let cgroup = format!("cgroup ot-{}", running.lab().name);
-    let mut during = machine::state()?;
-    during.remove(&cgroup);
-    let changed: Vec<_> = before.symmetric_difference(&during).collect();
-    ensure!(changed.is_empty(), "while it stands, of the machine itself this has come or gone: {changed:?}");
-    running.down()?;
-    let left = machine::namespaces(&prefix);
-    ensure!(left.is_empty(), "namespaces are left: {left:?}");
-    let after = machine::state()?;
-    let changed: Vec<_> = before.symmetric_difference(&after).collect();
-    ensure!(changed.is_empty(), "of the machine itself this has come or gone: {changed:?}");
-    Ok(Verdict::Passed)
 }
