@@ -68,6 +68,8 @@ pub(super) struct Sent {
     pub from_device: bool,
     /// When TCP was done with it, if it has arrived, in ns.
     pub done_ns: u64,
+    /// TCP at the other end had it already, and said so.
+    pub had_already: bool,
     pub lost: Option<DropNumbers>,
     /// Whether it was lost before it came to TCP, not refused by it.
     pub lost_before_tcp: bool,
@@ -185,12 +187,12 @@ impl Side {
         Attempt::First
     }
 
-    /// What TCP refuses after an acknowledgement was lost has arrived before, also where the recording does not have
-    /// the first attempt because only slow packets are kept.
+    /// What TCP has had already after an acknowledgement was lost was sent before, also where the recording does not
+    /// have the first attempt because only slow packets are kept.
     fn sent_in_vain(&self, sent: &Timed<Sent>, dropped: Option<(u64, DropNumbers)>) -> Option<Attempt> {
-        let Sent { sequence, lost, lost_before_tcp, .. } = sent.what;
+        let Sent { sequence, had_already, .. } = sent.what;
         let (at_ns, lost_at) = dropped.filter(|(at_ns, _)| *at_ns < sent.at_ns)?;
-        if lost.is_none() || lost_before_tcp || self.known.iter().any(|known| known.covers(sequence)) {
+        if !had_already || self.known.iter().any(|known| known.covers(sequence)) {
             return None;
         }
         let waited_ns = sent.at_ns - at_ns;

@@ -95,6 +95,10 @@ impl SentAgain {
 pub(super) fn findings(tail: &Tail) -> Vec<Finding> {
     let find = |rule: &'static Rule| match &rule.evidence {
         Evidence::Excess(stages) => excess(tail, rule, stages, LONGER_MIN),
+        Evidence::Led(stages) => {
+            let first: i128 = rows_of(tail, &stages[..1]).iter().map(|row| row.excess_ns()).sum();
+            excess(tail, rule, stages, LONGER_MIN).filter(|_| tail.share(first) >= EXCESS_MIN)
+        }
         Evidence::Spread(stages) => spread(tail, rule, stages),
         Evidence::OfProgram(stages) => excess(tail, rule, stages, LONGER_OF_PROGRAMS),
         Evidence::Time { layers, least } => time(tail, rule, layers, *least),

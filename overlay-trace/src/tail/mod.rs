@@ -123,7 +123,7 @@ impl Tail {
             Of::Requests | Of::Flows => above.threshold(&items.times()?),
         };
         let mut pass = Pass::new(threshold_ns, slowest);
-        items.tcp = Some(TcpCollector::new(&recording.header));
+        items.tcp = Some(TcpCollector::new(&recording.header, &recording.names));
         items.read(|item| pass.add(item))?;
         let tcp = items.tcp.take().map(|tcp| tcp.finish(&items.rows, &recording.names)).unwrap_or_default();
         let units = match of {

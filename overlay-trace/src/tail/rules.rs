@@ -38,10 +38,12 @@ impl Rule {
 pub enum Evidence {
     /// Slow packets spend more time in these stages than ordinary ones do.
     Excess(&'static [&'static str]),
+    /// The same, where the first of the stages holds a part that is worth telling: the others are then for its sake.
+    Led(&'static [&'static str]),
     /// Slow packets spend more time in these stages, not in one of them above all, but in one after the other: what
     /// comes together waits together in each queue. Then the rules about each of them have nothing to add.
     Spread(&'static [&'static str]),
-    /// The same as the first, where it is a program that takes the time, not the network.
+    /// Slow packets spend more time in these stages, where it is a program that takes the time, not the network.
     OfProgram(&'static [&'static str]),
     /// All packets spend a large part of their time in these layers: of the time that is worked for them, or if these
     /// are waits, of all of it.
@@ -174,7 +176,8 @@ pub static RULES: &[Rule] = &[
     },
     Rule {
         id: "busy-core-ksoftirqd",
-        evidence: Evidence::Excess(&["ksoftirqd-wait"]),
+        // Whether the thread or another task's softirq takes them in the end is an accident.
+        evidence: Evidence::Led(&["ksoftirqd-wait", "softirq-wait"]),
         what: "the core is so busy that received packets are left to ksoftirqd, which has to wait for its turn among the programs",
         advice: &[
             SPREAD,

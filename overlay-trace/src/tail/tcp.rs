@@ -24,6 +24,8 @@ use crate::{
 };
 
 const TCP: u8 = 6;
+/// The kernel's reason for dropping a segment that has arrived before.
+const OLD_DATA: &str = "TCP_OLD_DATA";
 /// So many segments are put in order at a time.
 const IN_ORDER_MAX: usize = 1 << 15;
 /// So many connections are followed; when there are more, all are forgotten.
@@ -131,6 +133,8 @@ pub(super) struct TcpCollector {
     in_socket: BTreeSet<u8>,
     /// Stages that interrupt others.
     interrupts: BTreeSet<u8>,
+    /// Why TCP drops what it already has.
+    had_already: BTreeSet<u32>,
     starts: BinaryHeap<Reverse<Timed<Sent>>>,
     arrivals: BinaryHeap<Reverse<Timed<Arrival>>>,
     /// By client.
@@ -147,7 +151,7 @@ pub(super) struct TcpCollector {
 type Arrival = (From, u32, u64);
 
 impl TcpCollector {
-    pub fn new(header: &Header) -> TcpCollector {
+    pub fn new(header: &Header, names: &Names) -> TcpCollector {
         let of = |layers: &[&str]| {
             let stages = (0..).zip(&header.stages).filter(|(_, row)| layers.contains(&row.layer.as_str()));
             stages.map(|(number, _)| number).collect()
@@ -156,6 +160,12 @@ impl TcpCollector {
             in_tcp: of(&["socket", "transport"]),
             in_socket: of(&["socket"]),
             interrupts: of(&["cpu"]),
+            had_already: names
+                .drop_reasons
+                .iter()
+                .filter(|(_, name)| *name == OLD_DATA)
+                .map(|(at, _)| *at)
+                .collect(),
             starts: BinaryHeap::new(),
             arrivals: BinaryHeap::new(),
             connections: FxHashMap::default(),
@@ -180,6 +190,7 @@ impl TcpCollector {
         let from = side(&header.flow);
         let (sequence, bytes) = (header.flow.sequence, bytes(header));
         let is_dropped = header.outcome == Outcome::Dropped as u8;
+        let had_already = is_dropped && self.had_already.contains(&header.drop_reason);
         let in_tcp_ns = time_behind(packet, &self.in_tcp);
         let has_arrived = !is_dropped && in_tcp_ns > 0;
         let done_ns = header.end_ns.saturating_sub(time_behind(packet, &self.in_socket));
@@ -197,7 +208,8 @@ impl TcpCollector {
             from_device: packet.from_device,
             done_ns: if has_arrived { done_ns } else { 0 },
             lost_before_tcp: in_tcp_ns == 0,
-            lost: is_dropped.then_some((header.drop_reason, header.drop_location, last)),
+            had_already,
+            lost: (is_dropped && !had_already).then_some((header.drop_reason, header.drop_location, last)),
         };
         let (id, at_ns) = (header.id, packet.start_ns);
         if has_arrived && bytes > 0 {

@@ -264,9 +264,10 @@ fn rules_are_about_stages_and_layers_that_there_are() {
     assert_eq!(ids.len(), RULES.len());
     for rule in RULES {
         let (stages, layers): (&[&str], &[&str]) = match &rule.evidence {
-            Evidence::Excess(stages) | Evidence::OfProgram(stages) | Evidence::Spread(stages) => {
-                (stages, &[])
-            }
+            Evidence::Excess(stages)
+            | Evidence::Led(stages)
+            | Evidence::OfProgram(stages)
+            | Evidence::Spread(stages) => (stages, &[]),
             Evidence::Copies { stages, .. } => (stages, &[]),
             Evidence::Time { layers, .. } => (&[], layers),
             Evidence::Timeouts | Evidence::ZeroWindows => (&[], &[]),

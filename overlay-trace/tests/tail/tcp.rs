@@ -15,6 +15,7 @@ use super::{Record, recording, requests::address, support};
 
 const MS: u64 = 1_000_000;
 const REASON: u32 = 77;
+const OLD_DATA: u32 = 78;
 const PLACE: u64 = 0xffff_ffff_8100_0000;
 
 /// One connection, whose segments are written down one after the other.
@@ -58,6 +59,7 @@ impl Connection {
         let dir = TempDir::new().unwrap();
         let mut names = Names::default();
         names.drop_reasons.insert(REASON, reason.into());
+        names.drop_reasons.insert(OLD_DATA, "TCP_OLD_DATA".into());
         names.symbols.insert(PLACE, format!("{function}+0x1f"));
         let recording = recording(dir.path(), &support::header(), &support::hops(), &names, &self.records);
         Tail::of(&recording, Of::Packets, Above::default(), 0).unwrap()
@@ -178,7 +180,8 @@ fn what_arrives_twice_after_a_lost_acknowledgement_was_sent_again_though_the_fir
     connection.add(500 * MS, true, 900, 0, FLAG_NO_DATA, true);
     connection.add(710 * MS, false, 7000, 100, 0, false);
     // TCP has it already.
-    connection.records.last_mut().unwrap().0.outcome = Outcome::Dropped as u8;
+    let (again, _) = connection.records.last_mut().unwrap();
+    (again.outcome, again.drop_reason) = (Outcome::Dropped as u8, OLD_DATA);
     let found = connection.view("", "gro_cells_receive");
     assert_eq!(losses(&found), [(Again::Timeout, 1, 210 * MS)]);
     assert!(found.tcp.losses[0].lost_at.is_some());
