@@ -11,6 +11,7 @@ use overlay_trace::trace::Recording;
 use overlay_trace::traffic::{Stop, TrafficReport};
 
 use crate::counters::{self, Counted};
+use crate::machine;
 use crate::scene::{Lack, Scene, Setting};
 use crate::seen::Seen;
 use crate::under_way::UnderWay;
@@ -104,6 +105,13 @@ pub fn record_together(
         driven.push((begin_ns, reports, counters::growth(&before, &counters::of(running)?)));
     }
     under_way.into_iter().try_for_each(UnderWay::end)?;
+    if let Some((standing, _)) = scenes.first() {
+        // No scene need change a device, and the row of that is to fire.
+        let client = standing.running.client()?.netns;
+        for what in ["add name passing type bridge", "del dev passing"] {
+            machine::run_in(&client, &format!("ip link {what}"))?;
+        }
+    }
     if session.failed() {
         bail!("the recording gave up before its end");
     }
