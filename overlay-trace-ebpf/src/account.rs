@@ -47,14 +47,16 @@ pub fn close(state: &mut State, cpu: &Cpu, number: u32, now: u64) {
 /// Hands the finished record to the reader, unless it is one of those that others stand for.
 #[inline(always)]
 pub fn send(state: &mut State) {
+    let Some(counts) = COUNTS.get_ptr_mut(0) else { return };
+    let add = |counter: Counter, number: u64| unsafe { (*counts)[counter as usize] += number };
     let one_in = setting!(one_in);
     if one_in != 0 {
         state.record.header.stands_for = tail::stands_for(state, one_in);
         if state.record.header.stands_for == 0 {
             let account = &state.followed.account;
-            count(Counter::Finished, 1);
-            count(Counter::LeftOut, 1);
-            return count(Counter::Hits, (account.length - account.controls) as u64);
+            add(Counter::Finished, 1);
+            add(Counter::LeftOut, 1);
+            return add(Counter::Hits, (account.length - account.controls) as u64);
         }
     }
     let (length, is_overfull) = state.followed.account.finish(&mut state.record.way, OTHER);
@@ -76,8 +78,6 @@ pub fn send(state: &mut State) {
             BPF_RB_NO_WAKEUP,
         )
     };
-    let Some(counts) = COUNTS.get_ptr_mut(0) else { return };
-    let add = |counter: Counter, number: u64| unsafe { (*counts)[counter as usize] += number };
     add(Counter::Finished, 1);
     add(Counter::Hits, length - state.followed.account.controls as u64);
     if sent == 0 {

@@ -36,6 +36,16 @@ const ABSENT: &[Absent] = &[
         why: "since 5.15 tcf_classify serves ingress too",
     },
     Absent {
+        place: "ip_vs_remote_request6",
+        when: When::From(5, 13),
+        why: "since 5.13 IPVS has one hook for both families",
+    },
+    Absent {
+        place: "ip_vs_reply6",
+        when: When::From(5, 13),
+        why: "since 5.13 IPVS has one hook for both families",
+    },
+    Absent {
         place: "skb_gro_receive_list",
         when: When::Only(6, 1),
         why: "6.1's compiler has put it into its only caller; the end is noticed when the packet is taken off the chain",

@@ -1,14 +1,17 @@
 //! Making a recording of a scene.
 
+use std::ops::Range;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use overlay_trace::lab::{self, Knobs, Running, System};
 use overlay_trace::probe::{FilterOptions, ProbeSet, Session, SessionOptions};
+use overlay_trace::sys::clock::monotonic_ns;
 use overlay_trace::trace::Recording;
-use overlay_trace::traffic::Stop;
+use overlay_trace::traffic::{Stop, TrafficReport};
 
-use crate::counters;
+use crate::counters::{self, Counted};
+use crate::machine;
 use crate::scene::{Lack, Scene, Setting};
 use crate::seen::Seen;
 use crate::under_way::UnderWay;
@@ -73,17 +76,20 @@ pub fn record(standing: &Standing, scene: &'static Scene, folder: &Path, stop: &
     }
     session.stop().context("the recording could not be finished")?;
     let seen = Seen::read(&path, setting.lab, set, driven?, lacks.clone())?;
-    Ok(Seen { counted, ..seen })
+    Ok(Seen { counted, ipv6: running.knobs().ipv6, ..seen })
 }
 
-/// Records one scene after the other, each in its lab, in one recording, and reads back what each lab has of it:
-/// to attach the probes takes longer than the traffic.
+/// Records one scene after the other, each in its lab, in one recording, and reads back what each has of it: to
+/// attach the probes takes longer than the traffic. Scenes in one lab are told apart by when their packets began.
 pub fn record_together(
     set: ProbeSet,
     scenes: &[(&Standing, &'static Scene)],
     folder: &Path,
     stop: &Stop,
 ) -> Result<Vec<Result<Seen>>> {
+    let under_way = scenes.iter().filter(|(_, scene)| scene.under_way);
+    let under_way =
+        under_way.map(|(standing, _)| UnderWay::begin(&standing.running)).collect::<Result<Vec<_>>>()?;
     let whole = folder.join(format!("{}.otr", set.name()));
     let session = Session::start(SessionOptions {
         set: Some(set),
@@ -93,23 +99,45 @@ pub fn record_together(
     })?;
     let mut driven = Vec::new();
     for (Standing { running, .. }, scene) in scenes {
+        let begin_ns = monotonic_ns();
         let before = counters::of(running)?;
         let reports = (scene.drive)(running, stop);
-        driven.push((reports, counters::growth(&before, &counters::of(running)?)));
+        driven.push((begin_ns, reports, counters::growth(&before, &counters::of(running)?)));
+    }
+    under_way.into_iter().try_for_each(UnderWay::end)?;
+    if let Some((standing, _)) = scenes.first() {
+        // No scene need change a device, and the row of that is to fire.
+        let client = standing.running.client()?.netns;
+        for what in ["add name passing type bridge", "del dev passing"] {
+            machine::run_in(&client, &format!("ip link {what}"))?;
+        }
     }
     if session.failed() {
         bail!("the recording gave up before its end");
     }
     session.stop().context("the recording could not be finished")?;
     let recording = Recording::open(&whole)?;
-    let read = |((standing, scene), (reports, counted)): (&(&Standing, &Scene), (Result<Vec<_>>, _))| {
-        let (Standing { setting, running, lacks }, reports) = (standing, reports?);
-        let path = folder.join(format!("{}-{}.otr", setting.name, scene.name));
-        running.extract(&recording, recording.header.clone(), &reports, &path)?;
-        let seen = Seen::read(&path, setting.lab, set, reports, lacks.clone())?;
-        Ok(Seen { counted, ..seen })
-    };
-    let seen = scenes.iter().zip(driven).map(read).collect();
+    let times: Vec<Range<u64>> = (0..scenes.len()).map(|number| time_of(number, scenes, &driven)).collect();
+    let read =
+        |(((standing, scene), (_, reports, counted)), time): (((&Standing, &Scene), Driven), Range<u64>)| {
+            let (Standing { setting, running, lacks }, reports) = (standing, reports?);
+            let path = folder.join(format!("{}-{}.otr", setting.name, scene.name));
+            running.extract(&recording, recording.header.clone(), (time, &reports), &path)?;
+            let seen = Seen::read(&path, setting.lab, set, reports, lacks.clone())?;
+            Ok(Seen { counted, ipv6: running.knobs().ipv6, ..seen })
+        };
+    let seen = scenes.iter().copied().zip(driven).zip(times).map(read).collect();
     std::fs::remove_file(&whole)?;
     Ok(seen)
+}
+
+/// When a scene's traffic began, what it reports, and how much the kernel's counters grew.
+type Driven = (u64, Result<Vec<TrafficReport>>, Counted);
+
+/// When the packets of a scene begin: until the next one in its lab, and the first one's since ever.
+fn time_of(number: usize, scenes: &[(&Standing, &'static Scene)], driven: &[Driven]) -> Range<u64> {
+    let is_here = |other: &usize| std::ptr::eq(scenes[*other].0, scenes[number].0);
+    let begin_ns = if (0..number).any(|other| is_here(&other)) { driven[number].0 } else { 0 };
+    let next = (number + 1..scenes.len()).find(is_here);
+    begin_ns..next.map_or(u64::MAX, |next| driven[next].0)
 }

@@ -1,13 +1,13 @@
 //! Every lab, without a recording: it can be built, its pods reach each other, it is recognised by its name, and it
 //! keeps to itself.
 
-use std::net::{IpAddr, SocketAddr};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use overlay_trace::lab::{self, Knobs, Lab, Running, System};
 use overlay_trace::recognise;
-use overlay_trace::traffic::{self, Kind, PORT, Protocol, Server, Spec, Stop};
+use overlay_trace::traffic::{Kind, Protocol, Spec, Stop};
 
 use crate::machine;
 use crate::results::{Outcome, Results, Verdict};
@@ -39,7 +39,10 @@ const LOOKS_LIKE: &[(&str, &str)] = &[
     ("qinq", "this looks like pods on a bridge (cni0) with VLANs (VLAN 200)"),
     ("flannel-udp", "this looks like flannel (udp) with kube-proxy (iptables)"),
     ("flannel-ipip", "this looks like flannel (ipip) with kube-proxy (iptables)"),
-    ("flannel-aws-vpc", "this looks like flannel (routes of the cloud) with kube-proxy (iptables)"),
+    (
+        "flannel-aws-vpc",
+        "this looks like flannel (routes of the cloud, or this node alone) with kube-proxy (iptables)",
+    ),
     (
         "calico-bgp",
         "this looks like Calico (BGP) with kube-proxy (iptables) and Calico's policy (iptables and sets)",
@@ -66,7 +69,7 @@ const LOOKS_LIKE: &[(&str, &str)] = &[
         "this looks like kube-router (routes) with kube-router's services (IPVS, direct server return) and kube-router's policy (iptables)",
     ),
     ("kube-proxy-iptables", "this looks like flannel (host-gw) with kube-proxy (iptables)"),
-    ("kube-proxy-ipvs", "this looks like pods on a bridge (cni0) with kube-proxy (IPVS)"),
+    ("kube-proxy-ipvs", "this looks like flannel (host-gw) with kube-proxy (IPVS)"),
     ("docker-bridge", "this looks like Docker (bridge)"),
     ("docker-overlay", "this looks like Docker (overlay, VNI 4097, port 4789)"),
     (
@@ -103,7 +106,7 @@ const LOOKS_LIKE: &[(&str, &str)] = &[
     ),
     (
         "neutron-ovs-firewall",
-        "this looks like Neutron (Open vSwitch with its own firewall, vxlan, VNI by packet, port 4789)",
+        "this looks like Neutron (Open vSwitch without a bridge for each firewall, vxlan, VNI by packet, port 4789)",
     ),
     (
         "kuryr-macvlan",
@@ -124,68 +127,94 @@ const LOOKS_LIKE: &[(&str, &str)] = &[
     ("ipsec", "this looks like flannel (host-gw) with IPsec and kube-proxy (iptables)"),
 ];
 
+/// What the lab of this name is taken for.
+pub fn looks_like(name: &str) -> Result<&'static str> {
+    let said = LOOKS_LIKE.iter().find(|(lab, _)| *lab == name);
+    Ok(said.context("nothing is said of this lab")?.1)
+}
+
 /// So many of each kind of traffic.
 const COUNT: u64 = 10;
 const RATE: f64 = 100.0;
 
-/// Builds each lab of which a test is wanted.
-pub fn run(stop: &Stop, results: &mut Results) -> Result<()> {
+/// Builds each lab of which a test is wanted, but for those that have been tested.
+pub fn run(tested: &BTreeSet<&str>, stop: &Stop, results: &mut Results) -> Result<()> {
     let system = System::inspect()?;
-    for lab in lab::all() {
-        let name = |test: &str| format!("labs/{}/{test}", lab.name);
-        let tests = ["stands", "reaches", "recognised", "alone"].map(name);
-        if tests.iter().any(|test| results.wants(test)) {
-            each(lab, &system, stop, &tests, results);
+    for lab in lab::all().iter().filter(|lab| !tested.contains(lab.name)) {
+        if is_wanted(lab, results) {
+            build(lab, &system, stop, results);
             stop.check()?;
         }
     }
     Ok(())
 }
 
-fn each(lab: &'static Lab, system: &System, stop: &Stop, tests: &[String; 4], results: &mut Results) {
-    let [stands, reaches, recognised, alone] = tests;
+fn test(lab: &Lab, test: &str) -> String {
+    format!("labs/{}/{test}", lab.name)
+}
+
+/// Whether a test of this lab is wanted.
+pub fn is_wanted(lab: &Lab, results: &Results) -> bool {
+    ["stands", "reaches", "recognised", "alone"].iter().any(|name| results.wants(&test(lab, name)))
+}
+
+fn build(lab: &'static Lab, system: &System, stop: &Stop, results: &mut Results) {
+    let stands = test(lab, "stands");
     let lack = match system.lack(lab, &Knobs::default()) {
         Ok(lack) => lack,
-        Err(error) => return results.add(stands, Err(error)),
+        Err(error) => return results.add(&stands, Err(error)),
     };
     if let Some(lack) = lack {
-        return results.add(stands, Ok(Verdict::Skipped(format!("unavailable: {lack}"))));
+        return results.add(&stands, Ok(Verdict::Skipped(format!("unavailable: {lack}"))));
     }
     let before = machine::state();
-    let running = match Running::up(lab, Knobs::default(), stop) {
+    let mut running = match Running::up(lab, Knobs::default(), stop) {
         Ok(running) => running,
-        Err(error) => return results.add(stands, Err(error)),
+        Err(error) => return results.add(&stands, Err(error)),
     };
-    results.add(stands, Ok(Verdict::Passed));
-    results.add(reaches, all_reach(&running, system, stop));
-    results.add(recognised, is_recognised(&running));
-    results.add(alone, before.and_then(|before| is_alone(running, &before)));
+    let alone = while_it_stands(&mut running, &before, (system, stop), results);
+    afterwards(lab, running.down().and(alone), &before, results);
+}
+
+/// Tests a lab that stands as it is by default. Tells whether the machine's own devices, routes and rules are as before,
+/// so that nothing can leave the lab; others may stand beside it.
+pub fn while_it_stands(
+    running: &mut Running,
+    before: &Result<BTreeSet<String>>,
+    (system, stop): (&System, &Stop),
+    results: &mut Results,
+) -> Result<()> {
+    let lab = running.lab();
+    results.add(&test(lab, "stands"), Ok(Verdict::Passed));
+    results.add(&test(lab, "reaches"), all_reach(running, system, stop));
+    results.add(&test(lab, "recognised"), is_recognised(running));
+    let mut during = machine::state()?;
+    during.retain(|line| !line.starts_with("cgroup ot-"));
+    let changed: Vec<_> = machine::as_read(before)?.symmetric_difference(&during).collect();
+    ensure!(changed.is_empty(), "while it stands, of the machine itself this has come or gone: {changed:?}");
+    Ok(())
+}
+
+/// After it was taken down nothing is left of a lab.
+pub fn afterwards(lab: &Lab, alone: Result<()>, before: &Result<BTreeSet<String>>, results: &mut Results) {
+    results.add(&test(lab, "alone"), alone.and_then(|()| machine::is_without(lab.name, before)));
 }
 
 /// The client's pings are answered, and so are its requests over TCP and UDP, also over IPv6 if the lab has it.
-fn all_reach(running: &Running, system: &System, stop: &Stop) -> Outcome {
-    let reports = lab::drive(running, &plan(), stop)?;
-    for report in &reports {
-        ensure!(
-            report.sent == COUNT && report.lost == 0,
-            "{:?}: {} of {COUNT} lost",
-            report.kind,
-            report.lost
-        );
+fn all_reach(running: &mut Running, system: &System, stop: &Stop) -> Outcome {
+    reach(running, stop)?;
+    if !running.lab().has_ipv6(system) {
+        return Ok(Verdict::With("IPv4".to_owned()));
     }
-    let lab = running.lab();
-    match lab.server.address(true).filter(|_| system.ipv6) {
-        Some(address) => by(running, address, stop).context("over IPv6")?,
-        None => return Ok(Verdict::With("IPv4".to_owned())),
-    }
+    running.set_ipv6(true);
+    let reached = reach(running, stop).context("over IPv6");
+    running.set_ipv6(false);
+    reached?;
     Ok(Verdict::With("IPv4 and IPv6".to_owned()))
 }
 
-fn by(running: &Running, address: IpAddr, stop: &Stop) -> Result<()> {
-    let (lab, to) = (running.lab(), SocketAddr::new(address, PORT));
-    let _server = running.netns(lab.server.namespace)?.run(|| Server::start(to))??;
-    for spec in plan() {
-        let report = running.netns(lab.client.namespace)?.run(|| traffic::run(&spec, to, stop))??;
+fn reach(running: &Running, stop: &Stop) -> Result<()> {
+    for report in lab::drive(running, &plan(), stop)? {
         ensure!(
             report.sent == COUNT && report.lost == 0,
             "{:?}: {} of {COUNT} lost",
@@ -209,7 +238,7 @@ fn plan() -> [Spec; 3] {
 /// What the lab is taken for is what it is.
 fn is_recognised(running: &Running) -> Outcome {
     let name = running.lab().name;
-    let expected = LOOKS_LIKE.iter().find(|(lab, _)| *lab == name).context("nothing is said of this lab")?.1;
+    let expected = looks_like(name)?;
     let found = recognise::look(&running.filter().netns);
     let sentence = recognise::sentence(&found);
     ensure!(
@@ -218,22 +247,4 @@ fn is_recognised(running: &Running) -> Outcome {
         recognise::reasons(&found)
     );
     Ok(Verdict::With(recognise::reasons(&found)))
-}
-
-/// While the lab stands, the machine's own devices, routes and rules are as before, so that nothing can leave it; and
-/// afterwards nothing is left of it.
-fn is_alone(running: Running, before: &std::collections::BTreeSet<String>) -> Outcome {
-    let prefix = format!("ot-{}-", running.lab().name);
-    let cgroup = format!("cgroup ot-{}", running.lab().name);
-    let mut during = machine::state()?;
-    during.remove(&cgroup);
-    let changed: Vec<_> = before.symmetric_difference(&during).collect();
-    ensure!(changed.is_empty(), "while it stands, of the machine itself this has come or gone: {changed:?}");
-    running.down()?;
-    let left = machine::namespaces(&prefix);
-    ensure!(left.is_empty(), "namespaces are left: {left:?}");
-    let after = machine::state()?;
-    let changed: Vec<_> = before.symmetric_difference(&after).collect();
-    ensure!(changed.is_empty(), "of the machine itself this has come or gone: {changed:?}");
-    Ok(Verdict::Passed)
 }

@@ -11,7 +11,7 @@ use overlay_trace::trace::RecordView;
 use overlay_trace::traffic::PORT;
 use overlay_trace_common::record::FLAG_FROM_DEVICE;
 
-use crate::invariants::{EXACT, MODERATE, REQUESTS};
+use crate::invariants::{BEGUN_UNDER_WAY, EXACT, MODERATE, REQUESTS};
 use crate::results::{Outcome, Verdict};
 use crate::scene::{Check, Scene, Setting, check};
 use crate::seen::Seen;
@@ -25,7 +25,7 @@ const UNDER_WAY: Scene = Scene {
     name: "under-way",
     drive: under_way::watch,
     under_way: true,
-    ..Scene::of(Full, &[EXACT, MODERATE, WHERE, MET])
+    ..Scene::of(Full, &[EXACT, BEGUN_UNDER_WAY, WHERE, MET])
 };
 const MET: &[Check] = &[check("met", met_on_its_way)];
 const ARRIVING: &[Scene] = &[Scene::of(Full, &[EXACT, MODERATE, REQUESTS, WHERE, MET])];

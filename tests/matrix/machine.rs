@@ -4,9 +4,11 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::process::Command;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use overlay_trace::lab::{Netns, Running};
 use socket2::Protocol;
+
+use crate::results::{Outcome, Verdict};
 
 /// Devices that the kernel puts into every namespace when a tunnel's module is loaded; they stay.
 const FALLBACKS: &[&str] = &["tunl0", "gre0", "gretap0", "erspan0", "ip6tnl0", "sit0", "ip6gre0", "ip_vti0"];
@@ -119,4 +121,19 @@ pub fn queues(running: &Running) -> Result<Vec<String>> {
 fn names(folder: &str) -> Result<BTreeSet<String>> {
     let entries = fs::read_dir(folder).with_context(|| format!("cannot read {folder}"))?;
     Ok(entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect())
+}
+
+/// What [`state`] has told, again.
+pub fn as_read(state: &Result<BTreeSet<String>>) -> Result<&BTreeSet<String>> {
+    state.as_ref().map_err(|error| anyhow!("{error:#}"))
+}
+
+/// Nothing of a lab is left, and the machine is as before.
+pub fn is_without(lab: &str, before: &Result<BTreeSet<String>>) -> Outcome {
+    let left = namespaces(&format!("ot-{lab}-"));
+    ensure!(left.is_empty(), "namespaces are left: {left:?}");
+    let after = state()?;
+    let changed: Vec<_> = as_read(before)?.symmetric_difference(&after).collect();
+    ensure!(changed.is_empty(), "of the machine itself this has come or gone: {changed:?}");
+    Ok(Verdict::Passed)
 }

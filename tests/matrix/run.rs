@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Instant;
 
-use anyhow::{Result, anyhow, ensure};
+use anyhow::{Result, ensure};
 use overlay_trace::lab::{self, Lab, Running, System};
 use overlay_trace::probe::ProbeSet;
 use overlay_trace::traffic::Stop;
@@ -61,12 +61,13 @@ pub fn all(sets: &[ProbeSet], times: bool, place: (&Path, &Stop), results: &mut 
             wanted.push(Wanted { setting, lab: setting.lab()?, scenes });
         }
     }
+    let mut labs_tested = BTreeSet::new();
     for group in lab::beside(wanted, GROUP, |one| (one.lab, one.setting.alone)) {
-        run_group(&group, &system, place, &mut seen, results);
+        labs_tested.extend(run_group(&group, &system, place, &mut seen, results));
         place.1.check()?;
     }
     if let Some(set) = sets.first() {
-        labs::run(place.1, results)?;
+        labs::run(&labs_tested, place.1, results)?;
         comparison::run(place.0, results);
         interrupted::run(*set, place, results);
         node::run(*set, place, results);
@@ -89,13 +90,15 @@ fn is_wanted(setting: &Setting, scene: &Scene, results: &Results) -> bool {
     scene.checks().any(|check| results.wants(&format!("{}/{}/{}", setting.name, scene.name, check.name)))
 }
 
+/// Brings up the labs of the settings, records and checks the scenes, and tests the labs that stand as they are by
+/// default; gives the names of these.
 fn run_group(
     group: &[Wanted],
     system: &System,
     place: (&Path, &Stop),
     seen: &mut Vec<Seen>,
     results: &mut Results,
-) {
+) -> Vec<&'static str> {
     let before = machine::state();
     let mut standing = Vec::new();
     for Wanted { setting, lab, scenes } in group {
@@ -117,10 +120,21 @@ fn run_group(
     for (standing, scenes) in &standing {
         in_setting(standing, scenes, place, seen, results);
     }
+    let mut labs = Vec::new();
+    for (Standing { setting, running, .. }, _) in &mut standing {
+        if setting.is_plain() && labs::is_wanted(running.lab(), results) {
+            let alone = labs::while_it_stands(running, &before, (system, place.1), results);
+            labs.push((running.lab(), alone));
+        }
+    }
     let down: Vec<_> = standing.into_iter().map(|(one, _)| (one.setting, one.running.down())).collect();
     for (setting, down) in down {
-        results.add(&format!("{}/lab", setting.name), down.and_then(|()| is_gone(setting, &before)));
+        let gone = down.and_then(|()| machine::is_without(setting.lab, &before));
+        results.add(&format!("{}/lab", setting.name), gone);
     }
+    let names = labs.iter().map(|(lab, _)| lab.name).collect();
+    labs.into_iter().for_each(|(lab, alone)| labs::afterwards(lab, alone, &before, results));
+    names
 }
 
 /// Whether this kernel can do it; if not, that is said.
@@ -137,12 +151,12 @@ fn together(
     seen: &mut Vec<Seen>,
     results: &mut Results,
 ) {
-    for set in [ProbeSet::Full, ProbeSet::Light] {
-        let sharing: Vec<(usize, &'static Scene)> = (0..standing.len())
-            .filter_map(|number| {
-                let mut scenes = standing[number].1.iter();
-                Some((number, *scenes.find(|scene| scene.set == set && scene.shares())?))
-            })
+    for (set, under_way) in [(ProbeSet::Full, false), (ProbeSet::Light, false), (ProbeSet::Full, true)] {
+        let fits =
+            |scene: &&&'static Scene| scene.set == set && scene.under_way == under_way && scene.shares();
+        let sharing: Vec<(usize, &'static Scene)> = (0..)
+            .zip(standing.iter())
+            .flat_map(|(number, (_, scenes))| scenes.iter().filter(fits).map(move |scene| (number, *scene)))
             .collect();
         if sharing.len() < 2 {
             continue;
@@ -154,7 +168,7 @@ fn together(
             // Each by itself will tell what is wrong.
             Err(error) => {
                 eprintln!(
-                    "{}  {} settings cannot be recorded together: {error:#}",
+                    "{}  {} scenes cannot be recorded together: {error:#}",
                     results.kernel(),
                     scenes.len()
                 );
@@ -162,7 +176,7 @@ fn together(
             }
         };
         let seconds = begin.elapsed().as_secs_f64();
-        eprintln!("{}  {} settings recorded together in {seconds:.1} s", results.kernel(), scenes.len());
+        eprintln!("{}  {} scenes recorded together in {seconds:.1} s", results.kernel(), scenes.len());
         for ((number, scene), recorded) in sharing.into_iter().zip(recorded) {
             let (one, scenes) = &mut standing[number];
             if checked(one.setting, scene, recorded, true, seen, results) {
@@ -179,17 +193,6 @@ fn up(lab: &'static Lab, setting: &Setting, system: &System, stop: &Stop) -> Res
         return Ok(Err(lack));
     }
     Running::up(lab, knobs, stop).map(Ok)
-}
-
-/// Nothing of a lab is left.
-fn is_gone(setting: &Setting, before: &Result<BTreeSet<String>>) -> Outcome {
-    let before = before.as_ref().map_err(|error| anyhow!("{error:#}"))?;
-    let left = machine::namespaces(&format!("ot-{}-", setting.lab));
-    ensure!(left.is_empty(), "namespaces are left: {left:?}");
-    let after = machine::state()?;
-    let changed: Vec<_> = before.symmetric_difference(&after).collect();
-    ensure!(changed.is_empty(), "of the machine itself this has come or gone: {changed:?}");
-    Ok(Verdict::Passed)
 }
 
 fn in_setting(

@@ -58,6 +58,11 @@ impl Setting {
         Setting { name: lab, lab, knobs: Knobs::default, prepare: |_| Ok(Vec::new()), scenes, alone: false }
     }
 
+    /// Whether the lab stands as it is by default.
+    pub fn is_plain(&self) -> bool {
+        self.name == self.lab
+    }
+
     /// The lab.
     pub fn lab(&self) -> Result<&'static lab::Lab> {
         lab::find(self.lab).ok_or_else(|| anyhow::anyhow!("there is no lab {}", self.lab))
@@ -85,7 +90,7 @@ impl Scene {
 
     /// Whether it can be part of a recording that has more in it.
     pub fn shares(&self) -> bool {
-        !self.under_way && (self.filter)() == FilterOptions::default()
+        (self.filter)() == FilterOptions::default()
     }
 
     /// Why the running kernel cannot do what the scene shows, if it cannot.

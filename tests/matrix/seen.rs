@@ -18,6 +18,8 @@ use crate::scene::Lack;
 pub struct Seen {
     /// The lab's name.
     pub lab: &'static str,
+    /// Traffic went over IPv6.
+    pub ipv6: bool,
     pub set: ProbeSet,
     pub recording: Recording,
     pub analysis: Analysis,
@@ -47,7 +49,8 @@ impl Seen {
             .context("the JSON report is no JSON")?;
         let own = Analysis::of(&recording, By::Stage)?;
         let counted = Counted::new();
-        let mut seen = Seen { lab, set, recording, analysis, own, json, traffic, lacks, counted };
+        let mut seen =
+            Seen { lab, ipv6: false, set, recording, analysis, own, json, traffic, lacks, counted };
         seen.own = seen.analysis_of(By::Stage, |record| seen.is_own(record))?;
         Ok(seen)
     }

@@ -73,7 +73,10 @@ pub const SETTINGS: &[Setting] = &[
     Setting {
         name: "flannel-vxlan+ipv6",
         knobs: || Knobs { ipv6: true, ..Knobs::default() },
-        ..Setting::plain("flannel-vxlan", &[Scene::of(Full, &[EXACT, MODERATE, REQUESTS, EXPLAINED, IPV6])])
+        ..Setting::plain(
+            "flannel-vxlan",
+            &[Scene::of(Full, &[EXACT, MODERATE, REQUESTS, EXPLAINED, TUNNELLED_IPV6])],
+        )
     },
     Setting {
         name: "flannel-vxlan+special",

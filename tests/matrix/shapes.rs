@@ -3,15 +3,19 @@
 
 use std::collections::BTreeSet;
 use std::net::{SocketAddr, UdpSocket};
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use overlay_trace::lab::Running;
+use overlay_trace::lab::{Knobs, Running};
 use overlay_trace::probe::ProbeSet::{Full, Light};
+use overlay_trace::recognise;
+use overlay_trace::sys::kernel;
 use overlay_trace::traffic::{Kind, PORT, Protocol, Spec, Stop, TrafficReport};
 
 use crate::invariants::{EXACT, EXPLAINED, MODERATE, REQUESTS};
-use crate::layers::firewall_layer;
+use crate::labs::looks_like;
+use crate::layers::{IPV6, firewall_layer};
 use crate::networks::{moderate, requests};
 use crate::results::{Outcome, Verdict};
 use crate::scene::{Check, Scene, Setting, check};
@@ -20,6 +24,8 @@ use crate::seen::{Seen, is_stage};
 /// A lab's shape.
 struct Shape {
     lab: &'static str,
+    /// For traffic over IPv6: the name of its setting.
+    ipv6: Option<&'static str>,
     /// Those of [`TELLING`] that its recording shows, and no others.
     layers: &'static [&'static str],
     /// The highest level.
@@ -58,10 +64,26 @@ const fn shape(
     level: u8,
     places: &'static [&'static str],
 ) -> Shape {
-    Shape { lab, layers, level, places, scenes: SCENES }
+    Shape { lab, ipv6: None, layers, level, places, scenes: SCENES }
 }
 
 impl Shape {
+    /// The setting of this name, whose traffic goes over IPv6.
+    const fn over_ipv6(self, name: &'static str) -> Shape {
+        Shape { ipv6: Some(name), scenes: IPV6_SCENES, ..self }
+    }
+
+    const fn setting(&self) -> Setting {
+        match self.ipv6 {
+            Some(name) => Setting {
+                name,
+                knobs: || Knobs { ipv6: true, ..Knobs::default() },
+                ..Setting::plain(self.lab, self.scenes)
+            },
+            None => Setting::plain(self.lab, self.scenes),
+        }
+    }
+
     const fn with_light(self) -> Shape {
         Shape { scenes: FULL_AND_LIGHT, ..self }
     }
@@ -311,12 +333,38 @@ const SHAPES: &[Shape] = &[
         &["node1 xfrm-output 1", "node2 xfrm-input 1", "node2 gro-cells-wait 0"],
     )
     .with_light(),
+    shape(
+        "kube-proxy-ipvs",
+        &[TRACKED, TRANSLATED, FILTERED, "bridge", "ipvs"],
+        0,
+        &["node1 ipvs-in 0", "node1 ipvs-send 0", "node1 ipvs-out 0"],
+    )
+    .over_ipv6("kube-proxy-ipvs+ipv6"),
+    shape(
+        "kube-router-dsr",
+        &[TRACKED, TRANSLATED, FILTERED, "bridge", "ipvs", "ipip", "gro-cells"],
+        1,
+        &["node1 ipvs-in 0", "node1 ipvs-tunnel 1", "pod2 ipip-decap 1", "pod2 gro-cells-wait 0"],
+    )
+    .over_ipv6("kube-router-dsr+ipv6"),
+    shape(
+        "wireguard",
+        &[TRACKED, TRANSLATED, FILTERED, "bridge", "wireguard"],
+        1,
+        &["node1 wireguard-encap 1", "node1 wireguard-encrypt 1", "node2 wireguard-decrypt 1", "node2 gro 0"],
+    )
+    .over_ipv6("wireguard+ipv6"),
 ];
 
-const CHECKS: &[Check] = &[check("layers", layers), check("places", places), check("pings", pings)];
+const CHECKS: &[Check] =
+    &[check("layers", layers), check("places", places), check("pings", pings), check("named", named)];
 const FULL: Scene =
     Scene { drive: requests_and_pings, ..Scene::of(Full, &[EXACT, MODERATE, REQUESTS, EXPLAINED, CHECKS]) };
 const SCENES: &[Scene] = &[FULL];
+const IPV6_SCENES: &[Scene] = &[Scene {
+    drive: requests_and_pings,
+    ..Scene::of(Full, &[EXACT, MODERATE, REQUESTS, EXPLAINED, CHECKS, IPV6])
+}];
 const SERVICE_SCENES: &[Scene] = &[Scene { drive: by_service, ..FULL }];
 /// For networks of which the light set has rows that no other shows.
 const FULL_AND_LIGHT: &[Scene] =
@@ -327,7 +375,7 @@ pub const SETTINGS: &[Setting] = &{
     let mut settings = [const { Setting::plain("", SCENES) }; SHAPES.len()];
     let mut number = 0;
     while number < SHAPES.len() {
-        settings[number] = Setting::plain(SHAPES[number].lab, SHAPES[number].scenes);
+        settings[number] = SHAPES[number].setting();
         number += 1;
     }
     settings
@@ -367,7 +415,8 @@ fn by_service(running: &Running, stop: &Stop) -> Result<Vec<TrafficReport>> {
 }
 
 fn of(seen: &Seen) -> Result<&'static Shape> {
-    SHAPES.iter().find(|shape| shape.lab == seen.lab).context("this lab has no shape")
+    let is_its = |shape: &&Shape| shape.lab == seen.lab && shape.ipv6.is_some() == seen.ipv6;
+    SHAPES.iter().find(is_its).context("this lab has no shape")
 }
 
 /// The layers are those of the network, and so are the levels.
@@ -375,7 +424,8 @@ fn layers(seen: &Seen, all: &[Seen]) -> Outcome {
     let (shape, firewall) = (of(seen)?, firewall_layer()?);
     let named = |layer: &'static str| if layer == "firewall" { firewall } else { layer };
     let telling: BTreeSet<&str> = TELLING.iter().map(|layer| named(layer)).collect();
-    let expected: BTreeSet<&str> = shape.layers.iter().map(|layer| named(layer)).collect();
+    let everywhere = all_track_connections().then_some("conntrack");
+    let expected: BTreeSet<&str> = shape.layers.iter().map(|layer| named(layer)).chain(everywhere).collect();
     let found = seen.own.rows.iter().filter_map(|row| row.key.layer.as_deref());
     let found: BTreeSet<&str> = found.filter(|layer| telling.contains(layer)).collect();
     ensure!(
@@ -386,6 +436,12 @@ fn layers(seen: &Seen, all: &[Seen]) -> Outcome {
     );
     levels(seen, all)?;
     Ok(Verdict::With(found.into_iter().collect::<Vec<_>>().join(" ")))
+}
+
+/// Before Linux 6.12 the module of Open vSwitch makes every namespace track connections: its datapath calls
+/// `nf_conncount_init` for each, which asked for the hooks.
+fn all_track_connections() -> bool {
+    !kernel::at_least((6, 12)) && Path::new("/sys/module/openvswitch").exists()
 }
 
 fn levels(seen: &Seen, _: &[Seen]) -> Outcome {
@@ -413,13 +469,24 @@ fn places(seen: &Seen, _: &[Seen]) -> Outcome {
     Ok(Verdict::With(format!("{} as expected", shape.places.len())))
 }
 
+/// The recording says what network it is of, also when others stood beside it.
+fn named(seen: &Seen, _: &[Seen]) -> Outcome {
+    let found = seen.recording.header.networks.as_deref().context("no network was looked for")?;
+    let (sentence, expected) = (recognise::sentence(found), looks_like(seen.lab)?);
+    ensure!(sentence == expected, "{sentence:?} instead of {expected:?}");
+    Ok(Verdict::Passed)
+}
+
 /// All pings were answered, and their echoes are recorded.
 fn pings(seen: &Seen, _: &[Seen]) -> Outcome {
     let report =
         seen.traffic.iter().find(|report| report.kind == Kind::Ping).context("nothing was pinged")?;
     ensure!(report.sent > 0 && report.lost == 0, "{} of {} pings were lost", report.lost, report.sent);
+    let icmp = if seen.ipv6 { 58 } else { 1 };
     let recorded = seen.count(|record| {
-        seen.is_own(record) && record.header.flow.protocol == 1 && record.header.flow.destination_port != PORT
+        seen.is_own(record)
+            && record.header.flow.protocol == icmp
+            && record.header.flow.destination_port != PORT
     })?;
     ensure!(recorded >= report.sent, "{} pings were sent, {recorded} packets recorded", report.sent);
     Ok(Verdict::With(format!("{} pings", report.sent)))

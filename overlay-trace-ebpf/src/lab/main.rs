@@ -5,7 +5,7 @@
 
 mod service;
 
-use core::ffi::c_void;
+use core::{ffi::c_void, mem::MaybeUninit};
 
 use aya_ebpf::{
     bindings::{__sk_buff, BPF_F_ZERO_CSUM_TX, TC_ACT_OK, TC_ACT_SHOT, bpf_tunnel_key},
@@ -14,34 +14,47 @@ use aya_ebpf::{
         bpf_skb_set_tunnel_key, bpf_skb_store_bytes,
     },
 };
-use overlay_trace_common::lab::LabSettings;
+use overlay_trace_common::lab::{LabNetwork, LabSettings};
 
 /// Set by the loader before the programs are loaded.
 #[unsafe(no_mangle)]
 pub static LAB: LabSettings = unsafe { core::mem::zeroed() };
 
 const ETHERTYPE_IPV4: u32 = (0x0800u16).to_be() as u32;
+const ETHERTYPE_IPV6: u32 = (0x86ddu16).to_be() as u32;
 /// A tunnel's key without what came with Linux 6.0, the local address: all kernels take it.
 const KEY_BYTES: u32 = core::mem::offset_of!(bpf_tunnel_key, __bindgen_anon_3) as u32;
 /// The outer UDP header has no checksum, as ever with VXLAN.
 const WITHOUT_CHECKSUM: u64 = BPF_F_ZERO_CSUM_TX as u64;
 /// `skb->pkt_type` of what is for this machine.
 const PACKET_HOST: u32 = 0;
-/// Offset of the destination address in a frame with IPv4.
-const DESTINATION: u32 = 30;
+/// Offset of the destination address in a frame with IPv4, and in one with IPv6.
+const DESTINATION_V4: u32 = 30;
+const DESTINATION_V6: u32 = 38;
 
 /// Volatile, because the compiler sees only zeros.
 fn settings() -> LabSettings {
     unsafe { core::ptr::read_volatile(&raw const LAB) }
 }
 
-/// The frame's IPv4 destination, 0 if there is none.
-fn destination(skb: *mut __sk_buff) -> u32 {
-    let mut address = 0u32;
-    let is_ip = unsafe { (*skb).protocol } == ETHERTYPE_IPV4;
-    let to = &raw mut address as *mut c_void;
-    let read = is_ip && unsafe { bpf_skb_load_bytes(skb as *const c_void, DESTINATION, to, 4) } == 0;
-    if read { address } else { 0 }
+/// What lies so far from the frame's beginning, if it is so long.
+#[inline(always)]
+fn read<T: Copy>(skb: *mut __sk_buff, offset: u32) -> Option<T> {
+    let mut bytes = MaybeUninit::<T>::uninit();
+    let (to, length) = (bytes.as_mut_ptr() as *mut c_void, size_of::<T>() as u32);
+    let is_there = unsafe { bpf_skb_load_bytes(skb as *const c_void, offset, to, length) } == 0;
+    // SAFETY: it has been filled; the callers want integers.
+    if is_there { Some(unsafe { bytes.assume_init() }) } else { None }
+}
+
+/// Whether the frame goes to this network.
+#[inline(always)]
+fn leads_to(skb: *mut __sk_buff, network: &LabNetwork) -> bool {
+    match unsafe { (*skb).protocol } {
+        ETHERTYPE_IPV4 => read(skb, DESTINATION_V4).is_some_and(|address| network.has_v4(address)),
+        ETHERTYPE_IPV6 => read(skb, DESTINATION_V6).is_some_and(|address| network.has_v6(&address)),
+        _ => false,
+    }
 }
 
 /// At the node's end of a pod's device, for what the pod sends: straight to the device that leads to the other
@@ -49,8 +62,8 @@ fn destination(skb: *mut __sk_buff) -> u32 {
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "classifier/from_container")]
 pub extern "C" fn from_container(skb: *mut __sk_buff) -> i32 {
-    let (to, settings) = (destination(skb), settings());
-    if to == 0 || to & settings.mask != settings.network {
+    let settings = settings();
+    if !leads_to(skb, &settings.network) {
         return TC_ACT_OK as i32;
     }
     if settings.is_tunnel == 0 {
@@ -70,8 +83,8 @@ pub extern "C" fn from_container(skb: *mut __sk_buff) -> i32 {
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "classifier/to_endpoint")]
 pub extern "C" fn to_endpoint(skb: *mut __sk_buff) -> i32 {
-    let (to, settings) = (destination(skb), settings());
-    if to == 0 || to != settings.pod {
+    let settings = settings();
+    if !leads_to(skb, &settings.network) {
         return TC_ACT_OK as i32;
     }
     let addresses = [settings.pod_mac, settings.node_mac];

@@ -26,7 +26,7 @@ impl Drops {
     fn add_many(&mut self, key: (u32, u64, Packed), dropped: (u64, u64)) {
         let (packets, bytes) = self.0.entry(key).or_default();
         *packets += dropped.0;
-        *bytes += dropped.1;
+        *bytes = bytes.saturating_add(dropped.1);
     }
 }
 

@@ -84,8 +84,8 @@ impl Owed {
     pub fn add(&mut self, header: &RecordHeader) {
         let times = header.times();
         self.packets += times;
-        self.segments += times * u64::from(header.segments.max(1));
-        self.bytes += times * u64::from(header.bytes);
+        self.segments = self.segments.saturating_add(times * u64::from(header.segments.max(1)));
+        self.bytes = self.bytes.saturating_add(times * u64::from(header.bytes));
     }
 }
 

@@ -24,8 +24,8 @@ pub(super) struct Cell {
 impl Cell {
     /// Adds packets without their time.
     pub fn add_owed(&mut self, owed: Owed, cost: u64) {
-        self.segments += owed.segments;
-        self.bytes += owed.bytes;
+        self.segments = self.segments.saturating_add(owed.segments);
+        self.bytes = self.bytes.saturating_add(owed.bytes);
         self.cost += u128::from(owed.packets) * u128::from(cost);
     }
 
@@ -33,7 +33,7 @@ impl Cell {
     #[inline]
     pub fn add_whole(&mut self, (ns, bytes): (u64, u32), cost: u64, behind_others: u64, times: u64) {
         self.raw.add_times(ns, times);
-        self.bytes += u64::from(bytes) * times;
+        self.bytes = self.bytes.saturating_add(u64::from(bytes) * times);
         self.cost += u128::from(cost) * u128::from(times);
         self.behind_others += u128::from(behind_others) * u128::from(times);
     }
@@ -118,8 +118,8 @@ impl Sums {
         let cell = self.at(cell);
         let times = header.times();
         cell.raw.add_wide(part.ns, times);
-        cell.segments += times * u64::from(header.segments.max(1));
-        cell.bytes += times * u64::from(header.bytes);
+        cell.segments = cell.segments.saturating_add(times * u64::from(header.segments.max(1)));
+        cell.bytes = cell.bytes.saturating_add(times * u64::from(header.bytes));
         cell.cost += part.cost * u128::from(times);
         cell.behind_others += part.behind_others * u128::from(times);
     }
@@ -145,8 +145,8 @@ impl Sums {
             cells[from as usize] = to;
             let (to, from) = (&mut self.cells[to as usize], &other.cells[from as usize]);
             to.raw.merge(&from.raw);
-            to.segments += from.segments;
-            to.bytes += from.bytes;
+            to.segments = to.segments.saturating_add(from.segments);
+            to.bytes = to.bytes.saturating_add(from.bytes);
             to.cost += from.cost;
             to.behind_others += from.behind_others;
         }
@@ -199,8 +199,8 @@ impl Total {
     fn add(&mut self, cell: &Cell, burden: f64) {
         let cost = cell.cost_ns(burden);
         let each = cost / u128::from(cell.raw.count().max(1));
-        self.segments += cell.segments;
-        self.bytes += cell.bytes;
+        self.segments = self.segments.saturating_add(cell.segments);
+        self.bytes = self.bytes.saturating_add(cell.bytes);
         self.cost += cost;
         self.raw.merge(&cell.raw);
         self.net.merge_lessened(&cell.raw, u64::try_from(each).unwrap_or(u64::MAX));

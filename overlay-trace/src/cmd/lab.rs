@@ -176,7 +176,7 @@ fn show(name: &str, knobs: &Knobs) -> Result<ExitCode> {
         line(&format!("#   {}", part.about));
     }
     for action in lab::script(lab, knobs, &system) {
-        let family = if action.v6 { "6" } else { "" };
+        let family = if action.v6 { ", IPv6" } else { "" };
         line(&format!("\n# {} {:?}{family}\n{}", action.namespace, action.tool, action.lines.trim_end()));
     }
     Ok(ExitCode::SUCCESS)

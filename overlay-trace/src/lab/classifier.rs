@@ -2,13 +2,13 @@
 //! tc (tcx where the kernel has it).
 
 use std::mem::ManuallyDrop;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use anyhow::{Context, Result, anyhow, bail};
 use aya::programs::SchedClassifier;
 use aya::programs::tc::{TcAttachType, qdisc_add_clsact};
 use aya::{Ebpf, EbpfLoader};
-use overlay_trace_common::lab::LabSettings;
+use overlay_trace_common::lab::{LabNetwork, LabSettings};
 
 use super::Netns;
 
@@ -74,19 +74,13 @@ pub fn load(settings: &LabSettings) -> Result<Ebpf> {
 
 fn set(settings: &mut LabSettings, name: &str, value: &str) -> Result<()> {
     match name {
-        "network" => {
-            let (address, length) = value.split_once('/').context("a network is ADDRESS/LENGTH")?;
-            let mask = u32::MAX.checked_shl(32 - length.parse::<u32>()?).unwrap_or(0);
-            settings.mask = mask.to_be();
-            settings.network = in_packet(address)? & settings.mask;
-        }
+        "network" => take_network(&mut settings.network, value)?,
         "out" => settings.out = index(value)?,
         "remote" => {
             settings.is_tunnel = 1;
             settings.remote = value.parse::<Ipv4Addr>()?.to_bits();
         }
         "vni" => settings.vni = value.parse()?,
-        "pod" => settings.pod = in_packet(value)?,
         "pod-device" => settings.pod_device = index(value)?,
         "pod-mac" => settings.pod_mac = link_layer(value)?,
         "node-mac" => settings.node_mac = link_layer(value)?,
@@ -95,9 +89,29 @@ fn set(settings: &mut LabSettings, name: &str, value: &str) -> Result<()> {
     Ok(())
 }
 
-/// An address as it lies in a packet.
-fn in_packet(address: &str) -> Result<u32> {
-    Ok(u32::from_ne_bytes(address.parse::<Ipv4Addr>()?.octets()))
+/// Takes an `ADDRESS/LENGTH` of either family, as addresses lie in a packet.
+fn take_network(network: &mut LabNetwork, text: &str) -> Result<()> {
+    let (address, length) = text.split_once('/').context("a network is ADDRESS/LENGTH")?;
+    let length: u32 = length.parse()?;
+    let unused = |bits: u32| bits.checked_sub(length).context("the network's length is too long");
+    match address.parse()? {
+        IpAddr::V4(address) => {
+            let mask = u32::MAX.checked_shl(unused(32)?).unwrap_or(0);
+            network.mask_v4 = mask.to_be();
+            network.v4 = (address.to_bits() & mask).to_be();
+        }
+        IpAddr::V6(address) => {
+            let mask = u128::MAX.checked_shl(unused(128)?).unwrap_or(0);
+            network.mask_v6 = words(mask);
+            network.v6 = words(address.to_bits() & mask);
+        }
+    }
+    Ok(())
+}
+
+/// The words of an address as they lie in a packet.
+fn words(address: u128) -> [u32; 4] {
+    [96, 64, 32, 0].map(|shift| ((address >> shift) as u32).to_be())
 }
 
 fn index(device: &str) -> Result<u32> {
@@ -108,4 +122,30 @@ fn link_layer(text: &str) -> Result<[u8; 6]> {
     let bytes: Vec<u8> =
         text.split(':').map(|part| u8::from_str_radix(part, 16)).collect::<Result<_, _>>()?;
     bytes.try_into().map_err(|_| anyhow!("a link-layer address has six bytes"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn address(text: &str) -> [u32; 4] {
+        words(text.parse::<std::net::Ipv6Addr>().unwrap().to_bits())
+    }
+
+    #[test]
+    fn a_network_has_the_addresses_of_its_families() {
+        let mut network = LabNetwork::default();
+        let inside = u32::from_ne_bytes([10, 244, 2, 7]);
+        assert!(!network.has_v4(inside) && !network.has_v6(&address("::")));
+        take_network(&mut network, "10.244.2.0/24").unwrap();
+        assert!(network.has_v4(inside) && !network.has_v4(u32::from_ne_bytes([10, 244, 1, 7])));
+        assert!(!network.has_v6(&address("::")));
+        take_network(&mut network, "fd00:10:244:2::/64").unwrap();
+        assert!(
+            network.has_v6(&address("fd00:10:244:2::9")) && !network.has_v6(&address("fd00:10:244:3::9"))
+        );
+        take_network(&mut network, "fd00::2/128").unwrap();
+        assert!(network.has_v6(&address("fd00::2")) && !network.has_v6(&address("fd00::3")));
+        assert!(take_network(&mut network, "10.0.0.0/33").is_err());
+    }
 }

@@ -1,17 +1,16 @@
 //! From a lab's data to the lines that the tools get: variables filled in.
 
-use super::definitions::FAMILIES;
+use super::definitions::{FAMILIES, STACKS};
 use super::system::System;
-use super::{EVERYWHERE, Knobs, Lab, Need, Step, Tool, services};
+use super::{EVERYWHERE, Family, Knobs, Lab, Need, Step, Tool, services};
 
 /// Lines for one tool in one namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Action {
     /// Short name of the namespace.
     pub namespace: &'static str,
-    /// Never [`Tool::Firewall`]: that is two actions.
     pub tool: Tool,
-    /// For [`Tool::Iptables`]: ip6tables.
+    /// It is of IPv6.
     pub v6: bool,
     pub lines: String,
 }
@@ -50,14 +49,16 @@ pub fn script(lab: &'static Lab, knobs: &Knobs, system: &System) -> Vec<Action> 
 }
 
 fn expand(lab: &'static Lab, knobs: &Knobs, system: &System, step: &'static Step) -> Vec<Action> {
-    if step.v6 && !system.ipv6 || step.wire.is_some_and(|wire| wire != knobs.wire) {
+    if step.wire.is_some_and(|wire| wire != knobs.wire) {
         return Vec::new();
     }
-    let families: &[bool] = match step.tool {
-        Tool::Firewall if system.ipv6 && lab.server.v6.is_some() => &[false, true],
-        _ => &[false],
+    let families: &[bool] = match step.family {
+        Family::V6 if lab.has_ipv6(system) => &[true],
+        Family::V6 => &[],
+        Family::Each if lab.has_ipv6(system) => &[false, true],
+        Family::Each | Family::Any => &[false],
     };
-    let tool = if step.tool == Tool::Firewall { Tool::Iptables } else { step.tool };
+    let tool = step.tool;
     let mut actions = Vec::new();
     for &namespace in lab.namespaces.iter().filter(|name| step.on == EVERYWHERE || step.on.contains(name)) {
         for &v6 in families {
@@ -75,10 +76,14 @@ fn fill(lab: &Lab, knobs: &Knobs, system: &System, namespace: &str, v6: bool, li
     for (name, values) in FAMILIES {
         text = text.replace(name, values[usize::from(v6)]);
     }
-    let server = if v6 { lab.server.v6.map(|address| format!("[{address}]")) } else { None };
+    for (name, values) in STACKS {
+        text = text.replace(name, values[usize::from(lab.has_ipv6(system))]);
+    }
+    let server = lab.server.v6.filter(|_| v6).unwrap_or(lab.server.v4);
     let (mtu, overhead) = (knobs.mtu, lab.overhead);
     let values = [
-        ("{server}", server.unwrap_or_else(|| lab.server.v4.to_string())),
+        ("{server}", server.to_string()),
+        ("{server_at}", if v6 { format!("[{server}]") } else { server.to_string() }),
         ("{pod}", "{pod{n}}".to_string()),
         ("{node}", "{node{n}}".to_string()),
         ("{n}", own.to_string()),
@@ -86,6 +91,7 @@ fn fill(lab: &Lab, knobs: &Knobs, system: &System, namespace: &str, v6: bool, li
         ("{mtu}", mtu.to_string()),
         ("{pod_mtu}", mtu.saturating_sub(overhead.0).to_string()),
         ("{pod_mtu_v6}", mtu.saturating_sub(overhead.1).to_string()),
+        ("{tunnelled_mss}", mtu.saturating_sub(if v6 { 40 + 40 + 20 } else { 20 + 20 + 20 }).to_string()),
         ("{fabric_mtu}", (mtu + FABRIC).to_string()),
         ("{qdisc}", system.qdisc.to_string()),
     ];
@@ -103,7 +109,7 @@ fn rules(lab: &'static Lab, knobs: &Knobs, system: &System) -> Vec<Action> {
     if knobs.rules == 0 {
         return Vec::new();
     }
-    let families: &[(bool, &str)] = match system.ipv6 && lab.server.v6.is_some() {
+    let families: &[(bool, &str)] = match lab.has_ipv6(system) {
         true => &[(false, "198.51.100.1"), (true, "2001:db8:ffff::1")],
         false => &[(false, "198.51.100.1")],
     };

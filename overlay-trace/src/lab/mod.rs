@@ -37,7 +37,7 @@ pub use drive::{command, default_plan, drive};
 pub use expand::{Action, script};
 pub use netns::Netns;
 pub use running::{End, Running, remove_leftovers};
-pub use step::{EVERYWHERE, Step, Tool};
+pub use step::{EVERYWHERE, Family, Step, Tool};
 use step::{
     bird, bridge, classifier, cni, firewall, ip, ipset, iptables, ipvs, ovs, relay, socket_programs, sysctl,
     tc, wireguard,
@@ -127,6 +127,11 @@ impl Lab {
         Lab { towards: Towards::ServiceItself, ..self }
     }
 
+    /// Whether its pods have IPv6 on this system.
+    pub fn has_ipv6(&self, system: &System) -> bool {
+        self.server.v6.is_some() && system.ipv6
+    }
+
     /// Whether two nodes are joined by an underlay.
     pub fn has_underlay(&self) -> bool {
         self.namespaces.contains(&"node2")
@@ -134,7 +139,7 @@ impl Lab {
 
     /// Whether the lab has a firewall.
     pub fn has_firewall(&self) -> bool {
-        self.steps().any(|step| matches!(step.tool, Tool::Iptables | Tool::Firewall))
+        self.steps().any(|step| step.tool == Tool::Iptables)
     }
 
     /// The namespaces that a program can join, [`Knobs::wire`].
@@ -204,6 +209,8 @@ pub struct Part {
 pub enum Need {
     /// Devices of this kind (`ip link add … type KIND`).
     Link(&'static str),
+    /// The same, where the system has IPv6.
+    LinkV6(&'static str),
     /// Bridged packets pass iptables: the module br_netfilter.
     BridgeNetfilter,
     /// iptables with the matches and targets that the labs use.

@@ -81,8 +81,7 @@ impl Running {
         if let Some((one, other)) = self.lab.wire_ends().filter(|_| self.knobs.wire) {
             self.wire = Some(Wire::between(self.netns(one)?, self.netns(other)?)?);
         }
-        let both = self.lab.server.v6.is_some() && system.ipv6;
-        for v6 in if both { &[false, true][..] } else { &[false] } {
+        for v6 in if self.lab.has_ipv6(system) { &[false, true][..] } else { &[false] } {
             ready::wait(&self.end(&self.lab.client, *v6)?, &self.end(&self.lab.server, *v6)?, stop)?;
         }
         Ok(())
@@ -98,19 +97,14 @@ impl Running {
         let (tool, arguments): (String, &[&str]) = match action.tool {
             Tool::Sysctl => return netns.run(|| tools::assign(&action.lines))?,
             Tool::Ovs => return netns.run(|| tools::each("ovs-dpctl", &action.lines))?,
+            Tool::Ip if action.v6 => ("ip".to_string(), &["-6", "-batch", "-"]),
             Tool::Ip => ("ip".to_string(), BATCH),
             Tool::Bridge => ("bridge".to_string(), BATCH),
             Tool::Tc => ("tc".to_string(), BATCH),
             Tool::Ipset => ("ipset".to_string(), &["restore"]),
             Tool::Ipvs => ("ipvsadm".to_string(), &["--restore"]),
-            Tool::Wireguard => {
-                let device =
-                    netns.run(|| tools::output(tools::command("wg")?.args(["show", "interfaces"])))??;
-                return feed(netns, "wg", &["setconf", device.trim(), "/proc/self/fd/0"], &action.lines);
-            }
-            Tool::Iptables | Tool::Firewall => {
-                (restore(if action.v6 { "ip6" } else { "ip" }), &["--noflush", "--wait"])
-            }
+            Tool::Wireguard(device) => ("wg".to_string(), &["setconf", device, "/proc/self/fd/0"]),
+            Tool::Iptables => (restore(if action.v6 { "ip6" } else { "ip" }), &["--noflush", "--wait"]),
             // These have been started.
             Tool::Bird | Tool::Relay | Tool::Classifier | Tool::SocketPrograms | Tool::Cni => return Ok(()),
         };
@@ -130,6 +124,11 @@ impl Running {
     /// The knobs that it was built with.
     pub fn knobs(&self) -> &Knobs {
         &self.knobs
+    }
+
+    /// From now on traffic goes over this family ([`Knobs::ipv6`]).
+    pub fn set_ipv6(&mut self, ipv6: bool) {
+        self.knobs.ipv6 = ipv6;
     }
 
     /// What is not as the real system would have it, a sentence each.
@@ -201,7 +200,7 @@ impl Running {
     pub fn target(&self) -> Result<SocketAddr> {
         let address = match self.lab.towards {
             Towards::Server if !self.knobs.service => self.server()?.address,
-            Towards::HostPort => super::definitions::NODE2.parse()?,
+            Towards::HostPort => super::definitions::NODE2[usize::from(self.knobs.ipv6)].parse()?,
             _ => self.service()?,
         };
         Ok(SocketAddr::new(address, traffic::PORT))

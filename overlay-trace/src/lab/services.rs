@@ -1,10 +1,16 @@
 //! Further Services and endpoints, for what their number costs: [`Knobs::services`], [`Knobs::endpoints`].
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
 use super::definitions::SERVICE;
 use super::expand::Action;
 use super::{Knobs, Lab, Tool};
 
-/// What is added on each node that translates Services. kube-proxy would also give the device kube-ipvs0 their
+/// The first further Service's address.
+const FIRST_V4: Ipv4Addr = Ipv4Addr::new(10, 97, 0, 0);
+const FIRST_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0x10, 0x97, 0, 0, 0, 0, 0);
+
+/// What is added on each node that translates Services, of the traffic's family. kube-proxy would also give the device kube-ipvs0 their
 /// addresses, which would take minutes for thousands and make no difference to other packets.
 pub fn script(lab: &'static Lab, knobs: &Knobs) -> Vec<Action> {
     let mut actions = Vec::new();
@@ -13,19 +19,20 @@ pub fn script(lab: &'static Lab, knobs: &Knobs) -> Vec<Action> {
     }
     let of = |tool: Tool, word: &str| lab.steps().any(|step| step.tool == tool && step.lines.contains(word));
     let by_ipvs = of(Tool::Ipvs, "");
-    let by_chains = of(Tool::Firewall, ":KUBE-SVC-TRAFFIC-TCP");
-    let with_sets = of(Tool::Ipset, "create KUBE-CLUSTER-IP");
+    let by_chains = of(Tool::Iptables, ":KUBE-SVC-TRAFFIC-TCP");
+    let with_sets = of(Tool::Ipset, "create {kube}CLUSTER-IP");
     for &namespace in lab.namespaces.iter().filter(|name| name.starts_with("node")) {
         let mut add = |tool, lines: String| {
             if !lines.is_empty() {
-                actions.push(Action { namespace, tool, v6: false, lines });
+                actions.push(Action { namespace, tool, v6: knobs.ipv6, lines });
             }
         };
         if by_ipvs {
             add(Tool::Ipvs, virtual_servers(knobs));
         }
         if with_sets {
-            add(Tool::Ipset, addresses(knobs, |address| format!("add KUBE-CLUSTER-IP {address},tcp:80")));
+            let set = if knobs.ipv6 { "KUBE-6-CLUSTER-IP" } else { "KUBE-CLUSTER-IP" };
+            add(Tool::Ipset, addresses(knobs, |address| format!("add {set} {address},tcp:80")));
         }
         if by_chains {
             add(Tool::Iptables, chains(knobs));
@@ -35,20 +42,28 @@ pub fn script(lab: &'static Lab, knobs: &Knobs) -> Vec<Action> {
 }
 
 /// A line for each further Service. Their addresses follow each other.
-fn addresses(knobs: &Knobs, line: impl Fn(String) -> String) -> String {
-    (0..knobs.services)
-        .map(|number| {
-            line(format!("10.{}.{}.{}", 97 + (number >> 16), number >> 8 & 255, number & 255)) + "\n"
-        })
-        .collect()
+fn addresses(knobs: &Knobs, line: impl Fn(IpAddr) -> String) -> String {
+    let address = |number: u32| match knobs.ipv6 {
+        true => IpAddr::from(Ipv6Addr::from_bits(FIRST_V6.to_bits() + u128::from(number))),
+        false => IpAddr::from(Ipv4Addr::from_bits(FIRST_V4.to_bits() + number)),
+    };
+    (0..knobs.services).map(|number| line(address(number)) + "\n").collect()
 }
 
 /// IPVS finds a Service by a hash, and goes through its endpoints in turn; those of weight 0 get nothing.
 fn virtual_servers(knobs: &Knobs) -> String {
-    let services = addresses(knobs, |address| format!("-A -t {address}:80 -s rr"));
+    let services = addresses(knobs, |address| format!("-A -t {} -s rr", SocketAddr::new(address, 80)));
     let endpoint = |protocol: char, number: u32| {
         let (high, low) = (number >> 8 & 255, number & 255);
-        format!("-a -{protocol} {}:7700 -r 10.244.{high}.{low}:7701 -m -w 0\n", SERVICE[0])
+        match knobs.ipv6 {
+            true => format!(
+                "-a -{protocol} [{}]:7700 -r [fd00:10:244:{high:x}::{low:x}]:7701 -m -w 0\n",
+                SERVICE[1]
+            ),
+            false => {
+                format!("-a -{protocol} {}:7700 -r 10.244.{high}.{low}:7701 -m -w 0\n", SERVICE[0])
+            }
+        }
     };
     let endpoints = (0..knobs.endpoints).flat_map(|number| ['t', 'u'].map(|one| endpoint(one, number)));
     services + &endpoints.collect::<String>()
@@ -58,7 +73,7 @@ fn virtual_servers(knobs: &Knobs) -> String {
 /// chance. All endpoints are the server here.
 fn chains(knobs: &Knobs) -> String {
     let services = addresses(knobs, |address| {
-        format!("-I KUBE-SERVICES -d {address}/32 -p tcp -m tcp --dport 80 -j KUBE-SVC-API")
+        format!("-I KUBE-SERVICES -d {address} -p tcp -m tcp --dport 80 -j KUBE-SVC-API")
     });
     let endpoint = |protocol: &str, left: u32| {
         let chance = 1.0 / f64::from(left + 1);

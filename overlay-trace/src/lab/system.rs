@@ -96,10 +96,7 @@ impl System {
             !(knobs.service || knobs.services > 0 || knobs.endpoints > 0) || lab.has_service(),
             "the lab {name} has no Services"
         );
-        ensure!(
-            !knobs.ipv6 || (lab.server.v6.is_some() && self.ipv6),
-            "there is no IPv6 in the lab {name} on this system"
-        );
+        ensure!(!knobs.ipv6 || lab.has_ipv6(self), "there is no IPv6 in the lab {name} on this system");
         ensure!(
             !knobs.wire || lab.wire_ends().is_some(),
             "the underlay of the lab {name} cannot be a program's, as it has none between nodes"
@@ -122,7 +119,8 @@ impl System {
         let (iptables, ipv6) = (self.iptables, self.ipv6);
         let lack = Netns::scratch(|| {
             match need {
-            Need::Link(kind) => has_link(kind).err().map(|error| {
+            Need::LinkV6(_) if !ipv6 => None,
+            Need::Link(kind) | Need::LinkV6(kind) => has_link(kind).err().map(|error| {
                 format!(
                     "this kernel has no devices of the kind {kind}, or its module is not installed ({error:#})"
                 )
@@ -149,7 +147,7 @@ impl System {
                 "no cgroup2 is mounted: run `mount -t cgroup2 cgroup2 /sys/fs/cgroup`".to_string()
             }),
             Need::Cni => cni::lack(),
-            Need::Esp => module("esp4").or_else(|| esp().err().map(|error| {
+            Need::Esp => module("esp4").or_else(|| esp(ipv6).err().map(|error| {
                 format!("this kernel has no ESP with AES-GCM, or a module of it is not installed ({error:#})")
             })),
             Need::Tap => (!has_tap()).then(|| {
@@ -189,12 +187,15 @@ fn module(name: &str) -> Option<String> {
     (!is_there).then(|| format!("the kernel module {name} is missing: run `modprobe {name}`"))
 }
 
-/// A security association as the labs have it; adding it makes the kernel load the cipher.
-fn esp() -> Result<()> {
+/// Security associations as the labs have them; adding them makes the kernel load ESP and the cipher.
+fn esp(ipv6: bool) -> Result<()> {
     let key = format!("0x{:040x}", 1);
-    let line =
-        "xfrm state add src 192.0.2.1 dst 192.0.2.2 proto esp spi 1 mode tunnel aead rfc4106(gcm(aes))";
-    tools::run(tools::command("ip")?.args(line.split(' ')).args([&key, "128"]))
+    let v6: &[_] = if ipv6 { &["src 2001:db8::1 dst 2001:db8::2"] } else { &[] };
+    for ends in ["src 192.0.2.1 dst 192.0.2.2"].iter().chain(v6) {
+        let line = format!("xfrm state add {ends} proto esp spi 1 mode tunnel aead rfc4106(gcm(aes))");
+        tools::run(tools::command("ip")?.args(line.split(' ')).args([&key, "128"]))?;
+    }
+    Ok(())
 }
 
 fn has_link(kind: &str) -> Result<()> {
@@ -202,6 +203,7 @@ fn has_link(kind: &str) -> Result<()> {
         "vxlan" => "id 1 dstport 8472",
         "geneve" => "id 1 remote 192.0.2.1",
         "ipip" | "gre" | "gretap" => "remote 192.0.2.1",
+        "ip6tnl" => "remote 2001:db8::1",
         "vlan" => "id 1",
         _ => "",
     };

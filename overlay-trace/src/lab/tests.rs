@@ -27,7 +27,6 @@ fn every_variable_of_every_lab_is_filled_in() {
                 let is_filled = after.all(|text| !text.starts_with(char::is_alphabetic));
                 assert!(is_filled, "{}: {}", lab.name, action.lines);
                 assert!(lab.namespaces.contains(&action.namespace));
-                assert!(action.tool != Tool::Firewall);
             }
         }
     }
@@ -108,6 +107,21 @@ fn more_services_and_endpoints_become_rules_or_virtual_servers() {
     assert_eq!(servers.matches("-m -w 0").count(), 4);
     assert!(servers.contains("add KUBE-CLUSTER-IP 10.97.1.43,tcp:80"));
     assert!(!lines("flannel-vxlan").is_empty() && !lines("macvlan").contains("10.97."));
+}
+
+#[test]
+fn more_services_are_of_the_traffics_family() {
+    let knobs = Knobs { services: 300, endpoints: 2, ipv6: true, ..Knobs::default() };
+    let lines = |name: &str| -> String {
+        let actions = script(find(name).unwrap(), &knobs, &system(true));
+        let is_wanted = |action: &&Action| action.namespace == "node1" && action.v6;
+        actions.iter().filter(is_wanted).map(|action| &*action.lines).collect()
+    };
+    assert!(lines("kube-proxy-iptables").contains("-I KUBE-SERVICES -d fd00:10:97::12b -p tcp"));
+    let servers = lines("kube-proxy-ipvs");
+    assert!(servers.contains("-A -t [fd00:10:97::1]:80 -s rr"));
+    assert!(servers.contains("-a -t [fd00:10:96::7777]:7700 -r [fd00:10:244:0::1]:7701 -m -w 0"));
+    assert!(servers.contains("add KUBE-6-CLUSTER-IP fd00:10:97::12b,tcp:80"));
 }
 
 #[test]

@@ -54,13 +54,6 @@ pub fn each(name: &str, lines: &str) -> Result<()> {
     lines.lines().try_for_each(|line| run(command(name)?.args(line.split(' '))))
 }
 
-/// What a command prints.
-pub fn output(command: &mut Command) -> Result<String> {
-    let output =
-        command.output().with_context(|| format!("cannot start {}", command.get_program().display()))?;
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
-}
-
 /// Runs a command with this input. When it complains about a line of it, so does the error, with the
 /// line's text.
 pub fn feed(command: &mut Command, input: &str) -> Result<()> {

@@ -1,7 +1,6 @@
 //! What moves records from the ring buffer to the file, and the rest of what a recording says.
 
 use std::{
-    collections::BTreeSet,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
@@ -26,8 +25,6 @@ use crate::{
 /// record.
 const POLL: Duration = Duration::from_millis(20);
 const CHECKPOINT: Duration = Duration::from_secs(1);
-/// Offset of `drop_location` in a record's header.
-const DROP_LOCATION: usize = std::mem::offset_of!(overlay_trace_common::record::RecordHeader, drop_location);
 
 /// What a recording has seen so far, or in the end.
 #[derive(Clone, Debug, Default)]
@@ -55,23 +52,20 @@ pub struct Reader {
     counts: PerCpuArray<MapData, [u64; COUNTERS]>,
     /// The sum of all CPUs' counts before the recording: calibration has counted hits.
     before: [u64; COUNTERS],
-    /// Where packets were dropped: all places, those without a name yet, those that nobody was asked about.
-    drop_locations: BTreeSet<u64>,
-    unnamed: BTreeSet<u64>,
-    unasked: Vec<u64>,
     probes: Probes,
     link: Link,
     begin: Instant,
     hops: u16,
     writer: Writer,
     progress: Arc<Mutex<Summary>>,
-    pub drops: Drops,
+    drops: Drops,
     /// What says from where on packets are slow, if only those are kept whole.
-    pub slow: Option<Watch>,
+    slow: Option<Watch>,
 }
 
 impl Reader {
-    /// What will write the recording; `before` is what was counted before it begins.
+    /// What will write the recording; `before` is what was counted before it begins, `slow` says from where on
+    /// packets are slow if only those are kept whole.
     ///
     /// # Errors
     ///
@@ -81,6 +75,7 @@ impl Reader {
         writer: Writer,
         before: [u64; COUNTERS],
         (probes, link): (Probes, Link),
+        (drops, slow): (Drops, Option<Watch>),
         progress: Arc<Mutex<Summary>>,
     ) -> Result<Reader> {
         let mut take =
@@ -89,17 +84,14 @@ impl Reader {
             records: RingBuf::try_from(take("RECORDS")?)?,
             counts: PerCpuArray::try_from(take("COUNTS")?)?,
             before,
-            drop_locations: BTreeSet::new(),
-            unnamed: BTreeSet::new(),
-            unasked: Vec::new(),
             probes,
             link,
             begin: Instant::now(),
             hops: 0,
             writer,
             progress,
-            drops: Drops::default(),
-            slow: None,
+            drops,
+            slow,
         })
     }
 
@@ -122,9 +114,10 @@ impl Reader {
             }
             if checkpoint.elapsed() >= CHECKPOINT {
                 checkpoint = Instant::now();
-                if !self.unasked.is_empty() {
+                let unasked = self.drops.take_unasked();
+                if !unasked.is_empty() {
                     // Who is gone has told why; what has no name yet gets it in the end.
-                    let _ = self.link.ask.send(std::mem::take(&mut self.unasked));
+                    let _ = self.link.ask.send(unasked);
                 }
                 let summary = self.summary(self.probes.misses());
                 let Summary { duration_ns, counters, .. } = summary.clone();
@@ -139,13 +132,6 @@ impl Reader {
 
     fn drain(&mut self) -> Result<()> {
         while let Some(record) = self.records.next() {
-            if let Some(location) = record.get(DROP_LOCATION..DROP_LOCATION + 8) {
-                let location = u64::from_ne_bytes(location.try_into()?);
-                if location != 0 && self.drop_locations.insert(location) {
-                    self.unnamed.insert(location);
-                    self.unasked.push(location);
-                }
-            }
             self.drops.add(&record);
             self.writer.records(&record)?;
         }
@@ -161,7 +147,7 @@ impl Reader {
                 News::Hops(hops) => {
                     self.hops = hops.iter().map(|(number, _)| *number).fold(self.hops, u16::max);
                     self.writer.hops(&hops)?;
-                    self.drops.hops.extend(hops);
+                    self.drops.hops(hops);
                 }
             }
         }
@@ -169,8 +155,7 @@ impl Reader {
     }
 
     fn names(&mut self, names: &Names) -> Result<()> {
-        self.unnamed.retain(|location| !names.symbols.contains_key(location));
-        self.drops.names.symbols.extend(names.symbols.clone());
+        self.drops.names(names);
         self.writer.names(names)
     }
 
@@ -198,7 +183,7 @@ impl Reader {
     /// If the file cannot be written any more.
     pub fn finish(mut self, traffic: &[serde_json::Value], probe_misses: Option<u64>) -> Result<Summary> {
         self.take_news()?;
-        let unnamed: Vec<u64> = self.unnamed.iter().copied().collect();
+        let unnamed = self.drops.unnamed();
         if !unnamed.is_empty() {
             let addresses = Addresses::read(|_, _| ()).unwrap_or_default();
             let symbols = addresses.names(&unnamed).into_iter().collect();

@@ -21,6 +21,7 @@ use overlay_trace_common::{
 
 use super::{
     calibrate,
+    drops::Drops,
     filter::FilterOptions,
     helper::{Helper, Probes, probe_name},
     hops::Hops,
@@ -116,9 +117,8 @@ impl Session {
         let names = Hops::new(&mut loader)?.start(tell.clone())?;
         let progress: Arc<Mutex<Summary>> = Arc::default();
         let beside = (probes.clone(), Link { ask, news });
-        let mut reader = Reader::new(&mut loader, writer, before, beside, Arc::clone(&progress))?;
-        reader.slow = slow;
-        reader.drops.names = reasons;
+        let kept = (Drops::new(reasons), slow);
+        let reader = Reader::new(&mut loader, writer, before, beside, kept, Arc::clone(&progress))?;
         let kprobes_only = options.kprobes_only;
         let tunnels = tunnels::Watch::new(Arc::clone(&progress));
         let helper = Helper { kernel, loader, set, kprobes_only, probes: probes.clone(), modules, tunnels }

@@ -1,6 +1,6 @@
 //! What a network namespace has, as far as networks are told by it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A device.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -25,11 +25,15 @@ pub struct Facts {
     pub sets: BTreeSet<String>,
     /// The protocols of its routes, as numbers (`rtnetlink(7)`).
     pub route_protocols: BTreeSet<u8>,
-    /// Whether a route leads to a network by way of another machine, and whether a default route does.
-    pub has_gateway: bool,
+    /// Of devices with a network of their own its prefix length.
+    pub networks: BTreeMap<String, u8>,
+    /// The prefix lengths of networks that a route leads to by way of another machine; and whether a default route
+    /// does.
+    pub by_gateway: BTreeSet<u8>,
     pub has_default: bool,
-    /// Virtual servers of IPVS.
+    /// Virtual servers of IPVS, and of the servers behind them those that are reached through a tunnel.
     pub virtual_servers: usize,
+    pub tunnelled_servers: usize,
     /// IPsec's policies.
     pub policies: usize,
     /// Programs at sockets' connect and sendmsg, of the whole machine.

@@ -1,6 +1,6 @@
 //! Reading the facts of network namespaces.
 
-use std::{fs, fs::File, thread};
+use std::{collections::HashMap, fs::File, io::Read, thread};
 
 use anyhow::Result;
 use aya::programs::loaded_programs;
@@ -12,7 +12,7 @@ use rtnetlink::packet_route::link::{
     InfoData, InfoGeneve, InfoIpVlan, InfoMacVlan, InfoVlan, InfoVxlan, LinkAttribute, LinkFlags, LinkInfo,
     LinkMessage,
 };
-use rtnetlink::packet_route::route::{RouteAttribute, RouteMessage, RouteType};
+use rtnetlink::packet_route::route::{RouteAttribute, RouteMessage, RouteProtocol, RouteType};
 
 use super::facts::{Device, Facts};
 use super::netfilter;
@@ -46,9 +46,17 @@ fn facts_of_here() -> Result<Facts> {
     facts.chains = netfilter::chains();
     facts.sets = netfilter::sets();
     facts.policies = netfilter::policies();
-    facts.virtual_servers =
-        virtual_servers(&fs::read_to_string("/proc/thread-self/net/ip_vs").unwrap_or_default());
+    let table = ipvs_table().unwrap_or_default();
+    (facts.virtual_servers, facts.tunnelled_servers) = (virtual_servers(&table), tunnelled_servers(&table));
     Ok(facts)
+}
+
+/// The table of IPVS, which is not there without IPVS.
+fn ipvs_table() -> Result<String> {
+    // Read in large pieces: at the seam between two the kernel may leave out a service.
+    let mut table = String::with_capacity(1 << 16);
+    File::open("/proc/thread-self/net/ip_vs")?.read_to_string(&mut table)?;
+    Ok(table)
 }
 
 /// The services in the table of IPVS: `TCP  0A604D4D:1E14 rr`, `FWM  00002710 rr`; lines of servers begin with `->`.
@@ -57,30 +65,49 @@ fn virtual_servers(table: &str) -> usize {
     table.lines().filter(|line| KINDS.iter().any(|kind| line.starts_with(kind))).count()
 }
 
+/// The servers to which the table sends through a tunnel: `-> 0AF40202:0000 Tunnel 1 0 0`.
+fn tunnelled_servers(table: &str) -> usize {
+    let is_one = |line: &&str| {
+        line.trim_start().starts_with("-> ") && line.split_whitespace().nth(2) == Some("Tunnel")
+    };
+    table.lines().filter(is_one).count()
+}
+
 async fn from_rtnetlink() -> Result<Facts> {
     let (connection, handle, _) = rtnetlink::new_connection()?;
     tokio::spawn(connection);
-    let mut facts = Facts::default();
+    let (mut facts, mut names) = (Facts::default(), HashMap::new());
     let mut links = handle.link().get().execute();
     while let Some(link) = links.try_next().await? {
-        facts.devices.push(device(&link));
+        let device = device(&link);
+        names.insert(link.header.index, device.name.clone());
+        facts.devices.push(device);
     }
     let mut routes = handle.route().get(RouteMessageBuilder::<std::net::Ipv4Addr>::new().build()).execute();
     while let Some(route) = routes.try_next().await? {
-        take_route(&mut facts, &route);
+        take_route(&mut facts, &names, &route);
     }
     Ok(facts)
 }
 
-fn take_route(facts: &mut Facts, route: &RouteMessage) {
+fn take_route(facts: &mut Facts, names: &HashMap<u32, String>, route: &RouteMessage) {
     if !matches!(route.header.kind, RouteType::Unicast | RouteType::BlackHole) {
         return;
     }
     facts.route_protocols.insert(route.header.protocol.into());
     let has_gateway = route.attributes.iter().any(|one| matches!(one, RouteAttribute::Gateway(_)));
-    let is_default = route.header.destination_prefix_length == 0;
-    facts.has_default |= is_default && has_gateway;
-    facts.has_gateway |= !is_default && has_gateway;
+    let length = route.header.destination_prefix_length;
+    facts.has_default |= length == 0 && has_gateway;
+    if has_gateway && length > 0 {
+        facts.by_gateway.insert(length);
+    }
+    let out = route.attributes.iter().find_map(|one| match one {
+        RouteAttribute::Oif(index) => names.get(index),
+        _ => None,
+    });
+    if let Some(device) = out.filter(|_| route.header.protocol == RouteProtocol::Kernel) {
+        facts.networks.insert(device.clone(), length);
+    }
 }
 
 fn device(link: &LinkMessage) -> Device {
@@ -156,7 +183,11 @@ mod tests {
             Prot LocalAddress:Port Scheduler Flags\n  \
             -> RemoteAddress:Port Forward Weight ActiveConn InActConn\n\
             TCP  0A604D4D:1E14 rr \n  -> 0AF40202:1E14      Masq    1      0          0         \nFWM  00002710 rr\n";
-        assert_eq!(virtual_servers(table), 2);
+        assert_eq!((virtual_servers(table), tunnelled_servers(table)), (2, 0));
+        assert_eq!(
+            tunnelled_servers("FWM  00002710 rr\n  -> 0AF40202:0000      Tunnel  1      0          0\n"),
+            1
+        );
         assert_eq!(virtual_servers(""), 0);
     }
 }

@@ -70,10 +70,16 @@ fn evidence<'a>(clue: &Clue, facts: &'a Facts, led: &HashSet<&str>) -> Option<Ev
         Clue::RouteBy(protocol) => {
             when(facts.route_protocols.contains(&protocol), &format!("routes of protocol {protocol}"))
         }
-        Clue::Gateway => when(facts.has_gateway, "a route by way of another machine"),
+        Clue::PeersOf(device) => {
+            let is_one = facts.networks.get(device).is_some_and(|length| facts.by_gateway.contains(length));
+            when(is_one, &format!("a route by way of another machine to a network like {device}'s"))
+        }
         Clue::DefaultRoute => when(facts.has_default, "a default route"),
         Clue::VirtualServers => {
             when(facts.virtual_servers > 0, &format!("{} virtual servers", facts.virtual_servers))
+        }
+        Clue::TunnelledServers => {
+            when(facts.tunnelled_servers > 0, &format!("{} servers behind tunnels", facts.tunnelled_servers))
         }
         Clue::Policies => when(facts.policies > 0, &format!("{} IPsec policies", facts.policies)),
         Clue::SocketPrograms => when(facts.socket_programs > 0, "programs at sockets' addresses"),

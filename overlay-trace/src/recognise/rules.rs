@@ -16,10 +16,11 @@ pub enum Clue {
     Set(&'static str),
     /// A route of a protocol's number.
     RouteBy(u8),
-    /// A route to a network by way of another machine; the default route does not count.
-    Gateway,
+    /// A route by way of another machine to a network of the size of this device's own.
+    PeersOf(&'static str),
     DefaultRoute,
     VirtualServers,
+    TunnelledServers,
     Policies,
     SocketPrograms,
 }
@@ -59,19 +60,24 @@ pub const RULES: &[Rule] = &[
     network("flannel", "ipip", &[Device("flannel.ipip", "ipip")]),
     network("flannel", "udp", &[Device("flannel*", "tun")]),
     network("flannel", "wireguard", &[Device("flannel-wg*", "wireguard")]),
-    network("flannel", "host-gw", &[Chain("FLANNEL-*"), Gateway, Beside("cni0", "bridge")])
+    network("flannel", "host-gw", &[Chain("FLANNEL-*"), PeersOf("cni0"), Beside("cni0", "bridge")])
         .without(&[Beside("flannel*", "")]),
-    network("flannel", "routes of the cloud", &[Chain("FLANNEL-*"), DefaultRoute, Beside("cni0", "bridge")])
-        .without(&[Beside("flannel*", ""), Gateway]),
+    // A node without others has a default route too.
+    network(
+        "flannel",
+        "routes of the cloud, or this node alone",
+        &[Chain("FLANNEL-*"), DefaultRoute, Beside("cni0", "bridge")],
+    )
+    .without(&[Beside("flannel*", ""), PeersOf("cni0")]),
     network("flannel", "this node alone", &[Chain("FLANNEL-*"), Beside("cni0", "bridge")]).without(&[
         Beside("flannel*", ""),
-        Gateway,
+        PeersOf("cni0"),
         DefaultRoute,
     ]),
     network("Calico", "vxlan", &[Device("vxlan.calico", "vxlan"), Device("cali*", "veth")]),
     network("Calico", "IPIP", &[Up("tunl0", "ipip"), Device("cali*", "veth")]),
     network("Calico", "BGP", &[Device("cali*", "veth"), RouteBy(BIRD)]),
-    network("Calico", "policy alone", &[Device("cali*", "veth")]),
+    network("Calico", "", &[Device("cali*", "veth")]),
     network("Romana", "", &[Chain("ROMANA-*")]),
     network(
         "Weave",
@@ -80,6 +86,7 @@ pub const RULES: &[Rule] = &[
     ),
     network("Weave", "sleeve", &[Device("weave", "bridge"), Device("vethwe-*", "")]),
     network("kube-router", "overlay, ipip", &[Device("kube-bridge", "bridge"), Device("tun-*", "ipip")]),
+    network("kube-router", "overlay, ip6tnl", &[Device("kube-bridge", "bridge"), Device("tun-*", "ip6tnl")]),
     network("kube-router", "routes", &[Device("kube-bridge", "bridge")]),
     network("Cilium", "vxlan", &[Device("cilium_vxlan", "vxlan"), Device("cilium_host", "veth")]),
     network("Cilium", "geneve", &[Device("cilium_geneve", "geneve"), Device("cilium_host", "veth")]),
@@ -103,12 +110,12 @@ pub const RULES: &[Rule] = &[
     ),
     network(
         "Neutron",
-        "Open vSwitch with its own firewall, vxlan",
+        "Open vSwitch without a bridge for each firewall, vxlan",
         &[Device("vxlan_sys_*", "vxlan"), Device("*", "openvswitch"), Device("tap*", "")],
     ),
     network("Neutron", "Linux bridge, vxlan", &[Device("vxlan-*", "vxlan"), Device("brq*", "bridge")]),
     network("Neutron", "Linux bridge, GRE", &[Device("gre-*", "gretap"), Device("brq*", "bridge")]),
-    network("Neutron", "Linux bridge, VLAN", &[Device("eth0.*", "vlan"), Device("brq*", "bridge")]),
+    network("Neutron", "Linux bridge, VLAN", &[Device("*", "vlan"), Device("brq*", "bridge")]),
     network("Neutron", "Linux bridge, flat", &[Device("brq*", "bridge")]),
     network("Open vSwitch", "", &[Device("*", "openvswitch")]),
     // What has no name of its own.
@@ -128,15 +135,15 @@ pub const RULES: &[Rule] = &[
     beside("kube-proxy", "iptables", &[Chain("KUBE-SVC-*")]),
     beside("kube-proxy", "IPVS", &[Beside("kube-ipvs0", "dummy")]),
     beside("kube-proxy", "nftables", &[Chain("service-*"), Chain("nodeport-ips")]),
-    beside("kube-router's services", "IPVS", &[Beside("kube-dummy-if", "dummy"), VirtualServers]),
     beside(
         "kube-router's services",
         "IPVS, direct server return",
-        &[Beside("kube-bridge", "bridge"), VirtualServers],
-    )
-    .without(&[Beside("kube-dummy-if", "dummy")]),
+        &[Beside("kube-dummy-if", "dummy"), TunnelledServers],
+    ),
+    beside("kube-router's services", "IPVS", &[Beside("kube-dummy-if", "dummy"), VirtualServers])
+        .without(&[TunnelledServers]),
     beside("services", "IPVS", &[VirtualServers])
-        .without(&[Beside("kube-ipvs0", "dummy"), Beside("kube-bridge", "bridge")]),
+        .without(&[Beside("kube-ipvs0", "dummy"), Beside("kube-dummy-if", "dummy")]),
     beside("services", "socket load balancing", &[Beside("cilium_host", "veth"), SocketPrograms]),
     beside("Calico's policy", "iptables and sets", &[Chain("cali-*"), Set("cali40*")]),
     beside("kube-router's policy", "iptables", &[Chain("KUBE-ROUTER-FORWARD")]),

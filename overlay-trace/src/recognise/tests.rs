@@ -43,7 +43,7 @@ fn a_device_leads_to_one_network() {
 fn what_the_kernel_puts_everywhere_leads_to_nothing() {
     let mut facts = node(&[("lo", "", ""), ("tunl0", "ipip", ""), ("cali1", "veth", "")], &[]);
     facts.devices[1].is_up = false;
-    assert_eq!(sentence(&likenesses(&[facts.clone()])), "this looks like Calico (policy alone)");
+    assert_eq!(sentence(&likenesses(&[facts.clone()])), "this looks like Calico");
     facts.devices.pop();
     assert!(likenesses(&[facts]).is_empty());
     assert_eq!(sentence(&[]), "nothing here is known as a container network");
@@ -54,7 +54,30 @@ fn routes_tell_flannels_backends_without_a_device_apart() {
     let mut facts = node(&[("cni0", "bridge", "")], &["FLANNEL-POSTRTG"]);
     assert_eq!(sentence(&likenesses(&[facts.clone()])), "this looks like flannel (this node alone)");
     facts.has_default = true;
-    assert_eq!(sentence(&likenesses(&[facts.clone()])), "this looks like flannel (routes of the cloud)");
-    facts.has_gateway = true;
+    let alone_or_not = "this looks like flannel (routes of the cloud, or this node alone)";
+    assert_eq!(sentence(&likenesses(&[facts.clone()])), alone_or_not);
+    // A route to some other network says nothing.
+    facts.networks.insert("cni0".into(), 24);
+    facts.by_gateway.insert(8);
+    assert_eq!(sentence(&likenesses(&[facts.clone()])), alone_or_not);
+    facts.by_gateway.insert(24);
     assert_eq!(sentence(&likenesses(&[facts])), "this looks like flannel (host-gw)");
+}
+
+#[test]
+fn direct_server_return_is_known_by_the_tunnels_to_its_servers() {
+    let mut facts = node(&[("kube-bridge", "bridge", ""), ("kube-dummy-if", "dummy", "")], &[]);
+    facts.virtual_servers = 2;
+    let translated = "this looks like kube-router (routes) with kube-router's services (IPVS)";
+    assert_eq!(sentence(&likenesses(&[facts.clone()])), translated);
+    facts.tunnelled_servers = 1;
+    let direct =
+        "this looks like kube-router (routes) with kube-router's services (IPVS, direct server return)";
+    assert_eq!(sentence(&likenesses(&[facts])), direct);
+}
+
+#[test]
+fn the_tagged_port_of_a_bridge_is_known_whatever_its_nic_is_called() {
+    let facts = node(&[("brq1", "bridge", ""), ("bond0.7", "vlan", "VLAN 7")], &[]);
+    assert_eq!(sentence(&likenesses(&[facts])), "this looks like Neutron (Linux bridge, VLAN, VLAN 7)");
 }

@@ -18,6 +18,7 @@ use std::{
 use anyhow::{Context, Result, bail};
 use clap::Args;
 
+pub use self::qemu::Stuck;
 use self::qemu::{Accelerator, Boot, End};
 use crate::{host, packages};
 

@@ -1,7 +1,7 @@
 //! A run of qemu: its command line, its output, its end.
 
 use std::{
-    fs, io,
+    fmt, fs, io,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::{
@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow};
 
 use super::VmOptions;
 use crate::host;
@@ -26,6 +26,11 @@ const INSTRUCTION_CPU: &str = "max,-erms,-fsrm";
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 /// Lines of the guest's console that an error shows.
 const CONSOLE_LINES: usize = 25;
+
+/// What the kernel is told besides. A processor that makes no headway for two minutes (twice `watchdog_thresh`)
+/// ends the guest, and its console then shows where it was.
+const PARAMETERS: &str = "console=ttyS0 quiet loglevel=3 panic=-1 oops=panic watchdog_thresh=60 softlockup_panic=1 \
+                          mitigations=off audit=0 tsc=reliable no_timer_check";
 
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 
@@ -83,6 +88,22 @@ pub enum End {
     Hangs,
 }
 
+/// The guest's processors made no headway; this is what its console says.
+///
+/// QEMU before 8.1 can bring that about where processors are emulated in parallel: it translates code while another
+/// processor changes it, and keeps what it has translated (mended by its commit deba78709a). A kernel that patches
+/// a branch, as for a tracepoint, is then caught in the breakpoint that was there for a moment.
+#[derive(Debug)]
+pub struct Stuck(String);
+
+impl std::error::Error for Stuck {}
+
+impl fmt::Display for Stuck {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(to, "the guest's processors made no headway, which can be QEMU's fault before 8.1{}", self.0)
+    }
+}
+
 impl Boot<'_> {
     /// Runs the guest to its end.
     ///
@@ -103,7 +124,7 @@ impl Boot<'_> {
         let status = fs::read_to_string(self.control.join("status")).unwrap_or_default();
         match status.trim().parse() {
             Ok(status) => Ok(End::Finished { status, output }),
-            Err(_) => bail!("the guest stopped before its command had ended{}", self.console()),
+            Err(_) => Err(stopped(accelerator, self.console())),
         }
     }
 
@@ -126,10 +147,7 @@ impl Boot<'_> {
         .arg(self.image)
         .arg("-initrd")
         .arg(self.initramfs)
-        .args([
-            "-append",
-            "console=ttyS0 quiet loglevel=3 panic=-1 oops=panic mitigations=off audit=0 tsc=reliable no_timer_check",
-        ])
+        .args(["-append", PARAMETERS])
         .args(share("root", Path::new("/"), true))
         .args(share("control", self.control, false))
         .args(options.share.iter().flat_map(|folder| share("share", folder, false)));
@@ -167,10 +185,10 @@ impl Boot<'_> {
             }
             let started = || self.control.join("started").exists();
             let verdict = if INTERRUPTED.load(Ordering::Relaxed) {
-                Err(anyhow::anyhow!("interrupted"))
+                Err(anyhow!("interrupted"))
             } else if limit.is_some_and(|limit| start.elapsed() > limit) {
                 let seconds = limit.unwrap_or_default().as_secs();
-                Err(anyhow::anyhow!("the guest was stopped after {seconds} s (--timeout){}", self.console()))
+                Err(anyhow!("the guest was stopped after {seconds} s (--timeout){}", self.console()))
             } else if accelerator == Accelerator::Kvm && start.elapsed() > KVM_START_LIMIT && !started() {
                 Ok(true)
             } else {
@@ -196,6 +214,14 @@ impl Boot<'_> {
             lines => format!("; its console says:\n    {}", lines.join("\n    ")),
         }
     }
+}
+
+/// Why a guest stopped before its command had ended.
+fn stopped(accelerator: Accelerator, console: String) -> anyhow::Error {
+    if accelerator == Accelerator::Emulated && console.contains("soft lockup") {
+        return Stuck(console).into();
+    }
+    anyhow!("the guest stopped before its command had ended{console}")
 }
 
 /// The lines from the kernel's first complaint on, or the last ones if it made none.
@@ -237,6 +263,14 @@ mod tests {
         let text =
             format!("booting\n\nBUG: unable to handle page fault\n{trace}Kernel panic - not syncing\n");
         assert_eq!(decisive_lines(&text).first(), Some(&"BUG: unable to handle page fault"));
+    }
+
+    #[test]
+    fn only_emulated_processors_may_be_stuck() {
+        let console = "watchdog: BUG: soft lockup - CPU#1 stuck for 122s! [ksoftirqd/1:21]";
+        assert!(stopped(Accelerator::Emulated, console.to_owned()).is::<Stuck>());
+        assert!(!stopped(Accelerator::Kvm, console.to_owned()).is::<Stuck>());
+        assert!(!stopped(Accelerator::Emulated, "Kernel panic".to_owned()).is::<Stuck>());
     }
 
     #[test]

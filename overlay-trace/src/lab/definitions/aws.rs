@@ -1,4 +1,5 @@
 //! A cloud that knows the pods' networks: its own router sends packets to the node that has the pod.
+//! flannel writes no routes of IPv6 into it.
 
 use super::NODES;
 use super::{base, bridge, flannel, kube_proxy};
@@ -7,7 +8,7 @@ use crate::lab::{Lab, Need, Part, ip, sysctl, tc};
 /// flannel's aws-vpc, which writes into the cloud's route table and nothing else.
 pub const FLANNEL: Lab = Lab::of_pods(
     "flannel-aws-vpc",
-    "flannel's aws-vpc: the cloud's router has a route to each node's pods, nothing is encapsulated.",
+    "flannel's aws-vpc: the cloud's router has a route to each node's pods, nothing is encapsulated; IPv4 alone.",
     &[&base::NAMESPACES, &VPC, &bridge::CNI_BRIDGE, &kube_proxy::KUBE_PROXY, &flannel::FIREWALL],
 )
 .in_namespaces(&["vpc", "node1", "node2", "pod1", "pod2"]);

@@ -1,6 +1,7 @@
 //! Networks of Cilium's shape: kernel programs of our own at the pods' devices and at the tunnel carry packets
 //! past the node's stack, as Cilium's do with its host routing, and at a cgroup choose a Service's server where a
-//! socket connects or sends. Cilium's policies, connection tracking and IPv6 are not in them.
+//! socket connects or sends. Cilium's policies and connection tracking are not in them, nor is
+//! socket load balancing over IPv6, which would be the same programs with longer addresses.
 
 use super::{NODES, PODS, base};
 use crate::lab::{Lab, Need, Part, classifier, ip, socket_programs};
@@ -11,6 +12,7 @@ pub const VXLAN: Lab = Lab::of_pods(
     "Cilium's shape, vxlan: tc programs redirect from the pod to cilium_vxlan, and from there into the pod.",
     &[&base::NAMESPACES, &base::UNDERLAY, &ENDPOINTS, &VXLAN_DEVICE, &TUNNEL_PROGRAMS],
 )
+.dual_stack()
 .with_overhead(50);
 
 /// Geneve between the nodes.
@@ -19,6 +21,7 @@ pub const GENEVE: Lab = Lab::of_pods(
     "Cilium's shape, geneve: as cilium-vxlan, with cilium_geneve.",
     &[&base::NAMESPACES, &base::UNDERLAY, &ENDPOINTS, &GENEVE_DEVICE, &GENEVE_PROGRAMS],
 )
+.dual_stack()
 .with_overhead(50);
 
 /// Routes between the nodes.
@@ -26,12 +29,13 @@ pub const NATIVE: Lab = Lab::of_pods(
     "cilium-native",
     "Cilium's shape, native routing: tc programs redirect from the pod to the NIC, and from there into the pod.",
     &[&base::NAMESPACES, &base::UNDERLAY, &ENDPOINTS, &NATIVE_PROGRAMS],
-);
+)
+.dual_stack();
 
 /// Routes between the nodes, and traffic to a Service.
 pub const SERVICE: Lab = Lab::of_pods(
     "cilium-service",
-    "Cilium's shape, socket load balancing: a Service's address becomes the server's where a socket connects or sends.",
+    "Cilium's shape, socket load balancing: a Service's address becomes the server's where a socket connects or sends; IPv4 alone.",
     &[&base::NAMESPACES, &base::UNDERLAY, &ENDPOINTS, &NATIVE_PROGRAMS, &SOCKET_PROGRAMS],
 )
 .by_service();
@@ -68,6 +72,24 @@ const ENDPOINTS: Part = Part {
             route add default via 10.244.{n}.1 dev eth0
             ",
         ),
+        ip(
+            NODES,
+            "
+            addr add fd00:10:244:{n}::1/128 dev cilium_host nodad
+            route add fd00:10:244:{n}::2/128 dev lxc{n}
+            ",
+        )
+        .v6(),
+        ip(
+            PODS,
+            "
+            addr add fd00:10:244:{n}::2/128 dev eth0 nodad
+            neigh add fd00:10:244:{n}::1 lladdr 0a:00:00:00:0a:0{n} dev eth0 nud permanent
+            route add fd00:10:244:{n}::1/128 dev eth0
+            route add ::/0 via fd00:10:244:{n}::1 dev eth0
+            ",
+        )
+        .v6(),
     ],
 };
 
@@ -101,8 +123,8 @@ const TUNNEL_PROGRAMS: Part = Part {
     steps: &[classifier(
         NODES,
         "
-        lxc{n} from_container network=10.244.{p}.0/24 out=cilium_vxlan remote=192.0.2.{p} vni=7
-        cilium_vxlan to_endpoint pod=10.244.{n}.2 pod-device=lxc{n} pod-mac=0a:00:00:00:0b:0{n} node-mac=0a:00:00:00:0a:0{n}
+        lxc{n} from_container {other_networks} out=cilium_vxlan remote=192.0.2.{p} vni=7
+        cilium_vxlan to_endpoint {pod_networks} pod-device=lxc{n} pod-mac=0a:00:00:00:0b:0{n} node-mac=0a:00:00:00:0a:0{n}
         ",
     )],
 };
@@ -113,8 +135,8 @@ const GENEVE_PROGRAMS: Part = Part {
     steps: &[classifier(
         NODES,
         "
-        lxc{n} from_container network=10.244.{p}.0/24 out=cilium_geneve remote=192.0.2.{p} vni=7
-        cilium_geneve to_endpoint pod=10.244.{n}.2 pod-device=lxc{n} pod-mac=0a:00:00:00:0b:0{n} node-mac=0a:00:00:00:0a:0{n}
+        lxc{n} from_container {other_networks} out=cilium_geneve remote=192.0.2.{p} vni=7
+        cilium_geneve to_endpoint {pod_networks} pod-device=lxc{n} pod-mac=0a:00:00:00:0b:0{n} node-mac=0a:00:00:00:0a:0{n}
         ",
     )],
 };
@@ -123,12 +145,12 @@ const NATIVE_PROGRAMS: Part = Part {
     about: "the agent: a route to the other node's pods, programs at the pod's device and at the NIC",
     needs: &[Need::Classifier],
     steps: &[
-        ip(NODES, "route add 10.244.{p}.0/24 via 192.0.2.{p} dev eth0"),
+        ip(NODES, "route add {other_pods} via {other} dev eth0").of_each_family(),
         classifier(
             NODES,
             "
-            lxc{n} from_container network=10.244.{p}.0/24 out=eth0
-            eth0 to_endpoint pod=10.244.{n}.2 pod-device=lxc{n} pod-mac=0a:00:00:00:0b:0{n} node-mac=0a:00:00:00:0a:0{n}
+            lxc{n} from_container {other_networks} out=eth0
+            eth0 to_endpoint {pod_networks} pod-device=lxc{n} pod-mac=0a:00:00:00:0b:0{n} node-mac=0a:00:00:00:0a:0{n}
             ",
         ),
     ],

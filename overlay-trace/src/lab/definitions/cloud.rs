@@ -81,6 +81,7 @@ pub const MACHINE_ADDRESSES: Step = ip(
     link set dev eth0 up
     ",
 );
-const MACHINE_ADDRESSES_V6: Step = ip(NODES, "addr add 2001:db8::{n}/64 dev eth0 nodad").v6();
+/// The same of IPv6.
+pub const MACHINE_ADDRESSES_V6: Step = ip(NODES, "addr add 2001:db8::{n}/64 dev eth0 nodad").v6();
 /// The machines' queues.
 pub const MACHINE_QUEUES: Step = tc(NODES, "qdisc replace dev eth0 root {qdisc}");

@@ -3,12 +3,27 @@
 use super::{NODES, base, flannel};
 use crate::lab::{Lab, Need, Part, cni, sysctl};
 
+/// A list whose one plugin makes slaves of the nodes' NICs.
+macro_rules! slaves {
+    ($plugin:literal, $mode:literal) => {
+        concat!(
+            r#"{ "cniVersion": "1.0.0", "name": "slaves", "plugins": [ { "type": ""#,
+            $plugin,
+            r#"", "master": "eth0", "mode": ""#,
+            $mode,
+            r#"", "mtu": {pod_mtu},
+            "ipam": { "type": "host-local", "ranges": {shared_ranges} } } ] }"#
+        )
+    };
+}
+
 /// bridge and portmap.
 pub const BRIDGE: Lab = Lab::of_pods(
     "cni-bridge",
     "CNI's bridge with host-local and portmap: traffic goes to a port of the server's node, which is the pod's.",
     &[&base::NAMESPACES, &base::UNDERLAY, &BRIDGE_PLUGIN, &flannel::HOST_GW],
 )
+.dual_stack()
 .by_host_port();
 
 /// ipvlan.
@@ -16,14 +31,16 @@ pub const IPVLAN: Lab = Lab::of_pods(
     "cni-ipvlan",
     "CNI's ipvlan, mode l2, with host-local: the pods' devices are slaves of the nodes' NICs.",
     &[&base::NAMESPACES, &base::UNDERLAY, &IPVLAN_PLUGIN],
-);
+)
+.dual_stack();
 
 /// macvlan.
 pub const MACVLAN: Lab = Lab::of_pods(
     "cni-macvlan",
     "CNI's macvlan, mode bridge, with host-local: the pods' devices are slaves of the nodes' NICs.",
     &[&base::NAMESPACES, &base::UNDERLAY, &MACVLAN_PLUGIN],
-);
+)
+.dual_stack();
 
 const BRIDGE_PLUGIN: Part = Part {
     about: "the runtime: calls bridge, which calls host-local, and then portmap",
@@ -35,8 +52,7 @@ const BRIDGE_PLUGIN: Part = Part {
             {
             "cniVersion": "1.0.0", "name": "bridged", "plugins": [
             { "type": "bridge", "bridge": "cni0", "isGateway": true, "ipMasq": true, "hairpinMode": true, "mtu": {pod_mtu},
-            "ipam": { "type": "host-local", "routes": [{ "dst": "0.0.0.0/0" }],
-            "ranges": [[{ "subnet": "10.244.{n}.0/24", "rangeStart": "10.244.{n}.2", "rangeEnd": "10.244.{n}.2" }]] } },
+            "ipam": { "type": "host-local", "routes": {default_routes}, "ranges": {node_ranges} } },
             { "type": "portmap", "capabilities": { "portMappings": true }, "snat": true,
             "runtimeConfig": { "portMappings": [
             { "hostPort": 7700, "containerPort": 7700, "protocol": "tcp" },
@@ -45,37 +61,18 @@ const BRIDGE_PLUGIN: Part = Part {
             "#,
         ),
         sysctl(NODES, "net.bridge.bridge-nf-call-iptables = 1"),
+        sysctl(NODES, "net.bridge.bridge-nf-call-ip6tables = 1").v6(),
     ],
 };
 
 const IPVLAN_PLUGIN: Part = Part {
     about: "the runtime: calls ipvlan, which calls host-local",
     needs: &[Need::Cni, Need::Link("ipvlan")],
-    steps: &[cni(
-        NODES,
-        r#"
-        {
-        "cniVersion": "1.0.0", "name": "slaves", "plugins": [
-        { "type": "ipvlan", "master": "eth0", "mode": "l2", "mtu": {pod_mtu},
-        "ipam": { "type": "host-local",
-        "ranges": [[{ "subnet": "10.244.0.0/16", "rangeStart": "10.244.{n}.2", "rangeEnd": "10.244.{n}.2" }]] } } ]
-        }
-        "#,
-    )],
+    steps: &[cni(NODES, slaves!("ipvlan", "l2"))],
 };
 
 const MACVLAN_PLUGIN: Part = Part {
     about: "the runtime: calls macvlan, which calls host-local",
     needs: &[Need::Cni, Need::Link("macvlan")],
-    steps: &[cni(
-        NODES,
-        r#"
-        {
-        "cniVersion": "1.0.0", "name": "slaves", "plugins": [
-        { "type": "macvlan", "master": "eth0", "mode": "bridge", "mtu": {pod_mtu},
-        "ipam": { "type": "host-local",
-        "ranges": [[{ "subnet": "10.244.0.0/16", "rangeStart": "10.244.{n}.2", "rangeEnd": "10.244.{n}.2" }]] } } ]
-        }
-        "#,
-    )],
+    steps: &[cni(NODES, slaves!("macvlan", "bridge"))],
 };

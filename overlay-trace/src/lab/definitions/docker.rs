@@ -1,7 +1,8 @@
-//! What Docker's libnetwork sets up: the drivers bridge and overlay.
+//! What Docker's libnetwork sets up: the drivers bridge and overlay. The overlay driver enters neighbours of IPv4 alone,
+//! so that between machines its networks carry nothing else.
 
 use super::{NODES, PODS, base};
-use crate::lab::{Lab, Need, Part, Place, bridge, ip, iptables, sysctl};
+use crate::lab::{Lab, Need, Part, Place, bridge, firewall, ip, sysctl};
 
 /// The driver bridge.
 pub const BRIDGE: Lab = Lab::of_pods(
@@ -10,21 +11,23 @@ pub const BRIDGE: Lab = Lab::of_pods(
     &[&base::NAMESPACES, &DOCKER0, &CHAINS],
 )
 .in_namespaces(&["node1", "pod1", "pod1b"])
-.between(container("pod1", "172.17.0.2"), container("pod1b", "172.17.0.3"));
+.between(
+    Place { namespace: "pod1", v4: "172.17.0.2", v6: Some("fd00:172:17::2") },
+    Place { namespace: "pod1b", v4: "172.17.0.3", v6: Some("fd00:172:17::3") },
+);
 
 /// The driver overlay.
 pub const OVERLAY: Lab = Lab::of_pods(
     "docker-overlay",
-    "Docker's overlay: a namespace per network with a bridge and a VXLAN, whose neighbours Docker enters.",
+    "Docker's overlay: a namespace per network with a bridge and a VXLAN, whose neighbours Docker enters; IPv4 alone.",
     &[&base::NAMESPACES, &base::UNDERLAY, &NETWORK],
 )
 .in_namespaces(&["node1", "node2", "net1", "net2", "pod1", "pod2"])
-.between(container("pod1", "10.0.1.11"), container("pod2", "10.0.1.12"))
+.between(
+    Place { namespace: "pod1", v4: "10.0.1.11", v6: None },
+    Place { namespace: "pod2", v4: "10.0.1.12", v6: None },
+)
 .with_overhead(50);
-
-const fn container(namespace: &'static str, v4: &'static str) -> Place {
-    Place { namespace, v4, v6: None }
-}
 
 const DOCKER0: Part = Part {
     about: "dockerd: docker0 with a veth per container",
@@ -52,23 +55,28 @@ const DOCKER0: Part = Part {
             route add default via 172.17.0.1
             ",
         ),
+        ip(&["node1"], "addr add fd00:172:17::1/64 dev docker0 nodad").v6(),
+        sysctl(&["node1"], "net.bridge.bridge-nf-call-ip6tables = 1").v6(),
+        ip(&["pod1"], "addr add fd00:172:17::2/64 dev eth0 nodad").v6(),
+        ip(&["pod1b"], "addr add fd00:172:17::3/64 dev eth0 nodad").v6(),
+        ip(&["pod1", "pod1b"], "route add ::/0 via fd00:172:17::1").v6(),
     ],
 };
 
 const CHAINS: Part = Part {
     about: "dockerd: isolation of networks, NAT of what leaves, and a published port",
     needs: &[Need::Iptables],
-    steps: &[iptables(
+    steps: &[firewall(
         &["node1"],
         "
         *nat
         :DOCKER - [0:0]
         -A PREROUTING -m addrtype --dst-type LOCAL -j DOCKER
-        -A OUTPUT ! -d 127.0.0.0/8 -m addrtype --dst-type LOCAL -j DOCKER
-        -A POSTROUTING -s 172.17.0.0/16 ! -o docker0 -j MASQUERADE
-        -A POSTROUTING -s 172.17.0.3/32 -d 172.17.0.3/32 -p tcp -m tcp --dport 7700 -j MASQUERADE
+        -A OUTPUT ! -d {localhost} -m addrtype --dst-type LOCAL -j DOCKER
+        -A POSTROUTING -s {docker} ! -o docker0 -j MASQUERADE
+        -A POSTROUTING -s {server} -d {server} -p tcp -m tcp --dport 7700 -j MASQUERADE
         -A DOCKER -i docker0 -j RETURN
-        -A DOCKER ! -i docker0 -p tcp -m tcp --dport 7700 -j DNAT --to-destination 172.17.0.3:7700
+        -A DOCKER ! -i docker0 -p tcp -m tcp --dport 7700 -j DNAT --to-destination {server_at}:7700
         COMMIT
         *filter
         :DOCKER - [0:0]
@@ -82,7 +90,7 @@ const CHAINS: Part = Part {
         -A FORWARD -o docker0 -j DOCKER
         -A FORWARD -i docker0 ! -o docker0 -j ACCEPT
         -A FORWARD -i docker0 -o docker0 -j ACCEPT
-        -A DOCKER -d 172.17.0.3/32 ! -i docker0 -o docker0 -p tcp -m tcp --dport 7700 -j ACCEPT
+        -A DOCKER -d {server} ! -i docker0 -o docker0 -p tcp -m tcp --dport 7700 -j ACCEPT
         -A DOCKER-ISOLATION-STAGE-1 -i docker0 ! -o docker0 -j DOCKER-ISOLATION-STAGE-2
         -A DOCKER-ISOLATION-STAGE-1 -j RETURN
         -A DOCKER-ISOLATION-STAGE-2 -o docker0 -j DROP

@@ -1,4 +1,5 @@
-//! What flanneld sets up (flannel 0.2x): devices and routes by backend, and its iptables chains.
+//! What flanneld sets up (flannel 0.2x): devices and routes by backend, and its iptables chains. IPv6 is
+//! known to the backends vxlan, host-gw and wireguard alone.
 
 use super::{NODES, base, kube_proxy};
 use crate::lab::{Lab, Need, Part, bridge, firewall, ip, relay};
@@ -6,7 +7,7 @@ use crate::lab::{Lab, Need, Part, bridge, firewall, ip, relay};
 /// The backend udp.
 pub const UDP_LAB: Lab = Lab::of_pods(
     "flannel-udp",
-    "flannel's udp: the TUN flannel0, behind which a daemon carries packets over UDP, port 8285.",
+    "flannel's udp: the TUN flannel0, behind which a daemon carries packets over UDP, port 8285; IPv4 alone.",
     &[
         &base::NAMESPACES,
         &base::UNDERLAY,
@@ -21,7 +22,7 @@ pub const UDP_LAB: Lab = Lab::of_pods(
 /// The backend ipip.
 pub const IPIP_LAB: Lab = Lab::of_pods(
     "flannel-ipip",
-    "flannel's ipip: what leaves a node for another's pods gets a second IP header by flannel.ipip.",
+    "flannel's ipip: what leaves a node for another's pods gets a second IP header by flannel.ipip; IPv4 alone.",
     &[
         &base::NAMESPACES,
         &base::UNDERLAY,

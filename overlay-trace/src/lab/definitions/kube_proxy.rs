@@ -93,10 +93,10 @@ pub const KUBE_PROXY: Part = Part {
             -A KUBE-SEP-DNS -p udp -m udp -j DNAT --to-destination {dns_server}:53
             -A KUBE-SVC-TRAFFIC-TCP ! -s {pods} -d {service} -p tcp -m tcp --dport 7700 -j KUBE-MARK-MASQ
             -A KUBE-SVC-TRAFFIC-TCP -j KUBE-SEP-TRAFFIC-TCP
-            -A KUBE-SEP-TRAFFIC-TCP -p tcp -m tcp -j DNAT --to-destination {server}:7700
+            -A KUBE-SEP-TRAFFIC-TCP -p tcp -m tcp -j DNAT --to-destination {server_at}:7700
             -A KUBE-SVC-TRAFFIC-UDP ! -s {pods} -d {service} -p udp -m udp --dport 7700 -j KUBE-MARK-MASQ
             -A KUBE-SVC-TRAFFIC-UDP -j KUBE-SEP-TRAFFIC-UDP
-            -A KUBE-SEP-TRAFFIC-UDP -p udp -m udp -j DNAT --to-destination {server}:7700
+            -A KUBE-SEP-TRAFFIC-UDP -p udp -m udp -j DNAT --to-destination {server_at}:7700
             COMMIT
             "#,
         ),

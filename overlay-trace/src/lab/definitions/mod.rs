@@ -23,11 +23,16 @@ mod weave;
 
 use super::{Lab, Place, Towards};
 
-/// Variables of [`Tool::Firewall`](super::Tool::Firewall): their values for IPv4 and for IPv6.
+/// Variables that differ by a step's family: their values for IPv4 and for IPv6.
 pub const FAMILIES: &[(&str, [&str; 2])] = &[
     // The pods of the whole cluster, and those of this node.
     ("{pods}", ["10.244.0.0/16", "fd00:10:244::/48"]),
     ("{own_pods}", ["10.244.{n}.0/24", "fd00:10:244:{n}::/64"]),
+    ("{other_pods}", ["10.244.{p}.0/24", "fd00:10:244:{p}::/64"]),
+    ("{own_pod}", ["10.244.{n}.2", "fd00:10:244:{n}::2"]),
+    // This node's address in the underlay, and the other one's.
+    ("{own}", ["192.0.2.{n}", "2001:db8::{n}"]),
+    ("{other}", ["192.0.2.{p}", "2001:db8::{p}"]),
     ("{localhost}", ["127.0.0.0/8", "::1/128"]),
     ("{multicast}", ["224.0.0.0/4", "ff00::/8"]),
     // Services: the Kubernetes API, DNS, and the lab's traffic server.
@@ -36,15 +41,52 @@ pub const FAMILIES: &[(&str, [&str; 2])] = &[
     ("{dns}", ["10.96.0.10", "fd00:10:96::a"]),
     ("{dns_server}", ["10.244.1.99", "[fd00:10:244:1::99]"]),
     ("{service}", SERVICE),
-    // How Felix begins its sets' names.
+    // Before a port.
+    ("{service_at}", ["10.96.77.77", "[fd00:10:96::7777]"]),
+    // How Felix and kube-proxy begin their sets' names, and what ipset calls the family.
     ("{cali}", ["cali40", "cali60"]),
+    ("{kube}", ["KUBE-", "KUBE-6-"]),
+    ("{inet}", ["inet", "inet6"]),
+    // The network of docker0.
+    ("{docker}", ["172.17.0.0/16", "fd00:172:17::/64"]),
+    // How iptables, ipvsadm and Open vSwitch name protocols and what comes with them.
+    ("{icmp}", ["icmp", "ipv6-icmp"]),
+    ("{port_unreachable}", ["icmp-port-unreachable", "icmp6-port-unreachable"]),
+    ("{dhcp_server}", ["--sport 67 --dport 68", "--sport 547 --dport 546"]),
+    ("{ipvs_family}", ["", " -6"]),
+    ("{ip}", ["eth_type(0x0800),ipv4()", "eth_type(0x86dd),ipv6()"]),
+];
+
+/// Variables that differ with the families that the lab has here: their values for IPv4 alone and for both.
+pub const STACKS: &[(&str, [&str; 2])] = &[
+    // What CNI's host-local chooses a pod's addresses from: of a network per node, of one for all.
+    (
+        "{node_ranges}",
+        [
+            r#"[[{ "subnet": "10.244.{n}.0/24", "rangeStart": "10.244.{n}.2", "rangeEnd": "10.244.{n}.2" }]]"#,
+            r#"[[{ "subnet": "10.244.{n}.0/24", "rangeStart": "10.244.{n}.2", "rangeEnd": "10.244.{n}.2" }],
+        [{ "subnet": "fd00:10:244:{n}::/64", "rangeStart": "fd00:10:244:{n}::2", "rangeEnd": "fd00:10:244:{n}::2" }]]"#,
+        ],
+    ),
+    (
+        "{shared_ranges}",
+        [
+            r#"[[{ "subnet": "10.244.0.0/16", "rangeStart": "10.244.{n}.2", "rangeEnd": "10.244.{n}.2" }]]"#,
+            r#"[[{ "subnet": "10.244.0.0/16", "rangeStart": "10.244.{n}.2", "rangeEnd": "10.244.{n}.2" }],
+        [{ "subnet": "fd00:10:244::/48", "rangeStart": "fd00:10:244:{n}::2", "rangeEnd": "fd00:10:244:{n}::2" }]]"#,
+        ],
+    ),
+    // What Cilium's programs take: packets to the other node's pods, and to this node's pod.
+    ("{other_networks}", ["network=10.244.{p}.0/24", "network=10.244.{p}.0/24 network=fd00:10:244:{p}::/64"]),
+    ("{pod_networks}", ["network=10.244.{n}.2/32", "network=10.244.{n}.2/32 network=fd00:10:244:{n}::2/128"]),
+    ("{default_routes}", [r#"[{ "dst": "0.0.0.0/0" }]"#, r#"[{ "dst": "0.0.0.0/0" }, { "dst": "::/0" }]"#]),
 ];
 
 /// The Service address of the lab's traffic server, IPv4 and IPv6.
 pub const SERVICE: [&str; 2] = ["10.96.77.77", "fd00:10:96::7777"];
 
-/// The address of the second node, which has most labs' server.
-pub const NODE2: &str = "192.0.2.2";
+/// The address of the second node, which has most labs' server, IPv4 and IPv6.
+pub const NODE2: [&str; 2] = ["192.0.2.2", "2001:db8::2"];
 
 const NODES: &[&str] = &["node1", "node2"];
 const PODS: &[&str] = &["pod1", "pod2"];
@@ -188,8 +230,8 @@ pub const LABS: &[Lab] = &[
         about: "Nodes joined by a GRE tunnel with a key.",
         namespaces: &["node1", "node2", "pod1", "pod2"],
         parts: &[&base::NAMESPACES, &base::UNDERLAY, &bridge::CNI_BRIDGE, &tunnels::GRE],
-        client: Place { v6: None, ..POD1 },
-        server: Place { v6: None, ..POD2 },
+        client: POD1,
+        server: POD2,
         overhead: (28, 28),
         towards: Towards::Server,
     },
@@ -198,8 +240,8 @@ pub const LABS: &[Lab] = &[
         about: "Nodes joined by a GRE tunnel that carries Ethernet.",
         namespaces: &["node1", "node2", "pod1", "pod2"],
         parts: &[&base::NAMESPACES, &base::UNDERLAY, &bridge::CNI_BRIDGE, &tunnels::GRETAP],
-        client: Place { v6: None, ..POD1 },
-        server: Place { v6: None, ..POD2 },
+        client: POD1,
+        server: POD2,
         overhead: (42, 42),
         towards: Towards::Server,
     },
@@ -208,8 +250,8 @@ pub const LABS: &[Lab] = &[
         about: "Nodes joined by Geneve with an option in each packet, as OVN has it.",
         namespaces: &["node1", "node2", "pod1", "pod2"],
         parts: &[&base::NAMESPACES, &base::UNDERLAY, &bridge::CNI_BRIDGE, &tunnels::GENEVE],
-        client: Place { v6: None, ..POD1 },
-        server: Place { v6: None, ..POD2 },
+        client: POD1,
+        server: POD2,
         overhead: (58, 58),
         towards: Towards::Server,
     },
@@ -218,8 +260,8 @@ pub const LABS: &[Lab] = &[
         about: "Nodes joined by a VXLAN over IPv6, at a port of its own.",
         namespaces: &["node1", "node2", "pod1", "pod2"],
         parts: &[&base::NAMESPACES, &base::UNDERLAY, &bridge::CNI_BRIDGE, &tunnels::VXLAN6],
-        client: Place { v6: None, ..POD1 },
-        server: Place { v6: None, ..POD2 },
+        client: POD1,
+        server: POD2,
         overhead: (70, 70),
         towards: Towards::Server,
     },
@@ -228,8 +270,8 @@ pub const LABS: &[Lab] = &[
         about: "Pods on tagged ports: a VLAN device on each side of the pod's veth.",
         namespaces: &["node1", "node2", "pod1", "pod2"],
         parts: &[&base::NAMESPACES, &base::UNDERLAY, &vlan::TAGGED, &flannel::HOST_GW],
-        client: Place { v6: None, ..POD1 },
-        server: Place { v6: None, ..POD2 },
+        client: POD1,
+        server: POD2,
         overhead: (0, 0),
         towards: Towards::Server,
     },
@@ -238,8 +280,8 @@ pub const LABS: &[Lab] = &[
         about: "Pods on doubly tagged ports (802.1ad around 802.1Q).",
         namespaces: &["node1", "node2", "pod1", "pod2"],
         parts: &[&base::NAMESPACES, &base::UNDERLAY, &vlan::DOUBLY_TAGGED, &flannel::HOST_GW],
-        client: Place { v6: None, ..POD1 },
-        server: Place { v6: None, ..POD2 },
+        client: POD1,
+        server: POD2,
         overhead: (0, 0),
         towards: Towards::Server,
     },

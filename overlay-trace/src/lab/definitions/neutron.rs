@@ -2,10 +2,10 @@
 
 use super::cloud::{self, HYPERVISORS};
 use super::{MACHINES, NODES, PODS_ON_MACHINES, base, slaves};
-use crate::lab::{Lab, Need, Part, Place, bridge, ip, iptables, sysctl};
+use crate::lab::{Lab, Need, Part, Place, bridge, firewall, ip, iptables, sysctl};
 
-const MACHINE1: Place = Place { namespace: "node1", v4: "192.0.2.1", v6: None };
-const MACHINE2: Place = Place { namespace: "node2", v4: "192.0.2.2", v6: None };
+const MACHINE1: Place = Place { namespace: "node1", v4: "192.0.2.1", v6: Some("2001:db8::1") };
+const MACHINE2: Place = Place { namespace: "node2", v4: "192.0.2.2", v6: Some("2001:db8::2") };
 
 /// Machines on two hypervisors, which talk to each other.
 pub const fn machines(name: &'static str, about: &'static str, parts: &'static [&'static Part]) -> Lab {
@@ -84,7 +84,8 @@ pub const SECURITY_GROUPS: Part = Part {
     needs: &[Need::BridgeNetfilter, Need::Iptables],
     steps: &[
         sysctl(HYPERVISORS, "net.bridge.bridge-nf-call-iptables = 1"),
-        iptables(
+        sysctl(HYPERVISORS, "net.bridge.bridge-nf-call-ip6tables = 1").v6(),
+        firewall(
             HYPERVISORS,
             "
             *filter
@@ -105,20 +106,31 @@ pub const SECURITY_GROUPS: Part = Part {
             -A neutron-i-tap{n} -m conntrack --ctstate RELATED,ESTABLISHED -j RETURN
             -A neutron-i-tap{n} -p tcp -m tcp -m multiport --dports 1:65535 -j RETURN
             -A neutron-i-tap{n} -p udp -m udp -m multiport --dports 1:65535 -j RETURN
-            -A neutron-i-tap{n} -p icmp -j RETURN
+            -A neutron-i-tap{n} -p {icmp} -j RETURN
             -A neutron-i-tap{n} -m conntrack --ctstate INVALID -j DROP
             -A neutron-i-tap{n} -j neutron-sg-fallback
             -A neutron-o-tap{n} -j neutron-s-tap{n}
-            -A neutron-o-tap{n} -p udp -m udp --sport 67 --dport 68 -j DROP
+            -A neutron-o-tap{n} -p udp -m udp {dhcp_server} -j DROP
             -A neutron-o-tap{n} -m conntrack --ctstate RELATED,ESTABLISHED -j RETURN
             -A neutron-o-tap{n} -j RETURN
-            -A neutron-s-tap{n} -s 192.0.2.{n}/32 -j RETURN
-            -A neutron-s-tap{n} -s 10.244.{n}.0/24 -j RETURN
+            -A neutron-s-tap{n} -s {own} -j RETURN
+            -A neutron-s-tap{n} -s {own_pods} -j RETURN
             -A neutron-s-tap{n} -j DROP
             -A neutron-sg-fallback -j DROP
             COMMIT
             ",
         ),
+        // Who looks for neighbours does it by other addresses too.
+        iptables(
+            HYPERVISORS,
+            "
+            *filter
+            -I neutron-s-tap{n} -s fe80::/64 -j RETURN
+            -I neutron-s-tap{n} -s ::/128 -p ipv6-icmp -j RETURN
+            COMMIT
+            ",
+        )
+        .v6(),
     ],
 };
 
@@ -128,6 +140,7 @@ pub const KURYR_MACVLAN: Lab = Lab::of_pods(
     "Kuryr, nested macvlan: pods on machines of Neutron's VXLAN, each a macvlan slave of the machine's eth0.",
     &[&base::NAMESPACES, &cloud::NEUTRON, &slaves::MAC, &slaves::ON_LINK],
 )
+.dual_stack()
 .in_namespaces(PODS_ON_MACHINES);
 
 /// Pods with an ipvlan slave of the machine's NIC.
@@ -136,6 +149,7 @@ pub const KURYR_IPVLAN: Lab = Lab::of_pods(
     "Kuryr, nested ipvlan: pods on machines of Neutron's VXLAN, each an ipvlan slave of the machine's eth0.",
     &[&base::NAMESPACES, &cloud::NEUTRON, &slaves::L2, &slaves::ON_LINK],
 )
+.dual_stack()
 .in_namespaces(PODS_ON_MACHINES);
 
 /// Pods with a subport of the machine's trunk.
@@ -144,6 +158,7 @@ pub const KURYR_VLAN: Lab = Lab::of_pods(
     "Kuryr, VLAN trunk: a pod is a subport of its machine, told by a tag that only the hypervisor sees.",
     &[&base::NAMESPACES, &cloud::NEUTRON, &SUBPORTS, &slaves::ON_LINK],
 )
+.dual_stack()
 .in_namespaces(PODS_ON_MACHINES);
 
 const SUBPORTS: Part = Part {

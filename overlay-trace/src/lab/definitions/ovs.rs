@@ -50,6 +50,7 @@ const DIRECT: Part = Part {
             ",
         ),
         cloud::MACHINE_ADDRESSES,
+        cloud::MACHINE_ADDRESSES_V6,
         cloud::MACHINE_QUEUES,
         ovs(
             HYPERVISORS,
@@ -61,21 +62,28 @@ const DIRECT: Part = Part {
     ],
 };
 
-/// The zone is the network's number; a packet passes tracking and comes back with what that has found.
+/// The zone is the network's number; a packet passes tracking and comes back with what that has found. What tracking
+/// leaves alone, as neighbour discovery, passes too.
 const TRACKING_FLOWS: Part = Part {
     about: "br-int's firewall tables: connection tracking, a commit of what is new, then the tunnel or the tap",
     needs: &[],
-    steps: &[ovs(
-        HYPERVISORS,
-        "
-        add-flow ovs-system recirc_id(0),in_port(1),eth(),eth_type(0x0806),arp() set(tunnel(tun_id=0x65,src=198.18.0.{n},dst=198.18.0.{p},ttl=64,flags(df|key))),2
-        add-flow ovs-system recirc_id(0),in_port(2),eth(),eth_type(0x0806),arp() 1
-        add-flow ovs-system recirc_id(0),in_port(1),eth(),eth_type(0x0800),ipv4() ct(zone=101),recirc(1)
-        add-flow ovs-system recirc_id(0),in_port(2),eth(),eth_type(0x0800),ipv4() ct(zone=101),recirc(1)
-        add-flow ovs-system recirc_id(0x1),in_port(1),ct_state(+trk),eth(),eth_type(0x0800),ipv4() ct(commit,zone=101),set(tunnel(tun_id=0x65,src=198.18.0.{n},dst=198.18.0.{p},ttl=64,flags(df|key))),2
-        add-flow ovs-system recirc_id(0x1),in_port(2),ct_state(+trk),eth(),eth_type(0x0800),ipv4() ct(commit,zone=101),1
-        ",
-    )],
+    steps: &[
+        flows(
+            "
+            add-flow ovs-system recirc_id(0),in_port(1),eth(),eth_type(0x0806),arp() set(tunnel(tun_id=0x65,src=198.18.0.{n},dst=198.18.0.{p},ttl=64,flags(df|key))),2
+            add-flow ovs-system recirc_id(0),in_port(2),eth(),eth_type(0x0806),arp() 1
+            ",
+        ),
+        flows(
+            "
+            add-flow ovs-system recirc_id(0),in_port(1),eth(),{ip} ct(zone=101),recirc(1)
+            add-flow ovs-system recirc_id(0),in_port(2),eth(),{ip} ct(zone=101),recirc(1)
+            add-flow ovs-system recirc_id(0x1),in_port(1),ct_state(+trk),eth(),{ip} ct(commit,zone=101),set(tunnel(tun_id=0x65,src=198.18.0.{n},dst=198.18.0.{p},ttl=64,flags(df|key))),2
+            add-flow ovs-system recirc_id(0x1),in_port(2),ct_state(+trk),eth(),{ip} ct(commit,zone=101),1
+            ",
+        )
+        .of_each_family(),
+    ],
 };
 
 const HYBRID: Part = Part {
@@ -95,6 +103,7 @@ const HYBRID: Part = Part {
             ",
         ),
         cloud::MACHINE_ADDRESSES,
+        cloud::MACHINE_ADDRESSES_V6,
         cloud::MACHINE_QUEUES,
         ovs(
             HYPERVISORS,
@@ -113,29 +122,43 @@ const fn flows(lines: &'static str) -> Step {
 const FLAT_FLOWS: Part = Part {
     about: "br-int, br-ex: out by eth0 and in from it",
     needs: &[],
-    steps: &[flows(
-        "
-        add-if ovs-system eth0,port_no=2
-        add-flow ovs-system in_port(1),eth(),eth_type(0x0800),ipv4() 2
-        add-flow ovs-system in_port(1),eth(),eth_type(0x0806),arp() 2
-        add-flow ovs-system in_port(2),eth(),eth_type(0x0800),ipv4() 1
-        add-flow ovs-system in_port(2),eth(),eth_type(0x0806),arp() 1
-        ",
-    )],
+    steps: &[
+        flows(
+            "
+            add-if ovs-system eth0,port_no=2
+            add-flow ovs-system in_port(1),eth(),eth_type(0x0806),arp() 2
+            add-flow ovs-system in_port(2),eth(),eth_type(0x0806),arp() 1
+            ",
+        ),
+        flows(
+            "
+            add-flow ovs-system in_port(1),eth(),{ip} 2
+            add-flow ovs-system in_port(2),eth(),{ip} 1
+            ",
+        )
+        .of_each_family(),
+    ],
 };
 
 const VLAN_FLOWS: Part = Part {
     about: "br-int, br-vlan: out by eth0 with the tag 101, and back without it",
     needs: &[],
-    steps: &[flows(
-        "
-        add-if ovs-system eth0,port_no=2
-        add-flow ovs-system in_port(1),eth(),eth_type(0x0800),ipv4() push_vlan(vid=101,pcp=0),2
-        add-flow ovs-system in_port(1),eth(),eth_type(0x0806),arp() push_vlan(vid=101,pcp=0),2
-        add-flow ovs-system in_port(2),eth(),eth_type(0x8100),vlan(vid=101,pcp=0),encap(eth_type(0x0800),ipv4()) pop_vlan,1
-        add-flow ovs-system in_port(2),eth(),eth_type(0x8100),vlan(vid=101,pcp=0),encap(eth_type(0x0806),arp()) pop_vlan,1
-        ",
-    )],
+    steps: &[
+        flows(
+            "
+            add-if ovs-system eth0,port_no=2
+            add-flow ovs-system in_port(1),eth(),eth_type(0x0806),arp() push_vlan(vid=101,pcp=0),2
+            add-flow ovs-system in_port(2),eth(),eth_type(0x8100),vlan(vid=101,pcp=0),encap(eth_type(0x0806),arp()) pop_vlan,1
+            ",
+        ),
+        flows(
+            "
+            add-flow ovs-system in_port(1),eth(),{ip} push_vlan(vid=101,pcp=0),2
+            add-flow ovs-system in_port(2),eth(),eth_type(0x8100),vlan(vid=101,pcp=0),encap({ip}) pop_vlan,1
+            ",
+        )
+        .of_each_family(),
+    ],
 };
 
 const VXLAN_PORT: Part = Part {
@@ -156,7 +179,7 @@ const VXLAN_PORT: Part = Part {
 const VXLAN_FLOWS: Part = Part {
     about: "br-int, br-tun: out by vxlan_sys_4789 with the network's number, and back",
     needs: &[],
-    steps: &[TUNNEL_FLOWS],
+    steps: &[TUNNEL_FLOWS, TUNNEL_FLOWS_OF_IP],
 };
 
 const GRE_FLOWS: Part = Part {
@@ -172,14 +195,21 @@ const GRE_FLOWS: Part = Part {
         ),
         flows("add-if ovs-system gre_sys,port_no=2"),
         TUNNEL_FLOWS,
+        TUNNEL_FLOWS_OF_IP,
     ],
 };
 
 const TUNNEL_FLOWS: Step = flows(
     "
-    add-flow ovs-system in_port(1),eth(),eth_type(0x0800),ipv4() set(tunnel(tun_id=0x65,src=198.18.0.{n},dst=198.18.0.{p},ttl=64,flags(df|key))),2
     add-flow ovs-system in_port(1),eth(),eth_type(0x0806),arp() set(tunnel(tun_id=0x65,src=198.18.0.{n},dst=198.18.0.{p},ttl=64,flags(df|key))),2
-    add-flow ovs-system in_port(2),eth(),eth_type(0x0800),ipv4() 1
     add-flow ovs-system in_port(2),eth(),eth_type(0x0806),arp() 1
     ",
 );
+
+const TUNNEL_FLOWS_OF_IP: Step = flows(
+    "
+    add-flow ovs-system in_port(1),eth(),{ip} set(tunnel(tun_id=0x65,src=198.18.0.{n},dst=198.18.0.{p},ttl=64,flags(df|key))),2
+    add-flow ovs-system in_port(2),eth(),{ip} 1
+    ",
+)
+.of_each_family();

@@ -1,4 +1,4 @@
-//! What Romana sets up: routed pods, routes between the nodes, policy by iptables.
+//! What Romana sets up: routed pods, routes between the nodes, policy by iptables; of IPv6 it knows nothing.
 
 use super::{NODES, PODS, base, flannel, kube_proxy};
 use crate::lab::{Lab, Need, Part, ip, ipset, iptables, sysctl};
@@ -6,7 +6,7 @@ use crate::lab::{Lab, Need, Part, ip, ipset, iptables, sysctl};
 /// Routes and policy; nothing is encapsulated.
 pub const ROMANA: Lab = Lab::of_pods(
     "romana",
-    "Romana: routed pods, a route to each other node's block, policy chains; nothing is encapsulated.",
+    "Romana: routed pods, a route to each other node's block, policy chains; nothing is encapsulated; IPv4 alone.",
     &[&base::NAMESPACES, &base::UNDERLAY, &WORKLOADS, &flannel::HOST_GW, &kube_proxy::KUBE_PROXY, &POLICY],
 );
 

@@ -8,6 +8,13 @@ const POD_ROUTES: &str = "
     route add 10.244.0.0/16 via 10.244.{n}.1
     ";
 
+const GATEWAY_V6: &str = "addr add fd00:10:244:{n}::1/64 dev cni0 nodad";
+
+const POD_ROUTES_V6: &str = "
+    route add ::/0 via fd00:10:244:{n}::1
+    route add fd00:10:244::/48 via fd00:10:244:{n}::1
+    ";
+
 const BRIDGE: &str = "
     link add name cni0 mtu {pod_mtu} type bridge
     addr add 10.244.{n}.1/24 dev cni0
@@ -39,6 +46,9 @@ pub const TAGGED: Part = Part {
             ",
         ),
         ip(PODS, POD_ROUTES),
+        ip(NODES, GATEWAY_V6).v6(),
+        ip(PODS, "addr add fd00:10:244:{n}::2/64 dev eth0.100 nodad").v6(),
+        ip(PODS, POD_ROUTES_V6).v6(),
     ],
 };
 
@@ -69,5 +79,8 @@ pub const DOUBLY_TAGGED: Part = Part {
             ",
         ),
         ip(PODS, POD_ROUTES),
+        ip(NODES, GATEWAY_V6).v6(),
+        ip(PODS, "addr add fd00:10:244:{n}::2/64 dev cvlan nodad").v6(),
+        ip(PODS, POD_ROUTES_V6).v6(),
     ],
 };

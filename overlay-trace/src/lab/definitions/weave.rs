@@ -1,4 +1,5 @@
-//! What Weave Net sets up: its bridge, the fast datapath, and the sleeve where that does not work.
+//! What Weave Net sets up: its bridge, the fast datapath, and the sleeve where that does not work. It has
+//! no IPv6.
 
 use super::{NODES, base, slaves};
 use crate::lab::{Lab, Need, Part, ip, ovs, relay};
@@ -6,7 +7,7 @@ use crate::lab::{Lab, Need, Part, ip, ovs, relay};
 /// The fast datapath.
 pub const FASTDP: Lab = Lab::of_pods(
     "weave-fastdp",
-    "Weave, fast datapath: the bridge weave, beside it an Open vSwitch datapath with a VXLAN at port 6784.",
+    "Weave, fast datapath: the bridge weave, beside it an Open vSwitch datapath with a VXLAN at port 6784; IPv4 alone.",
     &[&base::NAMESPACES, &base::UNDERLAY, &BRIDGE, &DATAPATH, &slaves::ON_LINK],
 )
 .with_overhead(50);
@@ -14,7 +15,7 @@ pub const FASTDP: Lab = Lab::of_pods(
 /// The fallback in user space.
 pub const SLEEVE: Lab = Lab::of_pods(
     "weave-sleeve",
-    "Weave, sleeve: a daemon on each node carries the bridge's frames over UDP, port 6783.",
+    "Weave, sleeve: a daemon on each node carries the bridge's frames over UDP, port 6783; IPv4 alone.",
     &[&base::NAMESPACES, &base::UNDERLAY, &BRIDGE, &USER_SPACE, &slaves::ON_LINK],
 )
 .with_overhead(42);
