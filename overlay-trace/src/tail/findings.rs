@@ -267,9 +267,11 @@ fn zero_windows(tail: &Tail, rule: &'static Rule) -> Option<Finding> {
 pub(super) fn is_drop(drop: &LostAt, reasons: &[&str], stages: &[&str], functions: &[&str]) -> bool {
     let function = drop.location.split('+').next().unwrap_or_default();
     let in_stage = drop.key.stage.as_deref().is_some_and(|stage| stages.contains(&stage));
-    let by_reason = reasons.contains(&drop.reason.as_str()) && (stages.is_empty() || in_stage);
     // What a function drops for a reason of its own is that reason's.
     let has_reason = !matches!(drop.reason.as_str(), "" | "NOT_SPECIFIED");
+    // Kernels before 5.17 give none; here the function says as much.
+    let reason = if !has_reason && function == "nf_hook_slow" { "NETFILTER_DROP" } else { &drop.reason };
+    let by_reason = reasons.contains(&reason) && (stages.is_empty() || in_stage);
     by_reason || !has_reason && functions.contains(&function)
 }
 
