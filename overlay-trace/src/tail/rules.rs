@@ -411,7 +411,8 @@ pub static RULES: &[Rule] = &[
         evidence: Evidence::Drops {
             reasons: &["TC_INGRESS", "TC_EGRESS", "XDP", "BPF_CGROUP_EGRESS"],
             stages: &[],
-            functions: &["tcf_classify", "sch_handle_ingress", "sch_handle_egress"],
+            // The egress filters' own function is part of the last one; other drops there are `kfree_skb_list`'s.
+            functions: &["tcf_classify", "sch_handle_ingress", "sch_handle_egress", "__dev_queue_xmit"],
             intended: true,
         },
         what: "a program or filter at the device (tc, XDP, a cgroup's) drops packets",

@@ -2,7 +2,7 @@
 
 use overlay_trace::tail::Of;
 
-use super::injection::{ANYWHERE, Expected, Injection, Step};
+use super::injection::{ANYWHERE, Expected, Injection, Since, Step};
 use super::traffic;
 
 pub const fn expected(cause: &'static str, netns: &'static str, device: &'static str, level: u8) -> Expected {
@@ -34,6 +34,11 @@ pub const GRO_ON_UNDERLAY: [Step; 2] = [
     step("node2", &["ethtool -K eth0 gro on"], &["ethtool -K eth0 gro off"]),
 ];
 
+/// What kernels without it cannot be made to do: see [`Injection::since`].
+pub const VETH_GRO: Since = Some(((5, 13), "veth does no GRO"));
+/// There trains are cut as soon as they leave the pod.
+pub const WHOLE_TRAINS: Since = Some(((5, 12), "veth cannot take UDP's segments in one piece"));
+
 /// Trains are cut before they come to the queue of node1's NIC.
 const CUT_EARLY: Step = step(
     "node1",
@@ -43,12 +48,12 @@ const CUT_EARLY: Step = step(
 
 /// Requests over TCP, each later than a timeout after the one before of its connection.
 pub const fn tcp(name: &'static str, expected: &'static [Expected], steps: &'static [Step]) -> Injection {
-    Injection { name, expected, steps, traffic: traffic::sparse_tcp, of: Of::Requests, above: 0.99 }
+    Injection { name, expected, steps, traffic: traffic::sparse_tcp, of: Of::Requests, above: 0.99, since: None }
 }
 
 /// Packets of requests over UDP.
 pub const fn packets(name: &'static str, expected: &'static [Expected], steps: &'static [Step]) -> Injection {
-    Injection { name, expected, steps, traffic: traffic::udp, of: Of::Packets, above: 0.99 }
+    Injection { name, expected, steps, traffic: traffic::udp, of: Of::Packets, above: 0.99, since: None }
 }
 
 const LOST_IN_QUEUE: Expected = expected("qdisc-overflow", "node1", "eth0", 1);
@@ -95,6 +100,7 @@ pub const VXLAN: &[Injection] = &[
     ),
     Injection {
         traffic: traffic::trains,
+        since: WHOLE_TRAINS,
         ..packets(
             "qdisc/tbf",
             &[expected("qdisc-wait", "node1", "eth0", 1)],
@@ -110,6 +116,7 @@ pub const VXLAN: &[Injection] = &[
     },
     Injection {
         traffic: traffic::trains,
+        since: WHOLE_TRAINS,
         ..packets(
             "qdisc/full",
             &[LOST_IN_QUEUE],
@@ -125,6 +132,7 @@ pub const VXLAN: &[Injection] = &[
     },
     Injection {
         traffic: traffic::trains,
+        since: VETH_GRO,
         ..packets(
             "gro-cells/train",
             &[expected("gro-cells-overflow", "node2", "flannel.1", 0)],
@@ -133,6 +141,7 @@ pub const VXLAN: &[Injection] = &[
     },
     Injection {
         traffic: traffic::trains,
+        since: WHOLE_TRAINS,
         ..packets(
             "backlog/train",
             &[expected("backlog-overflow", "node2", "eth0", 1)],

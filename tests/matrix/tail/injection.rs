@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 use overlay_trace::lab::Running;
+use overlay_trace::sys::kernel::at_least;
 use overlay_trace::tail::{Above, Finding, Of, Tail};
 use overlay_trace::trace::Recording;
 use overlay_trace::traffic::TrafficReport;
@@ -53,6 +54,16 @@ pub struct Injection {
     pub of: Of,
     /// From which percentile on it is slow: lower where two causes are to have a part of the slow ones.
     pub above: f64,
+    pub since: Since,
+}
+
+/// The first kernel on which something can be brought about, and what one before cannot.
+pub type Since = Option<((u32, u32), &'static str)>;
+
+/// Why the running kernel cannot, if it cannot.
+pub fn lack(since: Since) -> Option<String> {
+    let ((major, minor), why) = since.filter(|(version, _)| !at_least(*version))?;
+    Some(format!("before Linux {major}.{minor} {why}"))
 }
 
 /// What came of one run.
@@ -68,6 +79,9 @@ pub struct Judged {
 impl Injection {
     /// Sends the traffic with the cause at work; or says what this machine lacks for it.
     pub fn bring_about(&self, ground: &Ground, load: &Load) -> Result<Result<Window, String>> {
+        if let Some(lack) = lack(self.since) {
+            return Ok(Err(lack));
+        }
         let changes: Vec<Change> =
             self.steps.iter().map(|step| Change::new(step.on, step.make, step.undo)).collect();
         let begun = ground.with(&changes, || {
