@@ -484,6 +484,19 @@ pub static RULES: &[Rule] = &[
         advice: &[MTU, advice("let ICMP's \"fragmentation needed\" pass the filters", IP)],
     },
     Rule {
+        id: "not-forwarded",
+        // What gives a reason is too-long's, or nobody's mistake.
+        evidence: drops(&[], &[], &["ip_forward", "ip6_forward"]),
+        what: "packets were not forwarded: they are too long for a device on their way and must not be cut, or their time to live is over (this kernel does not say which)",
+        advice: &[
+            MTU,
+            advice(
+                "or is there a loop in the routes: ip route get ADDRESS on each node on the way",
+                "ip-route(8)",
+            ),
+        ],
+    },
+    Rule {
         id: "fragments-lost",
         evidence: drops(&["FRAG_REASM_TIMEOUT", "FRAG_TOO_FAR", "DUP_FRAG"], &["reassembly-wait"], &[]),
         what: "fragments were lost, and what had arrived of their packets with them",

@@ -2,11 +2,11 @@
 
 use overlay_trace::tail::Of;
 
-use super::injection::{ANYWHERE, Expected, Injection, Since, Step};
+use super::injection::{ANYWHERE, Expected, Injection, REASONS, Since, Step};
 use super::traffic;
 
 pub const fn expected(cause: &'static str, netns: &'static str, device: &'static str, level: u8) -> Expected {
-    Expected { cause, netns, device, level }
+    Expected { cause, unsaid: cause, netns, device, level }
 }
 
 pub const fn step(on: &'static str, make: &'static [&'static str], undo: &'static [&'static str]) -> Step {
@@ -48,7 +48,15 @@ const CUT_EARLY: Step = step(
 
 /// Requests over TCP, each later than a timeout after the one before of its connection.
 pub const fn tcp(name: &'static str, expected: &'static [Expected], steps: &'static [Step]) -> Injection {
-    Injection { name, expected, steps, traffic: traffic::sparse_tcp, of: Of::Requests, above: 0.99, since: None }
+    Injection {
+        name,
+        expected,
+        steps,
+        traffic: traffic::sparse_tcp,
+        of: Of::Requests,
+        above: 0.99,
+        since: None,
+    }
 }
 
 /// Packets of requests over UDP.
@@ -215,7 +223,7 @@ pub const VXLAN: &[Injection] = &[
         traffic: traffic::some_full_tcp,
         ..tcp(
             "mtu/black-hole",
-            &[expected("too-long", "node1", "cni0", 0)],
+            &[Expected { unsaid: "not-forwarded", ..expected("too-long", "node1", "cni0", 0) }],
             &[step(
                 "node1",
                 &["ip link set flannel.1 mtu 1300", "iptables-legacy -I OUTPUT -p icmp -j DROP"],
@@ -241,6 +249,7 @@ pub const VXLAN: &[Injection] = &[
     },
     Injection {
         traffic: traffic::datagrams,
+        since: Some((REASONS, "drops have no reasons, and where these happen others do")),
         ..packets(
             "checksum/corrupt",
             &[expected("bad-checksum", "pod2", "eth0", 0)],
@@ -278,7 +287,7 @@ pub const VXLAN: &[Injection] = &[
         ..packets(
             "two/reader-and-late",
             &[expected("slow-reader", "pod2", "eth0", 0), expected("qdisc-wait", "node1", "eth0", 1)],
-            &[step("node1", &["tc qdisc replace dev eth0 root netem delay 10ms reorder 97%"], USUAL_QUEUE)],
+            &[step("node1", &["tc qdisc replace dev eth0 root netem delay 20ms reorder 97%"], USUAL_QUEUE)],
         )
     },
 ];

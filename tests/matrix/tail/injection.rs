@@ -30,11 +30,16 @@ pub struct Step {
 /// As a namespace or a device: whichever is named is right. What has no device has no level either.
 pub const ANYWHERE: &str = "*";
 
+/// Since then kernels give reasons for drops.
+pub const REASONS: (u32, u32) = (5, 17);
+
 /// What a finding must say.
 #[derive(Clone, Copy, Debug)]
 pub struct Expected {
     /// The rule's id.
     pub cause: &'static str,
+    /// The id of the rule that says as much as can be said where the kernel gives no reasons for drops.
+    pub unsaid: &'static str,
     /// Short name.
     pub netns: &'static str,
     pub device: &'static str,
@@ -125,7 +130,8 @@ impl Expected {
         let key = &finding.key;
         let netns = running.netns(self.netns).map(|netns| netns.name().to_string()).ok();
         let is_there = |expected: &str, is: bool| expected == ANYWHERE || is;
-        finding.rule.id == self.cause
+        let cause = if at_least(REASONS) { self.cause } else { self.unsaid };
+        finding.rule.id == cause
             && is_there(self.netns, key.netns == netns)
             && is_there(self.device, key.device.as_deref().unwrap_or_default() == self.device)
             && is_there(self.device, key.level == Some(self.level))
