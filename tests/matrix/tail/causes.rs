@@ -168,10 +168,6 @@ pub const VXLAN: &[Injection] = &[
         ..packets("rules/iptables", &[expected("long-rules", "node1", "cni0", 0)], &[])
     },
     Injection {
-        traffic: traffic::connections_into_a_full_table,
-        ..packets("conntrack/full", &[expected("conntrack-refused", "node1", "veth-pod1", 0)], &[])
-    },
-    Injection {
         traffic: traffic::tcp_with_fdb_gaps,
         ..tcp("fdb/gaps", &[expected("fdb-miss", "node1", "flannel.1", 1)], &[])
     },
