@@ -74,7 +74,10 @@ impl Baseline {
 
 #[cfg(test)]
 mod tests {
-    use super::{super::CASES, *};
+    use super::{
+        super::{CASES, lost::Lost},
+        *,
+    };
 
     fn figures(ratio: f64) -> Option<Figures> {
         let case = CASES.iter().find(|case| case.name == "light")?;
@@ -85,7 +88,7 @@ mod tests {
             ratio,
             hits: None,
             tcp: 1.0,
-            lost: 0,
+            lost: Lost::default(),
             all_counted: true,
         })
     }

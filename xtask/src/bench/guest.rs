@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
-use super::{CASES, Case};
+use super::{CASES, Case, lost::Lost};
 use crate::{
     host,
     vm::{self, VmOptions},
@@ -53,7 +53,7 @@ pub struct Sample {
     /// Bits per second of bulk TCP.
     pub tcp: Option<f64>,
     /// Records, probe hits and packets lost, as far as they are counted.
-    pub lost: u64,
+    pub lost: Lost,
     /// The kernel counts the probe hits that it skips.
     pub all_counted: bool,
 }
@@ -151,13 +151,13 @@ impl Plan<'_> {
             instructions: None,
             hits: None,
             tcp: None,
-            lost: 0,
+            lost: Lost::default(),
             all_counted: true,
         };
         let recording = self.file(&format!("{}.otr", run.name));
         let report = if run.is_traced() { Some(self.report(&recording)?) } else { None };
         if let Some(report) = &report {
-            sample.lost = lost(report);
+            sample.lost = Lost::of_report(report);
             sample.all_counted = report["losses"]["probe_misses_known"] != false;
         }
         if run.traffic == BULK {
@@ -166,7 +166,7 @@ impl Plan<'_> {
         }
         let sent = number(&traffic, "/sent")?;
         sample.instructions = Some(number(&traffic, "/duration_ns")? / sent);
-        sample.lost += number(&traffic, "/lost")? as u64;
+        sample.lost.count("packets", number(&traffic, "/lost")? as u64);
         if let Some(report) = &report {
             sample.hits = Some(number(report, "/capture/probe_hits")? / sent);
         }
@@ -186,12 +186,6 @@ impl Run {
     fn is_traced(&self) -> bool {
         !self.case.options.is_empty()
     }
-}
-
-/// The sum of the counters of what the recording lost.
-fn lost(report: &Value) -> u64 {
-    let counters = ["records", "probe_misses", "state_full", "unmatched_exits"];
-    counters.iter().filter_map(|name| report["losses"][name].as_u64()).sum()
 }
 
 pub fn json(text: &str) -> Result<Value> {
@@ -221,11 +215,5 @@ mod tests {
         assert!(script.contains("'/a b/overlay-trace' lab run flannel-vxlan"), "{script}");
         assert_eq!(script.matches("--kprobes").count(), 3);
         Ok(())
-    }
-
-    #[test]
-    fn losses_are_added() {
-        let report = serde_json::json!({"losses": {"records": 2, "state_full": 3, "inconsistent": 9}});
-        assert_eq!(lost(&report), 5);
     }
 }

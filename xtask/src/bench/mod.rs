@@ -3,6 +3,7 @@
 mod analysis;
 mod baseline;
 mod guest;
+mod lost;
 mod requests;
 mod table;
 
@@ -14,6 +15,7 @@ use clap::{Args, Subcommand};
 use self::{
     baseline::Baseline,
     guest::{Plan, Sample},
+    lost::Lost,
 };
 use crate::{build_ebpf, host};
 
@@ -103,7 +105,7 @@ pub struct Figures {
     /// Bulk TCP's throughput over the mean of the untraced ones.
     pub tcp: f64,
     /// Records, probe hits and packets lost in all runs, as far as they are counted.
-    pub lost: u64,
+    pub lost: Lost,
     /// The kernel counts the probe hits that it skips.
     pub all_counted: bool,
 }
@@ -157,6 +159,11 @@ fn figures(samples: &[Sample], kernel: &str) -> Vec<Figures> {
     let tcp = |name: &str| of(name, |sample| sample.tcp).unwrap_or_default();
     let untraced = (instructions(BEFORE) + instructions(AFTER)) / 2.0;
     let untraced_tcp = (tcp(BEFORE) + tcp(AFTER)) / 2.0;
+    let lost = |name: &str| {
+        let mut sum = Lost::default();
+        samples.iter().filter(|sample| sample.case == name).for_each(|sample| sum.add(&sample.lost));
+        sum
+    };
     CASES
         .iter()
         .map(|case| Figures {
@@ -166,7 +173,7 @@ fn figures(samples: &[Sample], kernel: &str) -> Vec<Figures> {
             ratio: instructions(case.name) / untraced,
             hits: of(case.name, |sample| sample.hits),
             tcp: tcp(case.name) / untraced_tcp,
-            lost: samples.iter().filter(|sample| sample.case == case.name).map(|sample| sample.lost).sum(),
+            lost: lost(case.name),
             all_counted: samples.iter().all(|sample| sample.case != case.name || sample.all_counted),
         })
         .collect()
@@ -185,7 +192,9 @@ mod tests {
     use super::*;
 
     fn sample(case: &'static str, instructions: f64) -> Sample {
-        Sample { case, instructions: Some(instructions), hits: None, tcp: None, lost: 1, all_counted: true }
+        let mut lost = Lost::default();
+        lost.count("packets", 1);
+        Sample { case, instructions: Some(instructions), hits: None, tcp: None, lost, all_counted: true }
     }
 
     #[test]
@@ -198,7 +207,7 @@ mod tests {
         let figures = figures(&samples, "5.10");
         let light = figures.iter().find(|figures| figures.case.name == "light").map(|light| light.ratio);
         assert_eq!(light, Some(3.0));
-        assert_eq!(figures[0].lost, 3);
+        assert_eq!(figures[0].lost.sum(), 3);
         assert!(figures.iter().all(|figures| figures.limit.is_none_or(|limit| limit == KPROBES_LIMIT)));
     }
 

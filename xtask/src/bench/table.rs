@@ -20,6 +20,9 @@ pub fn print(kernel: &str, figures: &[Figures], rounds: u32, baseline: Option<&B
     for row in figures {
         println!("{}", line(row, untraced, baseline));
     }
+    for row in figures.iter().filter(|row| row.lost.sum() > 0) {
+        println!("{:<17} lost: {}", row.case.name, row.lost);
+    }
     println!("\n{}", method(rounds));
     if let Some(baseline) = baseline {
         println!("The baseline was measured under {}.", baseline.kernel);
@@ -43,7 +46,7 @@ fn line(row: &Figures, untraced: f64, baseline: Option<&Baseline>) -> String {
         shown(row.hits, 1),
         shown(per_hit, 0),
         row.tcp,
-        format!("{}{}", if row.all_counted { "" } else { "≥ " }, row.lost)
+        format!("{}{}", if row.all_counted { "" } else { "≥ " }, row.lost.sum())
     );
     if is_too_dear(row) { line + "  ABOVE ITS LIMIT" } else { line }
 }
@@ -70,8 +73,8 @@ fn failures(figures: &[Figures], baseline: Option<&Baseline>) -> Vec<String> {
         if let Some(limit) = row.limit.filter(|_| is_too_dear(row)) {
             failures.push(format!("{name} costs {:.3} times untraced; the limit is {limit:.2}", row.ratio));
         }
-        if row.lost > 0 {
-            failures.push(format!("{name} lost {} records, hits or packets", row.lost));
+        if row.lost.is_grave() {
+            failures.push(format!("{name} lost {}", row.lost));
         }
         failures.extend(baseline.and_then(|baseline| baseline.judge(row)));
     }
@@ -85,7 +88,7 @@ fn failures(figures: &[Figures], baseline: Option<&Baseline>) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::{
-        super::{CASES, Case},
+        super::{CASES, Case, lost::Lost},
         *,
     };
 
@@ -99,7 +102,7 @@ mod tests {
                 ratio,
                 hits: Some(10.0),
                 tcp: 1.0,
-                lost: 0,
+                lost: Lost::default(),
                 all_counted: true,
             }
         };
@@ -113,7 +116,7 @@ mod tests {
         assert_eq!(dear, ["light costs 1.210 times untraced; the limit is 1.15"]);
         assert_eq!(failures(&figures(|name| if name == AFTER { 1.03 } else { 1.0 }), None).len(), 1);
         let mut lossy = figures(|_| 1.0);
-        lossy[1].lost = 2;
+        lossy[1].lost.count("records", 2);
         assert_eq!(failures(&lossy, None).len(), 1);
     }
 }
