@@ -411,7 +411,8 @@ pub static RULES: &[Rule] = &[
         evidence: Evidence::Drops {
             reasons: &["TC_INGRESS", "TC_EGRESS", "XDP", "BPF_CGROUP_EGRESS"],
             stages: &[],
-            functions: &["tcf_classify", "sch_handle_ingress", "sch_handle_egress"],
+            // The egress filters' own function is part of the last one; other drops there are `kfree_skb_list`'s.
+            functions: &["tcf_classify", "sch_handle_ingress", "sch_handle_egress", "__dev_queue_xmit"],
             intended: true,
         },
         what: "a program or filter at the device (tc, XDP, a cgroup's) drops packets",
@@ -481,6 +482,19 @@ pub static RULES: &[Rule] = &[
         evidence: drops(&["PKT_TOO_BIG"], &[], &["ip_exceeds_mtu", "ip6_pkt_too_big"]),
         what: "packets are too long for a device on their way and must not be cut",
         advice: &[MTU, advice("let ICMP's \"fragmentation needed\" pass the filters", IP)],
+    },
+    Rule {
+        id: "not-forwarded",
+        // What gives a reason is too-long's, or nobody's mistake.
+        evidence: drops(&[], &[], &["ip_forward", "ip6_forward"]),
+        what: "packets were not forwarded: they are too long for a device on their way and must not be cut, or their time to live is over (this kernel does not say which)",
+        advice: &[
+            MTU,
+            advice(
+                "or is there a loop in the routes: ip route get ADDRESS on each node on the way",
+                "ip-route(8)",
+            ),
+        ],
     },
     Rule {
         id: "fragments-lost",

@@ -200,8 +200,16 @@ const CASES: &[(&str, Harm)] = &[
     ("no-route", Dropped("route-input", 2, "IP_INNOROUTES", "ip_error")),
     ("reverse-path", Dropped("route-input", 2, "IP_RPFILTER", "ip_rcv_finish_core")),
     ("too-long", Dropped("ip-forward", 2, "PKT_TOO_BIG", "ip_forward")),
+    ("not-forwarded", Dropped("ip-forward", 2, "", "ip_forward")),
     ("fragments-lost", Dropped("reassembly-wait", 5, "FRAG_REASM_TIMEOUT", "ip_expire")),
     ("bad-checksum", Dropped("udp-rcv", 8, "UDP_CSUM", "udp_queue_rcv_one_skb")),
+];
+
+/// The same where the kernel gives no reason, as those before 5.17.
+const UNSAID: &[(&str, Harm)] = &[
+    ("conntrack-race", Dropped("conntrack-confirm", 2, "", "nf_hook_slow")),
+    ("rule-drop", Dropped("iptables", 2, "", "nf_hook_slow")),
+    ("tc-drop", Dropped("dev-queue-xmit", 3, "", "__dev_queue_xmit")),
 ];
 
 #[test]
@@ -211,7 +219,7 @@ fn every_cause_is_named_first_at_its_place() {
     let of_requests = ["slow-answer", "retransmission", "zero-window", "elsewhere"];
     let rules: Vec<&str> = RULES.iter().map(|rule| rule.id).filter(|id| !of_requests.contains(id)).collect();
     assert_eq!(tested, rules);
-    for &(id, harm) in CASES {
+    for &(id, harm) in CASES.iter().chain(UNSAID) {
         let tail = tail(&[harm]);
         assert_eq!(ids(&tail), [id]);
         let (stage, level, hop) = match harm {

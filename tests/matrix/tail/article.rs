@@ -1,4 +1,4 @@
-//! The article's table of VXLAN as an experiment: over a certain load packets are lost, p99.99 jumps to TCP's least
+//! The article's table of VXLAN as an experiment: over a certain load packets are lost, the tail jumps to TCP's least
 //! retransmission timeout; `tail` says where and why; what it advises makes the plateau vanish.
 //!
 //! The underlay hands over what it has gathered during some milliseconds, as a NIC does whose interrupts are
@@ -11,11 +11,11 @@ use anyhow::{Result, ensure};
 use overlay_trace::lab::drive;
 use overlay_trace::tail::{Above, Of, Tail};
 use overlay_trace::trace::Recording;
-use overlay_trace::traffic::{Kind, Protocol, Spec, TrafficReport};
+use overlay_trace::traffic::{Kind, Protocol, Spec};
 
-use super::causes::GRO_ON_UNDERLAY;
+use super::causes::{GRO_ON_UNDERLAY, VETH_GRO, expected};
 use super::cut;
-use super::injection::{Expected, REST, Step, window};
+use super::injection::{Expected, REST, Step, lack, window};
 use crate::results::{Outcome, Verdict};
 use crate::truth::ground::{Change, Ground, HOST, Window};
 
@@ -27,26 +27,27 @@ const GATHER: Step = Step {
 };
 const SHORT: &str = "sysctl -qw net.core.netdev_max_backlog=30";
 const LONG: &str = "sysctl -qw net.core.netdev_max_backlog=1000";
-const CAUSE: Expected =
-    Expected { cause: "gro-cells-overflow", netns: "node2", device: "flannel.1", level: 0 };
+const CAUSE: Expected = expected("gro-cells-overflow", "node2", "flannel.1", 0);
 /// The kernel's least timeout, ns.
 const TIMEOUT_NS: u64 = 200_000_000;
 const QUIET_RATE: f64 = 200.0;
 const BUSY_RATE: f64 = 800.0;
 /// So many that the next request of a connection comes after a timeout.
 const CONNECTIONS: u32 = 250;
-
-/// What was sent in a window.
-pub struct Part {
-    window: Window,
-    report: TrafficReport,
-}
+/// For so long each load is sent.
+const DURATION: Duration = Duration::from_millis(3200);
+/// At its end all connections are closed at once, which is a burst of its own: what is sent so shortly before is not
+/// looked at.
+const CLOSING: Duration = Duration::from_millis(100);
 
 /// A quiet load, a busy one, and the busy one after the change that is advised.
-pub type Parts = [Part; 3];
+pub type Parts = [Window; 3];
 
 /// Sends the three loads, or says what this machine lacks for it.
 pub fn bring_about(ground: &Ground) -> Result<Result<Parts, String>> {
+    if let Some(lack) = lack(VETH_GRO) {
+        return Ok(Err(lack));
+    }
     let change = |step: &Step| Change::new(step.on, step.make, step.undo);
     let [sender, receiver] = GRO_ON_UNDERLAY.map(|step| change(&step));
     let short = Change::new(HOST, &[SHORT], &[LONG]);
@@ -57,29 +58,32 @@ pub fn bring_about(ground: &Ground) -> Result<Result<Parts, String>> {
     })
 }
 
-fn send(ground: &Ground, rate: f64) -> Result<Part> {
-    let duration = Duration::from_millis(3200);
+fn send(ground: &Ground, rate: f64) -> Result<Window> {
     let timeout = Duration::from_secs(3);
-    let spec =
-        Spec { rate, duration, timeout, connections: CONNECTIONS, ..Spec::new(Kind::Rr, Protocol::Tcp) };
-    let mut reports = drive(ground.running, &[spec], ground.stop)?;
+    let spec = Spec {
+        rate,
+        duration: DURATION,
+        timeout,
+        connections: CONNECTIONS,
+        ..Spec::new(Kind::Rr, Protocol::Tcp)
+    };
+    let reports = drive(ground.running, &[spec], ground.stop)?;
     let window = window(0, &reports)?;
     std::thread::sleep(REST);
-    ensure!(reports.len() == 1, "no traffic was sent");
-    Ok(Part { window, report: reports.remove(0) })
+    let [report] = &reports[..] else { anyhow::bail!("no traffic was sent") };
+    Ok(Window { end_ns: report.start_ns + (DURATION - CLOSING).as_nanos() as u64, ..window })
 }
 
 /// The tail is there over the critical load alone, is explained down to the drop, and what is advised ends it.
 pub fn check(parts: &Parts, recording: &Recording, ground: &Ground, folder: &Path) -> Outcome {
-    let windows: Vec<Window> = parts.iter().map(|part| part.window.clone()).collect();
-    let files = cut::cut(recording, &windows, (folder, "article"))?;
+    let files = cut::cut(recording, parts, (folder, "article"))?;
     let [quiet, busy, mended] = [0, 1, 2].map(|at: usize| -> Result<Tail> {
-        Tail::of(&Recording::open(&files[at])?, Of::Requests, Above::Quantile(0.99), 0)
+        Tail::of(&Recording::open(&files[at])?, Of::Requests, Above::Quantile(0.99), 1)
     });
     let (quiet, busy, mended) = (quiet?, busy?, mended?);
-    let [slow_quiet, slow_busy, slow_mended] = [0, 1, 2].map(|at: usize| p9999(&parts[at].report));
+    let [slow_quiet, slow_busy, slow_mended] = [&quiet, &busy, &mended].map(slowest_ns);
     let told = format!(
-        "p99.99 {:.1} ms at {QUIET_RATE}/s, {:.1} ms at {BUSY_RATE}/s, {:.1} ms with the change",
+        "the slowest request took {:.1} ms at {QUIET_RATE}/s, {:.1} ms at {BUSY_RATE}/s, {:.1} ms with the change",
         slow_quiet as f64 / 1e6,
         slow_busy as f64 / 1e6,
         slow_mended as f64 / 1e6
@@ -98,14 +102,18 @@ pub fn check(parts: &Parts, recording: &Recording, ground: &Ground, folder: &Pat
     ensure!(found.again.timeouts > 0, "no timeout was joined to the drops: {:?}", found.again);
     let advised = found.rule.advice.iter().any(|advice| advice.what.contains("netdev_max_backlog"));
     ensure!(advised, "what ends it was not advised");
-    for (tail, name) in [(&quiet, "the quiet load"), (&mended, "the mended lab")] {
+    for (tail, name, rate) in [(&quiet, "the quiet load", QUIET_RATE), (&mended, "the mended lab", BUSY_RATE)]
+    {
         let words: Vec<String> = tail.findings.iter().map(super::injection::describe).collect();
         let has_timeouts = tail.tcp.count(|again| again.is_timeout()) > 0;
         ensure!(!has_timeouts, "timeouts with {name}: {}", words.join("; "));
+        // Only the last ones may be without an answer: theirs comes when the window is over.
+        let last = rate * CLOSING.as_secs_f64();
+        ensure!(tail.unpaired as f64 <= last, "{} requests without an answer with {name}", tail.unpaired);
     }
     Ok(Verdict::With(format!("{told}; {} timeouts explained", found.again.timeouts)))
 }
 
-fn p9999(report: &TrafficReport) -> u64 {
-    report.latency.as_ref().map_or(0, |latency| latency.p9999)
+fn slowest_ns(tail: &Tail) -> u64 {
+    tail.slowest.first().map_or(0, |slowest| slowest.ns)
 }

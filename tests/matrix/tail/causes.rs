@@ -2,11 +2,11 @@
 
 use overlay_trace::tail::Of;
 
-use super::injection::{ANYWHERE, Expected, Injection, Step};
+use super::injection::{ANYWHERE, Expected, Injection, REASONS, Since, Step};
 use super::traffic;
 
 pub const fn expected(cause: &'static str, netns: &'static str, device: &'static str, level: u8) -> Expected {
-    Expected { cause, netns, device, level }
+    Expected { cause, unsaid: cause, netns, device, level }
 }
 
 pub const fn step(on: &'static str, make: &'static [&'static str], undo: &'static [&'static str]) -> Step {
@@ -34,6 +34,11 @@ pub const GRO_ON_UNDERLAY: [Step; 2] = [
     step("node2", &["ethtool -K eth0 gro on"], &["ethtool -K eth0 gro off"]),
 ];
 
+/// What kernels without it cannot be made to do: see [`Injection::since`].
+pub const VETH_GRO: Since = Some(((5, 13), "veth does no GRO"));
+/// There trains are cut as soon as they leave the pod.
+pub const WHOLE_TRAINS: Since = Some(((5, 12), "veth cannot take UDP's segments in one piece"));
+
 /// Trains are cut before they come to the queue of node1's NIC.
 const CUT_EARLY: Step = step(
     "node1",
@@ -43,12 +48,20 @@ const CUT_EARLY: Step = step(
 
 /// Requests over TCP, each later than a timeout after the one before of its connection.
 pub const fn tcp(name: &'static str, expected: &'static [Expected], steps: &'static [Step]) -> Injection {
-    Injection { name, expected, steps, traffic: traffic::sparse_tcp, of: Of::Requests, above: 0.99 }
+    Injection {
+        name,
+        expected,
+        steps,
+        traffic: traffic::sparse_tcp,
+        of: Of::Requests,
+        above: 0.99,
+        since: None,
+    }
 }
 
 /// Packets of requests over UDP.
 pub const fn packets(name: &'static str, expected: &'static [Expected], steps: &'static [Step]) -> Injection {
-    Injection { name, expected, steps, traffic: traffic::udp, of: Of::Packets, above: 0.99 }
+    Injection { name, expected, steps, traffic: traffic::udp, of: Of::Packets, above: 0.99, since: None }
 }
 
 const LOST_IN_QUEUE: Expected = expected("qdisc-overflow", "node1", "eth0", 1);
@@ -95,6 +108,7 @@ pub const VXLAN: &[Injection] = &[
     ),
     Injection {
         traffic: traffic::trains,
+        since: WHOLE_TRAINS,
         ..packets(
             "qdisc/tbf",
             &[expected("qdisc-wait", "node1", "eth0", 1)],
@@ -110,6 +124,7 @@ pub const VXLAN: &[Injection] = &[
     },
     Injection {
         traffic: traffic::trains,
+        since: WHOLE_TRAINS,
         ..packets(
             "qdisc/full",
             &[LOST_IN_QUEUE],
@@ -125,6 +140,7 @@ pub const VXLAN: &[Injection] = &[
     },
     Injection {
         traffic: traffic::trains,
+        since: VETH_GRO,
         ..packets(
             "gro-cells/train",
             &[expected("gro-cells-overflow", "node2", "flannel.1", 0)],
@@ -133,6 +149,7 @@ pub const VXLAN: &[Injection] = &[
     },
     Injection {
         traffic: traffic::trains,
+        since: WHOLE_TRAINS,
         ..packets(
             "backlog/train",
             &[expected("backlog-overflow", "node2", "eth0", 1)],
@@ -149,10 +166,6 @@ pub const VXLAN: &[Injection] = &[
     Injection {
         traffic: traffic::through_rules,
         ..packets("rules/iptables", &[expected("long-rules", "node1", "cni0", 0)], &[])
-    },
-    Injection {
-        traffic: traffic::connections_into_a_full_table,
-        ..packets("conntrack/full", &[expected("conntrack-refused", "node1", "veth-pod1", 0)], &[])
     },
     Injection {
         traffic: traffic::tcp_with_fdb_gaps,
@@ -206,7 +219,7 @@ pub const VXLAN: &[Injection] = &[
         traffic: traffic::some_full_tcp,
         ..tcp(
             "mtu/black-hole",
-            &[expected("too-long", "node1", "cni0", 0)],
+            &[Expected { unsaid: "not-forwarded", ..expected("too-long", "node1", "cni0", 0) }],
             &[step(
                 "node1",
                 &["ip link set flannel.1 mtu 1300", "iptables-legacy -I OUTPUT -p icmp -j DROP"],
@@ -232,6 +245,7 @@ pub const VXLAN: &[Injection] = &[
     },
     Injection {
         traffic: traffic::datagrams,
+        since: Some((REASONS, "drops have no reasons, and where these happen others do")),
         ..packets(
             "checksum/corrupt",
             &[expected("bad-checksum", "pod2", "eth0", 0)],
@@ -269,7 +283,7 @@ pub const VXLAN: &[Injection] = &[
         ..packets(
             "two/reader-and-late",
             &[expected("slow-reader", "pod2", "eth0", 0), expected("qdisc-wait", "node1", "eth0", 1)],
-            &[step("node1", &["tc qdisc replace dev eth0 root netem delay 10ms reorder 97%"], USUAL_QUEUE)],
+            &[step("node1", &["tc qdisc replace dev eth0 root netem delay 20ms reorder 97%"], USUAL_QUEUE)],
         )
     },
 ];

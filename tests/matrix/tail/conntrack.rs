@@ -11,7 +11,7 @@ use super::causes::{expected, packets, step};
 use super::datagrams::{self, Reader};
 use super::injection::{ANYWHERE, Injection, Step};
 use super::load::Load;
-use super::traffic::{ONE_OF, Sent};
+use super::traffic::{ONE_OF, Sent, connections_into_a_full_table};
 use crate::machine;
 use crate::truth::ground::Ground;
 use crate::truth::neighbour::Entry;
@@ -55,8 +55,27 @@ const SERVICE_ON_BRIDGE: Step = step(
     ],
 );
 
+/// The tunnel's outer packets have no entries in the table of connections.
+const OUTER_UNTRACKED: &[&str] = &[
+    "iptables-legacy -t raw -I OUTPUT -p udp --dport 8472 -j CT --notrack",
+    "iptables-legacy -t raw -I PREROUTING -p udp --dport 8472 -j CT --notrack",
+];
+const OUTER_TRACKED: &[&str] = &[
+    "iptables-legacy -t raw -D OUTPUT -p udp --dport 8472 -j CT --notrack",
+    "iptables-legacy -t raw -D PREROUTING -p udp --dport 8472 -j CT --notrack",
+];
+
 /// In the lab flannel-vxlan.
 pub const CAUSES: &[Injection] = &[
+    Injection {
+        traffic: connections_into_a_full_table,
+        ..packets(
+            "conntrack/full",
+            &[expected("conntrack-refused", "node1", "veth-pod1", 0)],
+            // Otherwise it is an accident whether the pod's connection is refused or the outer one.
+            &[step("node1", OUTER_UNTRACKED, OUTER_TRACKED), step("node2", OUTER_UNTRACKED, OUTER_TRACKED)],
+        )
+    },
     Injection {
         traffic: connecting_twice,
         ..packets(

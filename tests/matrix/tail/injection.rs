@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 use overlay_trace::lab::Running;
+use overlay_trace::sys::kernel::at_least;
 use overlay_trace::tail::{Above, Finding, Of, Tail};
 use overlay_trace::trace::Recording;
 use overlay_trace::traffic::TrafficReport;
@@ -29,11 +30,16 @@ pub struct Step {
 /// As a namespace or a device: whichever is named is right. What has no device has no level either.
 pub const ANYWHERE: &str = "*";
 
+/// Since then kernels give reasons for drops.
+pub const REASONS: (u32, u32) = (5, 17);
+
 /// What a finding must say.
 #[derive(Clone, Copy, Debug)]
 pub struct Expected {
     /// The rule's id.
     pub cause: &'static str,
+    /// The id of the rule that says as much as can be said where the kernel gives no reasons for drops.
+    pub unsaid: &'static str,
     /// Short name.
     pub netns: &'static str,
     pub device: &'static str,
@@ -53,6 +59,16 @@ pub struct Injection {
     pub of: Of,
     /// From which percentile on it is slow: lower where two causes are to have a part of the slow ones.
     pub above: f64,
+    pub since: Since,
+}
+
+/// The first kernel on which something can be brought about, and what one before cannot.
+pub type Since = Option<((u32, u32), &'static str)>;
+
+/// Why the running kernel cannot, if it cannot.
+pub fn lack(since: Since) -> Option<String> {
+    let ((major, minor), why) = since.filter(|(version, _)| !at_least(*version))?;
+    Some(format!("before Linux {major}.{minor} {why}"))
 }
 
 /// What came of one run.
@@ -68,6 +84,9 @@ pub struct Judged {
 impl Injection {
     /// Sends the traffic with the cause at work; or says what this machine lacks for it.
     pub fn bring_about(&self, ground: &Ground, load: &Load) -> Result<Result<Window, String>> {
+        if let Some(lack) = lack(self.since) {
+            return Ok(Err(lack));
+        }
         let changes: Vec<Change> =
             self.steps.iter().map(|step| Change::new(step.on, step.make, step.undo)).collect();
         let begun = ground.with(&changes, || {
@@ -111,7 +130,8 @@ impl Expected {
         let key = &finding.key;
         let netns = running.netns(self.netns).map(|netns| netns.name().to_string()).ok();
         let is_there = |expected: &str, is: bool| expected == ANYWHERE || is;
-        finding.rule.id == self.cause
+        let cause = if at_least(REASONS) { self.cause } else { self.unsaid };
+        finding.rule.id == cause
             && is_there(self.netns, key.netns == netns)
             && is_there(self.device, key.device.as_deref().unwrap_or_default() == self.device)
             && is_there(self.device, key.level == Some(self.level))

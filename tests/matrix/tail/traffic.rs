@@ -198,9 +198,10 @@ pub fn napping_reader(ground: &Ground, load: &Load) -> Sent {
     plain(ground, load, Reader { nap, room: None })
 }
 
-/// Datagrams to a reader that naps for longer, so that several wait each time.
+/// Datagrams to a reader that naps for longer, so that several wait each time, but not so often that these are all that
+/// is slow.
 pub fn sleeping_reader(ground: &Ground, load: &Load) -> Sent {
-    let nap = Some((ONE_OF, Duration::from_millis(25)));
+    let nap = Some((2 * ONE_OF, Duration::from_millis(25)));
     plain(ground, load, Reader { nap, room: None })
 }
 

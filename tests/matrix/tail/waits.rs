@@ -8,7 +8,7 @@ use anyhow::{Result, anyhow};
 use overlay_trace::lab::drive;
 use overlay_trace::traffic::{self, Kind, Options, PORT, Protocol, Server, Size, Spec};
 
-use super::causes::{GRO_ON_UNDERLAY, expected, packets, step};
+use super::causes::{GRO_ON_UNDERLAY, VETH_GRO, WHOLE_TRAINS, expected, packets, step};
 use super::datagrams::{self, Reader};
 use super::injection::{Injection, Step};
 use super::load::{DURATION, Load};
@@ -30,11 +30,13 @@ pub const CAUSES: &[Injection] = &[
     // Each queue from node2's NIC on gets the train as a whole.
     Injection {
         traffic: beside_trains,
+        since: WHOLE_TRAINS,
         ..packets("interleaving/train", &[expected("interleaving", "node2", "eth0", 1)], &[CUT_AT_NIC])
     },
     // With GRO a veth has a queue of its own, and its packets are still with the device that sent them.
     Injection {
         traffic: beside_trains,
+        since: VETH_GRO,
         ..packets(
             "interleaving/napi",
             &[expected("interleaving", "node1", "eth0", 1)],
@@ -43,6 +45,7 @@ pub const CAUSES: &[Injection] = &[
     },
     Injection {
         traffic: beside_trains,
+        since: WHOLE_TRAINS,
         ..packets(
             "interleaving/budget",
             &[expected("interleaving", "node2", "eth0", 1)],
@@ -59,6 +62,7 @@ pub const CAUSES: &[Injection] = &[
     // So few packets at a time that the softirq does not come to an end, and ksoftirqd has to go on.
     Injection {
         traffic: beside_trains,
+        since: WHOLE_TRAINS,
         ..packets(
             "softirq/weight",
             &[expected("busy-core-ksoftirqd", "node2", "eth0", 1)],
@@ -71,6 +75,7 @@ pub const CAUSES: &[Injection] = &[
     // Between the nodes themselves there is one queue only.
     Injection {
         traffic: beside_trains_of_nodes,
+        since: WHOLE_TRAINS,
         ..packets("backlog/wait", &[expected("backlog-wait", "node2", "eth0", 0)], &[CUT_AT_NIC])
     },
 ];
