@@ -8,6 +8,7 @@ mod helper;
 mod hops;
 mod invented;
 pub mod load;
+mod manners;
 pub mod modules;
 mod news;
 pub mod patch;

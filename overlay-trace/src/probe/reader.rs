@@ -14,7 +14,7 @@ use anyhow::{Context, Result};
 use aya::maps::{MapData, PerCpuArray, RingBuf};
 use overlay_trace_common::record::COUNTERS;
 
-use super::{drops::Drops, helper::Probes, load::Loader, news::News, slow::Watch};
+use super::{drops::Drops, helper::Probes, load::Loader, manners::Manners, news::News, slow::Watch};
 use crate::{
     analysis::Drop,
     sys::addresses::Addresses,
@@ -61,6 +61,7 @@ pub struct Reader {
     drops: Drops,
     /// What says from where on packets are slow, if only those are kept whole.
     slow: Option<Watch>,
+    manners: Manners,
 }
 
 impl Reader {
@@ -80,8 +81,13 @@ impl Reader {
     ) -> Result<Reader> {
         let mut take =
             |name: &str| loader.maps.take_map(name).with_context(|| format!("the map {name} is missing"));
+        let records = take("RECORDS")?;
+        let buffer_bytes = match &records {
+            aya::maps::Map::RingBuf(map) => map.info()?.max_entries() as usize,
+            _ => 0,
+        };
         Ok(Reader {
-            records: RingBuf::try_from(take("RECORDS")?)?,
+            records: RingBuf::try_from(records)?,
             counts: PerCpuArray::try_from(take("COUNTS")?)?,
             before,
             probes,
@@ -92,6 +98,7 @@ impl Reader {
             progress,
             drops,
             slow,
+            manners: Manners::new(buffer_bytes),
         })
     }
 
@@ -131,10 +138,14 @@ impl Reader {
     }
 
     fn drain(&mut self) -> Result<()> {
+        let mut bytes = 0;
         while let Some(record) = self.records.next() {
+            bytes += record.len();
+            self.manners.found(bytes);
             self.drops.add(&record);
             self.writer.records(&record)?;
         }
+        self.manners.caught_up(bytes);
         Ok(())
     }
 

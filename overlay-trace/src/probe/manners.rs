@@ -1,0 +1,53 @@
+//! The reader lets the traffic go first, as long as it can.
+
+use std::fs;
+
+/// The bit of `CAP_SYS_NICE` in a set of capabilities.
+const CAP_SYS_NICE: u32 = 23;
+
+/// How the scheduler treats the calling thread.
+///
+/// As a task of `SCHED_IDLE` it gives way as soon as any other wakes up, so that on a busy CPU no request waits behind a
+/// batch of records. There it may get too little of the CPU: then it is an ordinary task again until it has caught up.
+pub struct Manners {
+    /// From how many bytes at once on it is an ordinary task.
+    most: usize,
+    /// None where an ordinary task could not be made of an idle one again.
+    is_idle: Option<bool>,
+}
+
+impl Manners {
+    /// For a buffer of so many bytes.
+    pub fn new(buffer_bytes: usize) -> Manners {
+        Manners { most: buffer_bytes / 8, is_idle: may_go_back().then_some(false) }
+    }
+
+    /// So many bytes have been found since it had caught up.
+    pub fn found(&mut self, bytes: usize) {
+        if bytes >= self.most && self.is_idle == Some(true) {
+            self.be(false);
+        }
+    }
+
+    /// So many bytes had come since the last time; there are no more.
+    pub fn caught_up(&mut self, bytes: usize) {
+        if bytes < self.most && self.is_idle == Some(false) {
+            self.be(true);
+        }
+    }
+
+    fn be(&mut self, idle: bool) {
+        let policy = if idle { libc::SCHED_IDLE } else { libc::SCHED_OTHER };
+        let parameter = libc::sched_param { sched_priority: 0 };
+        // SAFETY: the parameter outlives the call; 0 is the calling thread.
+        let is_set = unsafe { libc::sched_setscheduler(0, policy, &raw const parameter) } == 0;
+        self.is_idle = is_set.then_some(idle);
+    }
+}
+
+fn may_go_back() -> bool {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    let bits = effective.and_then(|bits| u64::from_str_radix(bits.trim(), 16).ok());
+    bits.is_some_and(|bits| bits & 1 << CAP_SYS_NICE != 0)
+}
