@@ -11,7 +11,7 @@ use overlay_trace_common::{
 };
 
 use crate::{
-    maps::{COUNTS, CPUS, RECORDS, STATES, State, count, setting},
+    maps::{COUNTS, CPUS, RECORDS, STATES, State, setting},
     read::opaque,
     tail,
 };
