@@ -123,6 +123,11 @@ fn names(folder: &str) -> Result<BTreeSet<String>> {
     Ok(entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect())
 }
 
+/// Runs a command as [`run_in`] does, where it must succeed.
+pub fn do_in(netns: &Netns, command: &str) -> Result<()> {
+    run_in(netns, command)?.map_or(Ok(()), |lack| Err(anyhow!(lack)))
+}
+
 /// What [`state`] has told, again.
 pub fn as_read(state: &Result<BTreeSet<String>>) -> Result<&BTreeSet<String>> {
     state.as_ref().map_err(|error| anyhow!("{error:#}"))

@@ -31,6 +31,7 @@ mod scene;
 mod seen;
 mod settings;
 mod shapes;
+mod since;
 mod special;
 mod tail;
 mod truth;

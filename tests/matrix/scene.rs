@@ -3,12 +3,12 @@
 use anyhow::Result;
 use overlay_trace::lab::{self, Knobs, Running};
 use overlay_trace::probe::{FilterOptions, ProbeSet};
-use overlay_trace::sys::kernel::at_least;
 use overlay_trace::traffic::{Stop, TrafficReport};
 
 use crate::networks;
 use crate::results::Outcome;
 use crate::seen::Seen;
+use crate::since::{self, Since};
 
 /// A lab, perhaps with something changed about it.
 pub struct Setting {
@@ -42,8 +42,8 @@ pub struct Scene {
     pub checks: &'static [&'static [Check]],
     /// Traffic runs already when the recording begins, and packets of before are still on their way then.
     pub under_way: bool,
-    /// The first kernel that can do what the scene shows, and what one before cannot.
-    pub since: Option<((u32, u32), &'static str)>,
+    /// Which kernels can do what the scene shows.
+    pub since: Since,
 }
 
 /// Something that must hold for a recording.
@@ -95,8 +95,7 @@ impl Scene {
 
     /// Why the running kernel cannot do what the scene shows, if it cannot.
     pub fn lack(&self) -> Option<String> {
-        let ((major, minor), why) = self.since.filter(|(version, _)| !at_least(*version))?;
-        Some(format!("before Linux {major}.{minor} {why}"))
+        since::lack(self.since)
     }
 
     /// All checks.

@@ -18,8 +18,8 @@ pub struct Manners {
 
 impl Manners {
     /// For a buffer of so many bytes.
-    pub fn new(buffer_bytes: usize) -> Manners {
-        Manners { most: buffer_bytes / 8, is_idle: may_go_back().then_some(false) }
+    pub fn new(buffer_bytes: u32) -> Manners {
+        Manners { most: buffer_bytes as usize / 8, is_idle: may_go_back().then_some(false) }
     }
 
     /// So many bytes have been found since it had caught up.

@@ -76,18 +76,13 @@ impl Reader {
         writer: Writer,
         before: [u64; COUNTERS],
         (probes, link): (Probes, Link),
-        (drops, slow): (Drops, Option<Watch>),
+        (drops, slow, manners): (Drops, Option<Watch>, Manners),
         progress: Arc<Mutex<Summary>>,
     ) -> Result<Reader> {
         let mut take =
             |name: &str| loader.maps.take_map(name).with_context(|| format!("the map {name} is missing"));
-        let records = take("RECORDS")?;
-        let buffer_bytes = match &records {
-            aya::maps::Map::RingBuf(map) => map.info()?.max_entries() as usize,
-            _ => 0,
-        };
         Ok(Reader {
-            records: RingBuf::try_from(records)?,
+            records: RingBuf::try_from(take("RECORDS")?)?,
             counts: PerCpuArray::try_from(take("COUNTS")?)?,
             before,
             probes,
@@ -98,7 +93,7 @@ impl Reader {
             progress,
             drops,
             slow,
-            manners: Manners::new(buffer_bytes),
+            manners,
         })
     }
 

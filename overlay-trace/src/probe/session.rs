@@ -27,6 +27,7 @@ use super::{
     hops::Hops,
     invented,
     load::{Attached, Loader, Sizes},
+    manners::Manners,
     modules::Modules,
     news::Working,
     plan::{Plan, ProbeKind, ProbeSet, wanted_functions},
@@ -117,7 +118,7 @@ impl Session {
         let names = Hops::new(&mut loader)?.start(tell.clone())?;
         let progress: Arc<Mutex<Summary>> = Arc::default();
         let beside = (probes.clone(), Link { ask, news });
-        let kept = (Drops::new(reasons), slow);
+        let kept = (Drops::new(reasons), slow, Manners::new(options.sizes.ring_bytes));
         let reader = Reader::new(&mut loader, writer, before, beside, kept, Arc::clone(&progress))?;
         let kprobes_only = options.kprobes_only;
         let tunnels = tunnels::Watch::new(Arc::clone(&progress));

@@ -26,11 +26,10 @@ use overlay_trace::probe::ProbeSet::Full;
 use crate::invariants::{EXACT, MODERATE};
 use crate::machine;
 use crate::scene::{Check, Scene, Setting};
+use crate::since::{VETH_GRO, VETH_WHOLE_UDP};
 use crate::special::Drive;
 use counts::COUNTED;
 use plausible::PLAUSIBLE;
-
-const WHOLE_UDP: Option<((u32, u32), &str)> = Some(((5, 12), "veth cannot take UDP's segments in one piece"));
 
 /// Between routed pods, nothing encapsulated.
 pub const ROUTED: Setting = Setting {
@@ -47,11 +46,11 @@ pub const ROUTED: Setting = Setting {
             scene("fragments", fragments::drive, &[EXACT, MODERATE, PLAUSIBLE, COUNTED, fragments::CHECKS]),
             scene("gso", segments::gso, &[EXACT, MODERATE, PLAUSIBLE, COUNTED, segments::CUT]),
             Scene {
-                since: Some(((5, 13), "veth does no GRO")),
+                since: VETH_GRO,
                 ..scene("gro", segments::gro, &[EXACT, MODERATE, PLAUSIBLE, segments::MERGED])
             },
             Scene {
-                since: WHOLE_UDP,
+                since: VETH_WHOLE_UDP,
                 ..scene(
                     "gro-list",
                     segments::gro_list,
@@ -60,7 +59,7 @@ pub const ROUTED: Setting = Setting {
             },
             scene("udp-gso", segments::udp_gso, &[EXACT, MODERATE, PLAUSIBLE, COUNTED, segments::UDP_CUT]),
             Scene {
-                since: WHOLE_UDP,
+                since: VETH_WHOLE_UDP,
                 ..scene(
                     "udp-gro",
                     segments::udp_gro,

@@ -13,10 +13,11 @@ use overlay_trace::tail::{Above, Of, Tail};
 use overlay_trace::trace::Recording;
 use overlay_trace::traffic::{Kind, Protocol, Spec};
 
-use super::causes::{GRO_ON_UNDERLAY, VETH_GRO, expected};
+use super::causes::{GRO_ON_UNDERLAY, expected};
 use super::cut;
-use super::injection::{Expected, REST, Step, lack, window};
+use super::injection::{Expected, REST, Step, window};
 use crate::results::{Outcome, Verdict};
+use crate::since::{self, VETH_GRO};
 use crate::truth::ground::{Change, Ground, HOST, Window};
 
 /// What is gathered is handed over so often.
@@ -45,7 +46,7 @@ pub type Parts = [Window; 3];
 
 /// Sends the three loads, or says what this machine lacks for it.
 pub fn bring_about(ground: &Ground) -> Result<Result<Parts, String>> {
-    if let Some(lack) = lack(VETH_GRO) {
+    if let Some(lack) = since::lack(VETH_GRO) {
         return Ok(Err(lack));
     }
     let change = |step: &Step| Change::new(step.on, step.make, step.undo);

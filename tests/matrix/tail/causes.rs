@@ -2,8 +2,9 @@
 
 use overlay_trace::tail::Of;
 
-use super::injection::{ANYWHERE, Expected, Injection, REASONS, Since, Step};
+use super::injection::{ANYWHERE, Expected, Injection, REASONS, Step};
 use super::traffic;
+use crate::since::{VETH_GRO, VETH_WHOLE_UDP};
 
 pub const fn expected(cause: &'static str, netns: &'static str, device: &'static str, level: u8) -> Expected {
     Expected { cause, unsaid: cause, netns, device, level }
@@ -33,11 +34,6 @@ pub const GRO_ON_UNDERLAY: [Step; 2] = [
     ),
     step("node2", &["ethtool -K eth0 gro on"], &["ethtool -K eth0 gro off"]),
 ];
-
-/// What kernels without it cannot be made to do: see [`Injection::since`].
-pub const VETH_GRO: Since = Some(((5, 13), "veth does no GRO"));
-/// There trains are cut as soon as they leave the pod.
-pub const WHOLE_TRAINS: Since = Some(((5, 12), "veth cannot take UDP's segments in one piece"));
 
 /// Trains are cut before they come to the queue of node1's NIC.
 const CUT_EARLY: Step = step(
@@ -108,7 +104,7 @@ pub const VXLAN: &[Injection] = &[
     ),
     Injection {
         traffic: traffic::trains,
-        since: WHOLE_TRAINS,
+        since: VETH_WHOLE_UDP,
         ..packets(
             "qdisc/tbf",
             &[expected("qdisc-wait", "node1", "eth0", 1)],
@@ -124,7 +120,7 @@ pub const VXLAN: &[Injection] = &[
     },
     Injection {
         traffic: traffic::trains,
-        since: WHOLE_TRAINS,
+        since: VETH_WHOLE_UDP,
         ..packets(
             "qdisc/full",
             &[LOST_IN_QUEUE],
@@ -149,7 +145,7 @@ pub const VXLAN: &[Injection] = &[
     },
     Injection {
         traffic: traffic::trains,
-        since: WHOLE_TRAINS,
+        since: VETH_WHOLE_UDP,
         ..packets(
             "backlog/train",
             &[expected("backlog-overflow", "node2", "eth0", 1)],

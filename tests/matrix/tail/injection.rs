@@ -9,6 +9,7 @@ use overlay_trace::traffic::TrafficReport;
 
 use super::load::Load;
 use super::traffic::Sent;
+use crate::since::{self, Since};
 use crate::truth::flow::now_ns;
 use crate::truth::ground::{Change, Ground, Window};
 
@@ -59,16 +60,8 @@ pub struct Injection {
     pub of: Of,
     /// From which percentile on it is slow: lower where two causes are to have a part of the slow ones.
     pub above: f64,
+    /// Which kernels can be made to do it.
     pub since: Since,
-}
-
-/// The first kernel on which something can be brought about, and what one before cannot.
-pub type Since = Option<((u32, u32), &'static str)>;
-
-/// Why the running kernel cannot, if it cannot.
-pub fn lack(since: Since) -> Option<String> {
-    let ((major, minor), why) = since.filter(|(version, _)| !at_least(*version))?;
-    Some(format!("before Linux {major}.{minor} {why}"))
 }
 
 /// What came of one run.
@@ -84,7 +77,7 @@ pub struct Judged {
 impl Injection {
     /// Sends the traffic with the cause at work; or says what this machine lacks for it.
     pub fn bring_about(&self, ground: &Ground, load: &Load) -> Result<Result<Window, String>> {
-        if let Some(lack) = lack(self.since) {
+        if let Some(lack) = since::lack(self.since) {
             return Ok(Err(lack));
         }
         let changes: Vec<Change> =
@@ -115,7 +108,8 @@ impl Injection {
     }
 }
 
-/// From when each connection has had its first request, which is slower than others, to the last answer, or if there is no report of them, from `before_ns` until now.
+/// From when each connection has had its first request, which is slower than others, to the last answer; or if there
+/// is no report of them, from `before_ns` until now.
 pub fn window(before_ns: u64, reports: &[TrafficReport]) -> Result<Window> {
     let begin_ns = reports.first().map_or(before_ns, |report| report.start_ns + WARM_UP_NS);
     let end_ns = match reports.last() {

@@ -142,14 +142,10 @@ pub fn tcp_with_route_gaps(ground: &Ground, load: &Load) -> Sent {
 /// Requests over TCP, while now and then a command takes away what another one of node1's gives back.
 fn with_gaps(ground: &Ground, load: &Load, [take, give]: [String; 2]) -> Sent {
     let node = ground.running.netns("node1")?.clone();
-    let run = move |command: &str| match machine::run_in(&node, command)? {
-        None => Ok(()),
-        Some(lack) => Err(anyhow!(lack)),
-    };
     let gap = || {
-        run(&take)?;
+        machine::do_in(&node, &take)?;
         thread::sleep(FOR);
-        run(&give)
+        machine::do_in(&node, &give)
     };
     meanwhile(gap, EVERY, || sparse_tcp(ground, load))
 }

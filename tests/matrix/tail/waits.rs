@@ -8,11 +8,12 @@ use anyhow::{Result, anyhow};
 use overlay_trace::lab::drive;
 use overlay_trace::traffic::{self, Kind, Options, PORT, Protocol, Server, Size, Spec};
 
-use super::causes::{GRO_ON_UNDERLAY, VETH_GRO, WHOLE_TRAINS, expected, packets, step};
+use super::causes::{GRO_ON_UNDERLAY, expected, packets, step};
 use super::datagrams::{self, Reader};
 use super::injection::{Injection, Step};
 use super::load::{DURATION, Load};
 use super::traffic::Sent;
+use crate::since::{VETH_GRO, VETH_WHOLE_UDP};
 use crate::truth::ground::Ground;
 
 /// So many packets are handed to the kernel at once, so often per second: that they are the slowest is then an
@@ -30,7 +31,7 @@ pub const CAUSES: &[Injection] = &[
     // Each queue from node2's NIC on gets the train as a whole.
     Injection {
         traffic: beside_trains,
-        since: WHOLE_TRAINS,
+        since: VETH_WHOLE_UDP,
         ..packets("interleaving/train", &[expected("interleaving", "node2", "eth0", 1)], &[CUT_AT_NIC])
     },
     // With GRO a veth has a queue of its own, and its packets are still with the device that sent them.
@@ -45,7 +46,7 @@ pub const CAUSES: &[Injection] = &[
     },
     Injection {
         traffic: beside_trains,
-        since: WHOLE_TRAINS,
+        since: VETH_WHOLE_UDP,
         ..packets(
             "interleaving/budget",
             &[expected("interleaving", "node2", "eth0", 1)],
@@ -62,7 +63,7 @@ pub const CAUSES: &[Injection] = &[
     // So few packets at a time that the softirq does not come to an end, and ksoftirqd has to go on.
     Injection {
         traffic: beside_trains,
-        since: WHOLE_TRAINS,
+        since: VETH_WHOLE_UDP,
         ..packets(
             "softirq/weight",
             &[expected("busy-core-ksoftirqd", "node2", "eth0", 1)],
@@ -75,7 +76,7 @@ pub const CAUSES: &[Injection] = &[
     // Between the nodes themselves there is one queue only.
     Injection {
         traffic: beside_trains_of_nodes,
-        since: WHOLE_TRAINS,
+        since: VETH_WHOLE_UDP,
         ..packets("backlog/wait", &[expected("backlog-wait", "node2", "eth0", 0)], &[CUT_AT_NIC])
     },
 ];
