@@ -31,13 +31,15 @@ pub const EBPF_COMPILER: &[Package] = &[
     ),
 ];
 
-/// What fetches and unpacks a kernel.
-pub const KERNEL_DOWNLOAD: &[Package] = &[
-    package("apt-get", "apt", "downloads kernels"),
-    package("dpkg-deb", "dpkg", "unpacks kernels"),
-    package("/usr/share/keyrings/debian-archive-keyring.gpg", "debian-archive-keyring", "verifies kernels"),
-    package("depmod", "kmod", "indexes a kernel's modules"),
+/// What fetches and unpacks packages of another suite.
+pub const DOWNLOAD: &[Package] = &[
+    package("apt-get", "apt", "downloads packages"),
+    package("dpkg-deb", "dpkg", "unpacks packages"),
+    package("/usr/share/keyrings/debian-archive-keyring.gpg", "debian-archive-keyring", "verifies packages"),
 ];
+
+/// What makes a kernel's modules ready.
+pub const KERNEL_INDEX: &[Package] = &[package("depmod", "kmod", "indexes a kernel's modules")];
 
 /// What boots a virtual machine.
 pub const VIRTUAL_MACHINE: &[Package] = &[

@@ -185,13 +185,7 @@ fn matrix_program() -> Result<PathBuf> {
 fn virtual_machine(options: &VmOptions, arguments: &[&str]) -> Result<(Tally, String)> {
     let mut command = vec![matrix_program()?.into_os_string()];
     command.extend(arguments.iter().map(OsString::from));
-    let finished = match vm::run(options, &command) {
-        Err(error) if error.is::<vm::Stuck>() => {
-            host::progress(&format!("{error}\n… once more, from the beginning"));
-            vm::run(options, &command)?
-        }
-        finished => finished?,
-    };
+    let finished = vm::run(options, &command)?;
     let tally = of_matrix(&finished.output, finished.status.success())?;
     Ok((tally, finished.output))
 }

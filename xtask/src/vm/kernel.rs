@@ -8,6 +8,7 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 
+use super::suite::{self, Suite};
 use crate::{host, packages};
 
 /// A row of the table of kernels.
@@ -28,7 +29,6 @@ pub const KERNELS: &[Row] = &[
 
 /// The package whose dependency names the suite's current kernel.
 const META_PACKAGE: &str = "linux-image-amd64";
-const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
 /// A kernel in the cache folder.
 pub struct Kernel {
@@ -65,47 +65,29 @@ pub fn get(name: &str) -> Result<Kernel> {
         let names: Vec<&str> = KERNELS.iter().map(|row| row.name).collect();
         bail!("there is no kernel {name:?}: the kernels are {}", names.join(", "));
     };
-    let kernels = host::cache()?.join("kernels");
-    let folder = kernels.join(row.name);
-    if !folder.is_dir() {
-        fs::create_dir_all(&kernels).with_context(|| format!("cannot create {}", kernels.display()))?;
-        let work = tempfile::tempdir_in(&kernels).context("cannot create a folder for the kernel")?;
-        let unpacked = work.path().join("kernel");
-        download(row, work.path(), &unpacked)
-            .with_context(|| format!("cannot get Debian's kernel {} ({})", row.name, row.suite))?;
-        match fs::rename(&unpacked, &folder) {
-            // Somebody else was faster; theirs is as good.
-            Err(_) if folder.is_dir() => {}
-            renamed => renamed.with_context(|| format!("cannot create {}", folder.display()))?,
-        }
-    }
+    let folder = host::cache()?.join("kernels").join(row.name);
+    suite::once(&folder, |work, unpacked| download(row, work, unpacked))
+        .with_context(|| format!("cannot get Debian's kernel {} ({})", row.name, row.suite))?;
     let release = only_entry(&folder.join("lib/modules"))?;
     Ok(Kernel { folder, release })
 }
 
 fn download(row: &Row, work: &Path, unpacked: &Path) -> Result<()> {
-    packages::require(packages::KERNEL_DOWNLOAD)?;
-    let client = PackageClient::new(row.suite, &work.join("apt"))?;
-    host::progress(&format!("reading the package list of {}", row.suite));
-    host::output(client.command("apt-get").arg("update"))?;
-    let image = client
+    packages::require(packages::KERNEL_INDEX)?;
+    let suite = Suite::open(row.suite, work)?;
+    let image = suite
         .dependencies(META_PACKAGE)?
         .into_iter()
         .find(|name| name.starts_with(&format!("linux-image-{}.", row.name)))
         .with_context(|| format!("{} has no kernel {} any more", row.suite, row.name))?;
     let release = image.trim_start_matches("linux-image-").to_owned();
     // Later kernels are split up: the image package depends on those that hold the files.
-    let mut wanted = client.dependencies(&image)?;
+    let mut wanted = suite.dependencies(&image)?;
     wanted.retain(|name| name.starts_with("linux-") && name.ends_with(&format!("-{release}")));
     wanted.push(image);
-    host::progress(&format!("downloading {} (once)", wanted.join(", ")));
-    host::output(client.command("apt-get").arg("download").args(&wanted).current_dir(work))?;
-    for archive in fs::read_dir(work)?.flatten().map(|entry| entry.path()) {
-        if archive.extension().is_some_and(|extension| extension == "deb") {
-            host::output(Command::new("dpkg-deb").arg("-x").args([&archive, &work.join("files")]))?;
-        }
-    }
-    arrange(&work.join("files"), &release, unpacked)
+    let files = work.join("files");
+    suite.unpack(&wanted, &files)?;
+    arrange(&files, &release, unpacked)
 }
 
 /// Puts image and modules, which lie in different places in different suites, where [`Kernel`] has them.
@@ -128,65 +110,4 @@ fn only_entry(folder: &Path) -> Result<String> {
             format!("{} holds no kernel's modules: remove the folder above it", folder.display())
         })?;
     Ok(first.file_name().to_string_lossy().into_owned())
-}
-
-/// The machine's own package client and mirror, with another suite and with lists and cache of its own.
-struct PackageClient {
-    options: Vec<String>,
-}
-
-impl PackageClient {
-    fn new(suite: &str, folder: &Path) -> Result<Self> {
-        let (lists, cache) = (folder.join("lists"), folder.join("cache"));
-        for place in [lists.join("partial"), cache.join("archives/partial")] {
-            fs::create_dir_all(&place).with_context(|| format!("cannot create {}", place.display()))?;
-        }
-        let sources = folder.join("sources.list");
-        let line = format!("deb [signed-by={KEYRING}] {} {suite} main\n", mirror()?);
-        fs::write(&sources, line).with_context(|| format!("cannot write {}", sources.display()))?;
-        let options = [
-            format!("Dir::Etc::SourceList={}", sources.display()),
-            "Dir::Etc::SourceParts=/dev/null".to_owned(),
-            format!("Dir::State::Lists={}", lists.display()),
-            format!("Dir::Cache={}", cache.display()),
-            "APT::Architecture=amd64".to_owned(),
-            // The unprivileged user that apt changes to cannot enter the cache folder of another.
-            "APT::Sandbox::User=root".to_owned(),
-            "Acquire::Languages=none".to_owned(),
-            "Acquire::IndexTargets::deb::DEP-11::DefaultEnabled=false".to_owned(),
-        ];
-        Ok(Self { options: options.into_iter().flat_map(|option| ["-o".to_owned(), option]).collect() })
-    }
-
-    fn command(&self, program: &str) -> Command {
-        let mut command = Command::new(program);
-        command.env("LC_ALL", "C").arg("-q").args(&self.options);
-        command
-    }
-
-    /// The names of the packages that a package depends on.
-    fn dependencies(&self, package: &str) -> Result<Vec<String>> {
-        let text = host::output(self.command("apt-cache").args(["depends", package]))?;
-        let names = text.lines().filter_map(|line| line.trim_start().strip_prefix("Depends: "));
-        Ok(names.map(str::to_owned).collect())
-    }
-}
-
-/// The address of the mirror in this machine's package sources.
-fn mirror() -> Result<String> {
-    let format = ["indextargets", "--format", "$(ORIGIN)|$(LABEL)|$(REPO_URI)", "Created-By: Packages"];
-    let find = || -> Result<Option<String>> {
-        let text = host::output(Command::new("apt-get").args(format))?;
-        Ok(text.lines().find_map(|line| line.strip_prefix("Debian|Debian|")).map(str::to_owned))
-    };
-    if let Some(mirror) = find()? {
-        return Ok(mirror);
-    }
-    // Who a mirror belongs to is known only once its list has been read.
-    if packages::can_install() {
-        packages::update()?;
-    }
-    find()?.context(
-        "this machine's package sources name no mirror of Debian's: add one to /etc/apt/sources.list.d",
-    )
 }

@@ -1,8 +1,10 @@
 //! `cargo xtask vm`: runs a command under another kernel, in a virtual machine that sees this machine's files.
 
+mod emulator;
 mod initramfs;
 pub mod kernel;
 mod qemu;
+mod suite;
 
 use std::{
     env,
@@ -18,7 +20,6 @@ use std::{
 use anyhow::{Context, Result, bail};
 use clap::Args;
 
-pub use self::qemu::Stuck;
 use self::qemu::{Accelerator, Boot, End};
 use crate::{host, packages};
 
@@ -120,7 +121,7 @@ pub fn run(options: &VmOptions, command: &[OsString]) -> Result<Finished> {
     if command.is_empty() && !io::stdin().is_terminal() {
         bail!("a shell needs a terminal: name a command after `--`");
     }
-    packages::require(packages::VIRTUAL_MACHINE)?;
+    let emulator = emulator::get()?;
     packages::require(packages::LAB)?;
     let mut options = options.clone();
     if let Some(share) = &mut options.share {
@@ -141,7 +142,14 @@ pub fn run(options: &VmOptions, command: &[OsString]) -> Result<Finished> {
         let initramfs = initramfs::build(&kernel, control)?;
         let image = kernel.image();
         let interactive = command.is_empty();
-        let boot = Boot { options: &options, image: &image, initramfs: &initramfs, control, interactive };
+        let boot = Boot {
+            options: &options,
+            emulator: &emulator,
+            image: &image,
+            initramfs: &initramfs,
+            control,
+            interactive,
+        };
         match boot.run(accelerator)? {
             End::Finished { status, output } => {
                 return Ok(Finished { status: ExitStatus::from_raw(status << 8), output });
