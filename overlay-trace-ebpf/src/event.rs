@@ -294,8 +294,8 @@ pub fn leave(skb: u64, row: Row, returned: u64) {
     let (cpu, number) = this_cpu();
     let Some(state) = find_near(skb, cpu) else { return };
     if state.followed.account.stage != row.stage() {
-        // tc may have sent the packet elsewhere from within.
-        if row.stage() != TC_CLASSIFY && !is_over() {
+        // tc may have sent the packet elsewhere from within; of a packet that is not followed no entry is noted.
+        if row.stage() != TC_CLASSIFY && state.rejected == 0 && !is_over() {
             count(Counter::UnmatchedExits, 1);
         }
         return;

@@ -152,20 +152,21 @@ fn losses(seen: &Seen, _: &[Seen]) -> Outcome {
     lossless(seen, 0)
 }
 
-/// When the recording begins, each processor may be in the middle of a function whose exit is then seen alone.
+/// When the recording begins, each processor may be in the middle of a function whose exit is then seen alone, and of
+/// the way of a packet, if it does not get on with it for longer than the recording waits.
 fn losses_begun_under_way(seen: &Seen, _: &[Seen]) -> Outcome {
     lossless(seen, std::thread::available_parallelism()?.get() as u64)
 }
 
-fn lossless(seen: &Seen, exits_alone: u64) -> Outcome {
+fn lossless(seen: &Seen, in_the_middle: u64) -> Outcome {
     let all = seen.json["losses"].as_object().context("`losses` is no object")?;
     ensure!(seen.recording.complete, "the recording is not complete");
     let skipped = seen.skipped();
     let allowed = |name: &str| match (name, seen.set) {
         ("probe_misses", _) if skipped > 0 => seen.recording.last.counters.hits / SKIPPED_AT_MOST,
         ("lost_end", ProbeSet::Device) => ends_unseen(seen, seen.analysis.packets()),
-        ("lost_end" | "unknown_start", _) => skipped,
-        ("unmatched_exits", _) => skipped + exits_alone,
+        ("lost_end", _) => skipped,
+        ("unknown_start" | "unmatched_exits", _) => skipped + in_the_middle,
         _ => 0,
     };
     let lost: Vec<String> = all

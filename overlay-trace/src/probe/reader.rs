@@ -188,6 +188,7 @@ impl Reader {
     ///
     /// If the file cannot be written any more.
     pub fn finish(mut self, traffic: &[serde_json::Value], probe_misses: Option<u64>) -> Result<Summary> {
+        let duration_ns = self.begin.elapsed().as_nanos() as u64;
         self.take_news()?;
         let unnamed = self.drops.unnamed();
         if !unnamed.is_empty() {
@@ -198,9 +199,8 @@ impl Reader {
         if !traffic.is_empty() {
             self.writer.traffic(traffic)?;
         }
-        let mut summary = self.summary(probe_misses);
-        summary.file_bytes = self.writer.bytes();
-        let last = Checkpoint { duration_ns: summary.duration_ns, counters: summary.counters.clone() };
+        let summary = Summary { duration_ns, ..self.summary(probe_misses) };
+        let last = Checkpoint { duration_ns, counters: summary.counters.clone() };
         self.writer.finish(&last)?;
         Ok(summary)
     }

@@ -173,7 +173,8 @@ impl Session {
         self.traffic.extend(results);
     }
 
-    /// Detaches the programs, reads what is left, and closes the file.
+    /// Reads what is left, closes the file, and detaches the programs: that comes last, because the kernel takes its
+    /// time for it, which is no part of the recording.
     ///
     /// # Errors
     ///
@@ -183,8 +184,6 @@ impl Session {
         self.helper.take();
         self.gate.close()?;
         let misses = self.probes.misses();
-        // The programs are detached while the reader still runs: detaching takes a while.
-        drop(std::mem::take(&mut *self.probes.all()));
         self.stop.store(true, Ordering::Relaxed);
         let reader = self.reader.take().context("the recording has ended before")?;
         let reader = reader.join().map_err(|_| anyhow::anyhow!("the reader has failed"))??;

@@ -1,7 +1,12 @@
 //! `cargo xtask bench requests`: how much later requests are answered while they are traced, at half of the rate at
 //! which the machine can answer them.
 
-use std::{ffi::OsString, fs, path::Path, process::ExitCode};
+use std::{
+    ffi::OsString,
+    fs,
+    path::Path,
+    process::{Command, ExitCode},
+};
 
 use anyhow::{Context, Result, ensure};
 use clap::Args;
@@ -33,7 +38,7 @@ const TIMEOUT: (u64, u64) = (300, 120);
 /// ratio to untraced that its p99 may have at most.
 type Case = (&'static str, &'static [&'static str], Option<f64>);
 
-const CASES: &[Case] = &[
+const IN_GUEST: &[Case] = &[
     ("untraced, before", &[], None),
     ("light", &["--probes", "light"], Some(1.06)),
     ("tail", &["--probes", "light", "--tail-above", "p99.9"], Some(1.06)),
@@ -41,10 +46,18 @@ const CASES: &[Case] = &[
     ("untraced, after", &[], None),
 ];
 
+/// On this machine itself, whose kernel may allow no more than that set.
+const HERE: &[Case] = &[
+    ("untraced, before", &[], None),
+    ("device", &["--probes", "device"], Some(1.15)),
+    ("tail", &["--probes", "device", "--tail-above", "p99.9"], Some(1.15)),
+    ("untraced, after", &[], None),
+];
+
 /// How much later requests are answered while they are traced.
 #[derive(Args)]
 pub struct Requests {
-    /// Version of the kernel to measure under
+    /// Version of the kernel to measure under, or `own` for this machine itself, with its own clock
     #[arg(long, default_value = "6.12")]
     kernel: String,
     /// Runs of each case, of which the median is taken
@@ -70,18 +83,30 @@ impl Requests {
         let program = host::build_release()?;
         let folder = host::target().join("bench");
         fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
-        let runs = CASES.len() as u64 * u64::from(self.rounds);
-        let options = VmOptions {
-            icount: true,
-            timeout: Some(TIMEOUT.0 + TIMEOUT.1 * runs),
-            share: Some(folder.clone()),
-            ..VmOptions::new(&self.kernel)
+        let script = self.script(&program, &folder)?;
+        let status = if self.is_here() {
+            host::watch(Command::new("sh").args(["-c", &script]))?.0
+        } else {
+            let runs = IN_GUEST.len() as u64 * u64::from(self.rounds);
+            let options = VmOptions {
+                icount: true,
+                timeout: Some(TIMEOUT.0 + TIMEOUT.1 * runs),
+                share: Some(folder.clone()),
+                ..VmOptions::new(&self.kernel)
+            };
+            vm::run(&options, &["sh", "-c", &script].map(OsString::from))?.status
         };
-        let command = ["sh", "-c", &self.script(&program, &folder)?].map(OsString::from);
-        let finished = vm::run(&options, &command)?;
-        ensure!(finished.status.success(), "a run in the virtual machine failed ({})", finished.status);
-        let figures = CASES.iter().enumerate().map(|(at, case)| self.figures(at, case, &folder));
-        print(read(&folder.join("rate"))?.trim(), &figures.collect::<Result<Vec<_>>>()?)
+        ensure!(status.success(), "a run failed ({status})");
+        let figures = self.cases().iter().enumerate().map(|(at, case)| self.figures(at, case, &folder));
+        print(read(&folder.join("rate"))?.trim(), &figures.collect::<Result<Vec<_>>>()?, self.is_here())
+    }
+
+    fn is_here(&self) -> bool {
+        self.kernel == "own"
+    }
+
+    fn cases(&self) -> &'static [Case] {
+        if self.is_here() { HERE } else { IN_GUEST }
     }
 
     fn script(&self, program: &Path, folder: &Path) -> Result<String> {
@@ -91,7 +116,7 @@ impl Requests {
         script += HALF;
         script += "echo \"$rate\" > rate\n";
         for round in 0..self.rounds {
-            for (at, (name, options, _)) in CASES.iter().enumerate() {
+            for (at, (name, options, _)) in self.cases().iter().enumerate() {
                 let record =
                     if options.is_empty() { "" } else { " --record /tmp/bench.otr --force " }.to_owned();
                 let options = record + &shlex::try_join(options.iter().copied())?;
@@ -119,7 +144,7 @@ impl Requests {
     }
 }
 
-fn print(rate: &str, figures: &[Figures]) -> Result<ExitCode> {
+fn print(rate: &str, figures: &[Figures], is_here: bool) -> Result<ExitCode> {
     let [before, .., after] = figures else { anyhow::bail!("nothing was measured") };
     let untraced = |of: fn(&Figures) -> f64| (of(before) + of(after)) / 2.0;
     let (p50, p99) = (untraced(|row| row.p50), untraced(|row| row.p99));
@@ -145,8 +170,11 @@ fn print(rate: &str, figures: &[Figures]) -> Result<ExitCode> {
             if is_above { "  ABOVE ITS LIMIT" } else { "" }
         );
     }
-    println!(
-        "\nHow: one boot whose clock counts instructions, one processor for both ends, both nodes and the tool.\n"
-    );
+    let how = if is_here {
+        "this machine's own processors and clock"
+    } else {
+        "one boot whose clock counts instructions, one processor"
+    };
+    println!("\nHow: {how} for both ends, both nodes and the tool; the median of the rounds.\n");
     Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
