@@ -1,11 +1,12 @@
-//! `cargo xtask docs`: puts the generated stage table into README.md, or checks that it is there.
+//! `cargo xtask docs`: puts the generated stage table into README.md, or checks that it is there; and the tables of
+//! docs/ together from what kernel matrices said, which may have run on several machines.
 
-use std::fs;
+use std::{fs, path::PathBuf};
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
 
-use crate::{build_ebpf, host};
+use crate::{build_ebpf, coverage, host, labs, test::KERNELS};
 
 const BEGIN: &str = "<!-- stages:begin -->";
 const END: &str = "<!-- stages:end -->";
@@ -16,6 +17,9 @@ pub struct Docs {
     /// Change nothing; fail if README.md's table is not the stage map's
     #[arg(long)]
     check: bool,
+    /// Instead, write down in docs/ what kernel matrices found; the files hold what they printed
+    #[arg(long, value_name = "FILE", num_args = 1.., conflicts_with = "check")]
+    matrix: Vec<PathBuf>,
 }
 
 impl Docs {
@@ -23,11 +27,23 @@ impl Docs {
     ///
     /// # Errors
     ///
-    /// The kernel programs or the binary do not build, README.md has no place for the table, or `--check`
-    /// finds another table there.
+    /// The kernel programs or the binary do not build, README.md has no place for the table, `--check` finds another
+    /// table there, or a matrix's output cannot be read.
     pub fn run(&self) -> Result<()> {
+        if !self.matrix.is_empty() {
+            return self.tables();
+        }
         build_ebpf::build()?;
         if self.check { check() } else { write() }
+    }
+
+    fn tables(&self) -> Result<()> {
+        let read = |file: &PathBuf| {
+            fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))
+        };
+        let outputs = self.matrix.iter().map(read).collect::<Result<Vec<_>>>()?;
+        coverage::check(&outputs, KERNELS, true)?;
+        labs::check(&outputs, KERNELS, true)
     }
 }
 
