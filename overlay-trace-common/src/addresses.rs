@@ -60,6 +60,12 @@ fn set<T>(address: &mut [u8; 16], value: T) {
     unsafe { (address.as_mut_ptr() as *mut T).write_unaligned(value) }
 }
 
+/// Whether an ICMP message's type is that of an echo's request or answer: those of IPv4 and of IPv6 are different.
+#[inline(always)]
+const fn is_echo(kind: u8) -> bool {
+    matches!(kind, 0 | 8 | 128 | 129)
+}
+
 /// Reads the transport's header, `at` which it is followed by its data, `length` bytes together.
 #[inline(always)]
 fn ports(header: &mut RecordHeader, window: &Window, at: usize, length: u32) {
@@ -69,7 +75,7 @@ fn ports(header: &mut RecordHeader, window: &Window, at: usize, length: u32) {
             flow.source_port = window.short(at);
             flow.destination_port = window.short(at + 2);
         }
-        IPPROTO_ICMP | IPPROTO_ICMPV6 => {
+        IPPROTO_ICMP | IPPROTO_ICMPV6 if is_echo(window.at(at)) => {
             flow.source_port = window.short(at + 4);
             flow.destination_port = flow.source_port;
         }

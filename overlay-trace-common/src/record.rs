@@ -59,7 +59,7 @@ pub const FLAGS_OF_TCP: u8 = FLAG_NO_DATA | FLAG_SYN | FLAG_ZERO_WINDOW;
 pub struct Flow {
     pub source: [u8; 16],
     pub destination: [u8; 16],
-    /// In host byte order; 0 for protocols without ports. For ICMP the echo identifier in both.
+    /// In host byte order; 0 for protocols without ports. For ICMP the identifier of an echo in both.
     pub source_port: u16,
     pub destination_port: u16,
     /// The IP protocol number.

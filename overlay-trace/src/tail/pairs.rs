@@ -5,11 +5,12 @@
 //!
 //! The client is the side with the higher port. An answer belongs to the client's oldest request that is still
 //! open; over TCP, where a request can have several segments, to the last one. The client alone is what both
-//! have in common: the server's address may be translated on the way. Acknowledgements are neither.
+//! have in common: the server's address may be translated on the way. Acknowledgements are neither, nor is what
+//! has no ports, as neighbour discovery.
 
 use std::{cmp::Ordering, collections::VecDeque};
 
-use overlay_trace_common::record::{Flow, Outcome, RecordHeader};
+use overlay_trace_common::record::{FLAG_NO_DATA, Flow, Outcome, RecordHeader};
 use rustc_hash::FxHashMap;
 
 use super::items::Item;
@@ -21,8 +22,6 @@ const CLIENTS_MAX: usize = 1 << 14;
 const OPEN_MAX: usize = 64;
 /// So many dropped segments are remembered until they are sent again; when there are more, none.
 const DROPPED_MAX: usize = 1 << 14;
-/// TCP segments of at most so many bytes, headers included, are taken for acknowledgements.
-const NO_DATA: [(u8, u32); 2] = [(4, 60), (6, 80)];
 const TCP: u8 = 6;
 
 /// Protocol, IP version, port, address.
@@ -58,7 +57,7 @@ impl Pairs {
     /// Takes a packet; calls `each` with the pair if it is the answer of a request.
     pub fn add(&mut self, item: &Item<'_>, rows: &mut Rows, each: &mut impl FnMut(&Item<'_>)) {
         let outcome = Outcome::from_u8(item.header.outcome);
-        if !has_data(item.header) || matches!(outcome, None | Some(Outcome::Merged | Outcome::Split)) {
+        if !is_either(item.header) || matches!(outcome, None | Some(Outcome::Merged | Outcome::Split)) {
             return;
         }
         let is_dropped = outcome == Some(Outcome::Dropped);
@@ -157,8 +156,12 @@ impl Pairs {
     }
 }
 
-/// Whether a packet is more than an acknowledgement.
-fn has_data(header: &RecordHeader) -> bool {
-    let without = NO_DATA.iter().find(|(version, _)| *version == header.flow.version);
-    without.is_some_and(|&(_, bytes)| header.flow.protocol != TCP || header.bytes > bytes)
+/// Whether a packet can be a request or an answer.
+fn is_either(header: &RecordHeader) -> bool {
+    let Flow { version, protocol, source_port, destination_port, .. } = header.flow;
+    version != 0
+        && match protocol {
+            TCP => header.flags & FLAG_NO_DATA == 0,
+            _ => source_port != 0 || destination_port != 0,
+        }
 }

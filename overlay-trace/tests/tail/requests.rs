@@ -6,7 +6,7 @@ use overlay_trace::{
     trace::Names,
 };
 use overlay_trace_common::{
-    record::{Flow, Outcome, RecordHeader},
+    record::{FLAG_NO_DATA, Flow, Outcome, RecordHeader},
     way::Segment,
 };
 use tempfile::TempDir;
@@ -70,8 +70,9 @@ fn traffic(protocol: u8, times: impl Fn(u64) -> Times) -> (Vec<Record>, u128) {
         if !is_lost {
             all += u128::from(answer.0.end_ns - start);
         }
-        let acknowledgement =
+        let mut acknowledgement =
             record(number * 4 + 3, answered, &[("ip-rcv", 90)], Outcome::Delivered, back, 52);
+        acknowledgement.0.flags = FLAG_NO_DATA;
         records.push(request);
         if protocol == TCP {
             records.push(acknowledgement);
@@ -87,6 +88,19 @@ fn of(records: &[Record], of: Of, above: f64) -> Tail {
     let tail = Tail::of(&recording, of, Above::Quantile(above), 1).unwrap();
     assert_conserved(&tail);
     tail
+}
+
+#[test]
+fn what_has_no_ports_is_no_request() {
+    let (mut records, _) = traffic(UDP, |_| Times { way: 2000, server: 9000 });
+    let (there, back) = (address(1), address(2));
+    for (start_ns, source, destination) in [(0, there, back), (5_000_000_000, back, there)] {
+        let flow = Flow { source, destination, protocol: 58, version: 6, ..Flow::default() };
+        records.push(record(4000 + start_ns, start_ns, &[("ip-rcv", 90)], Outcome::Delivered, flow, 72));
+    }
+    records.sort_by_key(|record| record.0.start_ns);
+    let found = of(&records, Of::Requests, 0.985);
+    assert_eq!((found.slow.packets + found.ordinary.packets, found.unpaired), (784, 16));
 }
 
 #[test]
