@@ -25,9 +25,10 @@ enum Row {
 /// What is waited for between two packets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Between {
-    /// That the answer of a request begins: by the program that reads it, or, if it has left the machine,
-    /// wherever it is then.
+    /// That the answer of a request begins, by the program that got it.
     Answer,
+    /// The same, where the request has left the machine: wherever it is then.
+    Return,
     /// That a packet which was dropped is sent again.
     Retransmission,
 }
@@ -134,10 +135,10 @@ impl Rows {
             Row::Stage(packed) => packed.name(By::Stage, layers, names, &self.places.names),
             Row::Between(what, last) => {
                 let last = self.key(last);
-                let is_read = matches!(last.layer.as_deref(), Some("socket" | "transport"));
+                let was_read = matches!(last.layer.as_deref(), Some("socket" | "transport"));
                 let (layer, stage) = match what {
-                    Between::Answer if is_read => ("program", "answering"),
-                    Between::Answer => ("program", "elsewhere"),
+                    Between::Return if !was_read => ("program", "elsewhere"),
+                    Between::Answer | Between::Return => ("program", "answering"),
                     Between::Retransmission => ("transport", "retransmission-wait"),
                 };
                 Key { layer: Some(layer.into()), stage: Some(stage.into()), kind: "wait", ..last }

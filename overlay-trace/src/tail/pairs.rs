@@ -146,7 +146,9 @@ impl Pairs {
         self.way.extend(&*request.way);
         let between = answer.start_ns - request.header.end_ns;
         if let Some(&(last, _)) = request.way.last() {
-            self.way.push((rows.between(Between::Answer, last), between));
+            let is_here = request.header.outcome == Outcome::Delivered as u8;
+            let what = if is_here { Between::Answer } else { Between::Return };
+            self.way.push((rows.between(what, last), between));
         }
         self.way.extend(answer.way);
         let ns = self.way.iter().fold(0, |sum: u64, (_, ns)| sum.saturating_add(*ns));

@@ -150,7 +150,7 @@ pub static RULES: &[Rule] = &[
     Rule {
         id: "slow-answer",
         evidence: Evidence::OfProgram(&["answering"]),
-        what: "the program that answers takes long between reading a request and sending the answer",
+        what: "the program that answers takes long between getting a request and sending the answer",
         advice: &[advice(
             "look at that program, not at the network: its own work, its locks, what it asks others",
             "sched(7)",

@@ -90,6 +90,22 @@ fn of(records: &[Record], of: Of, above: f64) -> Tail {
     tail
 }
 
+/// As in the set `device`, which does not see the packet in its socket.
+#[test]
+fn a_request_that_was_delivered_is_answered_here() {
+    for (outcome, stage) in [(Outcome::Delivered, "answering"), (Outcome::Freed, "elsewhere")] {
+        let (mut records, _) = traffic(UDP, |number| Times { way: 2000, server: 9000 + number });
+        for record in records.iter_mut().filter(|record| record.0.flow.destination_port == 7700) {
+            let Segment { ns, .. } = record.1.remove(1);
+            record.1.push(Segment { stage: support::stage("receive"), ns, ..record.1[0] });
+            record.0.outcome = outcome as u8;
+        }
+        let found = of(&records, Of::Requests, 0.985);
+        let steps = found.slowest[0].steps.iter().map(|step| step.key.stage.as_deref().unwrap());
+        assert_eq!(steps.collect::<Vec<_>>(), ["backlog-wait", "receive", stage, "udp-send"]);
+    }
+}
+
 #[test]
 fn what_has_no_ports_is_no_request() {
     let (mut records, _) = traffic(UDP, |_| Times { way: 2000, server: 9000 });
