@@ -134,6 +134,8 @@ struct Slow<'a> {
 struct Step<'a> {
     at_ns: u64,
     ns: u64,
+    /// The CPU that the packet was on, or that emptied the queue it waited in.
+    cpu: Option<u16>,
     #[serde(flatten)]
     key: &'a Key,
 }
@@ -242,7 +244,7 @@ fn slow<'a>(tail: &Tail, packet: &'a SlowPacket) -> Slow<'a> {
         steps: packet
             .steps
             .iter()
-            .map(|step| Step { at_ns: step.at_ns, ns: step.ns, key: &step.key })
+            .map(|step| Step { at_ns: step.at_ns, ns: step.ns, cpu: step.cpu, key: &step.key })
             .collect(),
     }
 }

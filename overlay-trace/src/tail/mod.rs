@@ -32,7 +32,7 @@ use crate::{
 };
 use cohort::Sums;
 use connection::TIMEOUT_NS;
-use items::{Item, Items};
+use items::{Item, Items, Stretch};
 use slowest::Slowest;
 use tcp::TcpCollector;
 
@@ -210,7 +210,7 @@ impl Pass {
     fn add(&mut self, item: &Item<'_>) {
         self.time.clear();
         let (is_slow, mut at_ns) = (item.by_ns > self.threshold_ns, 0u128);
-        for &(row, ns) in item.way {
+        for &Stretch { row, ns, .. } in item.way {
             match self.time.iter_mut().find(|(known, _)| *known == row) {
                 Some((_, sum)) => *sum = sum.saturating_add(ns),
                 None => {

@@ -93,6 +93,7 @@ fn packet(id: u64, harms: &[Harm]) -> (Vec<Record>, Names) {
             hop,
             level,
             stage: number(stage),
+            cpu: None,
         })
         .collect();
     let mut names = Names::default();
@@ -109,14 +110,14 @@ fn packet(id: u64, harms: &[Harm]) -> (Vec<Record>, Names) {
                 if is_hit {
                     let at = way.iter().position(|step| step.hop >= hop).unwrap();
                     way.truncate(at);
-                    way.push(Segment { ns: 300, hop, level: 0, stage: number(stage) });
+                    way.push(Segment { ns: 300, hop, level: 0, stage: number(stage), cpu: None });
                     drop = Some((50 + which as u32, place));
                 }
             }
             Copied(stage, level, hop) if is_hit => {
                 let made = way.iter().position(|step| step.stage == number(stage)).unwrap();
                 let ns: u64 = way[..made].iter().map(|step| step.ns).sum();
-                let way = vec![Segment { ns: 700, hop, level, stage: number("copy") }];
+                let way = vec![Segment { ns: 700, hop, level, stage: number("copy"), cpu: None }];
                 let header = support::record(100_000 + id, id * 50_000 + ns, &way, Outcome::Dropped);
                 copies.push((RecordHeader { flags: FLAG_CHILD, parent: id, ..header }, way));
             }
@@ -142,7 +143,7 @@ fn lengthen(way: &mut Vec<Segment>, stage: &str, level: u8, hop: u16, ns: u64) {
         Some(step) => step.ns += ns,
         None => {
             let at = way.iter().rposition(here).unwrap();
-            way.insert(at, Segment { ns, hop, level, stage });
+            way.insert(at, Segment { ns, hop, level, stage, cpu: None });
         }
     }
 }
