@@ -178,6 +178,13 @@ pub(super) fn evidence(tail: &Tail, finding: &Finding) -> String {
         (None, Some(share)) if finding.rule.is_of_all() => {
             format!("{} of all packets' time, most in {place}", percent(share))
         }
+        (None, share) if let Some(core) = finding.core => format!(
+            "{} of the excess, from {place} on: packets of {} flows, all on CPU {} of {}",
+            percent(share.unwrap_or(0.0)),
+            count(core.flows),
+            core.cpu,
+            tail.analysis.header.cpus.unwrap_or(0)
+        ),
         (None, share) if !finding.rule.spread_over().is_empty() => {
             format!("{} of the excess, from {place} on", percent(share.unwrap_or(0.0)))
         }
