@@ -17,9 +17,31 @@ pub struct Followed {
     pub account: Account,
     /// Its own number in the table of packets.
     pub number: u32,
-    /// The CPU of the last probe.
-    pub cpu: u16,
-    pub _pad: u16,
+    /// 1: the CPU that it is on was busy with it, and has not left it in a queue since; it may still hold it for
+    /// its own.
+    pub is_held: u32,
+}
+
+impl Followed {
+    /// The packet turns up on a CPU that was not busy with it.
+    #[inline(always)]
+    pub fn turn_up(&mut self, number: u32, words: &mut Words, packets: &impl Packets) {
+        if self.account.cpu as u32 != number {
+            self.change(number, words, packets);
+        }
+    }
+
+    /// The packet is on another CPU than before.
+    #[cfg_attr(target_arch = "bpf", inline(never))]
+    fn change(&mut self, number: u32, words: &mut Words, packets: &impl Packets) {
+        if self.is_held != 0 {
+            packets.let_go(self.account.cpu, self.skb);
+        }
+        // Of a sender that was interrupted a part was still there: `close` tells the two apart.
+        if self.account.interrupted_ns == 0 {
+            self.account.run_on(words, number);
+        }
+    }
 }
 
 /// What a CPU is doing.
@@ -56,6 +78,10 @@ pub trait Packets {
     ///
     /// What is returned may be used until the next call.
     fn get(&self, number: u32) -> Option<(*mut Followed, *mut Words)>;
+
+    /// See to it that this CPU, which is another one, does not hold the packet of this address for the one that it is
+    /// busy with.
+    fn let_go(&self, cpu: u16, skb: u64);
 }
 
 impl Cpu {
@@ -64,7 +90,7 @@ impl Cpu {
     pub fn close(&self, number: u32, packet: &mut Followed, words: &mut Words, now: u64) {
         let is_interrupted = packet.account.interrupted_ns != 0;
         let resumed_ns = if is_interrupted { self.resumed_ns(number, packet) } else { 0 };
-        packet.account.close(words, now, resumed_ns);
+        packet.account.close(words, now, resumed_ns, number);
     }
 
     /// When the packet, which was interrupted, went on.
@@ -79,7 +105,7 @@ impl Cpu {
             // The last thing that happened on the CPU that its task now runs on is that it got it.
             SCHEDULING_WAIT => self.last_ns,
             // A sender that has been moved to another CPU was not interrupted by what happens on this one.
-            _ if packet.cpu as u32 != number => 0,
+            _ if packet.account.cpu as u32 != number => 0,
             // The CPU was busy with another packet until now.
             _ if self.skb != 0 && self.skb != packet.skb => u64::MAX,
             // Until the last that was heard of what had interrupted it.
@@ -97,15 +123,34 @@ impl Cpu {
             }
             self.skb = skb;
             self.packet = packet.number;
+            packet.is_held = 1;
         }
-        self.keep(number, packet, now);
+        self.keep(now);
     }
 
     /// The CPU goes on with the packet that it is busy with.
     #[inline(always)]
-    pub fn keep(&mut self, number: u32, packet: &mut Followed, now: u64) {
+    pub fn keep(&mut self, now: u64) {
         self.last_ns = now;
-        packet.cpu = number as u16;
+    }
+
+    /// The CPU leaves the packet in a queue.
+    #[inline(always)]
+    pub fn leave(&mut self, number: u32, packet: &mut Followed, now: u64, packets: &impl Packets) {
+        self.release(number, opaque(packet.skb), now, packets);
+        packet.is_held = 0;
+    }
+
+    /// The CPU does not hold the packet at the address `skb` any longer for the one that it is busy with, or was
+    /// when a softirq came.
+    #[inline(always)]
+    pub fn let_go(&mut self, skb: u64) {
+        if self.skb == skb {
+            self.skb = 0;
+        }
+        if self.outer_skb == skb {
+            self.outer_skb = 0;
+        }
     }
 
     /// The CPU has nothing more to do with the packet at the address `skb` for now.
@@ -115,6 +160,9 @@ impl Cpu {
             self.interrupt(number, BATCH_WAIT, now, packets);
         }
         self.skb = 0;
+        if self.outer_skb == skb {
+            self.outer_skb = 0;
+        }
         self.last_ns = now;
     }
 
@@ -165,6 +213,6 @@ impl Cpu {
         // SAFETY: they are of different parts of one entry of the table, and nothing else is taken out of
         // it while they are in use.
         let (packet, words) = unsafe { (&mut *packet, &mut *words) };
-        (packet.skb == self.skb && packet.cpu as u32 == number).then_some((packet, words))
+        (packet.skb == self.skb && packet.account.cpu as u32 == number).then_some((packet, words))
     }
 }

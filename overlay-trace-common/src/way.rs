@@ -10,6 +10,10 @@
 //! | a stage, below [`CODE_PLACE`] | ns | a segment: so long was the packet in this stage, at the place it is at |
 //! | [`CODE_PLACE`] | level (4 bits above), hop (16 bits) | the packet is now at this place; a way begins at place 0 |
 //! | [`CODE_MORE`] | count | the next segment took so many times 2^24 ns more |
+//! | [`CODE_CPU`] | number | the packet is now on this CPU; recordings of before this was told do not have it |
+//!
+//! A segment is of the CPU that the packet turned up on at its end: what lay in a queue is of the CPU that took it
+//! out. What a sender did before it lost one CPU and got another is of the first one.
 
 /// The most words that are written while a packet is under way. What comes later is added to one last
 /// segment of stage `other`, and the record is marked
@@ -20,6 +24,7 @@ pub const WAY_WORDS: usize = WAY_MAX + 2;
 
 pub const CODE_PLACE: u8 = 0xf0;
 pub const CODE_MORE: u8 = 0xf1;
+pub const CODE_CPU: u8 = 0xf2;
 
 /// Bits of a word below its code.
 pub const VALUE_BITS: u32 = 24;
@@ -79,7 +84,9 @@ pub struct Account {
     /// Words of the way so far.
     pub length: u32,
     /// Those of them that are no segments.
-    pub controls: u32,
+    pub controls: u16,
+    /// The CPU that the packet is on.
+    pub cpu: u16,
     /// The place that the packet is at.
     pub place: u32,
     /// The stage that is open.
@@ -95,28 +102,36 @@ pub struct Account {
 pub type Words = [u32; WAY_WORDS];
 
 impl Account {
-    /// Begins a way at `now`, at an unknown place.
+    /// Begins a way at `now` on a CPU, at an unknown place.
     #[inline(always)]
-    pub fn begin(&mut self, now: u64, stage: u8) {
+    pub fn begin(&mut self, words: &mut Words, now: u64, stage: u8, cpu: u32) {
         // Not known to be zero: zeroes side by side become a call that writes them byte by byte.
         let none = opaque(0);
         self.last_ns = now;
         self.interrupted_ns = none;
         self.overflow_ns = none;
-        self.length = none as u32;
-        self.controls = none as u32;
         self.place = none as u32;
         self.stage = stage;
         self.before = stage;
+        put(words, 0, word(CODE_CPU, cpu));
+        self.length = 1;
+        self.controls = 1;
+        self.cpu = cpu as u16;
+    }
+
+    /// Segments of the way so far.
+    #[inline(always)]
+    pub fn segments(&self) -> u32 {
+        self.length - self.controls as u32
     }
 
     /// Gives the time up to `now` to the open stage. If the packet was interrupted, the stage has it until
-    /// then, the interruption until `resumed_ns`, and the stage the rest.
+    /// then, the interruption until `resumed_ns`, and the stage the rest, on the CPU `cpu`.
     ///
     /// Time never runs backwards for a packet: the clocks of two CPUs can differ by some nanoseconds, and an
     /// interrupt may come between the reading of the clock and this.
     #[inline(always)]
-    pub fn close(&mut self, words: &mut Words, now: u64, resumed_ns: u64) {
+    pub fn close(&mut self, words: &mut Words, now: u64, resumed_ns: u64, cpu: u32) {
         let ns = now.wrapping_sub(self.last_ns);
         let length = opaque(self.length as u64);
         if self.interrupted_ns == 0 && ns >> VALUE_BITS == 0 && length < WAY_MAX as u64 {
@@ -124,7 +139,7 @@ impl Account {
             self.length = length as u32 + 1;
             self.last_ns = now;
         } else {
-            close_slowly(self, words, now, resumed_ns);
+            close_slowly(self, words, now, resumed_ns, cpu);
         }
     }
 
@@ -174,6 +189,21 @@ impl Account {
         }
     }
 
+    /// The packet is on this CPU from now on.
+    #[inline(always)]
+    pub fn run_on(&mut self, words: &mut Words, cpu: u32) {
+        if cpu == self.cpu as u32 {
+            return;
+        }
+        self.cpu = cpu as u16;
+        let length = opaque(self.length as u64);
+        if length < WAY_MAX as u64 {
+            put(words, length, word(CODE_CPU, cpu));
+            self.length = length as u32 + 1;
+            self.controls += 1;
+        }
+    }
+
     /// Adds a segment of a stage that is over.
     #[inline(always)]
     pub fn push(&mut self, words: &mut Words, stage: u8, ns: u64) {
@@ -216,7 +246,7 @@ impl Account {
 
 /// What is rare: the packet was interrupted, took long, the way is full, or the clock ran backwards.
 #[cfg_attr(target_arch = "bpf", inline(never))]
-fn close_slowly(account: &mut Account, words: &mut Words, now: u64, resumed_ns: u64) {
+fn close_slowly(account: &mut Account, words: &mut Words, now: u64, resumed_ns: u64, cpu: u32) {
     let from = account.last_ns;
     let now = later(now, from);
     let first = account.interrupted_ns;
@@ -228,10 +258,15 @@ fn close_slowly(account: &mut Account, words: &mut Words, now: u64, resumed_ns: 
     }
     let first = earlier(later(first, from), now);
     let last = earlier(later(resumed_ns, first), now);
+    // Nothing of it was on the CPU before, or it is not known what.
+    if last == first || first == from {
+        account.run_on(words, cpu);
+    }
     if last == first {
         return account.push(words, stage, now - from);
     }
     account.push(words, stage, first - from);
+    account.run_on(words, cpu);
     let by = account.interrupted_by;
     account.push(words, by, last - first);
     // Nothing yet of the rest: the segment that comes next begins it.
@@ -285,11 +320,13 @@ pub struct Segment {
     pub level: u8,
     /// Index into [`STAGES`](crate::stage_map::STAGES).
     pub stage: u8,
+    /// The CPU that the packet was on, or waited for; `None` in recordings that do not tell.
+    pub cpu: Option<u16>,
 }
 
 /// Decodes the words of a way.
 pub fn segments(words: &[u32]) -> Segments<'_> {
-    Segments { words: words.iter(), place: 0 }
+    Segments { words: words.iter(), place: 0, cpu: None }
 }
 
 /// The segments of a way; see [`segments`].
@@ -297,6 +334,7 @@ pub fn segments(words: &[u32]) -> Segments<'_> {
 pub struct Segments<'a> {
     words: core::slice::Iter<'a, u32>,
     place: u32,
+    cpu: Option<u16>,
 }
 
 impl Iterator for Segments<'_> {
@@ -310,9 +348,10 @@ impl Iterator for Segments<'_> {
             match (word >> VALUE_BITS) as u8 {
                 CODE_PLACE => self.place = value,
                 CODE_MORE => more = (value as u64) << VALUE_BITS,
+                CODE_CPU => self.cpu = Some(value as u16),
                 stage => {
                     let (hop, level) = (self.place as u16, (self.place >> HOP_BITS) as u8 & LEVEL_MAX as u8);
-                    return Some(Segment { ns: more + value as u64, hop, level, stage });
+                    return Some(Segment { ns: more + value as u64, hop, level, stage, cpu: self.cpu });
                 }
             }
         }

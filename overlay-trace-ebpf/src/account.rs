@@ -23,8 +23,13 @@ const BPF_RB_NO_WAKEUP: u64 = 1;
 #[inline(always)]
 pub fn this_cpu() -> (&'static mut Cpu, u32) {
     let number = unsafe { bpf_get_smp_processor_id() };
+    (cpu_of(number), number)
+}
+
+#[inline(always)]
+fn cpu_of(number: u32) -> &'static mut Cpu {
     let index = opaque(number as u64) as usize & (CPUS_MAX - 1);
-    (unsafe { &mut *(&raw mut CPUS as *mut Cpu).add(index) }, number)
+    unsafe { &mut *(&raw mut CPUS as *mut Cpu).add(index) }
 }
 
 /// The table of states.
@@ -35,6 +40,11 @@ impl Packets for States {
     fn get(&self, number: u32) -> Option<(*mut Followed, *mut Words)> {
         let state = STATES.get_ptr_mut(number)?;
         unsafe { Some((&raw mut (*state).followed, &raw mut (*state).record.way)) }
+    }
+
+    #[inline(always)]
+    fn let_go(&self, cpu: u16, skb: u64) {
+        cpu_of(cpu as u32).let_go(skb);
     }
 }
 
@@ -53,10 +63,9 @@ pub fn send(state: &mut State) {
     if one_in != 0 {
         state.record.header.stands_for = tail::stands_for(state, one_in);
         if state.record.header.stands_for == 0 {
-            let account = &state.followed.account;
             add(Counter::Finished, 1);
             add(Counter::LeftOut, 1);
-            return add(Counter::Hits, (account.length - account.controls) as u64);
+            return add(Counter::Hits, state.followed.account.segments() as u64);
         }
     }
     let (length, is_overfull) = state.followed.account.finish(&mut state.record.way, OTHER);

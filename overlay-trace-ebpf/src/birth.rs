@@ -42,7 +42,7 @@ pub fn begin<A: Access>(skb: u64, row: Row, state: &mut State, cpu: &mut Cpu, nu
 
 #[inline(always)]
 pub fn reset(state: &mut State, cpu: &mut Cpu, number: u32, now: u64) {
-    state.followed.account.begin(now, OTHER);
+    state.followed.account.begin(&mut state.record.way, now, OTHER, number);
     state.clear_marks();
     state.at.transmit_stage = setting!(transmit_default) as u8;
     let none = opaque(0);
@@ -54,7 +54,6 @@ pub fn reset(state: &mut State, cpu: &mut Cpu, number: u32, now: u64) {
     clear(&mut state.record.header);
     state.record.header.start_ns = now;
     state.record.header.segments = 1;
-    state.followed.cpu = number as u16;
     state.record.header.id = number_of_birth(cpu, number);
 }
 

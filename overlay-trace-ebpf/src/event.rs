@@ -21,7 +21,9 @@ use crate::{
     identify::{identify, passes},
     maps::{ARRIVED, FORWARDED, HopEntry, State, count, setting},
     read::{Access, copied, now, opaque},
-    state::{armed, busy_with, claim, find, find_near, is_counted, is_over, leave as leave_place, lost},
+    state::{
+        armed, busy_with, claim, find, find_anew, find_near, is_counted, is_over, leave as leave_place, lost,
+    },
 };
 
 const IPPROTO_TCP: u8 = 6;
@@ -42,7 +44,10 @@ pub fn enter<A: Access>(skb: u64, row: Row) {
 #[inline(always)]
 pub fn enter_at<A: Access>(skb: u64, device: u64, row: Row) {
     let (cpu, number) = this_cpu();
-    let known = find_near(skb, cpu);
+    let known = busy_with(skb, cpu).or_else(|| {
+        // If another CPU has taken it up by now, that is not undone.
+        if row.has(ROW_AFTER) { find(skb) } else { find_anew(skb, number) }
+    });
     let hop = known.as_ref().and_then(|state| another_hop::<A>(device, state));
     let state = match known {
         Some(state) if !is_another::<A>(skb, row, state, hop) => state,
@@ -50,7 +55,7 @@ pub fn enter_at<A: Access>(skb: u64, device: u64, row: Row) {
         known if row.action() == Action::Birth as u8 => return meet::<A>(skb, device, row, known),
         _ => return meet_apart::<A>(skb, device, row),
     };
-    if state.rejected != 0 || row.has(ROW_AFTER) && state.followed.cpu as u32 != number {
+    if state.rejected != 0 || row.has(ROW_AFTER) && state.followed.account.cpu as u32 != number {
         return pass_by(row, state);
     }
     if row.has(ROW_IN_SOCKET) && has_left(state) {
@@ -98,7 +103,7 @@ fn go_on<A: Access>(skb: u64, row: Row, state: &mut State, cpu: &mut Cpu, number
             return cpu.release(number, opaque(skb), now, &States);
         }
     }
-    settle(skb, row, state, cpu, number, now);
+    settle(row, state, cpu, number, now);
 }
 
 /// A known packet has come to a stage at the same place: what most probes do, in as few instructions as
@@ -111,7 +116,7 @@ pub fn step(skb: u64, row: Row) {
     let (cpu, number) = this_cpu();
     let near = busy_with(skb, cpu);
     let is_near = near.is_some();
-    let Some(state) = near.or_else(|| find(skb)) else { return };
+    let Some(state) = near.or_else(|| find_anew(skb, number)) else { return };
     if !is_near && state.rejected != 0 || row.has(ROW_UNLESS_FORWARDED) && state.arrived == FORWARDED {
         return;
     }
@@ -127,20 +132,19 @@ pub fn step(skb: u64, row: Row) {
     close(state, cpu, number, now);
     state.followed.account.stage = row.stage();
     if is_near && !row.has(ROW_WAIT) {
-        cpu.keep(number, &mut state.followed, now);
+        cpu.keep(now);
     } else {
-        settle(skb, row, state, cpu, number, now);
+        settle(row, state, cpu, number, now);
     }
 }
 
 /// The CPU is busy with the packet in its new stage, or leaves it in a queue.
 #[inline(always)]
-fn settle(skb: u64, row: Row, state: &mut State, cpu: &mut Cpu, number: u32, now: u64) {
+fn settle(row: Row, state: &mut State, cpu: &mut Cpu, number: u32, now: u64) {
     if !row.has(ROW_WAIT) {
         return cpu.take(number, &mut state.followed, now, &States);
     }
-    cpu.release(number, opaque(skb), now, &States);
-    state.followed.cpu = number as u16;
+    cpu.leave(number, &mut state.followed, now, &States);
     if row.has(ROW_DEFERRED) {
         state.followed.account.interrupt(now, SOFTIRQ_WAIT);
     }
@@ -292,7 +296,7 @@ pub fn leave(skb: u64, row: Row, returned: u64) {
         return;
     }
     let (cpu, number) = this_cpu();
-    let Some(state) = find_near(skb, cpu) else { return };
+    let Some(state) = find_near(skb, cpu, number) else { return };
     if state.followed.account.stage != row.stage() {
         // tc may have sent the packet elsewhere from within; of a packet that is not followed no entry is noted.
         if row.stage() != TC_CLASSIFY && state.rejected == 0 && !is_over() {
@@ -329,9 +333,9 @@ pub fn end(skb: u64, row: Row, location: u64, reason: u32) {
         return;
     }
     let (cpu, number) = this_cpu();
-    let Some(state) = find_near(skb, cpu) else { return };
+    let Some(state) = find_near(skb, cpu, number) else { return };
     if leaves_no_record(state, row.outcome()) {
-        return;
+        return cpu.let_go(opaque(skb));
     }
     let now = now();
     close(state, cpu, number, now);
@@ -367,7 +371,7 @@ pub fn conclude(state: &mut State, number: u32, outcome: u8) {
 pub fn calibrate(row: Row) {
     const INVENTED: u64 = 64;
     let (cpu, number) = this_cpu();
-    let Some(state) = (match find_near(INVENTED, cpu) {
+    let Some(state) = (match find_near(INVENTED, cpu, number) {
         Some(state) => Some(state),
         None => claim(INVENTED),
     }) else {
@@ -390,7 +394,7 @@ pub fn calibrate(row: Row) {
 pub fn forget(skb: u64, row: Row) {
     const USUAL_WORDS: u32 = 80;
     let (cpu, number) = this_cpu();
-    let Some(state) = find_near(skb, cpu) else { return };
+    let Some(state) = find_near(skb, cpu, number) else { return };
     if row.outcome() != 0 {
         state.followed.account.length = USUAL_WORDS;
         send(state);

@@ -12,13 +12,13 @@ use overlay_trace_common::{
 };
 
 use crate::{
-    account::{close, this_cpu},
+    account::{States, close, this_cpu},
     birth::{number_of_birth, reset},
     event::conclude,
     identify::identify,
     maps::{Record, STATES, State, count, setting},
     read::{self, Copied, copied, now, opaque},
-    state::{claim, find, is_counted, leave, lost},
+    state::{claim, find, find_anew, is_counted, leave, lost},
 };
 
 /// The most segments of one packet whose bytes are counted when it has been cut: 64 kB in packets of 512
@@ -37,8 +37,7 @@ pub fn is_packet(returned: u64) -> bool {
 /// Whether no probe has seen the packet since it was made of another one.
 #[inline(always)]
 fn is_fresh(state: &State) -> bool {
-    state.record.header.flags & FLAG_CHILD != 0
-        && state.followed.account.length == state.followed.account.controls
+    state.record.header.flags & FLAG_CHILD != 0 && state.followed.account.segments() == 0
 }
 
 /// Whether the packet is being cut into segments, and not one of those that were just cut off another one.
@@ -138,7 +137,7 @@ fn beget(
     number: u32,
     now: u64,
 ) -> Option<&'static mut State> {
-    let state = match find(skb) {
+    let state = match find_anew(skb, number) {
         Some(known) => {
             outlived(known, cpu, number, now);
             known
@@ -201,6 +200,7 @@ fn uncount(state: &State) {
 
 #[inline(always)]
 fn end_as(state: &mut State, outcome: Outcome, cpu: &mut Cpu, number: u32, now: u64) {
+    state.followed.turn_up(number, &mut state.record.way, &States);
     close(state, cpu, number, now);
     conclude(state, number, outcome as u8);
 }
@@ -217,7 +217,7 @@ fn go_on_as_part(state: &mut State, cpu: &mut Cpu, number: u32, now: u64) -> u64
         count(Counter::Started, 1);
     }
     let (stage, place) = (state.followed.account.stage, state.followed.account.place);
-    state.followed.account.begin(now, stage);
+    state.followed.account.begin(&mut state.record.way, now, stage, number);
     state.followed.account.go(&mut state.record.way, place);
     state.copy = 0;
     state.children = 0;

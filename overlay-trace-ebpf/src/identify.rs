@@ -131,8 +131,7 @@ pub fn identify<A: Access>(skb: u64, ingress: bool, state: &mut State) -> bool {
 /// Whether this is the first that is seen of the packet, and it was taken for new.
 #[inline(always)]
 fn is_born_here(state: &State) -> bool {
-    let account = &state.followed.account;
-    state.record.header.flags == 0 && account.length == account.controls
+    state.record.header.flags == 0 && state.followed.account.segments() == 0
 }
 
 /// A packet that has headers around it was on its way before. False while such packets are not yet taken up.

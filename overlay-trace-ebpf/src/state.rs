@@ -6,6 +6,7 @@
 use overlay_trace_common::{cpu::Cpu, kernel::WAYS, record::Counter};
 
 use crate::{
+    account::States,
     atomic::{give, take},
     maps::{ARMED, Bucket, STATES, State, TAGS, count, setting},
     read::{low_half, now, opaque},
@@ -27,8 +28,16 @@ fn state_at(bucket: u32, way: usize) -> Option<&'static mut State> {
 
 /// The state of a packet that is known. Most often it is the one that the CPU is busy with.
 #[inline(always)]
-pub fn find_near(skb: u64, cpu: &Cpu) -> Option<&'static mut State> {
-    busy_with(skb, cpu).or_else(|| find(skb))
+pub fn find_near(skb: u64, cpu: &Cpu, number: u32) -> Option<&'static mut State> {
+    busy_with(skb, cpu).or_else(|| find_anew(skb, number))
+}
+
+/// The state of a packet that is known and that this CPU was not busy with.
+#[inline(always)]
+pub fn find_anew(skb: u64, number: u32) -> Option<&'static mut State> {
+    let state = find(skb)?;
+    state.followed.turn_up(number, &mut state.record.way, &States);
+    Some(state)
 }
 
 /// The state of the packet, if it is the one that the CPU is busy with.

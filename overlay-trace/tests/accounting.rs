@@ -13,10 +13,13 @@ use proptest::prelude::*;
 const CPUS: usize = 3;
 const PACKETS: usize = 5;
 const EPOCH: u64 = 1 << 40;
+/// Stages from here on interrupt others.
+const INTERRUPTS: u8 = 61;
 
 /// The table of packets, and when each of them began.
 struct Table {
     packets: RefCell<Vec<(Followed, Words)>>,
+    cpus: RefCell<[Cpu; CPUS]>,
     begun: Vec<u64>,
 }
 
@@ -25,6 +28,10 @@ impl Packets for Table {
         let mut packets = self.packets.borrow_mut();
         let (packet, words) = packets.get_mut(number as usize)?;
         Some((packet, words))
+    }
+
+    fn let_go(&self, cpu: u16, skb: u64) {
+        self.cpus.borrow_mut()[usize::from(cpu)].let_go(skb);
     }
 }
 
@@ -78,7 +85,8 @@ fn step() -> impl Strategy<Value = i64> {
 
 struct World {
     table: Table,
-    cpus: [Cpu; CPUS],
+    /// By packet: the CPU that it was last seen on, and those of its segments.
+    on: Vec<(u16, Vec<u16>)>,
     now: u64,
 }
 
@@ -88,20 +96,41 @@ impl World {
             let followed = Followed { number: number as u32, ..Followed::default() };
             (followed, [0; WAY_WORDS])
         });
-        let table = Table { packets: RefCell::new(packets.collect()), begun: vec![0; PACKETS] };
-        World { table, cpus: [Cpu::default(); CPUS], now: EPOCH }
+        let table = Table {
+            packets: RefCell::new(packets.collect()),
+            cpus: RefCell::default(),
+            begun: vec![0; PACKETS],
+        };
+        World { table, on: vec![(0, Vec::new()); PACKETS], now: EPOCH }
     }
 
-    fn begin(&mut self, number: usize, at: Option<Followed>) {
+    fn begin(&mut self, number: usize, on: usize, at: Option<Followed>) {
         let mut packets = self.table.packets.borrow_mut();
         let (packet, words) = &mut packets[number];
         packet.skb = 64 * (1 + number as u64);
-        packet.account.begin(self.now, OTHER);
+        packet.account.begin(words, self.now, OTHER, on as u32);
         if let Some(parent) = at {
             packet.account.stage = parent.account.stage;
             packet.account.go(words, parent.account.place);
         }
         self.table.begun[number] = self.now;
+        self.on[number] = (on as u16, Vec::new());
+    }
+
+    /// Something was seen of a packet on a CPU. Its segments since then are of that CPU; of an interrupted one the part
+    /// before is of the CPU where it was.
+    fn on(&mut self, number: usize, on: usize) {
+        let (segments, _) = self.way(number);
+        let (before, cpus) = &mut self.on[number];
+        let new = segments.get(cpus.len()..).unwrap_or_default();
+        if let [part, by, ..] = new
+            && part.ns > 0
+            && by.stage >= INTERRUPTS
+        {
+            cpus.push(*before);
+        }
+        cpus.resize(segments.len(), on as u16);
+        *before = on as u16;
     }
 
     /// A packet's way so far, and the time that it covers.
@@ -117,6 +146,8 @@ impl World {
         let overflow = self.table.packets.borrow()[number].0.account.overflow_ns;
         let sum: u64 = segments.iter().map(|segment| segment.ns).sum();
         prop_assert_eq!(sum + overflow, covered);
+        let cpus: Vec<u16> = segments.iter().filter_map(|segment| segment.cpu).collect();
+        prop_assert_eq!(&cpus, &self.on[number].1);
         Ok(())
     }
 
@@ -126,7 +157,8 @@ impl World {
 
     /// Applies an event as the kernel side does.
     fn apply(&mut self, event: &Event, number: usize, on: usize) -> Result<(), TestCaseError> {
-        let (cpu, now, table) = (&mut self.cpus[on], self.now, &self.table);
+        let (now, table) = (self.now, &self.table);
+        let mut cpu = table.cpus.borrow()[on];
         match *event {
             Event::Interrupt(by) => {
                 cpu.interrupt(on as u32, by, now, table);
@@ -141,21 +173,45 @@ impl World {
                 cpu.begin_softirq(on as u32, SOFTIRQ_INTERRUPTION, now, table);
             }
             Event::SoftirqEnds => cpu.end_softirq(now),
-            Event::Begin => self.begin(number, None),
+            Event::Begin => {
+                self.turn_up(number, on, &cpu);
+                self.begin(number, on, None);
+            }
             Event::Child(parent) => {
-                let at = table.packets.borrow()[parent].0;
-                self.begin(number, Some(at));
+                self.turn_up(number, on, &cpu);
+                let at = self.table.packets.borrow()[parent].0;
+                self.begin(number, on, Some(at));
             }
             // All others are of packets that are known.
             _ if !self.is_followed(number) => {}
-            Event::Lost => table.packets.borrow_mut()[number].0.skb = 0,
-            _ => self.seen(event, number, on)?,
+            Event::Lost => {
+                self.turn_up(number, on, &cpu);
+                let packet = &mut self.table.packets.borrow_mut()[number].0;
+                cpu.let_go(packet.skb);
+                packet.skb = 0;
+            }
+            _ => {
+                self.turn_up(number, on, &cpu);
+                self.seen(event, number, (on, &mut cpu))?;
+                self.on(number, on);
+            }
         }
+        self.table.cpus.borrow_mut()[on] = cpu;
         Ok(())
     }
 
-    fn seen(&mut self, event: &Event, number: usize, on: usize) -> Result<(), TestCaseError> {
-        let (cpu, now, table) = (&mut self.cpus[on], self.now, &self.table);
+    /// A packet is found on a CPU.
+    fn turn_up(&self, number: usize, on: usize, cpu: &Cpu) {
+        let Some((packet, words)) = self.table.get(number as u32) else { return };
+        // SAFETY: as in the kernel, nothing else holds the packet.
+        let (packet, words) = unsafe { (&mut *packet, &mut *words) };
+        if packet.skb != 0 && packet.skb != cpu.skb {
+            packet.turn_up(on as u32, words, &self.table);
+        }
+    }
+
+    fn seen(&self, event: &Event, number: usize, (on, cpu): (usize, &mut Cpu)) -> Result<(), TestCaseError> {
+        let (now, table) = (self.now, &self.table);
         let Some((packet, words)) = table.get(number as u32) else { return Ok(()) };
         // SAFETY: as in the kernel, nothing else holds the packet.
         let (packet, words) = unsafe { (&mut *packet, &mut *words) };
@@ -173,8 +229,7 @@ impl World {
         }
         match *event {
             Event::Wait(_, deferred) => {
-                cpu.release(on as u32, packet.skb, now, table);
-                packet.cpu = on as u16;
+                cpu.leave(on as u32, packet, now, table);
                 if deferred {
                     packet.account.interrupt(now, SOFTIRQ_WAIT);
                 }
@@ -223,6 +278,10 @@ fn play(events: &[(u64, Event, usize, usize)]) -> World {
 
 fn steps(world: &World, number: usize) -> Vec<(u8, u64)> {
     world.way(number).0.iter().map(|segment| (segment.stage, segment.ns)).collect()
+}
+
+fn cpus(world: &World, number: usize) -> Vec<u16> {
+    world.way(number).0.iter().filter_map(|segment| segment.cpu).collect()
 }
 
 #[test]
@@ -323,6 +382,38 @@ fn a_sender_that_loses_its_cpu_waits_until_it_has_one_again() {
         (60, Work(2, false), 0, 1),
     ]);
     assert_eq!(steps(&world, 0), [(OTHER, 0), (1, 10), (SCHEDULING_WAIT, 40), (1, 10)]);
+    assert_eq!(cpus(&world, 0), [0, 0, 1, 1]);
+}
+
+#[test]
+fn what_lay_in_a_queue_is_of_the_cpu_that_took_it_out() {
+    use Event::*;
+    let world = play(&[
+        (0, Begin, 0, 0),
+        (0, Work(1, false), 0, 0),
+        (10, Wait(5, false), 0, 0),
+        (30, Work(2, false), 0, 2),
+        (35, Work(3, false), 0, 2),
+        (40, Wait(6, false), 0, 2),
+        (60, Work(4, false), 0, 0),
+    ]);
+    assert_eq!(steps(&world, 0), [(OTHER, 0), (1, 10), (5, 20), (2, 5), (3, 5), (6, 20)]);
+    assert_eq!(cpus(&world, 0), [0, 0, 2, 2, 2, 0]);
+}
+
+#[test]
+fn a_packet_that_comes_back_is_on_its_first_cpu_again() {
+    use Event::*;
+    // No probe saw the queues between.
+    let world = play(&[
+        (0, Begin, 0, 0),
+        (0, Work(1, false), 0, 0),
+        (10, Work(2, false), 0, 1),
+        (20, Work(3, false), 0, 0),
+        (30, Work(4, false), 0, 0),
+    ]);
+    assert_eq!(steps(&world, 0), [(OTHER, 0), (1, 10), (2, 10), (3, 10)]);
+    assert_eq!(cpus(&world, 0), [0, 1, 0, 0]);
 }
 
 #[test]
@@ -347,7 +438,7 @@ fn a_long_way_and_a_long_time_are_kept_whole() {
     let world = play(&events);
     let (segments, covered) = world.way(0);
     assert_eq!(covered, 100_000_000_000);
-    assert_eq!(segments[1], Segment { ns: 100_000_000, hop: 0, level: 0, stage: 1 });
+    assert_eq!(segments[1], Segment { ns: 100_000_000, hop: 0, level: 0, stage: 1, cpu: Some(0) });
     let mut packets = world.table.packets.borrow_mut();
     let (packet, words) = &mut packets[0];
     let (length, is_overfull) = packet.account.finish(words, OTHER);

@@ -59,6 +59,7 @@ fn way(lines: &str) -> Vec<Segment> {
             hop: hop.parse().unwrap(),
             level: level.parse().unwrap(),
             stage: number(stage),
+            cpu: None,
         }
     };
     lines.trim().lines().map(segment).collect()
@@ -89,12 +90,13 @@ fn assert_conserved(analysis: &Analysis) {
 prop_compose! {
     fn record()(
         stage_bytes in prop::collection::vec((any::<u8>(), 0..16u8, 0..12u16, any::<u64>()), 0..200),
+        cpu in any::<u16>(),
         fits in any::<bool>(), start in any::<u32>(), length in any::<u64>(), mut header in
             (0..20u64, any::<u32>(), any::<u64>(), any::<u8>(), any::<u8>(), any::<u16>()),
     ) -> (RecordHeader, Vec<Segment>) {
         let way: Vec<Segment> = stage_bytes.into_iter().map(|(stage, level, hop, ns)| {
             let stage = if stage < 200 { stage % 70 } else { stage % CODE_PLACE };
-            Segment { ns: (ns & NS_MAX) >> (ns % 48), hop, level: level % 4, stage }
+            Segment { ns: (ns & NS_MAX) >> (ns % 48), hop, level: level % 4, stage, cpu: Some(cpu ^ (ns >> 63) as u16) }
         }).collect();
         let ns = way.iter().map(|s| u128::from(s.ns)).sum::<u128>();
         let length = if fits && ns < 1 << 63 { ns as u64 } else { length };
@@ -115,6 +117,9 @@ proptest! {
     fn every_nanosecond_has_one_owner(records in prop::collection::vec(record(), 1..20)) {
         let hops = hops(&[(1, "a", "eth0"), (2, "b", "eth0"), (3, "b", "cni0"), (4, "", ""), (9, "c", "")]);
         let by_stage = analyse(&Header::new(), &hops, By::Stage, &records);
+        let nowhere = |way: &[Segment]| way.iter().map(|segment| Segment { cpu: None, ..*segment }).collect();
+        let without: Vec<_> = records.iter().map(|(header, way)| (*header, nowhere(way))).collect();
+        prop_assert_eq!(rows(&by_stage), rows(&analyse(&Header::new(), &hops, By::Stage, &without)));
         let other = |row: &&Row| row.key.layer.as_deref() == Some("other");
         let other: u128 = by_stage.rows.iter().filter(other).map(|row| row.raw.sum()).sum();
         for by in EVERY {
@@ -278,7 +283,7 @@ gso-segment 0 2 2");
 
 #[test]
 fn a_time_of_two_words_is_one_segment() {
-    let way = vec![Segment { ns: (2 << 32) + 5, hop: 1, level: 0, stage: number("socket-wait") }];
+    let way = vec![Segment { ns: (2 << 32) + 5, hop: 1, level: 0, stage: number("socket-wait"), cpu: None }];
     let header = support::record(1, 0, &way, Outcome::Delivered);
     let analysis = analyse(&Header::new(), &hops(&[(1, "pod", "eth0")]), By::Stage, &[(header, way)]);
     assert_eq!(analysis.rows.len(), 1);
@@ -409,7 +414,7 @@ fn more_shapes_than_are_remembered_make_no_difference() {
     let stages = STAGES.iter().filter(|stage| stage.outcome.is_none()).count() as u64;
     let shape = |number: u64| -> Vec<Segment> {
         let step = |place: u32| (number / stages.pow(place) % stages) as u8;
-        (0..3).map(|place| Segment { ns: 7, hop: 1, level: 0, stage: step(place) }).collect()
+        (0..3).map(|place| Segment { ns: 7, hop: 1, level: 0, stage: step(place), cpu: None }).collect()
     };
     let records: Vec<_> = (0..6000u64)
         .map(|number| (support::record(number, 0, &shape(number), Outcome::Delivered), shape(number)))

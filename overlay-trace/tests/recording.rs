@@ -39,7 +39,8 @@ fn checkpoint(finished: u64) -> Checkpoint {
 }
 
 fn record(id: u64) -> (RecordHeader, Vec<u32>) {
-    let segment = |n| Segment { ns: 100 + n, hop: n as u16, level: 1, stage: n as u8 + 1 };
+    let segment =
+        |n| Segment { ns: 100 + n, hop: n as u16, level: 1, stage: n as u8 + 1, cpu: Some(n as u16 / 2) };
     let way = encode_way(&(0..id % 5).map(segment).collect::<Vec<_>>());
     let flow = Flow {
         source_port: 1,

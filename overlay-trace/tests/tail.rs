@@ -76,7 +76,10 @@ prop_compose! {
     fn segments()(
         parts in prop::collection::vec((0..22u8, 0..3u8, 0..10u16, 1u64..1 << 34, 0..34u32), 1..25)
     ) -> Vec<Segment> {
-        let segment = |(stage, level, hop, ns, less): (u8, u8, u16, u64, u32)| Segment { ns: ns >> less, hop, level, stage };
+        let segment = |(stage, level, hop, ns, less): (u8, u8, u16, u64, u32)| {
+            let cpu = (ns % 4).checked_sub(1).map(|cpu| cpu as u16);
+            Segment { ns: ns >> less, hop, level, stage, cpu }
+        };
         parts.into_iter().map(segment).collect()
     }
 }
@@ -179,7 +182,7 @@ proptest! {
 
 #[test]
 fn a_part_has_waited_for_all_of_its_packets_way() {
-    let segment = |name, ns| Segment { ns, hop: 2, level: 0, stage: support::stage(name) };
+    let segment = |name, ns| Segment { ns, hop: 2, level: 0, stage: support::stage(name), cpu: None };
     let cut = [segment("ip-rcv", 1000), segment("dev-queue-xmit", 500)];
     let part = [segment("driver-xmit", 70)];
     let dir = TempDir::new().unwrap();
@@ -195,7 +198,7 @@ fn a_part_has_waited_for_all_of_its_packets_way() {
 #[test]
 fn a_recording_without_slow_or_ordinary_packets_is_told_as_such() {
     let dir = TempDir::new().unwrap();
-    let way = vec![Segment { ns: 700, hop: 2, level: 0, stage: support::stage("ip-rcv") }];
+    let way = vec![Segment { ns: 700, hop: 2, level: 0, stage: support::stage("ip-rcv"), cpu: None }];
     let one = [(support::record(1, 0, &way, Outcome::Delivered), way)];
     for (records, above, words) in [
         (&one[..0], Above::default(), "No packet finished its way"),

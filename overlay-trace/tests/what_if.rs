@@ -120,7 +120,7 @@ prop_compose! {
     fn segments()(
         parts in prop::collection::vec((0..22u8, 0..4u8, 0..10u16, 1u64..1 << 34, 0..34u32), 1..25)
     ) -> Vec<Segment> {
-        let segment = |(stage, level, hop, ns, less): (u8, u8, u16, u64, u32)| Segment { ns: ns >> less, hop, level, stage };
+        let segment = |(stage, level, hop, ns, less): (u8, u8, u16, u64, u32)| Segment { ns: ns >> less, hop, level, stage, cpu: None };
         parts.into_iter().map(segment).collect()
     }
 }

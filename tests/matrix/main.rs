@@ -9,6 +9,7 @@ mod attached;
 mod capture;
 mod comparison;
 mod counters;
+mod cpus;
 mod drops;
 mod filters;
 mod identity;

@@ -18,7 +18,7 @@ use overlay_trace_common::record::FLAG_CHILD;
 
 use crate::own::{self, Network, Plan, is_exact, no_losses, pair, places, send};
 use crate::results::{Results, Verdict};
-use crate::{late_tunnel, pods};
+use crate::{cpus, late_tunnel, pods};
 
 const RENAME: &str = "node/rename";
 const MODULE: &str = "node/module-loaded-later";
@@ -38,15 +38,16 @@ pub fn run(set: ProbeSet, (folder, stop): (&Path, &Stop), results: &mut Results)
     own::add(&[MODULE], results, |results| module(&of, results));
     own::add(&[late_tunnel::NAME], results, |results| late_tunnel::run(&of, results));
     own::add(&[PROCESSOR], results, |results| processor(&of, results));
+    own::add(&[cpus::WAYS], results, |results| cpus::ways(&of, results));
 }
 
 /// Makes the plan of a recording of a name, of what passes through these namespaces.
 pub type Of<'a> = &'a dyn Fn(&'static str, &[String]) -> Plan<'a>;
 
-const COUNT: usize = 20;
+pub const COUNT: usize = 20;
 
 /// Sends datagrams from `a` to an address of `b`, and sees to it that all are received.
-fn send_all(network: &Network, to: &str, port: u16) -> Result<()> {
+pub fn send_all(network: &Network, to: &str, port: u16) -> Result<()> {
     let to = SocketAddr::new(to.parse()?, port);
     let socket = network.netns("b")?.run(|| UdpSocket::bind(to))??;
     network.netns("a")?.run(|| send(to, COUNT))??;
@@ -58,7 +59,7 @@ fn send_all(network: &Network, to: &str, port: u16) -> Result<()> {
 }
 
 /// The records of datagrams to a port; there must be one for each.
-fn for_each_of(recording: &Recording, port: u16, mut each: impl FnMut(&RecordView<'_>)) -> Result<()> {
+pub fn for_each_of(recording: &Recording, port: u16, mut each: impl FnMut(&RecordView<'_>)) -> Result<()> {
     let mut count = 0;
     recording.for_each_record(|record| {
         let flow = record.header.flow;

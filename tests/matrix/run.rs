@@ -23,6 +23,7 @@ use crate::scene::{Scene, Setting};
 use crate::seen::Seen;
 use crate::settings::SETTINGS;
 use crate::shapes;
+use crate::tail::one_core;
 use crate::truth;
 
 /// How often a scene is recorded if checks fail and the kernel has skipped probes: a kernel that interrupts
@@ -72,6 +73,9 @@ pub fn all(sets: &[ProbeSet], times: bool, place: (&Path, &Stop), results: &mut 
         interrupted::run(*set, place, results);
         node::run(*set, place, results);
         overload::run(*set, place.0, results);
+    }
+    if sets.contains(&ProbeSet::Full) {
+        one_core::run(place, results);
     }
     for set in sets {
         drops::run(*set, place.0, results);

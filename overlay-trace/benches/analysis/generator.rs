@@ -5,7 +5,7 @@ use overlay_trace::trace::{RecordView, Recording};
 use overlay_trace_common::{
     record::{FLAG_CHILD, FLAG_PARENT, Outcome, RecordHeader},
     stage_map::BATCH_WAIT,
-    way::{CODE_MORE, CODE_PLACE, VALUE_BITS, VALUE_MASK, word},
+    way::{CODE_CPU, CODE_MORE, CODE_PLACE, VALUE_BITS, VALUE_MASK, word},
 };
 
 /// Makes records from those of a real recording.
@@ -36,10 +36,14 @@ impl Generator {
         let mut ways = Vec::new();
         source.for_each_record(|record| {
             let (header, way) = (record.header, record.way);
+            // The recording is from before ways told their CPUs: they are on two in turn.
+            let on = |cpu| [word(CODE_CPU, cpu)];
+            let (first, second) = way.split_at(way.len() / 2);
+            let way = [&on(0)[..], first, &on(1)[..], second].concat();
             // Long times take two words, which is of no interest here.
             let is_short = way.iter().all(|&word| (word >> VALUE_BITS) as u8 != CODE_MORE);
             if is_short {
-                ways.push((header, way.to_vec()));
+                ways.push((header, way));
             }
         })?;
         let random = Random(number + 1);

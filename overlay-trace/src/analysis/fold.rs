@@ -5,7 +5,7 @@
 //! and the time of waiting is kept beside it.
 
 use overlay_trace_common::way::{
-    CODE_MORE, CODE_PLACE, HOP_BITS, HOP_MASK, Segment, VALUE_BITS, VALUE_MASK, word,
+    CODE_MORE, CODE_PLACE, HOP_BITS, HOP_MASK, Segment, VALUE_BITS, VALUE_MASK, place, word,
 };
 
 /// Bits of a place: the level and the hop.
@@ -16,6 +16,11 @@ const PLACE_MASK: u32 = 0xf << HOP_BITS | HOP_MASK;
 pub(super) struct Step(pub u32);
 
 impl Step {
+    /// The step that a segment is.
+    pub fn of(segment: &Segment) -> Step {
+        Step(word(segment.stage, place(segment.level.into(), segment.hop.into())))
+    }
+
     /// The segment, with no time.
     pub fn segment(self) -> Segment {
         Segment {
@@ -23,6 +28,7 @@ impl Step {
             hop: (self.0 & HOP_MASK) as u16,
             level: (self.0 >> HOP_BITS) as u8 & 15,
             stage: (self.0 >> VALUE_BITS) as u8,
+            cpu: None,
         }
     }
 }
@@ -59,12 +65,13 @@ impl Folded {
         let mut interrupted = false;
         for &next in words {
             let (code, value) = ((next >> VALUE_BITS) as u8, next & VALUE_MASK);
-            if code == CODE_PLACE {
-                place = value & PLACE_MASK;
-                continue;
-            }
-            if code == CODE_MORE {
-                more = u64::from(value) << VALUE_BITS;
+            if code >= CODE_PLACE {
+                match code {
+                    CODE_PLACE => place = value & PLACE_MASK,
+                    CODE_MORE => more = u64::from(value) << VALUE_BITS,
+                    // On which CPU a packet is makes no difference to where its time goes.
+                    _ => {}
+                }
                 continue;
             }
             let (step, ns) = (Step(word(code, place)), more + u64::from(value));
@@ -102,7 +109,8 @@ mod tests {
 
     /// Stages from 100 on interrupt.
     fn folded(way: &[(u8, u64)]) -> Folded {
-        let segment = |&(stage, ns): &(u8, u64)| Segment { ns, hop: 3, level: 1, stage };
+        let segment =
+            |&(stage, ns): &(u8, u64)| Segment { ns, hop: 3, level: 1, stage, cpu: Some(stage.into()) };
         let words = crate::trace::encode_way(&way.iter().map(segment).collect::<Vec<_>>());
         let mut folded = Folded::default();
         folded.fold(&words, &std::array::from_fn(|stage| stage >= 100));
@@ -117,7 +125,7 @@ mod tests {
         assert_eq!((&plain.times, &interrupted.times), (&vec![10, 20, 5], &vec![10, 20, 5]));
         let wait = |stage, ns| Wait { step: 0, stage, ns };
         assert_eq!(interrupted.waits, [wait(100, 100), wait(101, 50)]);
-        assert_eq!(plain.steps[0].segment(), Segment { ns: 0, hop: 3, level: 1, stage: 1 });
+        assert_eq!(plain.steps[0].segment(), Segment { ns: 0, hop: 3, level: 1, stage: 1, cpu: None });
     }
 
     #[test]

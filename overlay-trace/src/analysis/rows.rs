@@ -6,8 +6,8 @@ use overlay_trace_common::way::Segment;
 use rustc_hash::FxHashMap;
 
 use super::{
-    By, Key, cost::COST_PARTS_SHIFT, direction::directions, key::Packed, places::Places, plan::Origin,
-    stages::Stages, whole::WholePacket,
+    By, Key, cost::COST_PARTS_SHIFT, direction::directions, fold::Step, key::Packed, places::Places,
+    plan::Origin, stages::Stages, whole::WholePacket,
 };
 use crate::trace::{Header, HopName};
 
@@ -33,8 +33,8 @@ pub(crate) enum Between {
     Retransmission,
 }
 
-/// The row of each segment, by the way without its times.
-type Shapes = FxHashMap<Box<[Segment]>, Box<[u32]>>;
+/// The row of each segment, by the way without its times and CPUs.
+type Shapes = FxHashMap<Box<[Step]>, Box<[u32]>>;
 
 /// The rows of a recording, numbered in order of first appearance.
 pub(crate) struct Rows {
@@ -45,7 +45,7 @@ pub(crate) struct Rows {
     rows: Vec<Row>,
     /// By whether the packet came from outside the machine.
     shapes: [Shapes; 2],
-    shape: Vec<Segment>,
+    shape: Vec<Step>,
 }
 
 impl Rows {
@@ -66,13 +66,13 @@ impl Rows {
     pub fn of(&mut self, packet: &WholePacket<'_>) -> &[u32] {
         let mut shape = std::mem::take(&mut self.shape);
         shape.clear();
-        shape.extend(packet.way.iter().map(|segment| Segment { ns: 0, ..*segment }));
+        shape.extend(packet.way.iter().map(Step::of));
         let origin = usize::from(packet.from_device);
         if !self.shapes[origin].contains_key(&*shape) {
             if self.shapes[origin].len() >= SHAPES_MAX {
                 self.shapes[origin].clear();
             }
-            let rows = self.work_out(&shape, packet.from_device);
+            let rows = self.work_out(packet.way, packet.from_device);
             self.shapes[origin].insert(shape.clone().into(), rows);
         }
         self.shape = shape;
@@ -107,9 +107,8 @@ impl Rows {
 
     /// By segment of a packet's way: what the probe at its beginning has cost, in ns.
     pub fn probe_costs(&self, packet: &WholePacket<'_>) -> Vec<f64> {
-        let shape: Vec<Segment> = packet.way.iter().map(|segment| Segment { ns: 0, ..*segment }).collect();
         let origin = Origin { from_device: packet.from_device, ..Origin::default() };
-        let costs = self.stages.probe_costs(&shape, origin);
+        let costs = self.stages.probe_costs(packet.way, origin);
         costs.into_iter().map(|cost| cost as f64 / f64::from(1 << COST_PARTS_SHIFT)).collect()
     }
 

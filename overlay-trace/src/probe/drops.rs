@@ -124,7 +124,7 @@ mod tests {
         let reasons = BTreeMap::from([(7, "CPU_BACKLOG".into())]);
         let mut drops = Drops::new(Names { drop_reasons: reasons, ..Names::default() });
         drops.hops(vec![(3, HopName { netns: "node2".into(), device: "eth0".into(), ..HopName::default() })]);
-        let segment = |stage| Segment { ns: 5, hop: 3, level: 1, stage };
+        let segment = |stage| Segment { ns: 5, hop: 3, level: 1, stage, cpu: None };
         for (outcome, way) in [
             (Outcome::Dropped, vec![segment(COPY), segment(GRO), segment(BATCH_WAIT)]),
             (Outcome::Dropped, vec![segment(GRO)]),

@@ -260,6 +260,7 @@ fn header(kernel: &Kernel, options: &SessionOptions, plan: &Plan, attached: &[At
     header.kernel = kernel.release.clone();
     header.node =
         nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    header.cpus = aya::util::online_cpus().ok().map(|cpus| cpus.len() as u32);
     header.probe_set = plan.set.name().to_owned();
     header.start_wall_ns =
         std::time::SystemTime::UNIX_EPOCH.elapsed().map_or(0, |elapsed| elapsed.as_nanos() as u64);

@@ -99,6 +99,11 @@ struct Cause<'a> {
     timeouts: u64,
     waited_ns: u128,
     place: &'a Key,
+    /// The one CPU that all was on, and of how many flows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cpu: Option<u16>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    flows: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     drop_reason: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -134,6 +139,8 @@ struct Slow<'a> {
 struct Step<'a> {
     at_ns: u64,
     ns: u64,
+    /// The CPU that the packet was on, or that emptied the queue it waited in.
+    cpu: Option<u16>,
     #[serde(flatten)]
     key: &'a Key,
 }
@@ -218,6 +225,8 @@ fn cause(finding: &Finding) -> Cause<'_> {
         timeouts: finding.again.timeouts,
         waited_ns: finding.again.waited_ns,
         place: &finding.key,
+        cpu: finding.core.map(|core| core.cpu),
+        flows: finding.core.map(|core| core.flows),
         drop_reason: finding.drop.as_ref().map(|(reason, _)| reason.as_str()),
         drop_location: finding.drop.as_ref().map(|(_, location)| location.as_str()),
         advice: advice.collect(),
@@ -242,7 +251,7 @@ fn slow<'a>(tail: &Tail, packet: &'a SlowPacket) -> Slow<'a> {
         steps: packet
             .steps
             .iter()
-            .map(|step| Step { at_ns: step.at_ns, ns: step.ns, key: &step.key })
+            .map(|step| Step { at_ns: step.at_ns, ns: step.ns, cpu: step.cpu, key: &step.key })
             .collect(),
     }
 }

@@ -12,7 +12,7 @@ use super::{
         reading, table,
     },
     palette::{PLACE, colour},
-    tail_text::{at, context, evidence, first_lines, heading, microseconds, names, parts},
+    tail_text::{at, context, cpu, evidence, first_lines, heading, microseconds, names, parts},
     units::{count, percent, signed_time, time},
 };
 use crate::tail::{Finding, SlowPacket, Step, Tail, TailRow};
@@ -150,10 +150,11 @@ fn bar(packet: &SlowPacket, step: &Step) -> Bar {
         ns: step.ns,
         colour: colour(Tells::Stage, &name, &step.key),
         tells: format!(
-            "at {} µs: {name} ({kind}, {level}) {}, {}",
+            "at {} µs: {name} ({kind}, {level}) {}, {}{}",
             microseconds(step.at_ns.into()),
             time(step.ns as f64),
-            percent(step.ns as f64 / packet.ns.max(1) as f64)
+            percent(step.ns as f64 / packet.ns.max(1) as f64),
+            step.cpu.map_or_else(String::new, |cpu| format!(", CPU {cpu}"))
         ),
         name,
     }
@@ -163,7 +164,7 @@ fn steps(packet: &SlowPacket) -> Markup {
     html! {
         div.wide {
             table.steps {
-                thead { tr { @for name in ["stage", "at µs", "took", "share", "kind", "level", "where", "device"] { th scope="col" { (name) } } } }
+                thead { tr { @for name in ["stage", "at µs", "took", "share", "kind", "level", "where", "device", "cpu"] { th scope="col" { (name) } } } }
                 tbody {
                     @for step in &packet.steps {
                         @let [stage, kind, level, netns, device] = names(&step.key);
@@ -172,7 +173,7 @@ fn steps(packet: &SlowPacket) -> Markup {
                             td { (microseconds(step.at_ns.into())) }
                             td { (time(step.ns as f64)) }
                             td { (percent(step.ns as f64 / packet.ns.max(1) as f64)) }
-                            @for name in [kind, level, netns, device] { td.name { (name) } }
+                            @for name in [kind, level, netns, device, cpu(step)] { td.name { (name) } }
                         }
                     }
                 }

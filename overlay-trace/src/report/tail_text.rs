@@ -178,6 +178,13 @@ pub(super) fn evidence(tail: &Tail, finding: &Finding) -> String {
         (None, Some(share)) if finding.rule.is_of_all() => {
             format!("{} of all packets' time, most in {place}", percent(share))
         }
+        (None, share) if let Some(core) = finding.core => format!(
+            "{} of the excess, from {place} on: packets of {} flows, all on CPU {} of {}",
+            percent(share.unwrap_or(0.0)),
+            count(core.flows),
+            core.cpu,
+            tail.analysis.header.cpus.unwrap_or(0)
+        ),
         (None, share) if !finding.rule.spread_over().is_empty() => {
             format!("{} of the excess, from {place} on", percent(share.unwrap_or(0.0)))
         }
@@ -293,6 +300,11 @@ pub(super) fn heading(tail: &Tail, number: usize, packet: &SlowPacket) -> String
     )
 }
 
+/// The CPU of a step.
+pub(super) fn cpu(step: &Step) -> String {
+    step.cpu.map_or("-".into(), |cpu| cpu.to_string())
+}
+
 /// A packet's way, step by step.
 fn timeline(tail: &Tail, number: usize, packet: &SlowPacket) -> String {
     // The times stand to the right, before names that stand to the left.
@@ -302,10 +314,11 @@ fn timeline(tail: &Tail, number: usize, packet: &SlowPacket) -> String {
         let share = percent(step.ns as f64 / packet.ns.max(1) as f64);
         let mut row = vec![format!("{at:>width$} {:>6} {share:>6}", time(step.ns as f64))];
         row.extend(names(&step.key));
+        row.push(cpu(step));
         row
     };
     let rows: Vec<Vec<String>> = at.iter().zip(&packet.steps).map(row).collect();
     let times = format!("{:>width$} {:>6} {:>6}", "at µs", "took", "share");
-    let table = lines(&[&times, "stage", "kind", "level", "where", "device"], &rows, 6);
+    let table = lines(&[&times, "stage", "kind", "level", "where", "device", "cpu"], &rows, 7);
     format!("{}\n{}\n", heading(tail, number, packet), table.join("\n"))
 }

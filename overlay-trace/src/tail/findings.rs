@@ -1,12 +1,12 @@
 //! Which of the causes a recording gives evidence of.
 
 use super::{
-    Tail, TailRow,
+    Core, Tail, TailRow,
     connection::TIMEOUT_NS,
     rules::{Evidence, RULES, Rule},
     tcp::{Loss, LostAt},
 };
-use crate::analysis::{Drop, Key};
+use crate::analysis::{Direction, Drop, Key};
 
 /// A cause holds at least this part of the excess.
 const EXCESS_MIN: f64 = 0.1;
@@ -21,6 +21,8 @@ const LONGER_OF_PROGRAMS: f64 = 8.0;
 const ONE_PLACE: f64 = 0.7;
 /// Of what is spread, a place that holds this part holds much.
 const MUCH: f64 = 0.15;
+/// One core has several flows to work for from so many on.
+const FLOWS_MIN: u64 = 4;
 /// From here on it is severe.
 const LONGER_SEVERE: f64 = 10.0;
 /// So many slow packets must have lost most by it: fewer are an accident.
@@ -67,6 +69,8 @@ pub struct Finding {
     pub drop: Option<(String, String)>,
     /// What TCP sent again because of it.
     pub again: SentAgain,
+    /// The one core that all was on.
+    pub core: Option<Core>,
 }
 
 /// Segments that TCP sent again.
@@ -99,7 +103,10 @@ pub(super) fn findings(tail: &Tail) -> Vec<Finding> {
             let first: i128 = rows_of(tail, &stages[..1]).iter().map(|row| row.excess_ns()).sum();
             excess(tail, rule, stages, LONGER_MIN).filter(|_| tail.share(first) >= EXCESS_MIN)
         }
-        Evidence::Spread(stages) => spread(tail, rule, stages),
+        Evidence::Spread(stages) => {
+            spread(tail, rule, &rows_of(tail, stages)).filter(|_| is_spread(tail, stages))
+        }
+        Evidence::OneCore(stages) => one_core(tail, rule, stages),
         Evidence::OfProgram(stages) => excess(tail, rule, stages, LONGER_OF_PROGRAMS),
         Evidence::Time { layers, least } => time(tail, rule, layers, *least),
         Evidence::Copies { stages, least } => copies(tail, rule, stages, *least),
@@ -111,6 +118,12 @@ pub(super) fn findings(tail: &Tail) -> Vec<Finding> {
         Evidence::ZeroWindows => zero_windows(tail, rule),
     };
     let mut findings: Vec<Finding> = RULES.iter().filter_map(find).collect();
+    let of_one_core: Vec<&TailRow> = findings
+        .iter()
+        .filter(|finding| finding.core.is_some())
+        .flat_map(|finding| on_one_core(tail, finding.rule.stages()))
+        .collect();
+    findings.retain(|finding| finding.core.is_some() || !is_among(tail, finding.rule, &of_one_core));
     let told: Vec<&str> = findings.iter().flat_map(|finding| finding.rule.spread_over()).copied().collect();
     findings.retain(|finding| match &finding.rule.evidence {
         Evidence::Excess(stages) => !stages.iter().all(|stage| told.contains(stage)),
@@ -140,19 +153,66 @@ fn rows_of<'a>(tail: &'a Tail, stages: &[&str]) -> Vec<&'a TailRow> {
     tail.rows.iter().filter(is_here).collect()
 }
 
-/// What is spread over several places; it is named by the first along the packets' path that holds much of it.
-fn spread(tail: &Tail, rule: &'static Rule, stages: &[&str]) -> Option<Finding> {
+/// What the rows hold together, without those that hold less than usual, in ns.
+fn held(rows: &[&TailRow]) -> i128 {
+    rows.iter().map(|row| row.excess_ns().max(0)).sum()
+}
+
+/// The part of it that is in one of them.
+fn part(row: &TailRow, held_ns: i128) -> f64 {
+    row.excess_ns() as f64 / held_ns.max(1) as f64
+}
+
+/// Whether no single place of these stages holds most.
+fn is_spread(tail: &Tail, stages: &[&str]) -> bool {
     let rows = rows_of(tail, stages);
-    let sum: i128 = rows.iter().map(|row| row.excess_ns().max(0)).sum();
-    let part = |row: &TailRow| row.excess_ns() as f64 / sum.max(1) as f64;
-    let is_spread = rows.first().is_some_and(|largest| part(largest) <= ONE_PLACE);
-    let first = rows.iter().filter(|row| part(row) >= MUCH).min_by_key(|row| row.at_ns)?;
-    let found = excess(tail, rule, stages, LONGER_MIN).filter(|_| is_spread)?;
+    rows.first().is_some_and(|largest| part(largest, held(&rows)) <= ONE_PLACE)
+}
+
+/// What is in several places; it is named by the first along the packets' path that holds much of it.
+fn spread(tail: &Tail, rule: &'static Rule, rows: &[&TailRow]) -> Option<Finding> {
+    let held_ns = held(rows);
+    let first = rows.iter().filter(|row| part(row, held_ns) >= MUCH).min_by_key(|row| row.at_ns)?;
+    let found = excess_in(tail, rule, rows, LONGER_MIN)?;
     Some(Finding { key: first.key.clone(), ..found })
 }
 
+fn one_core(tail: &Tail, rule: &'static Rule, stages: &[&str]) -> Option<Finding> {
+    let rows = on_one_core(tail, stages);
+    let cpu = rows.first()?.core?.cpu;
+    let flows = rows.iter().filter_map(|row| row.core).map(|core| core.flows).max()?;
+    Some(Finding { core: Some(Core { cpu, flows }), ..spread(tail, rule, &rows)? })
+}
+
+/// The rows of these stages where all packets were on one CPU, the same one, though they are of several flows and
+/// the node has more CPUs. On which one a packet leaves is its program's choice.
+fn on_one_core<'a>(tail: &'a Tail, stages: &[&str]) -> Vec<&'a TailRow> {
+    let has_several = tail.analysis.header.cpus.is_some_and(|cpus| cpus > 1);
+    let is_on_one = |row: &&TailRow| {
+        row.core.is_some_and(|core| core.flows >= FLOWS_MIN) && row.key.direction != Some(Direction::Egress)
+    };
+    let mut rows = rows_of(tail, stages);
+    rows.retain(|row| has_several && is_on_one(row));
+    let on = |cpu: u16| -> Vec<&TailRow> {
+        rows.iter().copied().filter(|row| row.core.is_some_and(|core| core.cpu == cpu)).collect()
+    };
+    let cpus = rows.iter().filter_map(|row| row.core).map(|core| core.cpu);
+    cpus.map(on).max_by_key(|rows| held(rows)).unwrap_or_default()
+}
+
+/// Whether most of what a rule is about is in these rows.
+fn is_among(tail: &Tail, rule: &'static Rule, rows: &[&TailRow]) -> bool {
+    let own = rows_of(tail, rule.stages());
+    let among: Vec<&TailRow> =
+        own.iter().copied().filter(|row| rows.iter().any(|other| other.place == row.place)).collect();
+    held(&among) as f64 > ONE_PLACE * held(&own) as f64
+}
+
 fn excess(tail: &Tail, rule: &'static Rule, stages: &[&str], least: f64) -> Option<Finding> {
-    let rows = rows_of(tail, stages);
+    excess_in(tail, rule, &rows_of(tail, stages), least)
+}
+
+fn excess_in(tail: &Tail, rule: &'static Rule, rows: &[&TailRow], least: f64) -> Option<Finding> {
     let excess_ns: i128 = rows.iter().map(|row| row.excess_ns()).sum();
     let share = tail.share(excess_ns);
     let longer = excess_ns as f64 / tail.ordinary.mean_ns.max(1) as f64;
@@ -169,6 +229,7 @@ fn excess(tail: &Tail, rule: &'static Rule, stages: &[&str], least: f64) -> Opti
         key: worst.key.clone(),
         drop: None,
         again: SentAgain::default(),
+        core: None,
     })
 }
 
@@ -193,6 +254,7 @@ fn time(tail: &Tail, rule: &'static Rule, layers: &[&str], least: f64) -> Option
         key: worst.key.clone(),
         drop: None,
         again: SentAgain::default(),
+        core: None,
     })
 }
 
@@ -220,6 +282,7 @@ fn copies(tail: &Tail, rule: &'static Rule, stages: &[&str], least: f64) -> Opti
         key: maker.key.clone(),
         drop: None,
         again: SentAgain::default(),
+        core: None,
     })
 }
 
@@ -239,6 +302,7 @@ fn timeouts(tail: &Tail, rule: &'static Rule) -> Option<Finding> {
         key: worst.lost_at.as_ref().map(|lost| lost.key.clone()).unwrap_or_default(),
         drop: worst.lost_at.as_ref().map(|lost| (lost.reason.clone(), lost.location.clone())),
         again,
+        core: None,
     })
 }
 
@@ -260,6 +324,7 @@ fn zero_windows(tail: &Tail, rule: &'static Rule) -> Option<Finding> {
         key,
         drop: None,
         again: SentAgain::default(),
+        core: None,
     })
 }
 
@@ -306,5 +371,6 @@ fn drops<'a>(
         key: worst.key.clone(),
         drop: Some((worst.reason.clone(), worst.location.clone())),
         again,
+        core: None,
     })
 }

@@ -2,7 +2,10 @@
 
 use anyhow::Result;
 use clap::ValueEnum;
-use overlay_trace_common::record::{Flow, RecordHeader};
+use overlay_trace_common::{
+    record::{Flow, RecordHeader},
+    way::Segment,
+};
 use rustc_hash::FxHashMap;
 
 use super::{pairs::Pairs, tcp::TcpCollector};
@@ -37,14 +40,23 @@ impl Of {
     }
 }
 
+/// A segment of a way.
+#[derive(Clone, Copy)]
+pub(super) struct Stretch {
+    /// The number of its row.
+    pub row: u32,
+    /// The CPU that the packet was on, where that is known.
+    pub cpu: Option<u16>,
+    pub ns: u64,
+}
+
 /// A packet, or a request with its answer.
 #[derive(Clone, Copy)]
 pub(super) struct Item<'a> {
     /// The packet's, or the request's.
     pub header: &'a RecordHeader,
     pub start_ns: u64,
-    /// Row and ns of each segment.
-    pub way: &'a [(u32, u64)],
+    pub way: &'a [Stretch],
     /// All of it.
     pub ns: u64,
     /// What decides whether it is slow, in ns: its own time, or the mean of its flow.
@@ -110,7 +122,8 @@ impl<'a> Items<'a> {
                 tcp.add(packet, numbers);
             }
             way.clear();
-            way.extend(numbers.iter().copied().zip(packet.way.iter().map(|segment| segment.ns)));
+            let stretch = |(&row, &Segment { cpu, ns, .. }): (&u32, &Segment)| Stretch { row, cpu, ns };
+            way.extend(numbers.iter().zip(packet.way).map(stretch));
             let WholePacket { header, start_ns, .. } = *packet;
             let ns = packet.ns();
             let item = Item { header, start_ns, way: &way, ns, by_ns: ns, again_ns: 0 };
@@ -133,6 +146,6 @@ impl<'a> Items<'a> {
 }
 
 /// What the packets of a flow have in common.
-fn flow(header: &RecordHeader) -> Flow {
+pub(super) fn flow(header: &RecordHeader) -> Flow {
     Flow { ip_id: 0, sequence: 0, ..header.flow }
 }

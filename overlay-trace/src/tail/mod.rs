@@ -7,6 +7,7 @@
 mod above;
 mod cohort;
 mod connection;
+mod cores;
 mod findings;
 mod items;
 mod live;
@@ -19,6 +20,7 @@ use anyhow::{Result, ensure};
 use overlay_trace_common::record::Outcome;
 
 pub use above::Above;
+pub use cores::Core;
 pub use findings::{Finding, SentAgain, Severity};
 pub use items::Of;
 pub use live::cause_of;
@@ -32,7 +34,8 @@ use crate::{
 };
 use cohort::Sums;
 use connection::TIMEOUT_NS;
-use items::{Item, Items};
+use cores::Cores;
+use items::{Item, Items, Stretch};
 use slowest::Slowest;
 use tcp::TcpCollector;
 
@@ -95,6 +98,8 @@ pub struct TailRow {
     pub place: usize,
     /// How long after their beginning slow packets came here first, in ns: the mean.
     pub at_ns: u64,
+    /// The CPU that the packets were on here; `None` where there were several, or where that is not known.
+    pub core: Option<Core>,
 }
 
 impl TailRow {
@@ -187,6 +192,7 @@ struct Pass {
     leads: Vec<u64>,
     /// By row: how long after their beginning slow packets came here first, in ns, together, and how many did.
     begins: Vec<(u128, u64)>,
+    cores: Cores,
     slowest: Slowest,
     /// The packet at hand: its time by row.
     time: Vec<(u32, u64)>,
@@ -202,6 +208,7 @@ impl Pass {
             slow_waited: 0,
             leads: Vec::new(),
             begins: Vec::new(),
+            cores: Cores::default(),
             slowest: Slowest::new(slowest),
             time: Vec::new(),
         }
@@ -210,7 +217,7 @@ impl Pass {
     fn add(&mut self, item: &Item<'_>) {
         self.time.clear();
         let (is_slow, mut at_ns) = (item.by_ns > self.threshold_ns, 0u128);
-        for &(row, ns) in item.way {
+        for &Stretch { row, ns, .. } in item.way {
             match self.time.iter_mut().find(|(known, _)| *known == row) {
                 Some((_, sum)) => *sum = sum.saturating_add(ns),
                 None => {
@@ -223,12 +230,14 @@ impl Pass {
             at_ns += u128::from(ns);
         }
         let times = item.header.times();
+        self.cores.add(item.way, times);
         if !is_slow {
             return self.ordinary.add(&self.time, times);
         }
         self.slow.add(&self.time, times);
         self.slow_dropped += times * u64::from(item.header.outcome == Outcome::Dropped as u8);
         self.slow_waited += times * u64::from(item.again_ns >= TIMEOUT_NS);
+        self.cores.add_slow(item.header, item.way);
         self.slowest.add(item);
         if let Some(row) = self.lead() {
             self.leads.resize(self.leads.len().max(row + 1), 0);
@@ -272,6 +281,7 @@ impl Pass {
                 leads: self.leads.get(row).copied().unwrap_or(0),
                 place: row,
                 at_ns: u64::try_from(begins / u128::from(packets.max(1))).unwrap_or(u64::MAX),
+                core: self.cores.core(row),
             }
         };
         let mut rows: Vec<TailRow> = means.enumerate().map(row).collect();

@@ -13,7 +13,7 @@ use std::{cmp::Ordering, collections::VecDeque};
 use overlay_trace_common::record::{FLAG_NO_DATA, Flow, Outcome, RecordHeader};
 use rustc_hash::FxHashMap;
 
-use super::items::Item;
+use super::items::{Item, Stretch};
 use crate::analysis::{Between, Rows};
 
 /// So many clients have requests open, and so many each; when there are more, the oldest of a client are given
@@ -31,7 +31,7 @@ type Client = (u8, u8, u16, [u8; 16]);
 struct Request {
     header: RecordHeader,
     start_ns: u64,
-    way: Box<[(u32, u64)]>,
+    way: Box<[Stretch]>,
     again_ns: u64,
 }
 
@@ -50,7 +50,7 @@ pub(super) struct Pairs {
     /// By flow and sequence number: the first attempt of what has not arrived yet.
     dropped: FxHashMap<Flow, Dropped>,
     unpaired: u64,
-    way: Vec<(u32, u64)>,
+    way: Vec<Stretch>,
 }
 
 impl Pairs {
@@ -73,7 +73,7 @@ impl Pairs {
             return self.add_attempt(item, false, rows, each);
         };
         let waited = item.start_ns - first.start_ns;
-        let mut way = vec![(rows.between(Between::Retransmission, first.last), waited)];
+        let mut way = vec![between(rows.between(Between::Retransmission, first.last), waited)];
         way.extend(item.way);
         let ns = item.ns.saturating_add(waited);
         let item = Item { start_ns: first.start_ns, way: &way, ns, by_ns: ns, again_ns: waited, ..*item };
@@ -84,7 +84,7 @@ impl Pairs {
         if self.dropped.len() >= DROPPED_MAX {
             self.dropped.clear();
         }
-        let last = item.way.last().map_or(0, |&(row, _)| row);
+        let last = item.way.last().map_or(0, |last| last.row);
         self.dropped.entry(segment).or_insert(Dropped { start_ns: item.start_ns, last });
     }
 
@@ -144,18 +144,23 @@ impl Pairs {
     ) {
         self.way.clear();
         self.way.extend(&*request.way);
-        let between = answer.start_ns - request.header.end_ns;
-        if let Some(&(last, _)) = request.way.last() {
+        let ns = answer.start_ns - request.header.end_ns;
+        if let Some(last) = request.way.last() {
             let is_here = request.header.outcome == Outcome::Delivered as u8;
             let what = if is_here { Between::Answer } else { Between::Return };
-            self.way.push((rows.between(what, last), between));
+            self.way.push(between(rows.between(what, last.row), ns));
         }
         self.way.extend(answer.way);
-        let ns = self.way.iter().fold(0, |sum: u64, (_, ns)| sum.saturating_add(*ns));
+        let ns = self.way.iter().fold(0, |sum: u64, stretch| sum.saturating_add(stretch.ns));
         let Request { ref header, start_ns, .. } = *request;
         let again_ns = request.again_ns.saturating_add(answer.again_ns);
         each(&Item { header, start_ns, way: &self.way, ns, by_ns: ns, again_ns });
     }
+}
+
+/// A time between two packets.
+fn between(row: u32, ns: u64) -> Stretch {
+    Stretch { row, cpu: None, ns }
 }
 
 /// Whether a packet can be a request or an answer.

@@ -17,6 +17,18 @@ impl Rule {
         matches!(self.evidence, Evidence::Time { .. })
     }
 
+    /// The stages in which slow packets wait, if it is about one place or several of the machine; none for what
+    /// programs do.
+    pub(super) fn stages(&self) -> &'static [&'static str] {
+        match self.evidence {
+            Evidence::Excess(stages)
+            | Evidence::Led(stages)
+            | Evidence::Spread(stages)
+            | Evidence::OneCore(stages) => stages,
+            _ => &[],
+        }
+    }
+
     /// The stages that it is spread over; none if it is about one place.
     pub fn spread_over(&self) -> &'static [&'static str] {
         if let Evidence::Spread(stages) = self.evidence { stages } else { &[] }
@@ -43,6 +55,9 @@ pub enum Evidence {
     /// Slow packets spend more time in these stages, not in one of them above all, but in one after the other: what
     /// comes together waits together in each queue. Then the rules about each of them have nothing to add.
     Spread(&'static [&'static str]),
+    /// Slow packets of several flows spend more time in these stages, where all packets were on one CPU though the
+    /// node has more. Then the rules about what they waited for there have nothing to add.
+    OneCore(&'static [&'static str]),
     /// Slow packets spend more time in these stages, where it is a program that takes the time, not the network.
     OfProgram(&'static [&'static str]),
     /// All packets spend a large part of their time in these layers: of the time that is worked for them, or if these
@@ -173,6 +188,28 @@ pub static RULES: &[Rule] = &[
         evidence: Evidence::Excess(&["elsewhere"]),
         what: "the time passes out of this recording's sight: between a request's leaving and the answer's coming",
         advice: &[advice("record on the other node, or on this one's host, as well", "overlay-trace record")],
+    },
+    Rule {
+        id: "one-core",
+        evidence: Evidence::OneCore(&[
+            "backlog-wait",
+            "softirq-wait",
+            "ksoftirqd-wait",
+            "gro-cells-wait",
+            "batch-wait",
+            "gro",
+        ]),
+        what: "all flows are on one core: their packets wait for each other there, while the node has others",
+        advice: &[
+            advice(
+                "spread the flows over the CPUs where they come in: RSS, or RPS on the device's receive queues (rps_cpus)",
+                SCALING,
+            ),
+            advice(
+                "a tunnel's flows differ by the outer header's UDP source port alone: let the NIC hash it (ethtool -N DEVICE rx-flow-hash udp4 sdfn)",
+                "ethtool(8); RFC 7348, 5",
+            ),
+        ],
     },
     Rule {
         id: "busy-core-ksoftirqd",

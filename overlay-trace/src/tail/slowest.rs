@@ -4,7 +4,7 @@ use std::{cmp::Reverse, collections::BTreeMap};
 
 use overlay_trace_common::record::RecordHeader;
 
-use super::items::Item;
+use super::items::{Item, Stretch};
 use crate::analysis::{Key, Rows};
 
 /// A stretch of a packet's way.
@@ -14,6 +14,8 @@ pub struct Step {
     pub at_ns: u64,
     pub ns: u64,
     pub key: Key,
+    /// The CPU that the packet was on, or that emptied the queue it waited in; `None` where that is not known.
+    pub cpu: Option<u16>,
 }
 
 /// A packet, or a request with its answer, with its way step by step.
@@ -28,11 +30,11 @@ pub struct SlowPacket {
     pub steps: Vec<Step>,
 }
 
-/// Number of row and ns of each segment, with the packet's header and beginning.
+/// A packet's way, with its header and beginning.
 struct Kept {
     header: RecordHeader,
     start_ns: u64,
-    way: Box<[(u32, u64)]>,
+    way: Box<[Stretch]>,
 }
 
 /// Keeps the slowest packets of all that it is shown.
@@ -74,13 +76,13 @@ impl Slowest {
     }
 }
 
-/// Segments that follow each other in one row are one step.
-fn steps(way: &[(u32, u64)], rows: &Rows) -> Vec<Step> {
+/// Segments that follow each other in one row on one CPU are one step.
+fn steps(way: &[Stretch], rows: &Rows) -> Vec<Step> {
     let mut at_ns = 0u64;
     let mut steps = Vec::new();
-    for stretch in way.chunk_by(|one, next| one.0 == next.0) {
-        let ns = stretch.iter().fold(0, |sum: u64, &(_, ns)| sum.saturating_add(ns));
-        steps.push(Step { at_ns, ns, key: rows.key(stretch[0].0) });
+    for step in way.chunk_by(|one, next| (one.row, one.cpu) == (next.row, next.cpu)) {
+        let ns = step.iter().fold(0, |sum: u64, part| sum.saturating_add(part.ns));
+        steps.push(Step { at_ns, ns, key: rows.key(step[0].row), cpu: step[0].cpu });
         at_ns = at_ns.saturating_add(ns);
     }
     steps

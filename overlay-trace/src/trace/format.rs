@@ -16,8 +16,11 @@ use twox_hash::XxHash3_64;
 /// The first bytes of a recording. The line ends betray a transfer in "text mode".
 pub const MAGIC: [u8; 8] = *b"\x89OTR\r\n\x1a\n";
 
-/// The version of the format that this program writes, and the only one that it reads.
-pub const VERSION: u32 = 3;
+/// The version of the format that this program writes.
+pub const VERSION: u32 = 4;
+
+/// The oldest version that it reads: the same, but ways do not tell on which CPU they passed.
+pub const OLDEST_VERSION: u32 = 3;
 
 /// Bytes before the first chunk: the magic and the version.
 pub const PREAMBLE_BYTES: u64 = 12;

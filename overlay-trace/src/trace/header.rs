@@ -25,6 +25,9 @@ pub struct Header {
     pub byte_order: String,
     /// Host name of the node.
     pub node: String,
+    /// CPUs that were online when the recording began; `None` in recordings of before that was looked at.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cpus: Option<u32>,
     /// `full`, `light` or `device`.
     pub probe_set: String,
     /// Wall clock at the beginning, in ns since 1970.

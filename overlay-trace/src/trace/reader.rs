@@ -14,7 +14,7 @@ use serde::de::DeserializeOwned;
 
 use super::{
     Checkpoint, Header, HopName, Names, RecordView,
-    format::{Chunk, FRAME_BYTES, MAGIC, PAYLOAD_MAX, PREAMBLE_BYTES, VERSION, checksum},
+    format::{Chunk, FRAME_BYTES, MAGIC, OLDEST_VERSION, PAYLOAD_MAX, PREAMBLE_BYTES, VERSION, checksum},
     header::byte_order,
     records::{bytes_of, split_record},
 };
@@ -222,10 +222,10 @@ fn check_preamble(input: &mut impl Read, path: &Path) -> Result<()> {
         bail!("the recording {} ends before its header does: nothing in it can be used", path.display());
     };
     let version = u32::from_le_bytes([version[0], version[1], version[2], version[3]]);
-    if version != VERSION {
+    if !(OLDEST_VERSION..=VERSION).contains(&version) {
         let age = if version > VERSION { "a newer" } else { "an older" };
         bail!(
-            "the recording {} was made by {age} overlay-trace (format {version}; this one reads {VERSION}): \
+            "the recording {} was made by {age} overlay-trace (format {version}; this one reads {OLDEST_VERSION} to {VERSION}): \
              use that version to read it",
             path.display()
         );

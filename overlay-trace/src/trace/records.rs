@@ -2,7 +2,9 @@
 
 use overlay_trace_common::{
     record::{HEADER_BYTES, RecordHeader},
-    way::{CODE_MORE, CODE_PLACE, Segment, Segments, VALUE_BITS, VALUE_MASK, place, segments, word},
+    way::{
+        CODE_CPU, CODE_MORE, CODE_PLACE, Segment, Segments, VALUE_BITS, VALUE_MASK, place, segments, word,
+    },
 };
 
 /// Words of a record's header.
@@ -51,10 +53,14 @@ pub(super) fn bytes_of(words: &mut [u64]) -> &mut [u8] {
     unsafe { std::slice::from_raw_parts_mut(words.as_mut_ptr().cast(), words.len() * 8) }
 }
 
-/// The words of a way of these segments.
+/// The words of a way of these segments. One without a CPU is where the one before is.
 pub fn encode_way(segments: &[Segment]) -> Vec<u32> {
-    let (mut words, mut at) = (Vec::new(), 0);
+    let (mut words, mut at, mut on) = (Vec::new(), 0, None);
     for segment in segments {
+        if let Some(cpu) = segment.cpu.filter(|_| segment.cpu != on) {
+            words.push(word(CODE_CPU, cpu.into()));
+            on = segment.cpu;
+        }
         let here = place(u32::from(segment.level), u32::from(segment.hop));
         if here != at {
             words.push(word(CODE_PLACE, here));

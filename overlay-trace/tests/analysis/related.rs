@@ -37,7 +37,10 @@ fn hops() -> BTreeMap<u16, HopName> {
 }
 
 fn way(steps: &[(&str, u64)]) -> Vec<Segment> {
-    steps.iter().map(|&(name, ns)| Segment { ns, hop: 2, level: 0, stage: support::stage(name) }).collect()
+    steps
+        .iter()
+        .map(|&(name, ns)| Segment { ns, hop: 2, level: 0, stage: support::stage(name), cpu: None })
+        .collect()
 }
 
 fn record(id: u64, start_ns: u64, steps: &[(&str, u64)], outcome: Outcome) -> Record {
@@ -196,7 +199,7 @@ prop_compose! {
     ) -> Vec<Record> {
         type Fields = (Vec<(u8, u8, u16, u64)>, u64, u8, u8, u16, u16);
         let record = |(id, (steps, parent, flags, outcome, segments, bytes)): (usize, Fields)| {
-            let segment = |(stage, level, hop, ns)| Segment { ns, hop, level, stage };
+            let segment = |(stage, level, hop, ns)| Segment { ns, hop, level, stage, cpu: None };
             let way: Vec<Segment> = steps.into_iter().map(segment).collect();
             let parent = if parent < id as u64 { parent } else { parent + 1000 };
             let start_ns = 1000 + id as u64 * 100;

@@ -19,7 +19,7 @@ prop_compose! {
     fn sample()(
         parts in prop::collection::vec((0..22u8, 0..3u8, 0..10u16, 1u64..1 << 30, 0..30u32), 1..20), times in 1..9u32
     ) -> Sample {
-        let segment = |(stage, level, hop, ns, less): (u8, u8, u16, u64, u32)| Segment { ns: ns >> less, hop, level, stage };
+        let segment = |(stage, level, hop, ns, less): (u8, u8, u16, u64, u32)| Segment { ns: ns >> less, hop, level, stage, cpu: None };
         (parts.into_iter().map(segment).collect(), times)
     }
 }
@@ -80,7 +80,7 @@ fn the_report_says_which_packets_have_records() {
     let dir = TempDir::new().unwrap();
     let header =
         Header { sampling: Some(Sampling { above: "p99.9".into(), one_in: 64 }), ..support::header() };
-    let way = vec![Segment { ns: 700, hop: 2, level: 0, stage: support::stage("ip-rcv") }];
+    let way = vec![Segment { ns: 700, hop: 2, level: 0, stage: support::stage("ip-rcv"), cpu: None }];
     let recording = write(&dir, &[(way.clone(), 1), (way, 40)], &header, false);
     let mut analysis = Analysis::of(&recording, By::Stage).unwrap();
     analysis.last.counters =

@@ -172,10 +172,12 @@ pub fn way(number: u64, encapsulated: bool, random: &mut Lcg) -> Vec<Segment> {
             continue;
         }
         let level = if encapsulated { level } else { 0 };
+        // What comes in to the other node is steered to its second CPU.
+        let cpu = Some(u16::from(hop >= 6));
         let hop = if answer { ANSWER_HOP[usize::from(hop)] } else { hop };
         let slow = if random.next().is_multiple_of(97) { 20 } else { 1 };
         let ns = (ns / 2 + random.next() % ns) * slow;
-        let segment = |stage, ns| Segment { ns, hop, level, stage };
+        let segment = |stage, ns| Segment { ns, hop, level, stage, cpu };
         way.push(segment(stage(name), ns));
         if name == "iptables" && random.next().is_multiple_of(10) {
             // Interrupted: another packet came first, then the stage went on.

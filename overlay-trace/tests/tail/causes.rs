@@ -1,7 +1,7 @@
 //! Every cause that a recording alone can betray, made on purpose: it is named first, at its place.
 
 use overlay_trace::{
-    tail::{Above, Evidence, Of, RULES, Tail},
+    tail::{Above, Core, Evidence, Of, RULES, Tail},
     trace::{Header, HopName, Names},
 };
 use overlay_trace_common::{
@@ -74,6 +74,8 @@ enum Harm {
     Longer(&'static str, u8, u16, u64),
     /// It waits so many ns more in each queue from the NIC on.
     Queued(u64),
+    /// The same, and all packets are on one CPU there.
+    Steered(u64),
     /// It is dropped behind this stage at this hop, for this reason, by this function.
     Dropped(&'static str, u16, &'static str, &'static str),
     /// Every packet is, not one of a hundred.
@@ -83,8 +85,15 @@ enum Harm {
 }
 use Harm::*;
 
+/// So many flows take turns, two hundred packets each; what comes in by the NIC is spread over two CPUs by flow.
+const FLOWS: u64 = 8;
+const NIC: u16 = 5;
+
 /// A packet's way and outcome, and the copies of it.
 fn packet(id: u64, harms: &[Harm]) -> (Vec<Record>, Names) {
+    let flow = id / 100 % FLOWS;
+    let is_steered = harms.iter().any(|harm| matches!(harm, Steered(_)));
+    let cpu = |hop: u16| Some(if hop >= NIC && (is_steered || flow % 2 == 1) { 1 } else { 0 });
     let jitter = |at: u64| (id * 7919 + at * 104_729) % 13;
     let mut way: Vec<Segment> = (0..)
         .zip(WAY)
@@ -93,6 +102,7 @@ fn packet(id: u64, harms: &[Harm]) -> (Vec<Record>, Names) {
             hop,
             level,
             stage: number(stage),
+            cpu: cpu(hop),
         })
         .collect();
     let mut names = Names::default();
@@ -109,28 +119,29 @@ fn packet(id: u64, harms: &[Harm]) -> (Vec<Record>, Names) {
                 if is_hit {
                     let at = way.iter().position(|step| step.hop >= hop).unwrap();
                     way.truncate(at);
-                    way.push(Segment { ns: 300, hop, level: 0, stage: number(stage) });
+                    way.push(Segment { ns: 300, hop, level: 0, stage: number(stage), cpu: cpu(hop) });
                     drop = Some((50 + which as u32, place));
                 }
             }
             Copied(stage, level, hop) if is_hit => {
                 let made = way.iter().position(|step| step.stage == number(stage)).unwrap();
                 let ns: u64 = way[..made].iter().map(|step| step.ns).sum();
-                let way = vec![Segment { ns: 700, hop, level, stage: number("copy") }];
+                let way = vec![Segment { ns: 700, hop, level, stage: number("copy"), cpu: cpu(hop) }];
                 let header = support::record(100_000 + id, id * 50_000 + ns, &way, Outcome::Dropped);
                 copies.push((RecordHeader { flags: FLAG_CHILD, parent: id, ..header }, way));
             }
-            Queued(ns) if is_hit => {
+            Queued(ns) | Steered(ns) if is_hit => {
                 lengthen(&mut way, "backlog-wait", 1, 5, ns + id * 13);
                 lengthen(&mut way, "gro-cells-wait", 0, 6, ns + id * 17);
                 lengthen(&mut way, "backlog-wait", 0, 8, ns);
             }
-            Longer(..) | Copied(..) | Queued(..) => {}
+            Longer(..) | Copied(..) | Queued(..) | Steered(..) => {}
         }
     }
     let outcome = if drop.is_some() { Outcome::Dropped } else { Outcome::Delivered };
     let mut header = support::record(id, id * 50_000, &way, outcome);
     (header.drop_reason, header.drop_location) = drop.unwrap_or_default();
+    header.flow.source_port = 1000 + flow as u16;
     header.flags |= if copies.is_empty() { 0 } else { FLAG_PARENT };
     ([vec![(header, way)], copies].concat(), names)
 }
@@ -142,17 +153,22 @@ fn lengthen(way: &mut Vec<Segment>, stage: &str, level: u8, hop: u16, ns: u64) {
         Some(step) => step.ns += ns,
         None => {
             let at = way.iter().rposition(here).unwrap();
-            way.insert(at, Segment { ns, hop, level, stage });
+            way.insert(at, Segment { ns, hop, level, stage, cpu: way[at].cpu });
         }
     }
 }
 
 fn tail(harms: &[Harm]) -> Tail {
+    tail_on(2, harms)
+}
+
+/// The same on a node with so many CPUs.
+fn tail_on(cpus: u32, harms: &[Harm]) -> Tail {
     let dir = TempDir::new().unwrap();
     let packets: Vec<(Vec<Record>, Names)> = (0..2000).map(|id| packet(id, harms)).collect();
     let names = packets[0].1.clone();
     let records: Vec<Record> = packets.into_iter().flat_map(|(records, _)| records).collect();
-    let header = Header { start_monotonic_ns: 0, ..Header::new() };
+    let header = Header { start_monotonic_ns: 0, cpus: Some(cpus), ..Header::new() };
     let recording = recording(dir.path(), &header, &hops(), &names, &records);
     let tail = Tail::of(&recording, Of::Packets, Above::Quantile(0.985), 2).unwrap();
     super::assert_conserved(&tail);
@@ -165,6 +181,7 @@ fn ids(tail: &Tail) -> Vec<&'static str> {
 
 const CASES: &[(&str, Harm)] = &[
     ("slow-reader", Longer("socket-wait", 0, 8, 900_000)),
+    ("one-core", Steered(100_000)),
     ("busy-core-ksoftirqd", Longer("ksoftirqd-wait", 0, 8, 4_000_000)),
     ("busy-core-scheduling", Longer("scheduling-wait", 0, 1, 3_000_000)),
     ("busy-core-softirq", Longer("softirq-interruption", 1, 5, 700_000)),
@@ -226,7 +243,7 @@ fn every_cause_is_named_first_at_its_place() {
             Longer(stage, level, hop, _) | AllLonger(stage, level, hop, _) => (stage, level, hop),
             Dropped(stage, hop, ..) => (stage, 0, hop),
             Copied(stage, level, hop) => (stage, level, hop),
-            Queued(_) => ("backlog-wait", 1, 5),
+            Queued(_) | Steered(_) => ("backlog-wait", 1, NIC),
         };
         let (_, place) = &hops()[usize::from(hop) - 1];
         let key = &tail.findings[0].key;
@@ -242,6 +259,17 @@ fn every_cause_is_named_first_at_its_place() {
 #[test]
 fn a_clean_recording_has_no_cause() {
     assert_eq!(ids(&tail(&[])), [""; 0]);
+}
+
+#[test]
+fn one_core_is_told_by_its_number_and_only_where_there_are_others() {
+    let finding = &tail(&[Steered(100_000)]).findings[0];
+    assert_eq!(finding.core, Some(Core { cpu: 1, flows: FLOWS }));
+    assert_eq!(ids(&tail_on(1, &[Steered(100_000)])), ["interleaving"]);
+    // At one place, as at several.
+    let one_place = [Longer("backlog-wait", 1, NIC, 500_000), Steered(0)];
+    assert_eq!(ids(&tail(&one_place)), ["one-core"]);
+    assert_eq!(ids(&tail_on(1, &one_place)), ["backlog-wait"]);
 }
 
 #[test]
@@ -275,7 +303,8 @@ fn rules_are_about_stages_and_layers_that_there_are() {
             Evidence::Excess(stages)
             | Evidence::Led(stages)
             | Evidence::OfProgram(stages)
-            | Evidence::Spread(stages) => (stages, &[]),
+            | Evidence::Spread(stages)
+            | Evidence::OneCore(stages) => (stages, &[]),
             Evidence::Copies { stages, .. } => (stages, &[]),
             Evidence::Time { layers, .. } => (&[], layers),
             Evidence::Timeouts | Evidence::ZeroWindows => (&[], &[]),

@@ -25,7 +25,8 @@ pub fn address(last: u8) -> [u8; 16] {
 }
 
 fn record(id: u64, start_ns: u64, steps: &[(&str, u64)], outcome: Outcome, flow: Flow, bytes: u32) -> Record {
-    let segment = |&(name, ns): &(&str, u64)| Segment { ns, hop: 2, level: 0, stage: support::stage(name) };
+    let segment =
+        |&(name, ns): &(&str, u64)| Segment { ns, hop: 2, level: 0, stage: support::stage(name), cpu: None };
     let way: Vec<Segment> = steps.iter().map(segment).collect();
     (RecordHeader { flow, bytes, ..support::record(id, start_ns, &way, outcome) }, way)
 }

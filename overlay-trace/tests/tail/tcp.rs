@@ -40,7 +40,7 @@ impl Connection {
             sequence,
             ..Flow::default()
         };
-        let segment = |name, ns, hop| Segment { ns, hop, level: 0, stage: support::stage(name) };
+        let segment = |name, ns, hop| Segment { ns, hop, level: 0, stage: support::stage(name), cpu: None };
         let mut way = vec![segment("udp-send", 1000, 2), segment("gro-cells-wait", 500, 7)];
         if !is_lost {
             way.push(segment("udp-rcv", 800, 9));

@@ -17,6 +17,7 @@ mod flood;
 mod injection;
 mod load;
 mod means;
+pub mod one_core;
 mod sampled;
 mod traffic;
 mod waits;

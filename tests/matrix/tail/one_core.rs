@@ -1,0 +1,135 @@
+//! Many flows that one core has to work for, while another one is idle: that is named, and no longer when they are
+//! spread. It needs two processors, so it cannot be among the injections, whose clock counts instructions.
+
+use std::path::Path;
+use std::thread;
+
+use anyhow::{Context, Result, anyhow, ensure};
+use overlay_trace::lab::drive;
+use overlay_trace::tail::{Above, Of, Tail};
+use overlay_trace::trace::Recording;
+use overlay_trace::traffic::{Kind, Options, Protocol, Size, Spec, Stop};
+
+use super::causes::{expected, step};
+use super::cut::cut;
+use super::datagrams::{self, Reader};
+use super::injection::{REST, describe};
+use super::load::{DURATION, Load};
+use crate::capture;
+use crate::cpus::{lack, stay_on, steer};
+use crate::results::{Results, Verdict};
+use crate::since::{self, VETH_WHOLE_UDP};
+use crate::truth::flow::now_ns;
+use crate::truth::ground::{Change, Ground, Window};
+
+const NAMED: &str = "one-core/named";
+const SPREAD: &str = "one-core/spread";
+
+/// The programs are on this CPU, and what comes in by node2's NIC is worked off on the other one.
+const OF_PROGRAMS: u16 = 0;
+const OF_FLOWS: u16 = 1;
+const BOTH: u32 = 1 << OF_PROGRAMS | 1 << OF_FLOWS;
+/// So many packets are handed to the kernel at once, so often per second, by so many flows in turn.
+const TRAIN: u32 = 40;
+const TRAINS: f64 = 1.5;
+const FLOWS: u32 = 12;
+/// Beside them a flow of so many packets per second, most of which meet nobody.
+const ALONE: f64 = 150.0;
+/// Its traffic is sent so often, one after the other.
+const TIMES: u32 = 3;
+/// From which percentile on packets are slow.
+const ABOVE: f64 = 0.96;
+
+/// Records the flows on one core, and spread over two.
+pub fn run((folder, stop): (&Path, &Stop), results: &mut Results) {
+    if ![NAMED, SPREAD].iter().any(|test| results.wants(test)) {
+        return;
+    }
+    if let Some(lack) = lack().or_else(|| since::lack(VETH_WHOLE_UDP)) {
+        results.add(NAMED, Ok(Verdict::Skipped(lack.clone())));
+        results.add(SPREAD, Ok(Verdict::Skipped(lack)));
+        return;
+    }
+    if let Err(error) = record(folder, stop, results) {
+        results.add(NAMED, Err(error));
+    }
+}
+
+fn record(folder: &Path, stop: &Stop, results: &mut Results) -> Result<()> {
+    let running = capture::stand("flannel-vxlan", stop)?;
+    let ground = Ground::new(&running, folder, stop);
+    ground.settle()?;
+    let path = folder.join("one-core.otr");
+    let session = capture::begin(&running, &path)?;
+    let node2 = running.netns("node2")?.name().to_owned();
+    let sent = [1 << OF_FLOWS, BOTH].map(|cpus| {
+        steer(&node2, "eth0", cpus)?;
+        let traffic = || stay_on(OF_PROGRAMS).and_then(|()| traffic(&ground));
+        thread::scope(|scope| scope.spawn(traffic).join()).map_err(|_| anyhow!("the traffic failed"))?
+    });
+    session.stop().context("the recording could not be finished")?;
+    let [on_one, spread] = sent;
+    let recording = Recording::open(&path)?;
+    let files = cut(&recording, &[on_one?, spread?], (folder, "one-core"))?;
+    let tail = |at: usize| Tail::of(&Recording::open(&files[at])?, Of::Packets, Above::Quantile(ABOVE), 0);
+    results.add(NAMED, tail(0).and_then(|tail| is_named(&tail, &running)));
+    results.add(SPREAD, tail(1).and_then(|tail| is_not_named(&tail)));
+    running.down()
+}
+
+/// Trains of many flows, which node1's NIC cuts, and a flow beside them.
+fn traffic(ground: &Ground) -> Result<Window> {
+    let cut = step(
+        "node1",
+        &["ethtool -K eth0 tx-udp-segmentation off"],
+        &["ethtool -K eth0 tx-udp-segmentation on"],
+    );
+    let trains = Spec {
+        rate: TRAINS * f64::from(TRAIN),
+        connections: FLOWS,
+        duration: TIMES * DURATION,
+        size: Size { request: 200, answer: 200 },
+        options: Options { gso: TRAIN, ..Options::default() },
+        ..Spec::new(Kind::Stream, Protocol::Udp)
+    };
+    let load = Load { rate: ALONE, ..Load::of(0) };
+    let begin_ns = now_ns()?;
+    let sent = ground.with(&[Change::new(cut.on, cut.make, cut.undo)], || {
+        thread::scope(|scope| {
+            let trains = scope.spawn(|| drive(ground.running, &[trains], ground.stop));
+            (0..TIMES).try_for_each(|_| datagrams::send(ground, &load, Reader::default(), |_| Ok(())))?;
+            trains.join().map_err(|_| anyhow!("the trains failed"))?
+        })
+    })?;
+    sent.map_err(|lack| anyhow!(lack))?;
+    let end_ns = now_ns()?;
+    thread::sleep(REST);
+    Ok(Window { begin_ns, end_ns, size: 0.0, times_ns: Vec::new() })
+}
+
+fn found(tail: &Tail) -> String {
+    let found: Vec<String> = tail.findings.iter().map(describe).collect();
+    if found.is_empty() { "nothing".to_owned() } else { found.join("; ") }
+}
+
+/// It is named first, where the flows come in, with the CPU that they are on and their number.
+fn is_named(tail: &Tail, running: &overlay_trace::lab::Running) -> Result<Verdict> {
+    let (found, first) = (found(tail), tail.findings.first());
+    let is_there = first.is_some_and(|first| expected("one-core", "node2", "eth0", 1).is(first, running));
+    ensure!(is_there, "{found}");
+    let core = first.and_then(|first| first.core).context("it has no core")?;
+    ensure!(core.cpu == OF_FLOWS, "they are on CPU {}: {found}", core.cpu);
+    // The flow beside them may be slow as well.
+    ensure!(
+        (u64::from(FLOWS) / 2..=u64::from(FLOWS) + 1).contains(&core.flows),
+        "{} flows: {found}",
+        core.flows
+    );
+    Ok(Verdict::With(format!("{} flows on CPU {}: {found}", core.flows, core.cpu)))
+}
+
+fn is_not_named(tail: &Tail) -> Result<Verdict> {
+    let found = found(tail);
+    ensure!(tail.findings.iter().all(|finding| finding.rule.id != "one-core"), "{found}");
+    Ok(Verdict::With(found))
+}
