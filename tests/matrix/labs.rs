@@ -136,6 +136,8 @@ pub fn looks_like(name: &str) -> Result<&'static str> {
 /// So many of each kind of traffic.
 const COUNT: u64 = 10;
 const RATE: f64 = 100.0;
+/// So often it is tried.
+const ATTEMPTS: u32 = 3;
 
 /// Builds each lab of which a test is wanted, but for those that have been tested.
 pub fn run(tested: &BTreeSet<&str>, stop: &Stop, results: &mut Results) -> Result<()> {
@@ -213,7 +215,19 @@ fn all_reach(running: &mut Running, system: &System, stop: &Stop) -> Outcome {
     Ok(Verdict::With("IPv4 and IPv6".to_owned()))
 }
 
+/// In one of the attempts all is answered: on a busy machine a worker that encrypts may come too late.
 fn reach(running: &Running, stop: &Stop) -> Result<()> {
+    let mut reached = all_answered(running, stop);
+    for _ in 1..ATTEMPTS {
+        if reached.is_ok() || stop.is_set() {
+            break;
+        }
+        reached = all_answered(running, stop);
+    }
+    reached
+}
+
+fn all_answered(running: &Running, stop: &Stop) -> Result<()> {
     for report in lab::drive(running, &plan(), stop)? {
         ensure!(
             report.sent == COUNT && report.lost == 0,

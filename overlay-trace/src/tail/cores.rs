@@ -20,34 +20,52 @@ pub struct Core {
     pub flows: u64,
 }
 
-/// What is known so far, by row.
-#[derive(Default)]
-pub(super) struct Cores {
-    rows: Vec<Visits>,
+/// On which CPUs packets were at a place.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Cpus {
+    /// How often packets were there.
+    pub visits: u64,
+    /// The same by CPU, where that is known.
+    pub on: Vec<u64>,
+    /// How many flows the slow ones are of, as far as they were counted.
+    pub flows: u64,
 }
 
-#[derive(Clone, Default)]
-struct Visits {
-    all: u64,
-    /// By CPU.
-    on: Vec<u64>,
-    /// Hashes of the flows of slow packets.
-    flows: FxHashSet<u64>,
+impl Cpus {
+    /// The CPU that the packets were on, if it is one.
+    pub fn one(&self) -> Option<u16> {
+        let (cpu, most) = (0..).zip(&self.on).max_by_key(|&(_, visits)| *visits)?;
+        (*most as f64 >= ALL * self.visits as f64).then_some(cpu)
+    }
+
+    /// Adds visits of packets of the same flows.
+    pub(super) fn add(&mut self, other: &Cpus) {
+        self.visits += other.visits;
+        self.on.resize(self.on.len().max(other.on.len()), 0);
+        self.on.iter_mut().zip(&other.on).for_each(|(sum, visits)| *sum += visits);
+        self.flows = self.flows.max(other.flows);
+    }
+
+    fn visit(&mut self, cpu: Option<u16>, times: u64) {
+        self.visits += times;
+        if let Some(cpu) = cpu.map(usize::from) {
+            self.on.resize(self.on.len().max(cpu + 1), 0);
+            self.on[cpu] += times;
+        }
+    }
+}
+
+/// What is known so far, by row: with hashes of the flows of slow packets.
+#[derive(Default)]
+pub(super) struct Cores {
+    rows: Vec<(Cpus, FxHashSet<u64>)>,
 }
 
 impl Cores {
     /// Adds the way of so many packets.
     pub fn add(&mut self, way: &[Stretch], times: u64) {
         for &Stretch { row, cpu, .. } in way {
-            let visits = self.at(row);
-            visits.all += times;
-            if let Some(cpu) = cpu {
-                let cpu = usize::from(cpu);
-                if cpu >= visits.on.len() {
-                    visits.on.resize(cpu + 1, 0);
-                }
-                visits.on[cpu] += times;
-            }
+            self.at(row).0.visit(cpu, times);
         }
     }
 
@@ -55,24 +73,23 @@ impl Cores {
     pub fn add_slow(&mut self, header: &RecordHeader, way: &[Stretch]) {
         let flow = FxBuildHasher.hash_one(flow(header));
         for stretch in way {
-            let flows = &mut self.at(stretch.row).flows;
+            let (_, flows) = self.at(stretch.row);
             if flows.len() < FLOWS_MAX {
                 flows.insert(flow);
             }
         }
     }
 
-    /// The CPU of a row's packets, if it is one.
-    pub fn core(&self, row: usize) -> Option<Core> {
-        let Visits { all, on, flows } = self.rows.get(row)?;
-        let (cpu, most) = (0..).zip(on).max_by_key(|&(_, visits)| *visits)?;
-        (*most as f64 >= ALL * *all as f64).then_some(Core { cpu, flows: flows.len() as u64 })
+    /// The CPUs of a row.
+    pub fn of(&self, row: usize) -> Cpus {
+        let Some((cpus, flows)) = self.rows.get(row) else { return Cpus::default() };
+        Cpus { flows: flows.len() as u64, ..cpus.clone() }
     }
 
-    fn at(&mut self, row: u32) -> &mut Visits {
+    fn at(&mut self, row: u32) -> &mut (Cpus, FxHashSet<u64>) {
         let row = row as usize;
         if row >= self.rows.len() {
-            self.rows.resize(row + 1, Visits::default());
+            self.rows.resize(row + 1, Default::default());
         }
         &mut self.rows[row]
     }

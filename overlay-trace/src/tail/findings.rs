@@ -1,7 +1,9 @@
 //! Which of the causes a recording gives evidence of.
 
+use std::collections::BTreeMap;
+
 use super::{
-    Core, Tail, TailRow,
+    Core, Cpus, Tail, TailRow,
     connection::TIMEOUT_NS,
     rules::{Evidence, RULES, Rule},
     tcp::{Loss, LostAt},
@@ -121,7 +123,8 @@ pub(super) fn findings(tail: &Tail) -> Vec<Finding> {
     let of_one_core: Vec<&TailRow> = findings
         .iter()
         .filter(|finding| finding.core.is_some())
-        .flat_map(|finding| on_one_core(tail, finding.rule.stages()))
+        .filter_map(|finding| on_one_core(tail, finding.rule.stages()))
+        .flat_map(|(_, rows)| rows)
         .collect();
     findings.retain(|finding| finding.core.is_some() || !is_among(tail, finding.rule, &of_one_core));
     let told: Vec<&str> = findings.iter().flat_map(|finding| finding.rule.spread_over()).copied().collect();
@@ -177,27 +180,39 @@ fn spread(tail: &Tail, rule: &'static Rule, rows: &[&TailRow]) -> Option<Finding
     Some(Finding { key: first.key.clone(), ..found })
 }
 
+/// It is named by where most of the slow packets come to the core, not by where they then wait longest: it is there
+/// that they can be sent to others.
 fn one_core(tail: &Tail, rule: &'static Rule, stages: &[&str]) -> Option<Finding> {
-    let rows = on_one_core(tail, stages);
-    let cpu = rows.first()?.core?.cpu;
-    let flows = rows.iter().filter_map(|row| row.core).map(|core| core.flows).max()?;
-    Some(Finding { core: Some(Core { cpu, flows }), ..spread(tail, rule, &rows)? })
+    let (cpu, rows) = on_one_core(tail, stages)?;
+    let flows = rows.iter().map(|row| row.cpus.flows).max()?;
+    let found = excess_in(tail, rule, &rows, LONGER_MIN)?;
+    let come_in =
+        rows.iter().filter(|row| 2 * row.slow_packets >= tail.slow.packets).min_by_key(|row| row.at_ns);
+    let key = come_in.map_or_else(|| found.key.clone(), |row| row.key.clone());
+    Some(Finding { core: Some(Core { cpu, flows }), key, ..found })
 }
 
-/// The rows of these stages where all packets were on one CPU, the same one, though they are of several flows and
-/// the node has more CPUs. On which one a packet leaves is its program's choice.
-fn on_one_core<'a>(tail: &'a Tail, stages: &[&str]) -> Vec<&'a TailRow> {
-    let has_several = tail.analysis.header.cpus.is_some_and(|cpus| cpus > 1);
-    let is_on_one = |row: &&TailRow| {
-        row.core.is_some_and(|core| core.flows >= FLOWS_MIN) && row.key.direction != Some(Direction::Egress)
-    };
+/// The rows of these stages at places where all packets were on one CPU, the same one, though most of what they hold
+/// is of several flows and the node has more CPUs. On which one a packet leaves is its program's choice.
+fn on_one_core<'a>(tail: &'a Tail, stages: &[&str]) -> Option<(u16, Vec<&'a TailRow>)> {
+    tail.analysis.header.cpus.filter(|cpus| *cpus > 1)?;
     let mut rows = rows_of(tail, stages);
-    rows.retain(|row| has_several && is_on_one(row));
-    let on = |cpu: u16| -> Vec<&TailRow> {
-        rows.iter().copied().filter(|row| row.core.is_some_and(|core| core.cpu == cpu)).collect()
-    };
-    let cpus = rows.iter().filter_map(|row| row.core).map(|core| core.cpu);
-    cpus.map(on).max_by_key(|rows| held(rows)).unwrap_or_default()
+    rows.retain(|row| row.key.direction != Some(Direction::Egress));
+    // A CPU that puts packets into its own queue is at it already: only those of others wait for its softirq.
+    let mut places: BTreeMap<_, Cpus> = BTreeMap::new();
+    let place = |row: &TailRow| (row.key.netns.clone(), row.key.device.clone(), row.key.level);
+    rows.iter().for_each(|row| places.entry(place(row)).or_default().add(&row.cpus));
+    let mut by_cpu: BTreeMap<u16, Vec<&TailRow>> = BTreeMap::new();
+    for row in rows {
+        if let Some(cpu) = places[&place(row)].one() {
+            by_cpu.entry(cpu).or_default().push(row);
+        }
+    }
+    by_cpu.retain(|_, rows| {
+        let several: Vec<&TailRow> = rows.iter().filter(|row| row.cpus.flows >= FLOWS_MIN).copied().collect();
+        !several.is_empty() && 2 * held(&several) >= held(rows)
+    });
+    by_cpu.into_iter().max_by_key(|(_, rows)| held(rows))
 }
 
 /// Whether most of what a rule is about is in these rows.

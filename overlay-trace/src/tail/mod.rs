@@ -20,7 +20,7 @@ use anyhow::{Result, ensure};
 use overlay_trace_common::record::Outcome;
 
 pub use above::Above;
-pub use cores::Core;
+pub use cores::{Core, Cpus};
 pub use findings::{Finding, SentAgain, Severity};
 pub use items::Of;
 pub use live::cause_of;
@@ -98,8 +98,8 @@ pub struct TailRow {
     pub place: usize,
     /// How long after their beginning slow packets came here first, in ns: the mean.
     pub at_ns: u64,
-    /// The CPU that the packets were on here; `None` where there were several, or where that is not known.
-    pub core: Option<Core>,
+    /// The CPUs that packets were on here.
+    pub cpus: Cpus,
 }
 
 impl TailRow {
@@ -281,7 +281,7 @@ impl Pass {
                 leads: self.leads.get(row).copied().unwrap_or(0),
                 place: row,
                 at_ns: u64::try_from(begins / u128::from(packets.max(1))).unwrap_or(u64::MAX),
-                core: self.cores.core(row),
+                cpus: self.cores.of(row),
             }
         };
         let mut rows: Vec<TailRow> = means.enumerate().map(row).collect();

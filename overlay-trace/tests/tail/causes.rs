@@ -76,6 +76,8 @@ enum Harm {
     Queued(u64),
     /// The same, and all packets are on one CPU there.
     Steered(u64),
+    /// It waits so many ns for a softirq behind the NIC, if it is of a flow on the second CPU.
+    Deferred(u64),
     /// It is dropped behind this stage at this hop, for this reason, by this function.
     Dropped(&'static str, u16, &'static str, &'static str),
     /// Every packet is, not one of a hundred.
@@ -135,7 +137,10 @@ fn packet(id: u64, harms: &[Harm]) -> (Vec<Record>, Names) {
                 lengthen(&mut way, "gro-cells-wait", 0, 6, ns + id * 17);
                 lengthen(&mut way, "backlog-wait", 0, 8, ns);
             }
-            Longer(..) | Copied(..) | Queued(..) | Steered(..) => {}
+            Deferred(ns) if is_hit && cpu(NIC) == Some(1) => {
+                lengthen(&mut way, "softirq-wait", 1, NIC, ns + id * 13)
+            }
+            Longer(..) | Copied(..) | Queued(..) | Steered(..) | Deferred(..) => {}
         }
     }
     let outcome = if drop.is_some() { Outcome::Dropped } else { Outcome::Delivered };
@@ -244,6 +249,7 @@ fn every_cause_is_named_first_at_its_place() {
             Dropped(stage, hop, ..) => (stage, 0, hop),
             Copied(stage, level, hop) => (stage, level, hop),
             Queued(_) | Steered(_) => ("backlog-wait", 1, NIC),
+            Deferred(_) => ("softirq-wait", 1, NIC),
         };
         let (_, place) = &hops()[usize::from(hop) - 1];
         let key = &tail.findings[0].key;
@@ -270,6 +276,8 @@ fn one_core_is_told_by_its_number_and_only_where_there_are_others() {
     let one_place = [Longer("backlog-wait", 1, NIC, 500_000), Steered(0)];
     assert_eq!(ids(&tail(&one_place)), ["one-core"]);
     assert_eq!(ids(&tail_on(1, &one_place)), ["backlog-wait"]);
+    // What only the packets of one CPU wait for says nothing: those of the other one were there too.
+    assert_eq!(ids(&tail(&[Deferred(900_000)])), ["busy-core-softirq"]);
 }
 
 #[test]
