@@ -2,7 +2,7 @@
 
 use std::hash::BuildHasher;
 
-use overlay_trace_common::record::RecordHeader;
+use overlay_trace_common::{kernel::CPUS_MAX, record::RecordHeader};
 use rustc_hash::{FxBuildHasher, FxHashSet};
 
 use super::items::{Stretch, flow};
@@ -48,7 +48,7 @@ impl Cpus {
 
     fn visit(&mut self, cpu: Option<u16>, times: u64) {
         self.visits += times;
-        if let Some(cpu) = cpu.map(usize::from) {
+        if let Some(cpu) = cpu.map(usize::from).filter(|cpu| *cpu < CPUS_MAX) {
             self.on.resize(self.on.len().max(cpu + 1), 0);
             self.on[cpu] += times;
         }

@@ -105,9 +105,7 @@ pub(super) fn findings(tail: &Tail) -> Vec<Finding> {
             let first: i128 = rows_of(tail, &stages[..1]).iter().map(|row| row.excess_ns()).sum();
             excess(tail, rule, stages, LONGER_MIN).filter(|_| tail.share(first) >= EXCESS_MIN)
         }
-        Evidence::Spread(stages) => {
-            spread(tail, rule, &rows_of(tail, stages)).filter(|_| is_spread(tail, stages))
-        }
+        Evidence::Spread(stages) => spread(tail, rule, stages),
         Evidence::OneCore(stages) => one_core(tail, rule, stages),
         Evidence::OfProgram(stages) => excess(tail, rule, stages, LONGER_OF_PROGRAMS),
         Evidence::Time { layers, least } => time(tail, rule, layers, *least),
@@ -161,22 +159,14 @@ fn held(rows: &[&TailRow]) -> i128 {
     rows.iter().map(|row| row.excess_ns().max(0)).sum()
 }
 
-/// The part of it that is in one of them.
-fn part(row: &TailRow, held_ns: i128) -> f64 {
-    row.excess_ns() as f64 / held_ns.max(1) as f64
-}
-
-/// Whether no single place of these stages holds most.
-fn is_spread(tail: &Tail, stages: &[&str]) -> bool {
+/// What is spread over several places; it is named by the first along the packets' path that holds much of it.
+fn spread(tail: &Tail, rule: &'static Rule, stages: &[&str]) -> Option<Finding> {
     let rows = rows_of(tail, stages);
-    rows.first().is_some_and(|largest| part(largest, held(&rows)) <= ONE_PLACE)
-}
-
-/// What is in several places; it is named by the first along the packets' path that holds much of it.
-fn spread(tail: &Tail, rule: &'static Rule, rows: &[&TailRow]) -> Option<Finding> {
-    let held_ns = held(rows);
-    let first = rows.iter().filter(|row| part(row, held_ns) >= MUCH).min_by_key(|row| row.at_ns)?;
-    let found = excess_in(tail, rule, rows, LONGER_MIN)?;
+    let held_ns = held(&rows);
+    let part = |row: &TailRow| row.excess_ns() as f64 / held_ns.max(1) as f64;
+    let is_spread = rows.first().is_some_and(|largest| part(largest) <= ONE_PLACE);
+    let first = rows.iter().filter(|row| part(row) >= MUCH).min_by_key(|row| row.at_ns)?;
+    let found = excess(tail, rule, stages, LONGER_MIN).filter(|_| is_spread)?;
     Some(Finding { key: first.key.clone(), ..found })
 }
 
