@@ -88,6 +88,9 @@ impl Cpu {
     /// Gives the time of a packet up to `now` to its open stage. `number` is this CPU's.
     #[inline(always)]
     pub fn close(&self, number: u32, packet: &mut Followed, words: &mut Words, now: u64) {
+        if packet.account.close_plainly(words, now) {
+            return;
+        }
         let is_interrupted = packet.account.interrupted_ns != 0;
         let resumed_ns = if is_interrupted { self.resumed_ns(number, packet) } else { 0 };
         packet.account.close(words, now, resumed_ns, number);

@@ -125,21 +125,53 @@ impl Account {
         self.length - self.controls as u32
     }
 
+    /// Gives the time up to `now` to the open stage, as [`close`](Account::close) does. Returns false where it takes
+    /// more: the packet was interrupted, took long, the way is full, or the clock ran backwards.
+    #[inline(always)]
+    pub fn close_plainly(&mut self, words: &mut Words, now: u64) -> bool {
+        let ns = now.wrapping_sub(self.last_ns);
+        let length = opaque(self.length as u64);
+        let is_plain = self.interrupted_ns == 0 && ns >> VALUE_BITS == 0 && length < WAY_MAX as u64;
+        if is_plain {
+            put(words, length, word(self.stage, ns as u32));
+            self.length = length as u32 + 1;
+            self.last_ns = now;
+        }
+        is_plain
+    }
+
     /// Gives the time up to `now` to the open stage. If the packet was interrupted, the stage has it until
     /// then, the interruption until `resumed_ns`, and the stage the rest, on the CPU `cpu`.
     ///
     /// Time never runs backwards for a packet: the clocks of two CPUs can differ by some nanoseconds, and an
     /// interrupt may come between the reading of the clock and this.
-    #[inline(always)]
+    #[cfg_attr(target_arch = "bpf", inline(never))]
     pub fn close(&mut self, words: &mut Words, now: u64, resumed_ns: u64, cpu: u32) {
-        let ns = now.wrapping_sub(self.last_ns);
-        let length = opaque(self.length as u64);
-        if self.interrupted_ns == 0 && ns >> VALUE_BITS == 0 && length < WAY_MAX as u64 {
-            put(words, length, word(self.stage, ns as u32));
-            self.length = length as u32 + 1;
-            self.last_ns = now;
-        } else {
-            close_slowly(self, words, now, resumed_ns, cpu);
+        let from = self.last_ns;
+        let now = later(now, from);
+        let first = self.interrupted_ns;
+        self.last_ns = now;
+        self.interrupted_ns = 0;
+        let stage = self.stage;
+        if first == 0 {
+            return self.push(words, stage, now - from);
+        }
+        let first = earlier(later(first, from), now);
+        let last = earlier(later(resumed_ns, first), now);
+        // Nothing of it was on the CPU before, or it is not known what.
+        if last == first || first == from {
+            self.run_on(words, cpu);
+        }
+        if last == first {
+            return self.push(words, stage, now - from);
+        }
+        self.push(words, stage, first - from);
+        self.run_on(words, cpu);
+        let by = self.interrupted_by;
+        self.push(words, by, last - first);
+        // Nothing yet of the rest: the segment that comes next begins it.
+        if now > last {
+            self.push(words, stage, now - last);
         }
     }
 
@@ -241,37 +273,6 @@ impl Account {
         put(words, length, word(CODE_MORE, (ns >> VALUE_BITS) as u32));
         put(words, length + 1, word(other, ns as u32 & VALUE_MASK));
         (length + 2, true)
-    }
-}
-
-/// What is rare: the packet was interrupted, took long, the way is full, or the clock ran backwards.
-#[cfg_attr(target_arch = "bpf", inline(never))]
-fn close_slowly(account: &mut Account, words: &mut Words, now: u64, resumed_ns: u64, cpu: u32) {
-    let from = account.last_ns;
-    let now = later(now, from);
-    let first = account.interrupted_ns;
-    account.last_ns = now;
-    account.interrupted_ns = 0;
-    let stage = account.stage;
-    if first == 0 {
-        return account.push(words, stage, now - from);
-    }
-    let first = earlier(later(first, from), now);
-    let last = earlier(later(resumed_ns, first), now);
-    // Nothing of it was on the CPU before, or it is not known what.
-    if last == first || first == from {
-        account.run_on(words, cpu);
-    }
-    if last == first {
-        return account.push(words, stage, now - from);
-    }
-    account.push(words, stage, first - from);
-    account.run_on(words, cpu);
-    let by = account.interrupted_by;
-    account.push(words, by, last - first);
-    // Nothing yet of the rest: the segment that comes next begins it.
-    if now > last {
-        account.push(words, stage, now - last);
     }
 }
 

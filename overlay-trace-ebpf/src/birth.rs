@@ -13,7 +13,7 @@ use overlay_trace_common::{
 use crate::{
     event::reach,
     hop,
-    maps::{NOTES, SEND_NOTES, SendNote, State, setting},
+    maps::{NOTES, Role, SEND_NOTES, SendNote, State, setting},
     read::{Access, low_half, now, opaque},
 };
 
@@ -44,7 +44,7 @@ pub fn begin<A: Access>(skb: u64, row: Row, state: &mut State, cpu: &mut Cpu, nu
 pub fn reset(state: &mut State, cpu: &mut Cpu, number: u32, now: u64) {
     state.followed.account.begin(&mut state.record.way, now, OTHER, number);
     state.clear_marks();
-    state.at.transmit_stage = setting!(transmit_default) as u8;
+    state.at = Role::new(setting!(transmit_default), false, false);
     let none = opaque(0);
     state.device = none;
     state.sock = none;

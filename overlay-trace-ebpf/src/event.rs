@@ -183,8 +183,8 @@ fn is_another<A: Access>(skb: u64, row: Row, state: &State, hop: Option<&HopEntr
 #[inline(always)]
 fn comes_from_outside(state: &State, hop: Option<&HopEntry>) -> bool {
     match hop {
-        None => state.at.edge != 0 && has_left(state),
-        Some(entry) => entry.role.edge != 0 && (state.at.edge != 0 || !has_left(state)),
+        None => state.at.edge() && has_left(state),
+        Some(entry) => entry.role.edge() && (state.at.edge() || !has_left(state)),
     }
 }
 
@@ -227,13 +227,13 @@ fn move_to(row: Row, state: &mut State, hop: Option<&HopEntry>) {
             reach(state, entry);
             state.at = entry.role;
             // What comes out of a tunnel device on the way in has lost the tunnel's headers.
-            if row.has(ROW_INGRESS) && entry.role.up != 0 {
+            if row.has(ROW_INGRESS) && entry.role.up() {
                 place = one_level_less(place);
             }
         }
         if row.action() == Action::Transmit as u8 {
-            stage = state.at.transmit_stage;
-            if state.at.up != 0 {
+            stage = state.at.transmit_stage();
+            if state.at.up() {
                 place = one_level_more(place);
                 // A tunnel that ends on this machine may hand the packet back to the device it came from.
                 state.device = 0;
@@ -254,7 +254,7 @@ fn move_to(row: Row, state: &mut State, hop: Option<&HopEntry>) {
 /// The packet has come to a hop; from the first one that the filter asks for on it counts.
 #[inline(always)]
 pub fn reach(state: &mut State, entry: &HopEntry) {
-    if entry.matched != 0 && state.matched == 0 {
+    if state.matched == 0 && entry.matched != 0 {
         state.matched = 1;
         count(Counter::Started, 1);
     }

@@ -17,7 +17,7 @@ use overlay_trace_common::{
 
 use crate::{
     atomic::{give, next_hop, take},
-    maps::{DEVICES_CHANGED, HOP_CACHE, HOP_ENTRIES, HOPS, HopEntry, Role, count, setting},
+    maps::{DEVICES_CHANGED, HOP_CACHE, HOP_ENTRIES, HOPS, HopEntry, NEVER, Role, count, setting},
     read::{Access, copied, low_half, now, opaque},
 };
 
@@ -61,50 +61,55 @@ pub fn changed() {
     count(Counter::DeviceChanges, 1);
 }
 
+/// Where a hop stands, if the places before have been taken.
 #[inline(always)]
-fn index(owner: u64, place: u32) -> u32 {
-    (((low_half(owner) >> 6).wrapping_mul(0x9e37_79b1) >> 16) + place) & (HOP_ENTRIES - 1)
+fn place(owner: u64, number: u32) -> *mut HopEntry {
+    let index = ((low_half(owner) >> 6).wrapping_mul(0x9e37_79b1) >> 16) + number;
+    unsafe { (&raw mut HOP_CACHE as *mut HopEntry).add((index & (HOP_ENTRIES - 1)) as usize) }
 }
 
 /// The hop at its first place, if no device has changed since it was last looked at.
 #[inline(always)]
 fn unchanged(owner: u64) -> Option<&'static HopEntry> {
-    let entry = unsafe { &*HOP_CACHE.get_ptr(index(owner, 0))? };
+    let entry = unsafe { &*place(owner, 0) };
     let changes = unsafe { (&raw const DEVICES_CHANGED).read_volatile() };
-    (entry.owner == owner && entry.looked_at == changes && changes != 0).then_some(entry)
+    (entry.owner == owner && entry.looked_at == changes).then_some(entry)
 }
 
 /// The hop of a device or a namespace, told by all that it is told by; one that is seen for the first time
 /// is noted.
 #[inline(never)]
 fn verified(owner: u64, net: u64, is_device: bool) -> Option<&'static HopEntry> {
-    let changes = unsafe { (&raw const DEVICES_CHANGED).read_volatile() };
+    let looked_at = match unsafe { (&raw const DEVICES_CHANGED).read_volatile() } {
+        0 => NEVER,
+        changes => changes,
+    };
     let mix: u32 = copied(net, setting!(offsets.net_mix));
     let mut mark = Mark { owner, identity: (mix as u64) << 32, name: [0; 2] };
     if is_device {
         mark.identity |= copied::<u32>(owner, setting!(offsets.dev_ifindex)) as u64;
         mark.name = copied(owner, setting!(offsets.dev_name));
     }
-    let mut place = 0;
-    while place < PLACES {
-        let entry = unsafe { &mut *HOP_CACHE.get_ptr_mut(index(owner, place))? };
+    let mut number = 0;
+    while number < PLACES {
+        let entry = unsafe { &mut *place(owner, number) };
         let known = unsafe { (&raw const entry.owner).read_volatile() };
         if known == owner && entry.identity == mark.identity && entry.name == mark.name {
-            entry.looked_at = changes;
+            entry.looked_at = looked_at;
             return Some(entry);
         }
         if is_free(entry, owner) && take(&raw mut entry.holder) {
             let is_ours = is_free(entry, owner);
             if is_ours {
                 create(entry, &mark, net);
-                entry.looked_at = changes;
+                entry.looked_at = looked_at;
             }
             give(&raw mut entry.holder);
             if is_ours {
                 return Some(entry);
             }
         }
-        place += 1;
+        number += 1;
     }
     None
 }
@@ -129,12 +134,12 @@ fn create(entry: &mut HopEntry, mark: &Mark, net: u64) {
     };
     entry.identity = mark.identity;
     entry.name = mark.name;
-    entry.role = Role { transmit_stage: setting!(transmit_default) as u8, up: 0, edge: 0, _pad: 0 };
-    if described.ifindex != 0 {
+    entry.role = if described.ifindex != 0 {
         describe(mark.owner, &mut described);
-        transmit_stage(&described.kind, &mut entry.role);
-        entry.role.edge = is_edge(&described.kind) as u8;
-    }
+        role(&described.kind)
+    } else {
+        Role::new(setting!(transmit_default), false, false)
+    };
     entry.matched = matches(&described) as u16;
     entry.hop = numbered(&described);
     in_order();
@@ -177,20 +182,20 @@ fn describe(device: u64, described: &mut Hop) {
     }
 }
 
-/// The stage of the device's link kind.
+/// What devices of this link kind do.
 #[inline(always)]
-fn transmit_stage(kind: &[u8; 16], role: &mut Role) {
+fn role(kind: &[u8; 16]) -> Role {
     let wanted = words(kind);
+    let edge = is_edge(kind);
     let mut number = 0;
     while number < TRANSMIT_KINDS {
         let known = setting!(transmit[number]);
         if known.stage != 0 && words(&known.kind) == wanted {
-            role.transmit_stage = known.stage as u8;
-            role.up = known.up as u8;
-            return;
+            return Role::new(known.stage, known.up != 0, edge);
         }
         number += 1;
     }
+    Role::new(setting!(transmit_default), false, edge)
 }
 
 /// Whether a device of this kind is an edge of the machine: NICs have none, taps are of the kind `tun`.

@@ -107,7 +107,7 @@ pub struct HopEntry {
     pub owner: u64,
     /// Taken by who writes it.
     pub holder: u64,
-    /// What [`DEVICES_CHANGED`] was when it was last compared with its device.
+    /// What [`DEVICES_CHANGED`] was when it was last compared with its device, [`NEVER`] if that was 0.
     pub looked_at: u64,
     /// With the name what tells it from another one at the same address, later.
     pub identity: u64,
@@ -119,22 +119,46 @@ pub struct HopEntry {
     pub role: Role,
 }
 
-/// What a device does with packets.
+/// What a device does with packets; in one word, since it is copied at each hop.
 #[derive(Clone, Copy)]
-#[repr(C, align(4))]
-pub struct Role {
+#[repr(transparent)]
+pub struct Role(u32);
+
+impl Role {
+    const UP: u32 = 1 << 8;
+    const EDGE: u32 = 1 << 9;
+
+    #[inline(always)]
+    pub fn new(transmit_stage: u32, up: bool, edge: bool) -> Role {
+        let mark = |is: bool, mark: u32| if is { mark } else { 0 };
+        Role(transmit_stage & 0xff | mark(up, Role::UP) | mark(edge, Role::EDGE))
+    }
+
     /// The stage that a transmission through the device enters.
-    pub transmit_stage: u8,
-    /// 1: the device encapsulates.
-    pub up: u8,
-    /// 1: an edge of this machine, a NIC or a tap: what comes in by it was not here before.
-    pub edge: u8,
-    pub _pad: u8,
+    #[inline(always)]
+    pub fn transmit_stage(self) -> u8 {
+        self.0 as u8
+    }
+
+    /// The device encapsulates.
+    #[inline(always)]
+    pub fn up(self) -> bool {
+        self.0 & Role::UP != 0
+    }
+
+    /// An edge of this machine, a NIC or a tap: what comes in by it was not here before.
+    #[inline(always)]
+    pub fn edge(self) -> bool {
+        self.0 & Role::EDGE != 0
+    }
 }
 
 /// Counts the changes of devices (coming, going, renaming, moving) anywhere; 0 as long as none was seen.
 #[unsafe(no_mangle)]
 pub static mut DEVICES_CHANGED: u64 = 0;
+
+/// In [`HopEntry::looked_at`]: nobody tells whether the device has changed since.
+pub const NEVER: u64 = u64::MAX;
 
 pub const NOTES: u32 = 4096;
 /// A power of two, and more than there can be hops.
@@ -156,10 +180,12 @@ pub static STATES: Array<State> = Array::with_max_entries(BUCKETS * WAYS as u32,
 /// By number of CPU. A variable, not a map: reaching it costs two instructions.
 #[unsafe(no_mangle)]
 pub static mut CPUS: [Cpu; CPUS_MAX] = unsafe { core::mem::zeroed() };
+/// By a mixture of the owner's address. A variable, as [`CPUS`] is; together they are smaller than the 4 MB
+/// (`KMALLOC_MAX_SIZE`) that 5.10 allows.
+#[unsafe(no_mangle)]
+pub static mut HOP_CACHE: [HopEntry; HOP_ENTRIES as usize] = unsafe { core::mem::zeroed() };
 #[map]
 pub static SEND_NOTES: Array<SendNote> = Array::with_max_entries(NOTES, 0);
-#[map]
-pub static HOP_CACHE: Array<HopEntry> = Array::with_max_entries(HOP_ENTRIES, 0);
 #[map]
 pub static HOPS: Array<Hop> = Array::with_max_entries(HOPS_MAX as u32, 0);
 /// One number: how many hops have been given out.
