@@ -150,7 +150,8 @@ impl Found {
     }
 }
 
-fn cells(line: &str) -> Option<Vec<&str>> {
+/// The cells of a table's line.
+pub fn cells(line: &str) -> Option<Vec<&str>> {
     Some(line.strip_prefix('|')?.strip_suffix('|')?.split('|').map(str::trim).collect())
 }
 

@@ -1,10 +1,16 @@
 //! `docs/confusion.md`: which cause `tail` named first of those that the injection suite brought about.
 
-use std::fs;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+};
 
 use anyhow::{Context, Result, bail};
 
-use crate::host;
+use crate::{
+    by_kernel::{cells, results},
+    host,
+};
 
 /// The file, from the workspace's root.
 const FILE: &str = "docs/confusion.md";
@@ -15,27 +21,150 @@ Each row is a cause that the injection suite (`tests/matrix/tail`) brings about 
 constant rate that varies from run to run, or a lab left as it is; the columns are the cause that
 `overlay-trace tail` named first, in how many runs. *Right* is also at the right device and level; where two
 causes are brought about, both are named. Measured under KERNEL with the deterministic clock; written by
-`cargo xtask test --all --bless`.
+`cargo xtask test --all --bless`, or from kept outputs of the suite by `cargo xtask docs --suite`.
 
 ";
+const INJECTION: &str = "brought about";
+const RIGHT: &str = "right, with its place";
 
-/// Takes the table from what the suite said; puts it into the file with `bless`.
+/// What was named first of what was brought about, in the order in which it was.
+#[derive(Debug, Default, PartialEq)]
+struct Confusion(Vec<Row>);
+
+#[derive(Debug, PartialEq)]
+struct Row {
+    injection: String,
+    /// In how many runs by cause.
+    named: BTreeMap<String, u32>,
+    /// Of how many runs how many were right, in words.
+    right: String,
+}
+
+/// Takes the tables from what the suite said; with `bless` puts them into the file, on top of what it knows of causes
+/// that were not brought about this time.
 ///
 /// # Errors
 ///
-/// There is no table, or the file cannot be written.
-pub fn keep(output: &str, kernel: &str, bless: bool) -> Result<()> {
-    let table: Vec<&str> = output.lines().map(str::trim_end).filter(|line| line.starts_with('|')).collect();
-    if table.len() < 3 {
+/// There is no table, or the file cannot be read or written.
+pub fn keep(outputs: &[String], kernel: &str, bless: bool) -> Result<()> {
+    let mut found = Confusion::default();
+    outputs.iter().for_each(|output| found.put(Confusion::of_text(output)));
+    if found.0.is_empty() {
         bail!("the injection suite has printed no table");
     }
     let path = host::workspace().join(FILE);
+    let known = fs::read_to_string(&path);
     if !bless {
-        fs::metadata(&path).with_context(|| format!("{FILE} is missing: `--bless` writes it"))?;
+        known.with_context(|| format!("{FILE} is missing: `--bless` writes it"))?;
         return Ok(());
     }
-    let text = format!("{}{}\n", HEADING.replace("KERNEL", kernel), table.join("\n"));
+    let mut all = Confusion::of_text(&known.unwrap_or_default());
+    all.put(found);
+    let text = all.file(kernel);
     let state = if host::write_if_changed(&path, text.as_bytes())? { "written" } else { "unchanged" };
     host::progress(&format!("{} {state}", path.display()));
     Ok(())
+}
+
+/// The kernel that the suite's lines begin with.
+///
+/// # Errors
+///
+/// There is none, or there are several: a table is of one kernel.
+pub fn kernel_of(outputs: &[String]) -> Result<&str> {
+    let tests = results(outputs).filter(|(_, test, _)| test.starts_with("tail/"));
+    let kernels: BTreeSet<&str> = tests.map(|(kernel, ..)| kernel).collect();
+    match kernels.first() {
+        Some(kernel) if kernels.len() == 1 => Ok(kernel),
+        _ => bail!("these are not the injection suite's outputs of one kernel: {kernels:?}"),
+    }
+}
+
+impl Confusion {
+    /// From the tables in a text.
+    fn of_text(text: &str) -> Confusion {
+        let mut confusion = Confusion::default();
+        let mut causes = Vec::new();
+        for line in text.lines().filter_map(|line| cells(line.trim_end())) {
+            let [injection, named @ .., right] = line.as_slice() else { continue };
+            if *injection == INJECTION {
+                causes = named.to_vec();
+            } else if !injection.starts_with("---") {
+                let count = |(cause, cell): (&&str, &&str)| Some((cause.to_string(), cell.parse().ok()?));
+                let named = causes.iter().zip(named).filter_map(count).collect();
+                let row = Row { injection: injection.to_string(), named, right: right.to_string() };
+                confusion.put(Confusion(vec![row]));
+            }
+        }
+        confusion
+    }
+
+    /// Takes newer rows in the place of known ones.
+    fn put(&mut self, newer: Confusion) {
+        for row in newer.0 {
+            match self.0.iter_mut().find(|known| known.injection == row.injection) {
+                Some(known) => *known = row,
+                None => self.0.push(row),
+            }
+        }
+    }
+
+    /// The whole file.
+    fn file(&self, kernel: &str) -> String {
+        let causes: BTreeSet<&String> = self.0.iter().flat_map(|row| row.named.keys()).collect();
+        let line = |first: &str, cells: Vec<String>, last: &str| {
+            let cells: String = cells.iter().map(|cell| format!("{cell} | ")).collect();
+            format!("| {first} | {cells}{last} |\n")
+        };
+        let mut text = HEADING.replace("KERNEL", kernel);
+        text += &line(INJECTION, causes.iter().map(|cause| cause.to_string()).collect(), RIGHT);
+        text += &format!("|---|{}---|\n", "---|".repeat(causes.len()));
+        for row in &self.0 {
+            let cell = |cause: &&String| row.named.get(*cause).map_or(String::new(), u32::to_string);
+            text += &line(&row.injection, causes.iter().map(cell).collect(), &row.right);
+        }
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ONE: &str = "\
+        6.12  tail/loss  3 requests  right: words\n\
+        | brought about | batch | nothing | right, with its place |\n\
+        |---|---|---|---|\n\
+        | clean |  | 20 | 20 of 20 |\n\
+        | loss | 1 |  | 0 of 1 |\n";
+    const OTHER: &str = "\
+        | brought about | qdisc | right, with its place |\n\
+        |---|---|---|\n\
+        | loss | 20 | 19 of 20 |\n";
+
+    #[test]
+    fn the_file_is_as_it_would_be_written() {
+        let text = fs::read_to_string(host::workspace().join(FILE)).unwrap();
+        let kernel = text.split("Measured under ").nth(1).and_then(|rest| rest.split(' ').next()).unwrap();
+        assert_eq!(Confusion::of_text(&text).file(kernel), text);
+    }
+
+    #[test]
+    fn newer_runs_of_a_cause_take_the_place_of_older_ones() {
+        let mut confusion = Confusion::of_text(ONE);
+        confusion.put(Confusion::of_text(OTHER));
+        let text = confusion.file("6.12");
+        assert!(
+            text.contains("| brought about | nothing | qdisc | right, with its place |\n|---|---|---|---|\n")
+        );
+        assert!(text.ends_with("| clean | 20 |  | 20 of 20 |\n| loss |  | 20 | 19 of 20 |\n"), "{text}");
+        assert_eq!(Confusion::of_text(&text), confusion);
+    }
+
+    #[test]
+    fn a_table_is_of_one_kernel() {
+        assert_eq!(kernel_of(&[ONE.to_owned()]).unwrap(), "6.12");
+        assert!(kernel_of(&[ONE.to_owned(), ONE.replace("6.12", "7.2")]).is_err());
+        assert!(kernel_of(&[OTHER.to_owned()]).is_err());
+    }
 }

@@ -6,7 +6,7 @@ use std::{fs, path::PathBuf};
 use anyhow::{Context, Result, bail};
 use clap::Args;
 
-use crate::{build_ebpf, coverage, host, labs, test::KERNELS};
+use crate::{build_ebpf, confusion, coverage, host, labs, test::KERNELS};
 
 const BEGIN: &str = "<!-- stages:begin -->";
 const END: &str = "<!-- stages:end -->";
@@ -20,6 +20,9 @@ pub struct Docs {
     /// Instead, write down in docs/ what kernel matrices found; the files hold what they printed
     #[arg(long, value_name = "FILE", num_args = 1.., conflicts_with = "check")]
     matrix: Vec<PathBuf>,
+    /// Instead, write down in docs/ what the injection suite found; the files hold what it printed under one kernel
+    #[arg(long, value_name = "FILE", num_args = 1.., conflicts_with_all = ["check", "matrix"])]
+    suite: Vec<PathBuf>,
 }
 
 impl Docs {
@@ -31,20 +34,31 @@ impl Docs {
     /// table there, or a matrix's output cannot be read.
     pub fn run(&self) -> Result<()> {
         if !self.matrix.is_empty() {
-            return self.tables();
+            return tables(&self.matrix);
+        }
+        if !self.suite.is_empty() {
+            return confusion(&self.suite);
         }
         build_ebpf::build()?;
         if self.check { check() } else { write() }
     }
+}
 
-    fn tables(&self) -> Result<()> {
-        let read = |file: &PathBuf| {
-            fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))
-        };
-        let outputs = self.matrix.iter().map(read).collect::<Result<Vec<_>>>()?;
-        coverage::check(&outputs, KERNELS, true)?;
-        labs::check(&outputs, KERNELS, true)
-    }
+fn tables(files: &[PathBuf]) -> Result<()> {
+    let outputs = read(files)?;
+    coverage::check(&outputs, KERNELS, true)?;
+    labs::check(&outputs, KERNELS, true)
+}
+
+fn confusion(files: &[PathBuf]) -> Result<()> {
+    let outputs = read(files)?;
+    confusion::keep(&outputs, confusion::kernel_of(&outputs)?, true)
+}
+
+fn read(files: &[PathBuf]) -> Result<Vec<String>> {
+    let read =
+        |file: &PathBuf| fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()));
+    files.iter().map(read).collect()
 }
 
 /// Fails if README.md's table is not the stage map's.

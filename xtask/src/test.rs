@@ -126,7 +126,7 @@ impl Test {
                 let options = VmOptions { timeout, icount: true, ..VmOptions::new(TAIL_KERNEL) };
                 let arguments = ["--set", "full", "--tail", "--runs", &runs];
                 let (tally, output) = virtual_machine(&options, &arguments)?;
-                confusion::keep(&output, TAIL_KERNEL, bless)?;
+                confusion::keep(&[output], TAIL_KERNEL, bless)?;
                 Ok(tally)
             };
             steps.push((format!("injection suite, {TAIL_KERNEL}"), Box::new(suite)));
