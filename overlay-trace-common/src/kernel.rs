@@ -35,6 +35,17 @@ pub struct Offsets {
     pub dst_dev: u32,
 }
 
+/// How many there are.
+const FIELDS: usize = size_of::<Offsets>() / 4;
+
+impl Offsets {
+    /// All of them, in their order.
+    pub fn all(&self) -> &[u32; FIELDS] {
+        // SAFETY: it consists of these numbers and nothing else.
+        unsafe { &*(self as *const Offsets).cast() }
+    }
+}
+
 /// A link kind and the stage that a transmission through such a device enters.
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(C)]

@@ -12,6 +12,10 @@ pub const ROW_MARKER: u64 = 0x0eae_7ace_0b5e_55ed;
 /// The offset that stands for that of a function's result behind its arguments; no structure is as large.
 pub const RESULT_MARKER: i16 = 0x7ff8;
 
+/// The offset that stands for that of the first field of [`Offsets`](crate::kernel::Offsets) in a direct load from one
+/// of the kernel's structures; those of the others follow.
+pub const FIELD_MARKER: i16 = 0x7e00;
+
 /// A packed row: the stage in bits 0..8, the action in 8..16, the outcome in 16..24, the flags from 24 on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(transparent)]

@@ -14,7 +14,7 @@ use crate::{
     event::reach,
     hop,
     maps::{NOTES, Role, SEND_NOTES, SendNote, State, setting},
-    read::{Access, low_half, now, opaque},
+    read::{Access, field, low_half, now, opaque},
 };
 
 /// Zeroes a header word by word; the target's `memset` goes byte by byte.
@@ -35,7 +35,7 @@ pub fn begin<A: Access>(skb: u64, row: Row, state: &mut State, cpu: &mut Cpu, nu
     if row.action() == Action::Adopt as u8 {
         state.record.header.flags = if row.has(ROW_INGRESS) { FLAG_FROM_DEVICE } else { FLAG_UNKNOWN_START };
     } else {
-        let sock = A::word(skb, setting!(offsets.skb_sk));
+        let sock = A::word::<{ field!(skb_sk) }>(skb);
         born::<A>(sock, row, state, now);
     }
 }
@@ -71,7 +71,7 @@ fn born<A: Access>(sock: u64, row: Row, state: &mut State, now: u64) {
         return;
     }
     state.sock = opaque(sock);
-    let net = A::word(sock, setting!(offsets.sock_net));
+    let net = A::word::<{ field!(sock_net) }>(sock);
     if net != 0 {
         if let Some(entry) = hop::of_net(net) {
             state.followed.account.go(&mut state.record.way, entry.hop as u32);

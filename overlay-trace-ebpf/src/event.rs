@@ -20,7 +20,7 @@ use crate::{
     hop,
     identify::{identify, passes},
     maps::{ARRIVED, FORWARDED, HopEntry, State, count, setting},
-    read::{Access, copied, now, opaque},
+    read::{Access, copied, field, now, opaque},
     state::{
         armed, busy_with, claim, find, find_anew, find_near, is_counted, is_over, leave as leave_place, lost,
     },
@@ -35,7 +35,7 @@ const DST_NOREF: u64 = 1;
 #[inline(always)]
 pub fn enter<A: Access>(skb: u64, row: Row) {
     if skb != 0 {
-        let device = if row.has(ROW_HOP) { A::word(skb, setting!(offsets.skb_dev)) } else { 0 };
+        let device = if row.has(ROW_HOP) { A::word::<{ field!(skb_dev) }>(skb) } else { 0 };
         enter_at::<A>(skb, device, row);
     }
 }
@@ -162,20 +162,20 @@ fn is_another<A: Access>(skb: u64, row: Row, state: &State, hop: Option<&HopEntr
     if !begins_ways(row) || state.arrived == 0 {
         return false;
     }
-    let sock = A::word(skb, setting!(offsets.skb_sk));
+    let sock = A::word::<{ field!(skb_sk) }>(skb);
     if sock == 0 || !row.has(ROW_HOP) && opaque(sock) == state.sock {
         return false;
     }
     // It has arrived, and now goes out through a device of the very namespace that its socket is in: what
     // is forwarded has no socket, or one of the namespace that it was sent from.
     let net = if row.has(ROW_HOP) {
-        opaque(A::word(A::word(skb, setting!(offsets.skb_dev)), setting!(offsets.dev_net)))
+        opaque(A::word::<{ field!(dev_net) }>(A::word::<{ field!(skb_dev) }>(skb)))
     } else {
         let route: u64 = copied(skb, setting!(offsets.skb_dst));
         let device: u64 = copied(route & !DST_NOREF, setting!(offsets.dst_dev));
         copied(device, setting!(offsets.dev_net))
     };
-    opaque(A::word(sock, setting!(offsets.sock_net))) == net
+    opaque(A::word::<{ field!(sock_net) }>(sock)) == net
 }
 
 /// Whether the packet comes in by an edge of this machine, to which no known packet's way leads. Those that an
@@ -320,7 +320,7 @@ pub fn queued<A: Access>(sock: u64, row: Row) {
     let (cpu, _) = this_cpu();
     let skb = cpu.skb;
     let Some(state) = find(skb) else { return };
-    let protocol = A::half(sock, setting!(offsets.sock_protocol)) as u16;
+    let protocol = A::half::<{ field!(sock_protocol) }>(sock) as u16;
     if protocol == state.record.header.flow.protocol as u16 && protocol != IPPROTO_TCP as u16 {
         end(skb, row, 0, 0);
     }

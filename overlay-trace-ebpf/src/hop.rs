@@ -18,7 +18,7 @@ use overlay_trace_common::{
 use crate::{
     atomic::{give, next_hop, take},
     maps::{DEVICES_CHANGED, HOP_CACHE, HOP_ENTRIES, HOPS, HopEntry, NEVER, Role, count, setting},
-    read::{Access, copied, low_half, now, opaque},
+    read::{Access, copied, field, low_half, now, opaque},
 };
 
 /// How many neighbouring places of the cache a hop may stand at.
@@ -39,7 +39,7 @@ struct Mark {
 pub fn of_device<A: Access>(device: u64) -> Option<&'static HopEntry> {
     let owner = opaque(device);
     unchanged(owner).or_else(|| {
-        let net = A::word(device, setting!(offsets.dev_net));
+        let net = A::word::<{ field!(dev_net) }>(device);
         verified(owner, opaque(net), true)
     })
 }

@@ -15,7 +15,7 @@ use overlay_trace_common::{
 
 use crate::{
     maps::{State, TUNNEL_PORTS, setting},
-    read::{Access, copied, copy},
+    read::{Access, copied, copy, field},
     state::armed,
 };
 
@@ -38,7 +38,7 @@ impl<A: Access> Memory for Packet<A> {
 
     #[inline(always)]
     fn end(&self) -> u64 {
-        let elsewhere = A::half(self.skb, setting!(offsets.skb_data_len));
+        let elsewhere = A::half::<{ field!(skb_data_len) }>(self.skb);
         self.tail() - elsewhere as u64
     }
 
@@ -69,20 +69,20 @@ fn any(scratch: *mut u64, number: u64) -> u64 {
 impl<A: Access> Packet<A> {
     #[inline(always)]
     fn new(skb: u64, scratch: *mut u64) -> Self {
-        let data = any(scratch, A::word(skb, setting!(offsets.skb_data)));
+        let data = any(scratch, A::word::<{ field!(skb_data) }>(skb));
         Packet { skb, data, scratch, access: PhantomData }
     }
 
     /// Where the packet would end if it lay in one piece.
     #[inline(always)]
     fn tail(&self) -> u64 {
-        self.data + A::half(self.skb, setting!(offsets.skb_len)) as u64
+        self.data + A::half::<{ field!(skb_len) }>(self.skb) as u64
     }
 
     /// What stands where the packet's headers begin, and where that is.
     #[inline(always)]
     fn beginning(&self, head: u64, ingress: bool) -> (u64, u64) {
-        let ethertype = u16::from_be(A::quarter(self.skb, setting!(offsets.skb_protocol)));
+        let ethertype = u16::from_be(A::quarter::<{ field!(skb_protocol) }>(self.skb));
         let is_tagged = ethertype == ETHERTYPE_VLAN || ethertype == ETHERTYPE_QINQ;
         match (ingress, is_tagged) {
             (true, false) => (AT_IP, self.data),
@@ -90,7 +90,7 @@ impl<A: Access> Packet<A> {
             // Whether the tag was there when the network header was set is not known; the frame is.
             (false, true) => (AT_TAG, self.data + ETHERNET_HEADER),
             (false, false) => {
-                let offset = A::quarter(self.skb, setting!(offsets.skb_network_header));
+                let offset = A::quarter::<{ field!(skb_network_header) }>(self.skb);
                 (AT_IP, head + offset as u64)
             }
         }
@@ -104,7 +104,7 @@ pub fn identify<A: Access>(skb: u64, ingress: bool, state: &mut State) -> bool {
     // The last two words of a way are written only when the way is over.
     let scratch = &raw mut state.record.way[WAY_WORDS - 2] as *mut u64;
     let packet = Packet::<A>::new(skb, scratch);
-    let head = any(scratch, A::word(skb, setting!(offsets.skb_head)));
+    let head = any(scratch, A::word::<{ field!(skb_head) }>(skb));
     let (what, address) = packet.beginning(head, ingress);
     let mut window = MaybeUninit::uninit();
     // SAFETY: any bytes are a window, and it is looked at only after it has been filled.
@@ -119,7 +119,7 @@ pub fn identify<A: Access>(skb: u64, ingress: bool, state: &mut State) -> bool {
     let place = levels_more(account.place, found.depth);
     account.go(&mut state.record.way, place);
     state.identified = 1;
-    let end = A::half(skb, setting!(offsets.skb_end));
+    let end = A::half::<{ field!(skb_end) }>(skb);
     let segments: u16 = copied(head + end as u64, setting!(offsets.shared_gso_segs));
     let header = &mut state.record.header;
     header.segments = if segments == 0 { 1 } else { segments };

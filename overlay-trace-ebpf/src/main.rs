@@ -19,7 +19,7 @@ mod tail;
 
 use overlay_trace_common::{row::*, stage::Action};
 
-use crate::read::{Access, Copied, Direct};
+use crate::read::{Access, Copied, Direct, field};
 
 /// This copy's row: an immediate that the loader replaces.
 #[inline(always)]
@@ -178,7 +178,7 @@ pub extern "C" fn typed_drop(context: *const u64) -> i32 {
 pub extern "C" fn typed_queued(context: *const u64) -> i32 {
     let (queue, packet) = unsafe { (context.add(1).read_volatile(), context.add(2).read_volatile()) };
     if queue != 0 {
-        event::enter_at::<Direct>(packet, Direct::word(queue, maps::setting!(offsets.queue_dev)), row());
+        event::enter_at::<Direct>(packet, Direct::word::<{ field!(queue_dev) }>(queue), row());
     }
     0
 }

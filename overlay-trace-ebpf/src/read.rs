@@ -3,49 +3,80 @@
 use core::ffi::c_void;
 
 use aya_ebpf::helpers::generated::{bpf_ktime_get_ns, bpf_probe_read_kernel};
+use overlay_trace_common::row::FIELD_MARKER;
 
-/// How a program may read kernel memory: programs with typed arguments (fentry, tp_btf) load directly,
-/// which costs one instruction; kprobes go through a helper.
+use crate::maps::SETTINGS;
+
+/// Which field of [`Offsets`](overlay_trace_common::kernel::Offsets) is meant.
+macro_rules! field {
+    ($field:ident) => {
+        { core::mem::offset_of!(overlay_trace_common::kernel::Offsets, $field) / 4 }
+    };
+}
+pub(crate) use field;
+
+/// How a program may read kernel memory: programs with typed arguments (fentry, tp_btf) load directly, which costs
+/// one instruction, into which the loader puts the field's offset; kprobes go through a helper.
 pub trait Access {
-    /// The pointer or 64-bit number at `base + offset`.
-    fn word(base: u64, offset: u32) -> u64;
-    /// The 32-bit number at `base + offset`.
-    fn half(base: u64, offset: u32) -> u32;
-    /// The 16-bit number at `base + offset`.
-    fn quarter(base: u64, offset: u32) -> u16;
+    /// The pointer or 64-bit number in this field of what is at `base`.
+    fn word<const FIELD: usize>(base: u64) -> u64;
+    /// The 32-bit number in this field of what is at `base`.
+    fn half<const FIELD: usize>(base: u64) -> u32;
+    /// The 16-bit number in this field of what is at `base`.
+    fn quarter<const FIELD: usize>(base: u64) -> u16;
 }
 
 pub struct Direct;
 pub struct Copied;
 
+/// A load that the loader completes.
+macro_rules! load {
+    ($size:literal $base:ident) => {{
+        let value: u64;
+        unsafe {
+            core::arch::asm!(
+                concat!("{0} = *(", $size, " *)({1} + {offset})"),
+                out(reg) value, in(reg) $base, offset = const FIELD_MARKER + FIELD as i16,
+                options(pure, readonly, nostack)
+            )
+        };
+        value
+    }};
+}
+
 impl Access for Direct {
     #[inline(always)]
-    fn word(base: u64, offset: u32) -> u64 {
-        unsafe { core::ptr::read_volatile((base + offset as u64) as *const u64) }
+    fn word<const FIELD: usize>(base: u64) -> u64 {
+        load!("u64" base)
     }
     #[inline(always)]
-    fn half(base: u64, offset: u32) -> u32 {
-        unsafe { core::ptr::read_volatile((base + offset as u64) as *const u32) }
+    fn half<const FIELD: usize>(base: u64) -> u32 {
+        load!("u32" base) as u32
     }
     #[inline(always)]
-    fn quarter(base: u64, offset: u32) -> u16 {
-        unsafe { core::ptr::read_volatile((base + offset as u64) as *const u16) }
+    fn quarter<const FIELD: usize>(base: u64) -> u16 {
+        load!("u16" base) as u16
     }
 }
 
 impl Access for Copied {
     #[inline(always)]
-    fn word(base: u64, offset: u32) -> u64 {
-        copied(base, offset)
+    fn word<const FIELD: usize>(base: u64) -> u64 {
+        copied(base, offset_of_field(FIELD))
     }
     #[inline(always)]
-    fn half(base: u64, offset: u32) -> u32 {
-        copied(base, offset)
+    fn half<const FIELD: usize>(base: u64) -> u32 {
+        copied(base, offset_of_field(FIELD))
     }
     #[inline(always)]
-    fn quarter(base: u64, offset: u32) -> u16 {
-        copied(base, offset)
+    fn quarter<const FIELD: usize>(base: u64) -> u16 {
+        copied(base, offset_of_field(FIELD))
     }
+}
+
+#[inline(always)]
+fn offset_of_field(field: usize) -> u32 {
+    unsafe { (&raw const SETTINGS.offsets as *const u32).add(field).read_volatile() }
 }
 
 /// The number at `base + offset`, 0 if it cannot be read.

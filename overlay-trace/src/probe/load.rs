@@ -12,7 +12,7 @@ use aya_obj::{
     generated::{bpf_attach_type, bpf_insn},
 };
 use overlay_trace_common::{
-    kernel::{BUCKETS, Settings, TRANSMIT_KINDS, TransmitKind, WAYS},
+    kernel::{BUCKETS, Offsets, Settings, TRANSMIT_KINDS, TransmitKind, WAYS},
     row::KPROBE_ARGUMENTS,
     stage::LevelChange,
     stage_map::{STAGES, transmit_stages},
@@ -20,7 +20,7 @@ use overlay_trace_common::{
 
 use super::{
     filter::FilterOptions,
-    patch::patch,
+    patch::{Probe, patch},
     plan::{Attachment, Plan, ProbeKind},
     tunnels,
 };
@@ -58,6 +58,7 @@ impl Default for Sizes {
 pub struct Loader {
     pub maps: Ebpf,
     programs: HashMap<String, Vec<bpf_insn>>,
+    offsets: Offsets,
 }
 
 /// An attached program; closing its descriptors detaches it, also when the process is killed.
@@ -95,7 +96,8 @@ impl Loader {
                 "this binary was built without the kernel programs: run `cargo xtask build-ebpf` and build it again"
             );
         }
-        let globals = Globals(Settings { one_in, ..settings(kernel, filter, sizes)? });
+        let settings = Settings { one_in, ..settings(kernel, filter, sizes)? };
+        let globals = Globals(settings);
         let buckets = sizes.states / WAYS as u32;
         let maps = EbpfLoader::new()
             .override_global("SETTINGS", &globals, true)
@@ -104,7 +106,7 @@ impl Loader {
             .map_max_entries("RECORDS", sizes.ring_bytes)
             .load(OBJECT)
             .context("the kernel refuses the tables of the kernel side")?;
-        let mut loader = Loader { programs: generic_programs(&maps)?, maps };
+        let mut loader = Loader { programs: generic_programs(&maps)?, maps, offsets: settings.offsets };
         tunnels::announce(&mut loader.maps)?;
         Ok(loader)
     }
@@ -139,7 +141,8 @@ impl Loader {
             ProbeKind::Kprobe => KPROBE_ARGUMENTS[argument],
             _ => 8 * argument,
         };
-        Ok(patch(program, attachment.row, offset as i16, attachment.arguments))
+        let Attachment { row, arguments, .. } = *attachment;
+        Ok(patch(program, &Probe { row, argument: offset as i16, arguments, offsets: &self.offsets }))
     }
 
     /// Attaches the whole plan: for each point the first alternative that the kernel accepts. What cannot

@@ -1,15 +1,32 @@
 //! Putting what one probe needs into its copy of a generic program.
 
 use aya_obj::generated::bpf_insn;
-use overlay_trace_common::row::{ARGUMENT_MARKER, RESULT_MARKER, ROW_MARKER, Row};
+use overlay_trace_common::{
+    kernel::Offsets,
+    row::{ARGUMENT_MARKER, FIELD_MARKER, RESULT_MARKER, ROW_MARKER, Row},
+};
 
 /// Opcodes: the first half of a 64-bit immediate load, and the load of a 64-bit word.
 const LOAD_IMMEDIATE: u8 = 0x18;
 const LOAD_WORD: u8 = 0x79;
+/// Loads of 32 and 16 bits.
+const LOAD_HALF: u8 = 0x61;
+const LOAD_QUARTER: u8 = 0x69;
 
-/// A copy of a program for a probe with this row, whose packet is at this offset of the program's context, at
-/// a function with so many arguments: the function's result lies behind them.
-pub fn patch(generic: &[bpf_insn], row: Row, argument: i16, arguments: u8) -> Vec<bpf_insn> {
+/// What is put into a copy.
+pub struct Probe<'a> {
+    pub row: Row,
+    /// Offset of the packet's address in the program's context.
+    pub argument: i16,
+    /// How many arguments the function has: its result lies behind them.
+    pub arguments: u8,
+    /// Where the kernel's structures have their fields.
+    pub offsets: &'a Offsets,
+}
+
+/// A copy of a program for a probe.
+pub fn patch(generic: &[bpf_insn], probe: &Probe) -> Vec<bpf_insn> {
+    let Probe { row, argument, arguments, offsets } = *probe;
     let mut instructions = generic.to_vec();
     for index in 0..instructions.len() {
         let next = instructions.get(index + 1).map_or(0, |next| next.imm);
@@ -21,6 +38,11 @@ pub fn patch(generic: &[bpf_insn], row: Row, argument: i16, arguments: u8) -> Ve
             this.off = argument;
         } else if this.code == LOAD_WORD && this.off == RESULT_MARKER {
             this.off = i16::from(arguments) * 8;
+        } else if [LOAD_WORD, LOAD_HALF, LOAD_QUARTER].contains(&this.code)
+            && let Ok(field) = usize::try_from(i32::from(this.off) - i32::from(FIELD_MARKER))
+            && let Some(offset) = offsets.all().get(field)
+        {
+            this.off = *offset as i16;
         }
     }
     instructions
@@ -29,6 +51,8 @@ pub fn patch(generic: &[bpf_insn], row: Row, argument: i16, arguments: u8) -> Ve
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const STORE_WORD: u8 = 0x7b;
 
     fn instruction((code, off, imm): (u8, i16, i32)) -> bpf_insn {
         bpf_insn { code, _bitfield_align_1: [], _bitfield_1: bpf_insn::new_bitfield_1(0, 0), off, imm }
@@ -42,6 +66,9 @@ mod tests {
             (LOAD_WORD, RESULT_MARKER, 0),
             (LOAD_WORD, ARGUMENT_MARKER, 0),
             (LOAD_WORD, 8, 0),
+            (LOAD_WORD, FIELD_MARKER, 0),
+            (LOAD_HALF, FIELD_MARKER + 2, 0),
+            (STORE_WORD, FIELD_MARKER, 0),
             (LOAD_IMMEDIATE, 0, 7),
             (0, 0, 0),
         ];
@@ -51,10 +78,15 @@ mod tests {
             (LOAD_WORD, 24, 0),
             (LOAD_WORD, 16, 0),
             (LOAD_WORD, 8, 0),
+            (LOAD_WORD, 300, 0),
+            (LOAD_HALF, 112, 0),
+            (STORE_WORD, FIELD_MARKER, 0),
             (LOAD_IMMEDIATE, 0, 7),
             (0, 0, 0),
         ];
-        let patched = patch(&generic.map(instruction), Row(0x1_0000_0002), 16, 3);
+        let offsets = Offsets { skb_dev: 300, skb_len: 112, ..Offsets::default() };
+        let probe = Probe { row: Row(0x1_0000_0002), argument: 16, arguments: 3, offsets: &offsets };
+        let patched = patch(&generic.map(instruction), &probe);
         assert_eq!(patched.iter().map(|this| (this.code, this.off, this.imm)).collect::<Vec<_>>(), expected);
     }
 }
