@@ -9,9 +9,7 @@ use crate::maps::SETTINGS;
 
 /// Which field of [`Offsets`](overlay_trace_common::kernel::Offsets) is meant.
 macro_rules! field {
-    ($field:ident) => {
-        { core::mem::offset_of!(overlay_trace_common::kernel::Offsets, $field) / 4 }
-    };
+    ($field:ident) => {{ core::mem::offset_of!(overlay_trace_common::kernel::Offsets, $field) / 4 }};
 }
 pub(crate) use field;
 
