@@ -17,8 +17,11 @@ const LEADS_MIN: f64 = 0.5;
 /// It alone makes a slow packet take so many times longer than an ordinary one takes as a whole: what is less is no
 /// tail.
 const LONGER_MIN: f64 = 2.0;
-/// The same for what programs do. They come late on every machine now and then, when another one has the CPU.
+/// What programs do makes the slow packets that lost most by it take so many times longer. They come late on every
+/// machine now and then, when another one has the CPU.
 const LONGER_OF_PROGRAMS: f64 = 8.0;
+/// And that on so many occasions: what waited together for one program that came late once is an accident.
+const OCCASIONS_MIN: u64 = 3;
 /// What is in one place by more than this part is not spread over several.
 const ONE_PLACE: f64 = 0.7;
 /// Of what is spread, a place that holds this part holds much.
@@ -75,6 +78,23 @@ pub struct Finding {
     pub core: Option<Core>,
 }
 
+impl Finding {
+    /// A warning, worst at this place, of which no more is known yet.
+    fn at(rule: &'static Rule, key: &Key) -> Finding {
+        Finding {
+            rule,
+            severity: Severity::Warning,
+            share: None,
+            lost_ns: 0,
+            packets: 0,
+            key: key.clone(),
+            drop: None,
+            again: SentAgain::default(),
+            core: None,
+        }
+    }
+}
+
 /// Segments that TCP sent again.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SentAgain {
@@ -100,14 +120,14 @@ impl SentAgain {
 /// The causes, the gravest first: by time lost, then by packets lost.
 pub(super) fn findings(tail: &Tail) -> Vec<Finding> {
     let find = |rule: &'static Rule| match &rule.evidence {
-        Evidence::Excess(stages) => excess(tail, rule, stages, LONGER_MIN),
+        Evidence::Excess(stages) => excess(tail, rule, stages),
         Evidence::Led(stages) => {
             let first: i128 = rows_of(tail, &stages[..1]).iter().map(|row| row.excess_ns()).sum();
-            excess(tail, rule, stages, LONGER_MIN).filter(|_| tail.share(first) >= EXCESS_MIN)
+            excess(tail, rule, stages).filter(|_| tail.share(first) >= EXCESS_MIN)
         }
         Evidence::Spread(stages) => spread(tail, rule, stages),
         Evidence::OneCore(stages) => one_core(tail, rule, stages),
-        Evidence::OfProgram(stages) => excess(tail, rule, stages, LONGER_OF_PROGRAMS),
+        Evidence::OfProgram(stages) => of_program(tail, rule, stages),
         Evidence::Time { layers, least } => time(tail, rule, layers, *least),
         Evidence::Copies { stages, least } => copies(tail, rule, stages, *least),
         Evidence::Drops { reasons, stages, functions, intended } => {
@@ -166,7 +186,7 @@ fn spread(tail: &Tail, rule: &'static Rule, stages: &[&str]) -> Option<Finding> 
     let part = |row: &TailRow| row.excess_ns() as f64 / held_ns.max(1) as f64;
     let is_spread = rows.first().is_some_and(|largest| part(largest) <= ONE_PLACE);
     let first = rows.iter().filter(|row| part(row) >= MUCH).min_by_key(|row| row.at_ns)?;
-    let found = excess(tail, rule, stages, LONGER_MIN).filter(|_| is_spread)?;
+    let found = excess(tail, rule, stages).filter(|_| is_spread)?;
     Some(Finding { key: first.key.clone(), ..found })
 }
 
@@ -175,7 +195,7 @@ fn spread(tail: &Tail, rule: &'static Rule, stages: &[&str]) -> Option<Finding> 
 fn one_core(tail: &Tail, rule: &'static Rule, stages: &[&str]) -> Option<Finding> {
     let (cpu, rows) = on_one_core(tail, stages)?;
     let flows = rows.iter().map(|row| row.cpus.flows).max()?;
-    let found = excess_in(tail, rule, &rows, LONGER_MIN)?;
+    let found = excess_in(tail, rule, &rows)?;
     let come_in =
         rows.iter().filter(|row| 2 * row.slow_packets >= tail.slow.packets).min_by_key(|row| row.at_ns);
     let key = come_in.map_or_else(|| found.key.clone(), |row| row.key.clone());
@@ -213,28 +233,34 @@ fn is_among(tail: &Tail, rule: &'static Rule, rows: &[&TailRow]) -> bool {
     held(&among) as f64 > ONE_PLACE * held(&own) as f64
 }
 
-fn excess(tail: &Tail, rule: &'static Rule, stages: &[&str], least: f64) -> Option<Finding> {
-    excess_in(tail, rule, &rows_of(tail, stages), least)
+fn excess(tail: &Tail, rule: &'static Rule, stages: &[&str]) -> Option<Finding> {
+    excess_in(tail, rule, &rows_of(tail, stages))
 }
 
-fn excess_in(tail: &Tail, rule: &'static Rule, rows: &[&TailRow], least: f64) -> Option<Finding> {
+/// What is judged by the packets that lost most by it: those that are slow for another reason make it no less true.
+fn of_program(tail: &Tail, rule: &'static Rule, stages: &[&str]) -> Option<Finding> {
+    let rows = rows_of(tail, stages);
+    let (leads, lost_ns) =
+        rows.iter().fold((0, 0), |(leads, ns), row| (leads + row.leads, ns + row.leads_ns));
+    let longer = lost_ns as f64 / leads.max(1) as f64 / tail.ordinary.mean_ns.max(1) as f64;
+    let occasions = rows.iter().map(|row| row.occasions).max()?;
+    excess_in(tail, rule, &rows).filter(|_| longer >= LONGER_OF_PROGRAMS && occasions >= OCCASIONS_MIN)
+}
+
+fn excess_in(tail: &Tail, rule: &'static Rule, rows: &[&TailRow]) -> Option<Finding> {
     let excess_ns: i128 = rows.iter().map(|row| row.excess_ns()).sum();
     let share = tail.share(excess_ns);
     let longer = excess_ns as f64 / tail.ordinary.mean_ns.max(1) as f64;
     let packets = rows.iter().map(|row| row.leads).sum();
     let is_large = share >= EXCESS_MIN || packets as f64 >= LEADS_MIN * tail.slow.packets as f64;
-    let is_cause = tail.is_comparison() && is_large && longer >= least && packets >= PACKETS_MIN;
+    let is_cause = tail.is_comparison() && is_large && longer >= LONGER_MIN && packets >= PACKETS_MIN;
     let worst = rows.iter().max_by_key(|row| row.excess_ns()).filter(|_| is_cause)?;
     Some(Finding {
-        rule,
         severity: if longer >= LONGER_SEVERE { Severity::Severe } else { Severity::Warning },
         share: Some(share),
         lost_ns: u128::try_from(excess_ns).unwrap_or(0).saturating_mul(tail.slow.packets.into()),
         packets,
-        key: worst.key.clone(),
-        drop: None,
-        again: SentAgain::default(),
-        core: None,
+        ..Finding::at(rule, &worst.key)
     })
 }
 
@@ -251,15 +277,11 @@ fn time(tail: &Tail, rule: &'static Rule, layers: &[&str], least: f64) -> Option
         return None;
     }
     Some(Finding {
-        rule,
         severity: if is_work { Severity::Note } else { Severity::Warning },
         share: Some(share),
         lost_ns: rows.iter().map(|row| row.raw.sum()).sum(),
         packets: worst.raw.count(),
-        key: worst.key.clone(),
-        drop: None,
-        again: SentAgain::default(),
-        core: None,
+        ..Finding::at(rule, &worst.key)
     })
 }
 
@@ -278,17 +300,7 @@ fn copies(tail: &Tail, rule: &'static Rule, stages: &[&str], least: f64) -> Opti
     if copies < PACKETS_MIN || (copies as f64) < least * packets as f64 {
         return None;
     }
-    Some(Finding {
-        rule,
-        severity: Severity::Warning,
-        share: None,
-        lost_ns: row.raw.sum(),
-        packets: copies,
-        key: maker.key.clone(),
-        drop: None,
-        again: SentAgain::default(),
-        core: None,
-    })
+    Some(Finding { lost_ns: row.raw.sum(), packets: copies, ..Finding::at(rule, &maker.key) })
 }
 
 /// Timeouts of segments that were lost, as far as no rule about drops tells why.
@@ -299,15 +311,12 @@ fn timeouts(tail: &Tail, rule: &'static Rule) -> Option<Finding> {
     let again = SentAgain::of(unexplained.iter().copied());
     let worst = unexplained.first().filter(|_| again.segments >= PACKETS_MIN)?;
     Some(Finding {
-        rule,
         severity: Severity::Severe,
-        share: None,
         lost_ns: again.waited_ns,
         packets: again.segments,
-        key: worst.lost_at.as_ref().map(|lost| lost.key.clone()).unwrap_or_default(),
         drop: worst.lost_at.as_ref().map(|lost| (lost.reason.clone(), lost.location.clone())),
         again,
-        core: None,
+        ..Finding::at(rule, worst.lost_at.as_ref().map_or(&Key::default(), |lost| &lost.key))
     })
 }
 
@@ -319,18 +328,8 @@ fn is_explained(lost: &LostAt) -> bool {
 }
 
 fn zero_windows(tail: &Tail, rule: &'static Rule) -> Option<Finding> {
-    let key = tail.tcp.closed_by.clone().filter(|_| tail.tcp.zero_windows >= PACKETS_MIN)?;
-    Some(Finding {
-        rule,
-        severity: Severity::Warning,
-        share: None,
-        lost_ns: 0,
-        packets: tail.tcp.zero_windows,
-        key,
-        drop: None,
-        again: SentAgain::default(),
-        core: None,
-    })
+    let key = tail.tcp.closed_by.as_ref().filter(|_| tail.tcp.zero_windows >= PACKETS_MIN)?;
+    Some(Finding { packets: tail.tcp.zero_windows, ..Finding::at(rule, key) })
 }
 
 /// Whether a drop is what a rule is about.
@@ -362,7 +361,6 @@ fn drops<'a>(
     let part = packets as f64 / tail.analysis.finished().max(1) as f64;
     let unseen = packets.saturating_sub(again.segments);
     Some(Finding {
-        rule,
         severity: match part {
             // Nobody wants TCP to wait.
             _ if again.timeouts >= PACKETS_MIN => Severity::Severe,
@@ -370,12 +368,10 @@ fn drops<'a>(
             part if part >= LOST_SEVERE => Severity::Severe,
             _ => Severity::Warning,
         },
-        share: None,
         lost_ns: again.waited_ns + u128::from(unseen) * u128::from(TIMEOUT_NS),
         packets,
-        key: worst.key.clone(),
         drop: Some((worst.reason.clone(), worst.location.clone())),
         again,
-        core: None,
+        ..Finding::at(rule, &worst.key)
     })
 }

@@ -94,6 +94,10 @@ pub struct TailRow {
     pub ordinary_packets: u64,
     /// Slow packets that lost more here than anywhere else.
     pub leads: u64,
+    /// What those lost here, together, in ns: what they spent beyond what was usual when they came.
+    pub leads_ns: u128,
+    /// How often some of those came to be: what is under way at one time is one occasion.
+    pub occasions: u64,
     /// Its number along the packets' path.
     pub place: usize,
     /// How long after their beginning slow packets came here first, in ns: the mean.
@@ -181,6 +185,26 @@ impl Tail {
     }
 }
 
+/// Slow packets that lost more in a row than anywhere else.
+#[derive(Clone, Debug, Default)]
+struct Leads {
+    packets: u64,
+    lost_ns: u128,
+    occasions: u64,
+    /// When the last of the latest occasion came to its end.
+    until_ns: u64,
+}
+
+impl Leads {
+    fn add(&mut self, item: &Item<'_>, lost_ns: u128) {
+        let times = item.header.times();
+        self.packets += times;
+        self.lost_ns += lost_ns * u128::from(times);
+        self.occasions += u64::from(item.start_ns >= self.until_ns);
+        self.until_ns = self.until_ns.max(item.start_ns.saturating_add(item.ns));
+    }
+}
+
 /// The second reading.
 struct Pass {
     threshold_ns: u64,
@@ -189,7 +213,7 @@ struct Pass {
     slow_dropped: u64,
     slow_waited: u64,
     /// By row: slow packets that were here longer than anywhere else, beyond what is usual so far.
-    leads: Vec<u64>,
+    leads: Vec<Leads>,
     /// By row: how long after their beginning slow packets came here first, in ns, together, and how many did.
     begins: Vec<(u128, u64)>,
     cores: Cores,
@@ -239,9 +263,9 @@ impl Pass {
         self.slow_waited += times * u64::from(item.again_ns >= TIMEOUT_NS);
         self.cores.add_slow(item.header, item.way);
         self.slowest.add(item);
-        if let Some(row) = self.lead() {
-            self.leads.resize(self.leads.len().max(row + 1), 0);
-            self.leads[row] += times;
+        if let Some((row, lost_ns)) = self.lead() {
+            self.leads.resize(self.leads.len().max(row + 1), Leads::default());
+            self.leads[row].add(item, lost_ns);
         }
     }
 
@@ -252,14 +276,15 @@ impl Pass {
         (*sum, *packets) = (*sum + at_ns, *packets + 1);
     }
 
-    /// The row where the packet at hand was longer than usual by most.
-    fn lead(&self) -> Option<usize> {
+    /// The row where the packet at hand was longer than usual by most, and by how much, in ns.
+    fn lead(&self) -> Option<(usize, u128)> {
         let usual = |row: u32| {
             let (ns, _) = self.ordinary.rows.get(row as usize).copied().unwrap_or_default();
             (ns / u128::from(self.ordinary.count.max(1))) as i128
         };
-        let longest = self.time.iter().max_by_key(|&&(row, ns)| i128::from(ns) - usual(row));
-        longest.map(|&(row, _)| row as usize)
+        let longer = |&(row, ns): &(u32, u64)| (i128::from(ns) - usual(row), row);
+        let (lost_ns, row) = self.time.iter().map(longer).max_by_key(|&(lost_ns, _)| lost_ns)?;
+        Some((row as usize, u128::try_from(lost_ns).unwrap_or(0)))
     }
 
     fn table(&self, names: &Rows) -> Vec<TailRow> {
@@ -267,6 +292,7 @@ impl Pass {
         let means = self.slow.means(count).into_iter().zip(self.ordinary.means(count));
         let row = |(row, (slow_ns, ordinary_ns)): (usize, _)| {
             let of = |sums: &Sums| sums.rows.get(row).copied().unwrap_or_default();
+            let leads = self.leads.get(row).cloned().unwrap_or_default();
             let (begins, packets) = self.begins.get(row).copied().unwrap_or_default();
             let ((slow_sum_ns, slow_packets), (ordinary_sum_ns, ordinary_packets)) =
                 (of(&self.slow), of(&self.ordinary));
@@ -278,7 +304,9 @@ impl Pass {
                 ordinary_sum_ns,
                 slow_packets,
                 ordinary_packets,
-                leads: self.leads.get(row).copied().unwrap_or(0),
+                leads: leads.packets,
+                leads_ns: leads.lost_ns,
+                occasions: leads.occasions,
                 place: row,
                 at_ns: u64::try_from(begins / u128::from(packets.max(1))).unwrap_or(u64::MAX),
                 cpus: self.cores.of(row),

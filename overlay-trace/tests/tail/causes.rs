@@ -78,8 +78,12 @@ enum Harm {
     Steered(u64),
     /// It waits so many ns for a softirq behind the NIC, if it is of a flow on the second CPU.
     Deferred(u64),
+    /// Not one of a hundred, but so many in a row, every thousand packets, wait for a reader that comes late.
+    Together(u64),
     /// It is dropped behind this stage at this hop, for this reason, by this function.
     Dropped(&'static str, u16, &'static str, &'static str),
+    /// The same, one of three hundred.
+    Few(&'static str, u8, u16, u64),
     /// Every packet is, not one of a hundred.
     AllLonger(&'static str, u8, u16, u64),
     /// A copy is made of it in this stage, at this level and hop, which nobody wants.
@@ -113,7 +117,12 @@ fn packet(id: u64, harms: &[Harm]) -> (Vec<Record>, Names) {
         let is_hit = id % 100 == 50 + which;
         match harm {
             Longer(stage, level, hop, ns) if is_hit => lengthen(&mut way, stage, level, hop, ns + id * 13),
+            Few(stage, level, hop, ns) if id % 300 == 50 + which => lengthen(&mut way, stage, level, hop, ns),
             AllLonger(stage, level, hop, ns) => lengthen(&mut way, stage, level, hop, ns),
+            // Until one moment, since each began 50 µs after the one before.
+            Together(packets) if id % 1000 < packets => {
+                lengthen(&mut way, "socket-wait", 0, 8, (packets + 10 - id % 1000) * 50_000)
+            }
             Dropped(stage, hop, reason, function) => {
                 let place = 0xffff_ffff_8000_0000 + which;
                 names.drop_reasons.insert(50 + which as u32, reason.into());
@@ -140,7 +149,7 @@ fn packet(id: u64, harms: &[Harm]) -> (Vec<Record>, Names) {
             Deferred(ns) if is_hit && cpu(NIC) == Some(1) => {
                 lengthen(&mut way, "softirq-wait", 1, NIC, ns + id * 13)
             }
-            Longer(..) | Copied(..) | Queued(..) | Steered(..) | Deferred(..) => {}
+            Longer(..) | Few(..) | Copied(..) | Queued(..) | Steered(..) | Deferred(..) | Together(_) => {}
         }
     }
     let outcome = if drop.is_some() { Outcome::Dropped } else { Outcome::Delivered };
@@ -245,11 +254,14 @@ fn every_cause_is_named_first_at_its_place() {
         let tail = tail(&[harm]);
         assert_eq!(ids(&tail), [id]);
         let (stage, level, hop) = match harm {
-            Longer(stage, level, hop, _) | AllLonger(stage, level, hop, _) => (stage, level, hop),
+            Longer(stage, level, hop, _) | Few(stage, level, hop, _) | AllLonger(stage, level, hop, _) => {
+                (stage, level, hop)
+            }
             Dropped(stage, hop, ..) => (stage, 0, hop),
             Copied(stage, level, hop) => (stage, level, hop),
             Queued(_) | Steered(_) => ("backlog-wait", 1, NIC),
             Deferred(_) => ("softirq-wait", 1, NIC),
+            Together(_) => ("socket-wait", 0, 8),
         };
         let (_, place) = &hops()[usize::from(hop) - 1];
         let key = &tail.findings[0].key;
@@ -278,6 +290,19 @@ fn one_core_is_told_by_its_number_and_only_where_there_are_others() {
     assert_eq!(ids(&tail_on(1, &one_place)), ["backlog-wait"]);
     // What only the packets of one CPU wait for says nothing: those of the other one were there too.
     assert_eq!(ids(&tail(&[Deferred(900_000)])), ["busy-core-softirq"]);
+}
+
+#[test]
+fn a_reader_that_came_late_twice_is_an_accident() {
+    assert_eq!(ids(&tail(&[Together(15)])), [""; 0]);
+    assert_eq!(ids(&tail(&[Longer("socket-wait", 0, 8, 500_000)])), ["slow-reader"]);
+}
+
+#[test]
+fn a_slow_reader_is_named_also_beside_what_makes_more_packets_slow() {
+    // A few packets of the slow ones are its, and they are slow enough.
+    let both = [Longer("qdisc-wait", 1, 4, 400_000), Few("socket-wait", 0, 8, 400_000)];
+    assert_eq!(ids(&tail(&both)), ["qdisc-wait", "slow-reader"]);
 }
 
 #[test]
