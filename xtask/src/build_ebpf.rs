@@ -8,12 +8,12 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 
-use crate::{host, packages};
+use crate::{host, packages, tool::Tool};
 
-/// The LLVM that [`LINKER_VERSION`] reads; a compiler with another one writes what it cannot link.
+/// The LLVM that [`LINKER`] reads; a compiler with another one writes what it cannot link.
 const LLVM_MAJOR: u32 = 22;
 /// Later versions of bpf-linker want a later LLVM.
-const LINKER_VERSION: &str = "^0.10";
+const LINKER: Tool = Tool { name: "bpf-linker", version: "0.10" };
 const TARGET: &str = "bpfel-unknown-none";
 /// Debug information and BTF are what the loader and the verifier's messages live on; BPF's third
 /// instruction set has jumps and arithmetic on 32 bits. The atomic operations that came with 5.12 the
@@ -42,7 +42,7 @@ pub fn build() -> Result<PathBuf> {
         bail!("{} has no Cargo.toml: the kernel programs' source is missing", source.display());
     }
     let compiler = find_compiler()?;
-    let linker = find_linker()?;
+    let linker = LINKER.find()?;
     let llvm = llvm_folder()?;
     host::progress(&format!("building the kernel programs with {}", compiler.name));
     let path = env::var_os("PATH").unwrap_or_default();
@@ -94,8 +94,9 @@ fn find_compiler() -> Result<Compiler> {
     let (version, llvm) = versions(&rustc)?;
     if llvm != LLVM_MAJOR {
         bail!(
-            "the distribution's {version} uses LLVM {llvm}, and bpf-linker {LINKER_VERSION} reads LLVM {LLVM_MAJOR}: \
-             run `rustup component add rust-src` for a tool chain with LLVM {LLVM_MAJOR}"
+            "the distribution's {version} uses LLVM {llvm}, and bpf-linker {} reads LLVM {LLVM_MAJOR}: run `rustup \
+             component add rust-src` for a tool chain with LLVM {LLVM_MAJOR}",
+            LINKER.version
         );
     }
     Ok(Compiler { name: format!("the distribution's {version}"), rustc, cargo })
@@ -131,32 +132,6 @@ fn versions(rustc: &Path) -> Result<(String, u32)> {
 
 fn major(version: &str) -> Option<u32> {
     version.split('.').next()?.parse().ok()
-}
-
-/// bpf-linker of the wanted version: from the cache folder, from PATH, or built.
-fn find_linker() -> Result<PathBuf> {
-    let tools = host::cache()?.join("tools");
-    let ours = tools.join("bin/bpf-linker");
-    let fits = |linker: &PathBuf| {
-        let version = host::output(host::command(linker).arg("--version")).unwrap_or_default();
-        version.contains(LINKER_VERSION.trim_start_matches('^'))
-    };
-    if let Some(linker) = host::find_program("bpf-linker").into_iter().chain([ours.clone()]).find(fits) {
-        return Ok(linker);
-    }
-    host::progress(&format!("building bpf-linker {LINKER_VERSION} (once, about a minute)"));
-    host::run(
-        host::command("cargo")
-            .args(["install", "bpf-linker", "--locked", "--version", LINKER_VERSION, "--root"])
-            .arg(&tools)
-            .env("CARGO_TARGET_DIR", tools.join("build")),
-    )
-    .with_context(|| {
-        format!("bpf-linker cannot be built here: run `cargo install bpf-linker --version {LINKER_VERSION}`")
-    })?;
-    // The intermediate files are of no more use, and their absence does no harm.
-    let _ = fs::remove_dir_all(tools.join("build"));
-    Ok(ours)
 }
 
 /// A folder with nothing but the LLVM library that bpf-linker is to load. It takes the first libLLVM that it

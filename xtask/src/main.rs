@@ -12,6 +12,7 @@ mod labs;
 mod packages;
 mod tally;
 mod test;
+mod tool;
 mod vm;
 
 use std::process::ExitCode;
