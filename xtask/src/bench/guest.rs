@@ -23,9 +23,37 @@ const BULK: &str = "tcp-bulk:duration=250ms";
 /// Seconds that a run may take; they take about ten where two processors are idle.
 const TIMEOUT: u64 = 60;
 
+/// What the scheduler does when a packet wakes its reader, whose processor the sender has. Left alone, Linux before
+/// 6.6 falls into one or the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Wakes {
+    /// The reader runs at once: two context switches per packet
+    Each,
+    /// The sender goes on until its time is up: hundreds of packets per context switch
+    Batch,
+}
+
+impl Wakes {
+    /// The lines of the guest's script that have the scheduler do so.
+    fn script(self) -> &'static str {
+        match self {
+            // Since 6.6 there is no such setting, and a reader that has slept is always the next.
+            Wakes::Each => {
+                "for file in $debug/sched/wakeup_granularity_ns /proc/sys/kernel/sched_wakeup_granularity_ns\n\
+                 do [ ! -e $file ] || echo 0 > $file; done\n"
+            }
+            Wakes::Batch => {
+                "for file in $debug/sched/features $debug/sched_features\n\
+                 do [ ! -e $file ] || echo NO_WAKEUP_PREEMPTION > $file; done\n"
+            }
+        }
+    }
+}
+
 /// What is to be measured.
 pub struct Plan<'a> {
     pub kernel: &'a str,
+    pub wakes: Wakes,
     /// Runs of each case.
     pub rounds: u32,
     /// The `overlay-trace` program.
@@ -118,6 +146,8 @@ impl Plan<'_> {
     fn script(&self, runs: &[Run]) -> Result<String> {
         let folder = shlex::try_quote(text(self.folder)?)?;
         let mut script = format!("set -e\ncd {folder}\nuname -r > release\n");
+        script += "debug=/sys/kernel/debug\n[ -e $debug/tracing ] || mount -t debugfs none $debug\n";
+        script += self.wakes.script();
         for run in runs {
             let Run { name, about, .. } = run;
             script += &format!("echo '  {about}'\n{} > {name}.json 2> {name}.log || ", self.lab(run)?);
@@ -207,7 +237,7 @@ mod tests {
     #[test]
     fn every_case_has_its_rounds_and_one_of_tcp() -> Result<()> {
         let (program, folder) = (Path::new("/a b/overlay-trace"), Path::new("/out"));
-        let plan = Plan { kernel: "6.12", rounds: 2, program, folder };
+        let plan = Plan { kernel: "6.12", wakes: Wakes::Each, rounds: 2, program, folder };
         let runs = plan.runs();
         assert_eq!(runs.len(), 3 * CASES.len());
         assert_eq!(runs.iter().filter(|run| run.traffic == BULK).count(), CASES.len());

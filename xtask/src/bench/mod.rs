@@ -14,7 +14,7 @@ use clap::{Args, Subcommand};
 
 use self::{
     baseline::Baseline,
-    guest::{Plan, Sample},
+    guest::{Plan, Sample, Wakes},
     lost::Lost,
 };
 use crate::{build_ebpf, host};
@@ -71,6 +71,9 @@ pub struct Bench {
     /// Version of the kernel to measure under
     #[arg(long, default_value = "6.12")]
     kernel: String,
+    /// What the scheduler does when a packet wakes its reader
+    #[arg(long, value_enum, default_value_t = Wakes::Each)]
+    wakes: Wakes,
     /// Compare with these results [default: those in xtask/bench/ for the kernel, if there are any]
     #[arg(long)]
     baseline: Option<PathBuf>,
@@ -126,16 +129,23 @@ impl Bench {
 
     fn tracing(&self) -> Result<ExitCode> {
         let committed = host::workspace().join(format!("xtask/bench/{}.json", self.kernel));
+        let is_comparable = self.wakes == Wakes::Each && committed.is_file();
         let baseline = match &self.baseline {
             Some(file) => Some(Baseline::read(file)?),
-            None if committed.is_file() => Some(Baseline::read(&committed)?),
+            None if is_comparable => Some(Baseline::read(&committed)?),
             None => None,
         };
         build_ebpf::build()?;
         let program = host::build_release()?;
         let folder = host::target().join("bench");
         fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
-        let plan = Plan { kernel: &self.kernel, rounds: self.rounds, program: &program, folder: &folder };
+        let plan = Plan {
+            kernel: &self.kernel,
+            wakes: self.wakes,
+            rounds: self.rounds,
+            program: &program,
+            folder: &folder,
+        };
         let measured = plan.run()?;
         let figures = figures(&measured.samples, &self.kernel);
         let failures = table::print(&measured.release, &figures, self.rounds, baseline.as_ref());
