@@ -135,7 +135,11 @@ pub fn announce(session: &Session) {
 /// Says what was recorded.
 pub fn report(summary: &Summary, output: &Path) {
     let counters = &summary.counters;
-    let misses = if counters.probe_misses.is_none() { " (probe misses are not told here)" } else { "" };
+    let misses = match counters.probe_misses {
+        None => " (probe misses are not told here)".to_owned(),
+        Some(_) if counters.are_misses_known() => String::new(),
+        Some(_) => format!(" (probe misses are not told of {} probes)", counters.untold_probes),
+    };
     let _ = writeln!(
         stderr(),
         "{} packets in {:.1} s, {} bytes in {}; lost: {}{misses}",

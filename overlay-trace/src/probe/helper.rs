@@ -35,6 +35,15 @@ const LOOK: Duration = Duration::from_millis(100);
 /// From this kernel on the skipped kprobe programs are counted.
 const KPROBE_MISSES_SINCE: (u32, u32) = (6, 7);
 
+/// How often the kernel skipped probes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Misses {
+    /// As far as it tells; `None` where it tells of no probe.
+    pub counted: Option<u64>,
+    /// Probes of which it does not.
+    pub untold_probes: u64,
+}
+
 /// The attached programs; more can come.
 #[derive(Clone, Default)]
 pub struct Probes(Arc<Mutex<Vec<Attached>>>);
@@ -49,16 +58,15 @@ impl Probes {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How often the kernel skipped a probe; `None` where it does not tell.
-    pub fn misses(&self) -> Option<u64> {
+    /// How often the kernel skipped a probe.
+    pub fn misses(&self) -> Misses {
         let all = self.all();
-        if all.is_empty() {
-            return None;
-        }
-        let told = |attached: &Attached| {
+        let is_told = |attached: &&Attached| {
             attached.attachment.kind != ProbeKind::Kprobe || kernel::at_least(KPROBE_MISSES_SINCE)
         };
-        all.iter().all(told).then(|| all.iter().map(Attached::misses).sum())
+        let (told, untold): (Vec<&Attached>, Vec<&Attached>) = all.iter().partition(is_told);
+        let counted = (!told.is_empty()).then(|| told.iter().map(|attached| attached.misses()).sum());
+        Misses { counted, untold_probes: untold.len() as u64 }
     }
 }
 

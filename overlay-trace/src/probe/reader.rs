@@ -14,7 +14,14 @@ use anyhow::{Context, Result};
 use aya::maps::{MapData, PerCpuArray, RingBuf};
 use overlay_trace_common::record::COUNTERS;
 
-use super::{drops::Drops, helper::Probes, load::Loader, manners::Manners, news::News, slow::Watch};
+use super::{
+    drops::Drops,
+    helper::{Misses, Probes},
+    load::Loader,
+    manners::Manners,
+    news::News,
+    slow::Watch,
+};
 use crate::{
     analysis::Drop,
     sys::addresses::Addresses,
@@ -165,10 +172,11 @@ impl Reader {
         self.writer.names(names)
     }
 
-    fn summary(&self, probe_misses: Option<u64>) -> Summary {
+    fn summary(&self, misses: Misses) -> Summary {
+        let Misses { counted: probe_misses, untold_probes } = misses;
         Summary {
             duration_ns: self.begin.elapsed().as_nanos() as u64,
-            counters: Counters { probe_misses, ..self.counters() },
+            counters: Counters { probe_misses, untold_probes, ..self.counters() },
             hops: self.hops,
             file_bytes: self.writer.bytes(),
             drops: self.drops.named(),
@@ -187,7 +195,7 @@ impl Reader {
     /// # Errors
     ///
     /// If the file cannot be written any more.
-    pub fn finish(mut self, traffic: &[serde_json::Value], probe_misses: Option<u64>) -> Result<Summary> {
+    pub fn finish(mut self, traffic: &[serde_json::Value], misses: Misses) -> Result<Summary> {
         let duration_ns = self.begin.elapsed().as_nanos() as u64;
         self.take_news()?;
         let unnamed = self.drops.unnamed();
@@ -199,7 +207,7 @@ impl Reader {
         if !traffic.is_empty() {
             self.writer.traffic(traffic)?;
         }
-        let summary = Summary { duration_ns, ..self.summary(probe_misses) };
+        let summary = Summary { duration_ns, ..self.summary(misses) };
         let last = Checkpoint { duration_ns, counters: summary.counters.clone() };
         self.writer.finish(&last)?;
         Ok(summary)

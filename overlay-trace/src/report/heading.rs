@@ -117,6 +117,9 @@ pub(super) fn losses(analysis: &Analysis) -> String {
         .into_iter()
         .map(|(number, what)| match (what, counters.probe_misses) {
             ("probe misses", None) => "probe misses not told by this kernel".into(),
+            ("probe misses", Some(_)) if !counters.are_misses_known() => {
+                format!("{} {what} (not told of {} probes)", count(number), count(counters.untold_probes))
+            }
             _ => format!("{} {what}", count(number)),
         })
         .collect();
@@ -238,4 +241,30 @@ fn probe_costs(analysis: &Analysis) -> String {
         return format!("{hits:.1} hits per packet; their cost was not measured");
     }
     format!("{hits:.1} hits per packet at {}; \"net\" is with that taken off", costs.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::{
+        analysis::{By, Collector},
+        trace::{Header, Names},
+    };
+
+    fn losses_with(probe_misses: Option<u64>, untold_probes: u64) -> String {
+        let mut analysis =
+            Collector::new(&Header::new(), &BTreeMap::new(), By::Stage).finish(&Names::default());
+        let counters = &mut analysis.last.counters;
+        (counters.probe_misses, counters.untold_probes) = (probe_misses, untold_probes);
+        losses(&analysis)
+    }
+
+    #[test]
+    fn what_the_kernel_tells_of_misses_is_said_and_of_how_many_probes_it_does_not() {
+        assert!(losses_with(Some(3), 0).starts_with("0 records, 3 probe misses, 0 state full"));
+        assert!(losses_with(Some(3), 12).contains(", 3 probe misses (not told of 12 probes), "));
+        assert!(losses_with(None, 90).contains("probe misses not told by this kernel"));
+    }
 }

@@ -144,7 +144,7 @@ pub(super) struct Losses {
     inconsistent: u64,
     orphans: u64,
     incomplete: u64,
-    /// False where the kernel does not tell of misses: `probe_misses` is 0 then.
+    /// False where the kernel does not tell of all probes: `probe_misses` is the least that there were then.
     probe_misses_known: bool,
 }
 
@@ -163,7 +163,7 @@ impl Losses {
             inconsistent: analysis.inconsistent,
             orphans: analysis.orphans,
             incomplete: analysis.incomplete,
-            probe_misses_known: counters.probe_misses.is_some(),
+            probe_misses_known: counters.are_misses_known(),
         }
     }
 }

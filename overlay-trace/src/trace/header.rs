@@ -259,8 +259,11 @@ pub struct Counters {
     /// From where on packets are slow, in ns, by now; `None` where all have records of their own.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub slow_from_ns: Option<u64>,
-    /// Times that the kernel skipped a probe; `None` where the kernel does not tell.
+    /// Times that the kernel skipped a probe, as far as it tells; `None` where it tells of no probe.
     pub probe_misses: Option<u64>,
+    /// Probes of whose misses the kernel does not tell.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub untold_probes: u64,
 }
 
 impl Counters {
@@ -283,7 +286,13 @@ impl Counters {
             left_out: of(Counter::LeftOut),
             slow_from_ns: None,
             probe_misses: None,
+            untold_probes: 0,
         }
+    }
+
+    /// Whether the kernel tells of all probes how often it skipped them.
+    pub fn are_misses_known(&self) -> bool {
+        self.probe_misses.is_some() && self.untold_probes == 0
     }
 
     /// What was lost, each kind with its name in every output for people.
