@@ -66,7 +66,7 @@ pub fn record(standing: &Standing, scene: &'static Scene, folder: &Path, stop: &
     let (set, _) = session.set();
     let counters_before = counters::of(running)?;
     let driven = (scene.drive)(running, stop);
-    let counted = counters::growth(&counters_before, &counters::of(running)?);
+    let counted = counters::growth(&counters_before, &counters::at_rest(running)?);
     before.map_or(Ok(()), UnderWay::end)?;
     if session.failed() {
         bail!("the recording gave up before its end");
@@ -102,7 +102,7 @@ pub fn record_together(
         let begin_ns = monotonic_ns();
         let before = counters::of(running)?;
         let reports = (scene.drive)(running, stop);
-        driven.push((begin_ns, reports, counters::growth(&before, &counters::of(running)?)));
+        driven.push((begin_ns, reports, counters::growth(&before, &counters::at_rest(running)?)));
     }
     under_way.into_iter().try_for_each(UnderWay::end)?;
     if let Some((standing, _)) = scenes.first() {

@@ -1,9 +1,14 @@
 //! What the kernel itself counts: `/proc/net/snmp` and `/proc/net/netstat` of a lab's namespaces.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use overlay_trace::lab::Running;
+
+/// A little longer than TCP's shortest timeout, 200 ms.
+const REST: Duration = Duration::from_millis(250);
+const RESTS_MAX: u32 = 12;
 
 /// Counters by short name of the namespace and name of the counter, as `pod1 Tcp/OutSegs`.
 pub type Counted = BTreeMap<String, i64>;
@@ -22,6 +27,24 @@ pub fn of(running: &Running) -> Result<Counted> {
         for file in ["/proc/thread-self/net/snmp", "/proc/thread-self/net/netstat"] {
             let text = netns.run(|| std::fs::read_to_string(file))?.with_context(|| file.to_string())?;
             counted.extend(parse(&text).map(|(name, number)| (format!("{short} {name}"), number)));
+        }
+    }
+    Ok(counted)
+}
+
+/// The counters when they have come to rest: a segment that is sent again after its traffic's end is recorded, and is
+/// to be counted too. After a while they are taken as they are.
+///
+/// # Errors
+///
+/// As [`of`].
+pub fn at_rest(running: &Running) -> Result<Counted> {
+    let mut counted = of(running)?;
+    for _ in 0..RESTS_MAX {
+        std::thread::sleep(REST);
+        let before = std::mem::replace(&mut counted, of(running)?);
+        if counted == before {
+            break;
         }
     }
     Ok(counted)
