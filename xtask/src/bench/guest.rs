@@ -23,13 +23,13 @@ const BULK: &str = "tcp-bulk:duration=250ms";
 /// Seconds that a run may take; they take about ten where two processors are idle.
 const TIMEOUT: u64 = 60;
 
-/// What the scheduler does when a packet wakes its reader, whose processor the sender has. Left alone, Linux before
-/// 6.6 falls into one or the other.
+/// What the scheduler does when a task is woken whose processor the sender has: a packet's reader, or ksoftirqd. Left
+/// alone, 6.1 falls into one or the other: it leaves softirqs to ksoftirqd as long as that waits to run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Wakes {
-    /// The reader runs at once: two context switches per packet
+    /// It runs at once: each packet is worked off where it was sent, and read before the next
     Each,
-    /// The sender goes on until its time is up: hundreds of packets per context switch
+    /// The sender goes on until its time is up: ksoftirqd then works off many packets at a time
     Batch,
 }
 

@@ -71,7 +71,7 @@ pub struct Bench {
     /// Version of the kernel to measure under
     #[arg(long, default_value = "6.12")]
     kernel: String,
-    /// What the scheduler does when a packet wakes its reader
+    /// What the scheduler does when a packet wakes its reader, or ksoftirqd
     #[arg(long, value_enum, default_value_t = Wakes::Each)]
     wakes: Wakes,
     /// Compare with these results [default: those in xtask/bench/ for the kernel, if there are any]

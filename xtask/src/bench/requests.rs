@@ -60,6 +60,10 @@ pub struct Requests {
     /// Version of the kernel to measure under, or `own` for this machine itself, with its own clock
     #[arg(long, default_value = "6.12")]
     kernel: String,
+    /// A machine with so many processors and an ordinary clock, instead of one whose clock counts its one processor's
+    /// instructions
+    #[arg(long)]
+    cpus: Option<u32>,
     /// Runs of each case, of which the median is taken
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
     rounds: u32,
@@ -89,7 +93,8 @@ impl Requests {
         } else {
             let runs = IN_GUEST.len() as u64 * u64::from(self.rounds);
             let options = VmOptions {
-                icount: true,
+                icount: self.cpus.is_none(),
+                cpus: self.cpus.unwrap_or(1),
                 timeout: Some(TIMEOUT.0 + TIMEOUT.1 * runs),
                 share: Some(folder.clone()),
                 ..VmOptions::new(&self.kernel)
@@ -98,7 +103,15 @@ impl Requests {
         };
         ensure!(status.success(), "a run failed ({status})");
         let figures = self.cases().iter().enumerate().map(|(at, case)| self.figures(at, case, &folder));
-        print(read(&folder.join("rate"))?.trim(), &figures.collect::<Result<Vec<_>>>()?, self.is_here())
+        print(read(&folder.join("rate"))?.trim(), &figures.collect::<Result<Vec<_>>>()?, &self.how())
+    }
+
+    fn how(&self) -> String {
+        match self.cpus {
+            _ if self.is_here() => "this machine's own processors and clock".into(),
+            Some(cpus) => format!("one boot with an ordinary clock, {cpus} processors"),
+            None => "one boot whose clock counts instructions, one processor".into(),
+        }
     }
 
     fn is_here(&self) -> bool {
@@ -144,7 +157,7 @@ impl Requests {
     }
 }
 
-fn print(rate: &str, figures: &[Figures], is_here: bool) -> Result<ExitCode> {
+fn print(rate: &str, figures: &[Figures], how: &str) -> Result<ExitCode> {
     let [before, .., after] = figures else { anyhow::bail!("nothing was measured") };
     let untraced = |of: fn(&Figures) -> f64| (of(before) + of(after)) / 2.0;
     let (p50, p99) = (untraced(|row| row.p50), untraced(|row| row.p99));
@@ -170,11 +183,6 @@ fn print(rate: &str, figures: &[Figures], is_here: bool) -> Result<ExitCode> {
             if is_above { "  ABOVE ITS LIMIT" } else { "" }
         );
     }
-    let how = if is_here {
-        "this machine's own processors and clock"
-    } else {
-        "one boot whose clock counts instructions, one processor"
-    };
     println!("\nHow: {how} for both ends, both nodes and the tool; the median of the rounds.\n");
     Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
