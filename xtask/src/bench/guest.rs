@@ -244,6 +244,9 @@ mod tests {
         let script = plan.script(&runs)?;
         assert!(script.contains("'/a b/overlay-trace' lab run flannel-vxlan"), "{script}");
         assert_eq!(script.matches("--kprobes").count(), 3);
+        assert!(script.contains("echo 0 > $file") && !script.contains("NO_WAKEUP_PREEMPTION"), "{script}");
+        let script = Plan { wakes: Wakes::Batch, ..plan }.script(&runs)?;
+        assert!(script.contains("echo NO_WAKEUP_PREEMPTION > $file"), "{script}");
         Ok(())
     }
 }
