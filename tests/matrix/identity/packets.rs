@@ -1,6 +1,7 @@
 //! The packets of a recording, with their families.
 
 use std::collections::HashMap;
+use std::ops::RangeInclusive;
 
 use anyhow::Result;
 use overlay_trace::trace::RecordView;
@@ -88,6 +89,20 @@ impl<'a> Packets<'a> {
     /// Those that are nobody's child: what was sent, once for each time that it was sent.
     pub fn sent(&self) -> impl Iterator<Item = &Packet> {
         self.all.iter().filter(|packet| !packet.is_child())
+    }
+
+    /// How many packets on the wire were sent of those that are wanted. One that was sent again alone, and not cut on
+    /// its way, stands for others too when GRO has merged those with it: they may be counted twice.
+    pub fn sent_segments(&self, is_wanted: impl Fn(&Packet) -> bool) -> RangeInclusive<u64> {
+        let is_merged = |packet: &&Packet| packet.end() == Some(End::Merged);
+        let all = segments(self.sent().filter(|packet| is_wanted(packet)));
+        let keepers = self.sent().filter(|packet| is_wanted(packet) && self.passed(packet, "gro"));
+        let kept: u64 = keepers
+            .filter(|packet| !is_merged(packet))
+            .map(|packet| u64::from(packet.header.segments) - 1)
+            .sum();
+        let merged = segments(self.all.iter().filter(is_merged));
+        all - kept.min(merged)..=all
     }
 
     pub fn get(&self, id: u64) -> Option<&Packet> {
