@@ -80,6 +80,9 @@ struct Run {
     /// In the recording, probe functions by kprobe also where the kernel has fentry
     #[arg(long, requires = "record")]
     kprobes: bool,
+    /// Instead of the recorder's programs, attach ones that return at once: what the kernel takes to call them
+    #[arg(long, requires = "record", hide = true)]
+    empty: bool,
     #[command(flatten)]
     slow: SlowOptions,
     /// Leave the lab standing; `lab down NAME` removes it
@@ -231,6 +234,7 @@ impl Run {
         let session = Session::start(SessionOptions {
             set: self.probes.set(),
             kprobes_only: self.kprobes,
+            empty: self.empty,
             filter: running.filter(),
             output,
             force: self.force,

@@ -155,6 +155,7 @@ impl Record {
         let options = SessionOptions {
             set: self.probes.set(),
             kprobes_only: self.kprobes,
+            empty: false,
             filter: self.filter.clone(),
             output: self.output.clone(),
             force: self.force,

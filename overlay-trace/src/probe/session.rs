@@ -52,6 +52,9 @@ pub struct SessionOptions {
     pub set: Option<ProbeSet>,
     /// Probe functions by kprobe also where fentry would do.
     pub kprobes_only: bool,
+    /// Attach programs that return at once: nothing is recorded, and what the kernel itself takes to call them can
+    /// be measured.
+    pub empty: bool,
     pub filter: FilterOptions,
     pub output: PathBuf,
     /// Overwrite the output file.
@@ -94,6 +97,9 @@ impl Session {
         let (set, set_reason, entry) = choose_set(&kernel, &loader, &options)?;
         let mut plan = Plan::new(&kernel, set, options.kprobes_only);
         let cost = calibrate::measure(&kernel, &loader, entry, &plan);
+        if options.empty {
+            loader.empty_programs();
+        }
         let attached = loader.attach_plan(&kernel, &mut plan);
         stir_devices();
         if attached.is_empty() {

@@ -43,6 +43,8 @@ const IN_GUEST: &[Case] = &[
     ("light", &["--probes", "light"], Some(1.06)),
     ("tail", &["--probes", "light", "--tail-above", "p99.9"], Some(1.06)),
     ("full", &["--probes", "full"], Some(1.15)),
+    ("light, empty", &["--probes", "light", "--empty"], None),
+    ("full, empty", &["--probes", "full", "--empty"], None),
     ("untraced, after", &[], None),
 ];
 
@@ -51,6 +53,7 @@ const HERE: &[Case] = &[
     ("untraced, before", &[], None),
     ("device", &["--probes", "device"], Some(1.15)),
     ("tail", &["--probes", "device", "--tail-above", "p99.9"], Some(1.15)),
+    ("device, empty", &["--probes", "device", "--empty"], None),
     ("untraced, after", &[], None),
 ];
 
@@ -83,6 +86,10 @@ impl Requests {
     ///
     /// Something cannot be built or run, or a result cannot be read.
     pub fn run(&self) -> Result<ExitCode> {
+        ensure!(
+            !self.is_here() || self.cpus.is_none(),
+            "this machine has the processors that it has: leave out --cpus, or name another --kernel than own"
+        );
         build_ebpf::build()?;
         let program = host::build_release()?;
         let folder = host::target().join("bench");
@@ -183,6 +190,9 @@ fn print(rate: &str, figures: &[Figures], how: &str) -> Result<ExitCode> {
             if is_above { "  ABOVE ITS LIMIT" } else { "" }
         );
     }
-    println!("\nHow: {how} for both ends, both nodes and the tool; the median of the rounds.\n");
+    println!("\nHow: {how} for both ends, both nodes and the tool; the median of the rounds.");
+    println!(
+        "Empty: programs that return at once, instead of the recorder's: what the kernel takes to call them.\n"
+    );
     Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
