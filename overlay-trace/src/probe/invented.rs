@@ -7,7 +7,6 @@
 
 use anyhow::{Context, Result};
 use aya::maps::{MapData, RingBuf};
-use aya_obj::generated::bpf_insn;
 use overlay_trace_common::{
     record::Outcome,
     row::{ROW_CALIBRATE, ROW_HOP, ROW_IDENTIFY, Row},
@@ -18,6 +17,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use super::{
     calibrate::{BATCHES, attachment},
     load::Loader,
+    patch::{CALL, MOVE, instruction, return_zero},
     plan::ProbeKind,
 };
 use crate::{
@@ -72,22 +72,9 @@ fn run_ns(classifier: &OwnedFd) -> Result<f64> {
 
 /// Asks for the packet's data, and lets it pass.
 fn load() -> Result<OwnedFd> {
-    const MOVE: u8 = 0xb7;
-    const CALL: u8 = 0x85;
-    const EXIT: u8 = 0x95;
     const PULL_DATA: i32 = 39;
-    let instruction = |code, register, imm| {
-        let mut instruction =
-            bpf_insn { code, _bitfield_align_1: [], _bitfield_1: Default::default(), off: 0, imm };
-        instruction.set_dst_reg(register);
-        instruction
-    };
-    let program = [
-        instruction(MOVE, 2, 0),
-        instruction(CALL, 0, PULL_DATA),
-        instruction(MOVE, 0, 0),
-        instruction(EXIT, 0, 0),
-    ];
+    let [zero, exit] = return_zero();
+    let program = [instruction(MOVE, 2, 0), instruction(CALL, 0, PULL_DATA), zero, exit];
     bpf::load("overlay_trace", "Dual MIT/GPL", &program, Kind::Classifier)
 }
 

@@ -20,7 +20,7 @@ use overlay_trace_common::{
 
 use super::{
     filter::FilterOptions,
-    patch::{Probe, patch},
+    patch::{Probe, patch, return_zero},
     plan::{Attachment, Plan, ProbeKind},
     tunnels,
 };
@@ -113,7 +113,7 @@ impl Loader {
 
     /// From now on each program that is attached returns at once.
     pub fn empty_programs(&mut self) {
-        self.programs.values_mut().for_each(|program| *program = returns_zero());
+        self.programs.values_mut().for_each(|program| *program = return_zero().to_vec());
     }
 
     /// Loads and attaches one program.
@@ -258,14 +258,6 @@ fn generic_programs(maps: &Ebpf) -> Result<HashMap<String, Vec<bpf_insn>>> {
             Some((name.clone(), function.instructions.clone()))
         })
         .collect())
-}
-
-fn returns_zero() -> Vec<bpf_insn> {
-    const MOVE: u8 = 0xb7;
-    const EXIT: u8 = 0x95;
-    let instruction =
-        |code| bpf_insn { code, _bitfield_align_1: [], _bitfield_1: Default::default(), off: 0, imm: 0 };
-    vec![instruction(MOVE), instruction(EXIT)]
 }
 
 fn descriptor(map: &Map) -> Result<i32> {

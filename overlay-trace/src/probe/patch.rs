@@ -13,6 +13,24 @@ const LOAD_WORD: u8 = 0x79;
 const LOAD_HALF: u8 = 0x61;
 const LOAD_QUARTER: u8 = 0x69;
 
+/// Opcodes: setting a register, calling a helper, and returning what register 0 holds.
+pub const MOVE: u8 = 0xb7;
+pub const CALL: u8 = 0x85;
+const EXIT: u8 = 0x95;
+
+/// An instruction with an immediate.
+pub fn instruction(code: u8, register: u8, imm: i32) -> bpf_insn {
+    let mut instruction =
+        bpf_insn { code, _bitfield_align_1: [], _bitfield_1: Default::default(), off: 0, imm };
+    instruction.set_dst_reg(register);
+    instruction
+}
+
+/// The end of a program that returns 0.
+pub fn return_zero() -> [bpf_insn; 2] {
+    [instruction(MOVE, 0, 0), instruction(EXIT, 0, 0)]
+}
+
 /// What is put into a copy.
 pub struct Probe<'a> {
     pub row: Row,
@@ -54,8 +72,8 @@ mod tests {
 
     const STORE_WORD: u8 = 0x7b;
 
-    fn instruction((code, off, imm): (u8, i16, i32)) -> bpf_insn {
-        bpf_insn { code, _bitfield_align_1: [], _bitfield_1: bpf_insn::new_bitfield_1(0, 0), off, imm }
+    fn at_offset((code, off, imm): (u8, i16, i32)) -> bpf_insn {
+        bpf_insn { off, ..instruction(code, 0, imm) }
     }
 
     #[test]
@@ -86,7 +104,7 @@ mod tests {
         ];
         let offsets = Offsets { skb_dev: 300, skb_len: 112, ..Offsets::default() };
         let probe = Probe { row: Row(0x1_0000_0002), argument: 16, arguments: 3, offsets: &offsets };
-        let patched = patch(&generic.map(instruction), &probe);
+        let patched = patch(&generic.map(at_offset), &probe);
         assert_eq!(patched.iter().map(|this| (this.code, this.off, this.imm)).collect::<Vec<_>>(), expected);
     }
 }
