@@ -54,16 +54,15 @@ pub struct Cpu {
     pub last_ns: u64,
     /// Number of the packet in the table of packets.
     pub packet: u32,
-    /// Counts the packets born here.
-    pub births: u32,
+    /// That of the packet that a softirq came upon.
+    pub outer_packet: u32,
     /// When the last network receive softirq began here; 0 if that is not watched.
     pub softirq_ns: u64,
-    /// Address and number of the packet that a softirq came upon.
+    /// Address of the packet that a softirq came upon.
     pub outer_skb: u64,
-    pub outer_packet: u32,
     /// The stage of packets that waited for that softirq.
     pub deferred_by: u8,
-    pub _pad: [u8; 3],
+    pub _pad: [u8; 7],
     /// The task on which that softirq ran.
     pub softirq_task: u64,
     /// It fills a cache line.

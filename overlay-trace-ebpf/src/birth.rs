@@ -2,7 +2,6 @@
 
 use aya_ebpf::helpers::generated::bpf_get_current_task;
 use overlay_trace_common::{
-    cpu::Cpu,
     record::{FLAG_FROM_DEVICE, FLAG_UNKNOWN_START, HEADER_BYTES, RecordHeader},
     row::*,
     stage::Action,
@@ -30,8 +29,8 @@ fn clear(header: &mut RecordHeader) {
 
 /// Begins a way.
 #[inline(always)]
-pub fn begin<A: Access>(skb: u64, row: Row, state: &mut State, cpu: &mut Cpu, number: u32, now: u64) {
-    reset(state, cpu, number, now);
+pub fn begin<A: Access>(skb: u64, row: Row, state: &mut State, number: u32, now: u64) {
+    reset(state, number, now);
     if row.action() == Action::Adopt as u8 {
         state.record.header.flags = if row.has(ROW_INGRESS) { FLAG_FROM_DEVICE } else { FLAG_UNKNOWN_START };
     } else {
@@ -41,7 +40,7 @@ pub fn begin<A: Access>(skb: u64, row: Row, state: &mut State, cpu: &mut Cpu, nu
 }
 
 #[inline(always)]
-pub fn reset(state: &mut State, cpu: &mut Cpu, number: u32, now: u64) {
+pub fn reset(state: &mut State, number: u32, now: u64) {
     state.followed.account.begin(&mut state.record.way, now, OTHER, number);
     state.clear_marks();
     state.at = Role::new(setting!(transmit_default), false, false);
@@ -54,14 +53,15 @@ pub fn reset(state: &mut State, cpu: &mut Cpu, number: u32, now: u64) {
     clear(&mut state.record.header);
     state.record.header.start_ns = now;
     state.record.header.segments = 1;
-    state.record.header.id = number_of_birth(cpu, number);
+    number_anew(state);
 }
 
-/// A number for a new packet.
+/// Gives a new packet its number. It is counted where nobody else counts: an interrupt would come between the
+/// steps of counting in what is the CPU's.
 #[inline(always)]
-pub fn number_of_birth(cpu: &mut Cpu, number: u32) -> u64 {
-    cpu.births += 1;
-    (number as u64) << 40 | cpu.births as u64
+pub fn number_anew(state: &mut State) {
+    state.births += 1;
+    state.record.header.id = (state.followed.number as u64) << 40 | state.births;
 }
 
 /// The packet was made by a socket of this machine: what was noted of the send call is its beginning.

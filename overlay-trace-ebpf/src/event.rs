@@ -85,7 +85,7 @@ fn meet<A: Access>(skb: u64, device: u64, row: Row, known: Option<&'static mut S
     let Some(state) = known.or_else(|| claim(skb)) else { return };
     let (cpu, number) = this_cpu();
     let now = now();
-    begin::<A>(skb, row, state, cpu, number, now);
+    begin::<A>(skb, row, state, number, now);
     let hop = another_hop::<A>(device, state);
     move_to(row, state, hop);
     go_on::<A>(skb, row, state, cpu, number, now);

@@ -13,7 +13,7 @@ use overlay_trace_common::{
 
 use crate::{
     account::{States, close, this_cpu},
-    birth::{number_of_birth, reset},
+    birth::{number_anew, reset},
     event::conclude,
     identify::identify,
     maps::{Record, STATES, State, count, setting},
@@ -144,7 +144,7 @@ fn beget(
         }
         None => claim(skb)?,
     };
-    reset(state, cpu, number, now);
+    reset(state, number, now);
     state.followed.account.stage = parent.followed.account.stage;
     state.followed.account.before = parent.followed.account.before;
     state.followed.account.go(&mut state.record.way, parent.followed.account.place);
@@ -221,8 +221,8 @@ fn go_on_as_part(state: &mut State, cpu: &mut Cpu, number: u32, now: u64) -> u64
     state.followed.account.go(&mut state.record.way, place);
     state.copy = 0;
     state.children = 0;
+    number_anew(state);
     let header = &mut state.record.header;
-    header.id = number_of_birth(cpu, number);
     header.parent = id;
     header.start_ns = now;
     header.flags = FLAG_CHILD | header.flags & FLAGS_OF_TCP;

@@ -9,7 +9,7 @@ use crate::cmd::compare::{Compare, Reproduce};
 use crate::cmd::output::line;
 use crate::cmd::record::{self, Probes};
 use crate::lab::{self, Knobs, Running, System};
-use crate::probe::{Session, SessionOptions, SlowOptions};
+use crate::probe::{Session, SessionOptions, SlowOptions, Stub};
 use crate::traffic::{self, Kind, Protocol, Size, Spec, Stop, TrafficReport, parse_duration, parse_plan};
 
 /// Build the dataplanes of well-known container networks on this machine.
@@ -80,9 +80,9 @@ struct Run {
     /// In the recording, probe functions by kprobe also where the kernel has fentry
     #[arg(long, requires = "record")]
     kprobes: bool,
-    /// Instead of the recorder's programs, attach ones that return at once: what the kernel takes to call them
-    #[arg(long, requires = "record", hide = true)]
-    empty: bool,
+    /// Instead of the recorder's programs, attach ones that only show what the kernel takes for them
+    #[arg(long, value_enum, requires = "record", hide = true)]
+    stub: Option<Stub>,
     #[command(flatten)]
     slow: SlowOptions,
     /// Leave the lab standing; `lab down NAME` removes it
@@ -234,7 +234,7 @@ impl Run {
         let session = Session::start(SessionOptions {
             set: self.probes.set(),
             kprobes_only: self.kprobes,
-            empty: self.empty,
+            stub: self.stub,
             filter: running.filter(),
             output,
             force: self.force,

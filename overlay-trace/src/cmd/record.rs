@@ -155,7 +155,7 @@ impl Record {
         let options = SessionOptions {
             set: self.probes.set(),
             kprobes_only: self.kprobes,
-            empty: false,
+            stub: None,
             filter: self.filter.clone(),
             output: self.output.clone(),
             force: self.force,

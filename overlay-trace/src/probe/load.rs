@@ -20,8 +20,9 @@ use overlay_trace_common::{
 
 use super::{
     filter::FilterOptions,
-    patch::{Probe, patch, return_zero},
+    patch::{Probe, patch},
     plan::{Attachment, Plan, ProbeKind},
+    stub::Stub,
     tunnels,
 };
 use crate::sys::{
@@ -111,9 +112,9 @@ impl Loader {
         Ok(loader)
     }
 
-    /// From now on each program that is attached returns at once.
-    pub fn empty_programs(&mut self) {
-        self.programs.values_mut().for_each(|program| *program = return_zero().to_vec());
+    /// From now on each program that is attached is such a one.
+    pub fn replace_programs(&mut self, stub: Stub) {
+        self.programs.values_mut().for_each(|program| *program = stub.instructions());
     }
 
     /// Loads and attaches one program.

@@ -17,6 +17,7 @@ mod reader;
 mod reasons;
 pub mod session;
 mod slow;
+mod stub;
 mod tunnels;
 
 pub use filter::FilterOptions;
@@ -24,3 +25,4 @@ pub use plan::{Attachment, Plan, ProbeKind, ProbeSet};
 pub use reader::Summary;
 pub use session::{Session, SessionOptions};
 pub use slow::{Slow, SlowOptions};
+pub use stub::Stub;

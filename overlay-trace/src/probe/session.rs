@@ -34,6 +34,7 @@ use super::{
     reader::{Link, Reader, Summary, sum_counts},
     reasons::drop_reasons,
     slow::{Slow, Watch},
+    stub::Stub,
     tunnels,
 };
 use crate::{
@@ -52,9 +53,8 @@ pub struct SessionOptions {
     pub set: Option<ProbeSet>,
     /// Probe functions by kprobe also where fentry would do.
     pub kprobes_only: bool,
-    /// Attach programs that return at once: nothing is recorded, and what the kernel itself takes to call them can
-    /// be measured.
-    pub empty: bool,
+    /// Attach these instead of the recorder's programs: nothing is recorded.
+    pub stub: Option<Stub>,
     pub filter: FilterOptions,
     pub output: PathBuf,
     /// Overwrite the output file.
@@ -97,8 +97,8 @@ impl Session {
         let (set, set_reason, entry) = choose_set(&kernel, &loader, &options)?;
         let mut plan = Plan::new(&kernel, set, options.kprobes_only);
         let cost = calibrate::measure(&kernel, &loader, entry, &plan);
-        if options.empty {
-            loader.empty_programs();
+        if let Some(stub) = options.stub {
+            loader.replace_programs(stub);
         }
         let attached = loader.attach_plan(&kernel, &mut plan);
         stir_devices();

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use super::{
     Core, Cpus, Tail, TailRow,
     connection::TIMEOUT_NS,
-    rules::{Evidence, RULES, Rule},
+    rule::{Evidence, Rule},
+    rules::RULES,
     tcp::{Loss, LostAt},
 };
 use crate::analysis::{Direction, Drop, Key};

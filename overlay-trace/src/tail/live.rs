@@ -2,7 +2,8 @@
 
 use super::{
     findings::is_drop,
-    rules::{Evidence, RULES, Rule},
+    rule::{Evidence, Rule},
+    rules::RULES,
     tcp::LostAt,
 };
 use crate::analysis::Drop;

@@ -12,6 +12,7 @@ mod findings;
 mod items;
 mod live;
 mod pairs;
+mod rule;
 mod rules;
 mod slowest;
 mod tcp;
@@ -24,7 +25,8 @@ pub use cores::{Core, Cpus};
 pub use findings::{Finding, SentAgain, Severity};
 pub use items::Of;
 pub use live::cause_of;
-pub use rules::{Advice, Evidence, RULES, Rule};
+pub use rule::{Advice, Evidence, Rule};
+pub use rules::RULES;
 pub use slowest::{SlowPacket, Step};
 pub use tcp::{Again, Loss, LostAt, TcpView};
 

@@ -43,8 +43,10 @@ const IN_GUEST: &[Case] = &[
     ("light", &["--probes", "light"], Some(1.06)),
     ("tail", &["--probes", "light", "--tail-above", "p99.9"], Some(1.06)),
     ("full", &["--probes", "full"], Some(1.15)),
-    ("light, empty", &["--probes", "light", "--empty"], None),
-    ("full, empty", &["--probes", "full", "--empty"], None),
+    ("light, empty", &["--probes", "light", "--stub", "empty"], None),
+    ("light, clock", &["--probes", "light", "--stub", "clock"], None),
+    ("full, empty", &["--probes", "full", "--stub", "empty"], None),
+    ("full, clock", &["--probes", "full", "--stub", "clock"], None),
     ("untraced, after", &[], None),
 ];
 
@@ -53,7 +55,8 @@ const HERE: &[Case] = &[
     ("untraced, before", &[], None),
     ("device", &["--probes", "device"], Some(1.15)),
     ("tail", &["--probes", "device", "--tail-above", "p99.9"], Some(1.15)),
-    ("device, empty", &["--probes", "device", "--empty"], None),
+    ("device, empty", &["--probes", "device", "--stub", "empty"], None),
+    ("device, clock", &["--probes", "device", "--stub", "clock"], None),
     ("untraced, after", &[], None),
 ];
 
@@ -192,7 +195,7 @@ fn print(rate: &str, figures: &[Figures], how: &str) -> Result<ExitCode> {
     }
     println!("\nHow: {how} for both ends, both nodes and the tool; the median of the rounds.");
     println!(
-        "Empty: programs that return at once, instead of the recorder's: what the kernel takes to call them.\n"
+        "Instead of the recorder's programs: empty ones, which return at once, and such that only read the clock.\n"
     );
     Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
