@@ -69,12 +69,14 @@ impl Above {
 }
 
 /// Where a percentile lies among values that are all alike, as of packets that waited for the same timer, they are
-/// either all slow or none: the threshold below them, if not too many become slow by that, and not all. `wanted` is
-/// how many the percentile is to leave.
+/// either all slow or none: the threshold below them, if without them less than half is slow of what the percentile is
+/// to leave (`wanted`), or if their being slow comes nearer to that; unless too many become slow by that, or all.
 fn on_plateau(times: &Dist, threshold: u64, wanted: f64) -> Option<u64> {
     let lower = Dist::below(threshold);
-    let (now, then) = (times.beyond(threshold) as f64, times.beyond(lower));
-    (now < wanted / 2.0 && (then as f64) < MANY * wanted && then < times.count()).then_some(lower)
+    let (without, all) = (times.beyond(threshold) as f64, times.beyond(lower));
+    let with = all as f64;
+    let is_better = without < wanted / 2.0 || with / wanted < wanted / without;
+    (is_better && with < MANY * wanted && all < times.count()).then_some(lower)
 }
 
 #[cfg(test)]
@@ -109,5 +111,17 @@ mod tests {
         let threshold = Above::Quantile(0.99).threshold(&times);
         assert!((1007..200_000_000).contains(&threshold), "{threshold}");
         assert_eq!(Above::Quantile(0.5).threshold(&times), 1003);
+    }
+
+    #[test]
+    fn they_are_slow_together_also_beside_others_that_are_slower() {
+        let mut times = Dist::default();
+        (0..548).for_each(|at| times.add(1000 + at));
+        (0..17).for_each(|_| times.add(80_100_000));
+        (0..16).for_each(|at| times.add(200_000_000 + at * 1_000_000));
+        let slow = |part| times.beyond(Above::Quantile(part).threshold(&times));
+        assert_eq!(slow(0.95), 33);
+        // Of fewer that are wanted most are among the slower ones.
+        assert_eq!(slow(0.97), 16);
     }
 }
