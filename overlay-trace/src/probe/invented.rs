@@ -7,6 +7,7 @@
 
 use anyhow::{Context, Result};
 use aya::maps::{MapData, RingBuf};
+use aya_obj::generated::bpf_func_id::BPF_FUNC_skb_pull_data;
 use overlay_trace_common::{
     record::Outcome,
     row::{ROW_CALIBRATE, ROW_HOP, ROW_IDENTIFY, Row},
@@ -72,9 +73,9 @@ fn run_ns(classifier: &OwnedFd) -> Result<f64> {
 
 /// Asks for the packet's data, and lets it pass.
 fn load() -> Result<OwnedFd> {
-    const PULL_DATA: i32 = 39;
     let [zero, exit] = return_zero();
-    let program = [instruction(MOVE, 2, 0), instruction(CALL, 0, PULL_DATA), zero, exit];
+    let pull_data = instruction(CALL, 0, BPF_FUNC_skb_pull_data as i32);
+    let program = [instruction(MOVE, 2, 0), pull_data, zero, exit];
     bpf::load("overlay_trace", "Dual MIT/GPL", &program, Kind::Classifier)
 }
 

@@ -271,13 +271,14 @@ fn descriptor(map: &Map) -> Result<i32> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use aya_obj::generated::bpf_func_id::BPF_FUNC_redirect_peer;
 
-    /// Opcodes: atomic operations on 32 and on 64 bits, and a call.
+    use super::{super::patch::CALL, *};
+
+    /// Opcodes: atomic operations on 32 and on 64 bits.
     const ATOMIC: [u8; 2] = [0xc3, 0xdb];
-    const CALL: u8 = 0x85;
-    /// The last helper that 5.10 has, `bpf_redirect_peer`.
-    const LAST_HELPER: i32 = 155;
+    /// The last helper that 5.10 has.
+    const LAST_HELPER: i32 = BPF_FUNC_redirect_peer as i32;
 
     /// The verifier refuses what it does not know also where it is never reached.
     #[test]
