@@ -123,8 +123,8 @@ pub(super) fn findings(tail: &Tail) -> Vec<Finding> {
     let find = |rule: &'static Rule| match &rule.evidence {
         Evidence::Excess(stages) => excess(tail, rule, stages),
         Evidence::Led(stages) => {
-            let first: i128 = rows_of(tail, &stages[..1]).iter().map(|row| row.excess_ns()).sum();
-            excess(tail, rule, stages).filter(|_| tail.share(first) >= EXCESS_MIN)
+            let is_led = holds_part(tail, &stages[..1], stages);
+            excess(tail, rule, stages).filter(|_| is_led)
         }
         Evidence::Spread(stages) => spread(tail, rule, stages),
         Evidence::OneCore(stages) => one_core(tail, rule, stages),
@@ -178,6 +178,12 @@ fn rows_of<'a>(tail: &'a Tail, stages: &[&str]) -> Vec<&'a TailRow> {
 /// What the rows hold together, without those that hold less than usual, in ns.
 fn held(rows: &[&TailRow]) -> i128 {
     rows.iter().map(|row| row.excess_ns().max(0)).sum()
+}
+
+/// Whether some stages hold a part worth telling of what they and others hold together. It is not measured against the
+/// whole excess, of which a single packet, slow for another reason, can hold nearly all.
+fn holds_part(tail: &Tail, part: &[&str], of: &[&str]) -> bool {
+    held(&rows_of(tail, part)) as f64 >= EXCESS_MIN * held(&rows_of(tail, of)).max(1) as f64
 }
 
 /// What is spread over several places; it is named by the first along the packets' path that holds much of it.

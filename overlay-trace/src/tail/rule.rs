@@ -50,7 +50,7 @@ impl Rule {
 pub enum Evidence {
     /// Slow packets spend more time in these stages than ordinary ones do.
     Excess(&'static [&'static str]),
-    /// The same, where the first of the stages holds a part that is worth telling: the others are then for its sake.
+    /// The same, where the first of the stages holds a part of it that is worth telling: the others are then for its sake.
     Led(&'static [&'static str]),
     /// Slow packets spend more time in these stages, not in one of them above all, but in one after the other: what
     /// comes together waits together in each queue. Then the rules about each of them have nothing to add.

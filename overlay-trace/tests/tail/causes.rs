@@ -84,6 +84,8 @@ enum Harm {
     Dropped(&'static str, u16, &'static str, &'static str),
     /// The same, one of three hundred.
     Few(&'static str, u8, u16, u64),
+    /// The same, but a single packet.
+    Once(&'static str, u8, u16, u64),
     /// Every packet is, not one of a hundred.
     AllLonger(&'static str, u8, u16, u64),
     /// A copy is made of it in this stage, at this level and hop, which nobody wants.
@@ -118,6 +120,7 @@ fn packet(id: u64, harms: &[Harm]) -> (Vec<Record>, Names) {
         match harm {
             Longer(stage, level, hop, ns) if is_hit => lengthen(&mut way, stage, level, hop, ns + id * 13),
             Few(stage, level, hop, ns) if id % 300 == 50 + which => lengthen(&mut way, stage, level, hop, ns),
+            Once(stage, level, hop, ns) if id == 1000 + which => lengthen(&mut way, stage, level, hop, ns),
             AllLonger(stage, level, hop, ns) => lengthen(&mut way, stage, level, hop, ns),
             // Until one moment, since each began 50 µs after the one before.
             Together(packets) if id % 1000 < packets => {
@@ -149,7 +152,8 @@ fn packet(id: u64, harms: &[Harm]) -> (Vec<Record>, Names) {
             Deferred(ns) if is_hit && cpu(NIC) == Some(1) => {
                 lengthen(&mut way, "softirq-wait", 1, NIC, ns + id * 13)
             }
-            Longer(..) | Few(..) | Copied(..) | Queued(..) | Steered(..) | Deferred(..) | Together(_) => {}
+            Longer(..) | Few(..) | Once(..) | Copied(..) | Queued(..) | Steered(..) | Deferred(..)
+            | Together(_) => {}
         }
     }
     let outcome = if drop.is_some() { Outcome::Dropped } else { Outcome::Delivered };
@@ -254,9 +258,10 @@ fn every_cause_is_named_first_at_its_place() {
         let tail = tail(&[harm]);
         assert_eq!(ids(&tail), [id]);
         let (stage, level, hop) = match harm {
-            Longer(stage, level, hop, _) | Few(stage, level, hop, _) | AllLonger(stage, level, hop, _) => {
-                (stage, level, hop)
-            }
+            Longer(stage, level, hop, _)
+            | Few(stage, level, hop, _)
+            | Once(stage, level, hop, _)
+            | AllLonger(stage, level, hop, _) => (stage, level, hop),
             Dropped(stage, hop, ..) => (stage, 0, hop),
             Copied(stage, level, hop) => (stage, level, hop),
             Queued(_) | Steered(_) => ("backlog-wait", 1, NIC),
@@ -303,6 +308,14 @@ fn a_slow_reader_is_named_also_beside_what_makes_more_packets_slow() {
     // A few packets of the slow ones are its, and they are slow enough.
     let both = [Longer("qdisc-wait", 1, 4, 400_000), Few("socket-wait", 0, 8, 400_000)];
     assert_eq!(ids(&tail(&both)), ["qdisc-wait", "slow-reader"]);
+}
+
+#[test]
+fn a_single_packet_that_holds_nearly_all_hides_no_cause() {
+    let stray = Once("copy", 0, 8, 5_000_000_000);
+    assert_eq!(ids(&tail(&[Longer("ksoftirqd-wait", 0, 8, 4_000_000), stray])), ["busy-core-ksoftirqd"]);
+    assert_eq!(ids(&tail(&[Longer("backlog-wait", 1, 5, 500_000), stray])), ["backlog-wait"]);
+    assert_eq!(ids(&tail(&[stray])), [""; 0]);
 }
 
 #[test]

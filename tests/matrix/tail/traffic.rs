@@ -214,8 +214,8 @@ pub fn hog_before_the_reader(ground: &Ground, load: &Load) -> Sent {
 
 /// Datagrams, while something takes the processor from ksoftirqd.
 pub fn hog_before_ksoftirqd(ground: &Ground, load: &Load) -> Sent {
-    // Less than a clock tick, which does the softirqs that wait.
-    hogged_at("pod1", Duration::from_micros(1500), ground, load)
+    // Much less than from one clock tick to the next, as a tick does the softirqs that wait: seldom is there one in it.
+    hogged_at("pod1", Duration::from_micros(800), ground, load)
 }
 
 fn hogged_at(netns: &str, busy: Duration, ground: &Ground, load: &Load) -> Sent {
