@@ -4,7 +4,7 @@
 //! something else, the packet waits, until a probe sees it again.
 
 use crate::{
-    stage_map::{BATCH_WAIT, SCHEDULING_WAIT, SOFTIRQ_WAIT},
+    stage_map::{BATCH_WAIT, KSOFTIRQD_WAIT, SCHEDULING_WAIT, SOFTIRQ_WAIT},
     way::{Account, Words, opaque},
 };
 
@@ -65,9 +65,11 @@ pub struct Cpu {
     pub _pad: [u8; 7],
     /// The task on which that softirq ran.
     pub softirq_task: u64,
-    /// It fills a cache line.
-    pub _rest: [u8; 8],
+    /// When a task last got the CPU; 0 if that is not watched.
+    pub switched_ns: u64,
 }
+
+const _: () = assert!(size_of::<Cpu>() == 64, "it is to fill a cache line");
 
 /// The table of packets.
 pub trait Packets {
@@ -101,7 +103,7 @@ impl Cpu {
         match packet.account.interrupted_by {
             // It lay in a queue that a softirq empties: once that has begun, it waits for its turn.
             SOFTIRQ_WAIT => {
-                packet.account.interrupted_by = self.deferred_by;
+                packet.account.interrupted_by = self.left_to(number, &packet.account);
                 self.softirq_ns
             }
             // The last thing that happened on the CPU that its task now runs on is that it got it.
@@ -113,6 +115,15 @@ impl Cpu {
             // Until the last that was heard of what had interrupted it.
             _ => self.last_ns,
         }
+    }
+
+    /// The stage in which a packet waited for the last network receive softirq. A CPU on which softirqs are pending
+    /// gives no task its turn unless they are left to ksoftirqd; then they waited for that, also if an interrupt came
+    /// first and did them. Of a packet from another CPU it is not known since when its softirq was pending here.
+    #[inline(always)]
+    fn left_to(&self, number: u32, account: &Account) -> u8 {
+        let is_left = account.interrupted_ns < self.switched_ns && self.switched_ns < self.softirq_ns;
+        if is_left && account.cpu as u32 == number { KSOFTIRQD_WAIT } else { self.deferred_by }
     }
 
     /// The CPU is busy with the packet from `now` on; another one with which it was busy waits.
@@ -201,6 +212,13 @@ impl Cpu {
     #[inline(always)]
     pub fn resume(&mut self, now: u64) {
         self.last_ns = now;
+    }
+
+    /// Another task has got the CPU.
+    #[inline(always)]
+    pub fn switched(&mut self, now: u64) {
+        self.last_ns = now;
+        self.switched_ns = now;
     }
 
     /// The packet that the CPU is busy with. A sender that has been moved to another CPU is not.

@@ -638,7 +638,7 @@ pub static STAGES: &[Stage] = &[
         Layer::Cpu,
         NOT_LIGHT,
         &[],
-        "As softirq-wait; the softirqs were so many that the thread ksoftirqd had to be scheduled for them.",
+        "As softirq-wait; the softirqs were so many, or a task so urgent, that they were left to the thread ksoftirqd.",
     ),
     wait(
         "softirq-interruption",

@@ -423,7 +423,7 @@ pub fn interrupted(argument: u64, row: Row) {
     } else if row.has(ROW_RESUMES) {
         let now = now();
         cpu.interrupt(number, row.stage(), now, &States);
-        cpu.last_ns = now;
+        cpu.switched(now);
     } else if cpu.skb != 0 {
         cpu.interrupt(number, row.stage(), now(), &States);
     }

@@ -163,7 +163,7 @@ impl World {
             Event::Interrupt(by) => {
                 cpu.interrupt(on as u32, by, now, table);
                 if by == SCHEDULING_WAIT {
-                    cpu.last_ns = now;
+                    cpu.switched(now);
                 }
             }
             Event::Resume => cpu.resume(now),
@@ -414,6 +414,23 @@ fn a_packet_that_comes_back_is_on_its_first_cpu_again() {
     ]);
     assert_eq!(steps(&world, 0), [(OTHER, 0), (1, 10), (2, 10), (3, 10)]);
     assert_eq!(cpus(&world, 0), [0, 1, 0, 0]);
+}
+
+#[test]
+fn what_is_left_to_ksoftirqd_has_waited_for_it_whoever_does_it() {
+    use Event::*;
+    let taken_up = |between: &[(u64, Event, usize, usize)]| {
+        let before = [(0, Begin, 0, 0), (0, Work(1, false), 0, 0), (10, Wait(5, true), 0, 0)];
+        let after = [(40, Softirq(false), 0, 0), (45, Work(2, false), 0, 0)];
+        steps(&play(&[&before, between, &after].concat()), 0)
+    };
+    // A task got the CPU though the softirq was pending; a tick then did it.
+    let left = taken_up(&[(20, Interrupt(SCHEDULING_WAIT), 0, 0)]);
+    assert_eq!(left, [(OTHER, 0), (1, 10), (5, 0), (KSOFTIRQD_WAIT, 30), (5, 5)]);
+    let late = taken_up(&[]);
+    assert_eq!(late, [(OTHER, 0), (1, 10), (5, 0), (SOFTIRQ_WAIT, 30), (5, 5)]);
+    let elsewhere = taken_up(&[(20, Interrupt(SCHEDULING_WAIT), 0, 1)]);
+    assert_eq!(elsewhere, late);
 }
 
 #[test]

@@ -21,9 +21,9 @@ use crate::{
 };
 
 /// More requests per second than the guest can answer.
-const TOO_MANY: &str = "udp-rr:rate=100000,connections=8,duration=500ms";
+const TOO_MANY: &str = "rate=100000,connections=8,duration=500ms";
 /// What each run sends, at a rate that is added.
-const REQUESTS: &str = "udp-rr:connections=8,duration=2s,rate=";
+const REQUESTS: &str = "connections=8,duration=2s,rate=";
 /// The rate that the machine can answer is in `most.json`; half of it becomes `$rate`.
 const HALF: &str = r#"rate=$(awk 'match($0, /"received":[0-9]+/) { received = substr($0, RSTART + 11, RLENGTH - 11) }
 match($0, /"duration_ns":[0-9]+/) { ns = substr($0, RSTART + 14, RLENGTH - 14) }
@@ -70,6 +70,9 @@ pub struct Requests {
     /// instructions
     #[arg(long)]
     cpus: Option<u32>,
+    /// The requests: udp-rr or tcp-rr, with changes as in `tcp-rr:size=4KB`
+    #[arg(long, default_value = "udp-rr")]
+    requests: String,
     /// Runs of each case, of which the median is taken
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
     rounds: u32,
@@ -113,7 +116,8 @@ impl Requests {
         };
         ensure!(status.success(), "a run failed ({status})");
         let figures = self.cases().iter().enumerate().map(|(at, case)| self.figures(at, case, &folder));
-        print(read(&folder.join("rate"))?.trim(), &figures.collect::<Result<Vec<_>>>()?, &self.how())
+        let rate = read(&folder.join("rate"))?;
+        print((&self.requests, rate.trim()), &figures.collect::<Result<Vec<_>>>()?, &self.how())
     }
 
     fn how(&self) -> String {
@@ -134,8 +138,14 @@ impl Requests {
 
     fn script(&self, program: &Path, folder: &Path) -> Result<String> {
         let lab = shlex::try_join([text(program)?, "lab", "run", LAB, "--json", "--traffic"])?;
+        let traffic = |changes: &str| {
+            let colon = if self.requests.contains(':') { ',' } else { ':' };
+            format!("{}{colon}{changes}", self.requests)
+        };
+        let too_many = shlex::try_join([traffic(TOO_MANY).as_str()])?;
+        let requests = shlex::try_join([traffic(REQUESTS).as_str()])?;
         let mut script =
-            format!("set -e\ncd {}\n{lab} {TOO_MANY} > most.json\n", shlex::try_quote(text(folder)?)?);
+            format!("set -e\ncd {}\n{lab} {too_many} > most.json\n", shlex::try_quote(text(folder)?)?);
         script += HALF;
         script += "echo \"$rate\" > rate\n";
         for round in 0..self.rounds {
@@ -144,7 +154,7 @@ impl Requests {
                     if options.is_empty() { "" } else { " --record /tmp/bench.otr --force " }.to_owned();
                 let options = record + &shlex::try_join(options.iter().copied())?;
                 script += &format!("echo '  round {}: {name}'\n", round + 1);
-                script += &format!("{lab} {REQUESTS}$rate{options} > requests-{round}-{at}.json\n");
+                script += &format!("{lab} {requests}$rate{options} > requests-{round}-{at}.json\n");
             }
         }
         Ok(script)
@@ -167,12 +177,12 @@ impl Requests {
     }
 }
 
-fn print(rate: &str, figures: &[Figures], how: &str) -> Result<ExitCode> {
+fn print((requests, rate): (&str, &str), figures: &[Figures], how: &str) -> Result<ExitCode> {
     let [before, .., after] = figures else { anyhow::bail!("nothing was measured") };
     let untraced = |of: fn(&Figures) -> f64| (of(before) + of(after)) / 2.0;
     let (p50, p99) = (untraced(|row| row.p50), untraced(|row| row.p99));
     println!(
-        "\nRequests over UDP from pod to pod over {LAB}, {rate} per second: half of what can be answered untraced\n"
+        "\nRequests ({requests}) from pod to pod over {LAB}, {rate} per second: half of what can be answered untraced\n"
     );
     println!(
         "{:<17} {:>8}  {:>10}  {:>8}  {:>10}  {:>6}",
