@@ -1,4 +1,4 @@
-//! The reader lets the traffic go first, as long as it can.
+//! The recorder's threads let the traffic go first, as long as they can.
 
 use std::fs;
 
@@ -37,12 +37,27 @@ impl Manners {
     }
 
     fn be(&mut self, idle: bool) {
-        let policy = if idle { libc::SCHED_IDLE } else { libc::SCHED_OTHER };
-        let parameter = libc::sched_param { sched_priority: 0 };
-        // SAFETY: the parameter outlives the call; 0 is the calling thread.
-        let is_set = unsafe { libc::sched_setscheduler(0, policy, &raw const parameter) } == 0;
-        self.is_idle = is_set.then_some(idle);
+        self.is_idle = schedule(idle).then_some(idle);
     }
+}
+
+/// Does some work for which nobody waits as a task of `SCHED_IDLE`, as well as the threads that it starts. Not for what
+/// holds the kernel's locks for long: others would wait for them as long as the CPU is busy.
+pub fn giving_way<T>(work: impl FnOnce() -> T) -> T {
+    let gives_way = may_go_back() && schedule(true);
+    let done = work();
+    if gives_way {
+        schedule(false);
+    }
+    done
+}
+
+/// Makes the calling thread a task of `SCHED_IDLE`, or an ordinary one.
+fn schedule(idle: bool) -> bool {
+    let policy = if idle { libc::SCHED_IDLE } else { libc::SCHED_OTHER };
+    let parameter = libc::sched_param { sched_priority: 0 };
+    // SAFETY: the parameter outlives the call; 0 is the calling thread.
+    unsafe { libc::sched_setscheduler(0, policy, &raw const parameter) == 0 }
 }
 
 fn may_go_back() -> bool {

@@ -14,7 +14,7 @@ use nix::sched::{CloneFlags, setns};
 use overlay_trace_common::{headers::Tunnel, kernel::PORTS_PER_WORD};
 use rtnetlink::packet_route::link::{InfoData, InfoGeneve, InfoVxlan, LinkAttribute, LinkInfo};
 
-use super::reader::Summary;
+use super::{manners::giving_way, reader::Summary};
 use crate::sys::netns;
 
 /// What carries packets wherever it is met: flannel's and the kernel's own VXLAN port, the registered one,
@@ -75,7 +75,7 @@ impl Watch {
         }
         self.seen = now;
         let begin = Instant::now();
-        if let Err(error) = announce(maps) {
+        if let Err(error) = giving_way(|| announce(maps)) {
             tracing::warn!("devices have changed, but what tunnels there are cannot be told: {error:#}");
         }
         self.looked = Instant::now();

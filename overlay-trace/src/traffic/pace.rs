@@ -5,8 +5,10 @@ use hdrhistogram::Histogram;
 
 use super::{Spec, Stop, clock, report};
 
-/// The time between the announcement and the first request.
+/// The time between the announcement and the first request, and how much more for each connection, whose reader is to be
+/// there by then, ns.
 const LEAD_NS: u64 = 5_000_000;
+const LEAD_OF_CONNECTION_NS: u64 = 500_000;
 
 /// When each request is due: fixed before the first one is sent.
 #[derive(Clone, Copy, Debug)]
@@ -25,7 +27,7 @@ impl Schedule {
     /// The schedule of a run that begins in a moment.
     pub fn of(spec: &Spec) -> Schedule {
         Schedule {
-            start_ns: clock::now_ns() + LEAD_NS,
+            start_ns: clock::now_ns() + LEAD_NS + LEAD_OF_CONNECTION_NS * u64::from(spec.connections),
             rate: spec.rate,
             total: spec.total(),
             patience_ns: spec.timeout.as_nanos() as u64,
