@@ -23,7 +23,7 @@ use crate::{
 /// More requests per second than the guest can answer.
 const TOO_MANY: &str = "rate=100000,connections=8,duration=500ms";
 /// What each run sends, at a rate that is added.
-const REQUESTS: &str = "connections=8,duration=2s,rate=";
+const REQUESTS: &str = "connections=8,duration=6s,rate=";
 /// The rate that the machine can answer is in `most.json`; half of it becomes `$rate`.
 const HALF: &str = r#"rate=$(awk 'match($0, /"received":[0-9]+/) { received = substr($0, RSTART + 11, RLENGTH - 11) }
 match($0, /"duration_ns":[0-9]+/) { ns = substr($0, RSTART + 14, RLENGTH - 14) }
