@@ -138,12 +138,11 @@ impl Requests {
 
     fn script(&self, program: &Path, folder: &Path) -> Result<String> {
         let lab = shlex::try_join([text(program)?, "lab", "run", LAB, "--json", "--traffic"])?;
-        let traffic = |changes: &str| {
-            let colon = if self.requests.contains(':') { ',' } else { ':' };
-            format!("{}{colon}{changes}", self.requests)
+        let with = |changes: &str| -> Result<String> {
+            let mark = if self.requests.contains(':') { ',' } else { ':' };
+            Ok(shlex::try_quote(&format!("{}{mark}{changes}", self.requests))?.into_owned())
         };
-        let too_many = shlex::try_join([traffic(TOO_MANY).as_str()])?;
-        let requests = shlex::try_join([traffic(REQUESTS).as_str()])?;
+        let (too_many, requests) = (with(TOO_MANY)?, with(REQUESTS)?);
         let mut script =
             format!("set -e\ncd {}\n{lab} {too_many} > most.json\n", shlex::try_quote(text(folder)?)?);
         script += HALF;
