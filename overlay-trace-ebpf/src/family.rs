@@ -17,7 +17,7 @@ use crate::{
     event::conclude,
     identify::identify,
     maps::{Record, STATES, State, count, setting},
-    read::{self, Copied, copied, now, opaque},
+    read::{self, Access, Copied, copied, field, now, opaque},
     state::{claim, find, find_anew, is_counted, leave, lost},
 };
 
@@ -27,6 +27,10 @@ const SEGMENTS_MAX: usize = 128;
 /// The most fragments of one packet that are taken off at once; those of larger packets end, as merged too,
 /// when they are freed. Each one more burdens the verifier.
 const FRAGMENTS_MAX: usize = 12;
+
+/// What is done to a copy is seen, or the copy freed, in so many ns after it was made; the data of one that a listener
+/// has stay where they are.
+const RIGHT_AWAY_NS: i64 = 1_000_000;
 
 /// Not NULL and not an error number.
 #[inline(always)]
@@ -40,6 +44,20 @@ fn is_fresh(state: &State) -> bool {
     state.record.header.flags & FLAG_CHILD != 0 && state.followed.account.segments() == 0
 }
 
+/// Whether what is known of this address is of a copy that was of no use, and is gone: the kernel skips a probe in an
+/// interrupt that comes upon the same probe, so that a copy's end may not be seen. What has its address then is told
+/// by its data, which lie elsewhere.
+#[inline(never)]
+pub fn is_gone(skb: u64, state: &mut State) -> bool {
+    let is_old = now().wrapping_sub(state.followed.account.last_ns) as i64 > RIGHT_AWAY_NS;
+    if !is_old || !is_fresh(state) || state.heads.contains(&copied(skb, setting!(offsets.skb_head))) {
+        return false;
+    }
+    forget(state);
+    leave(state);
+    true
+}
+
 /// Whether the packet is being cut into segments, and not one of those that were just cut off another one.
 #[inline(always)]
 fn is_being_cut(state: &State) -> bool {
@@ -48,7 +66,7 @@ fn is_being_cut(state: &State) -> bool {
 
 /// The kernel is making one `sk_buff` of another: a copy, a segment or a fragment.
 #[inline(always)]
-pub fn made(new: u64, old: u64, row: Row) {
+pub fn made<A: Access>(new: u64, old: u64, row: Row) {
     if new == 0 || old == 0 {
         return;
     }
@@ -58,12 +76,12 @@ pub fn made(new: u64, old: u64, row: Row) {
     if row.stage() == FRAGMENT {
         fragment(parent, new, old, cpu, number, now);
     } else {
-        copy(parent, new, cpu, number, now);
+        copy::<A>(parent, new, old, cpu, number, now);
     }
 }
 
 #[inline(always)]
-fn copy(parent: &mut State, new: u64, cpu: &mut Cpu, number: u32, now: u64) {
+fn copy<A: Access>(parent: &mut State, new: u64, old: u64, cpu: &mut Cpu, number: u32, now: u64) {
     let is_segment = is_being_cut(parent);
     if parent.followed.account.stage == REASSEMBLY_WAIT && find(new).is_some() {
         // Not a copy: what the first fragment holds is moved to the `sk_buff` of the last one.
@@ -75,6 +93,7 @@ fn copy(parent: &mut State, new: u64, cpu: &mut Cpu, number: u32, now: u64) {
         child.record.header.segments = parent.record.header.segments;
         child.followed.account.stage = COPY;
         child.followed.account.interrupted_ns = 0;
+        child.heads = [A::word::<{ field!(skb_head) }>(old), A::word::<{ field!(skb_head) }>(new)];
     }
     has_copy(parent, new);
 }

@@ -188,7 +188,7 @@ pub extern "C" fn typed_queued(context: *const u64) -> i32 {
 #[unsafe(link_section = "fentry/typed_pair")]
 pub extern "C" fn typed_pair(context: *const u64) -> i32 {
     let (new, old) = unsafe { (context.read_volatile(), context.add(1).read_volatile()) };
-    family::made(new, old, row());
+    family::made::<Direct>(new, old, row());
     0
 }
 
@@ -197,7 +197,7 @@ pub extern "C" fn typed_pair(context: *const u64) -> i32 {
 pub extern "C" fn kprobe_pair(context: *const u8) -> i32 {
     let argument =
         |number: usize| unsafe { context.add(KPROBE_ARGUMENTS[number]).cast::<u64>().read_volatile() };
-    family::made(argument(0), argument(1), row());
+    family::made::<Copied>(argument(0), argument(1), row());
     0
 }
 

@@ -68,6 +68,8 @@ pub struct State {
     pub copied_stage: u8,
     pub copied_before: u8,
     pub _pad_copied: [u8; 2],
+    /// Of a copy: where its data may be, those of the packet that it was made of and its own.
+    pub heads: [u64; 2],
     /// How many packets have had this place in the table.
     pub births: u64,
     pub record: Record,

@@ -3,11 +3,12 @@
 //! The tags, four to a bucket, stand apart from the states, so that looking for an unknown packet
 //! touches one cache line. Who claims a place takes it first, and writes its tag then.
 
-use overlay_trace_common::{cpu::Cpu, kernel::WAYS, record::Counter};
+use overlay_trace_common::{cpu::Cpu, kernel::WAYS, record::Counter, stage_map::COPY};
 
 use crate::{
     account::States,
     atomic::{give, take},
+    family::is_gone,
     maps::{ARMED, Bucket, STATES, State, TAGS, count, setting},
     read::{low_half, now, opaque},
 };
@@ -36,6 +37,9 @@ pub fn find_near(skb: u64, cpu: &Cpu, number: u32) -> Option<&'static mut State>
 #[inline(always)]
 pub fn find_anew(skb: u64, number: u32) -> Option<&'static mut State> {
     let state = find(skb)?;
+    if state.followed.account.stage == COPY && is_gone(skb, state) {
+        return None;
+    }
     state.followed.turn_up(number, &mut state.record.way, &States);
     Some(state)
 }
