@@ -29,6 +29,8 @@ const HALF: &str = r#"rate=$(awk 'match($0, /"received":[0-9]+/) { received = su
 match($0, /"duration_ns":[0-9]+/) { ns = substr($0, RSTART + 14, RLENGTH - 14) }
 END { printf "%.0f", received / ns * 5e8 }' most.json)
 "#;
+/// The kernel's thread for huge pages takes the one processor for some ms now and then, whether or not anything is traced.
+const NO_HUGE_PAGES: &str = "echo never > /sys/kernel/mm/transparent_hugepage/enabled\n";
 /// The untraced runs, first and last, may differ by this part; more means that the boot drifted.
 const DRIFT: f64 = 0.03;
 /// Seconds for the whole boot, and for each run.
@@ -143,8 +145,9 @@ impl Requests {
             Ok(shlex::try_quote(&format!("{}{mark}{changes}", self.requests))?.into_owned())
         };
         let (too_many, requests) = (with(TOO_MANY)?, with(REQUESTS)?);
+        let quiet = if self.is_here() { "" } else { NO_HUGE_PAGES };
         let mut script =
-            format!("set -e\ncd {}\n{lab} {too_many} > most.json\n", shlex::try_quote(text(folder)?)?);
+            format!("set -e\n{quiet}cd {}\n{lab} {too_many} > most.json\n", shlex::try_quote(text(folder)?)?);
         script += HALF;
         script += "echo \"$rate\" > rate\n";
         for round in 0..self.rounds {
