@@ -32,6 +32,8 @@ use crate::{
 /// record.
 const POLL: Duration = Duration::from_millis(20);
 const CHECKPOINT: Duration = Duration::from_secs(1);
+/// How often at the end it is tried to have the counts of just the records that were read.
+const TRIES: usize = 100;
 
 /// What a recording has seen so far, or in the end.
 #[derive(Clone, Debug, Default)]
@@ -66,6 +68,8 @@ pub struct Reader {
     writer: Writer,
     progress: Arc<Mutex<Summary>>,
     drops: Drops,
+    /// What had been counted when the last record was read.
+    counted: Option<Counters>,
     /// What says from where on packets are slow, if only those are kept whole.
     slow: Option<Watch>,
     manners: Manners,
@@ -99,6 +103,7 @@ impl Reader {
             writer,
             progress,
             drops,
+            counted: None,
             slow,
             manners,
         })
@@ -113,10 +118,11 @@ impl Reader {
         let mut checkpoint = Instant::now();
         loop {
             let last = stop.load(Ordering::Relaxed);
-            self.drain()?;
             if last {
+                self.drain_for_good()?;
                 return Ok(self);
             }
+            self.drain()?;
             self.take_news()?;
             if let Some(slow) = &mut self.slow {
                 slow.follow()?;
@@ -151,6 +157,21 @@ impl Reader {
         Ok(())
     }
 
+    /// Reads what is left. The programs are still attached: a packet that ends later is counted no more.
+    fn drain_for_good(&mut self) -> Result<()> {
+        let mut counted = self.counters();
+        for _ in 0..TRIES {
+            self.drain()?;
+            let now = self.counters();
+            if now.finished == counted.finished {
+                break;
+            }
+            counted = now;
+        }
+        self.counted = Some(counted);
+        Ok(())
+    }
+
     /// Writes what has come up beside the packets.
     fn take_news(&mut self) -> Result<()> {
         while let Ok(news) = self.link.news.try_recv() {
@@ -176,7 +197,11 @@ impl Reader {
         let Misses { counted: probe_misses, untold_probes } = misses;
         Summary {
             duration_ns: self.begin.elapsed().as_nanos() as u64,
-            counters: Counters { probe_misses, untold_probes, ..self.counters() },
+            counters: Counters {
+                probe_misses,
+                untold_probes,
+                ..self.counted.clone().unwrap_or_else(|| self.counters())
+            },
             hops: self.hops,
             file_bytes: self.writer.bytes(),
             drops: self.drops.named(),
