@@ -16,7 +16,6 @@ use overlay_trace_common::stage_map::STAGES;
 
 use super::{
     load::{Attached, Loader},
-    manners::giving_way,
     modules::Modules,
     news::{News, Working},
     plan::{Plan, ProbeKind, ProbeSet, wanted_functions},
@@ -97,8 +96,7 @@ impl Helper {
         while !is_over.load(Ordering::Relaxed) {
             let news = match asked.recv_timeout(LOOK) {
                 Ok(addresses) => {
-                    let symbols = giving_way(|| self.kernel.addresses().names(&addresses));
-                    let symbols = symbols.into_iter().collect();
+                    let symbols = self.kernel.addresses().names(&addresses).into_iter().collect();
                     vec![News::Names(Names { symbols, ..Names::default() })]
                 }
                 Err(RecvTimeoutError::Timeout) if self.modules.have_come() => self.take_up_modules(),
