@@ -6,6 +6,7 @@
 #![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
 
 pub mod addresses;
+pub mod behaviour;
 pub mod cpu;
 pub mod headers;
 pub mod kernel;

@@ -3,13 +3,12 @@
 use std::collections::BTreeMap;
 
 use overlay_trace_common::{
-    record::{COUNTERS, Counter, Outcome},
-    stage::{Headers, Kind, LevelChange, Stage},
+    record::{COUNTERS, Counter},
     stage_map::STAGES,
 };
 use serde::{Deserialize, Serialize};
 
-use crate::detection::Detection;
+use crate::{detection::Detection, stage_row::StageRow};
 
 /// Where and how a recording was made.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -81,61 +80,6 @@ impl Header {
 /// The byte order of the machine that this runs on.
 pub(super) fn byte_order() -> &'static str {
     if cfg!(target_endian = "big") { "big" } else { "little" }
-}
-
-/// A row of the stage map, as far as a reader needs it.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct StageRow {
-    pub name: String,
-    pub layer: String,
-    /// `work` or `wait`.
-    pub kind: String,
-    /// `keep`, `up` (encapsulation) or `down` (decapsulation).
-    pub level: String,
-    /// For stages that end a way: `freed`, `delivered`, `dropped`, `merged`, `split`.
-    pub outcome: Option<String>,
-    /// One sentence for people.
-    pub about: String,
-    /// With what the stage was watched; `None` if it was not.
-    pub probe: Option<ProbeKind>,
-    /// Whether the stage's exit was watched too.
-    pub exit: bool,
-    /// Whether the packet's headers are read here, if they have not been before.
-    pub headers: bool,
-}
-
-impl From<&Stage> for StageRow {
-    fn from(stage: &Stage) -> StageRow {
-        StageRow {
-            name: stage.name.into(),
-            layer: stage.layer.name().into(),
-            kind: match stage.kind {
-                Kind::Work => "work".into(),
-                Kind::Wait => "wait".into(),
-            },
-            level: match stage.level {
-                LevelChange::Keep => "keep".into(),
-                LevelChange::Up => "up".into(),
-                LevelChange::Down => "down".into(),
-            },
-            outcome: stage.outcome.map(|outcome| outcome_name(outcome).into()),
-            about: stage.about.into(),
-            probe: None,
-            exit: stage.points.iter().any(|point| point.exit),
-            headers: stage.points.iter().any(|point| point.headers != Headers::No),
-        }
-    }
-}
-
-fn outcome_name(outcome: Outcome) -> &'static str {
-    match outcome {
-        Outcome::Freed => "freed",
-        Outcome::Delivered => "delivered",
-        Outcome::Dropped => "dropped",
-        Outcome::Merged => "merged",
-        Outcome::Split => "split",
-    }
 }
 
 /// With what a stage was watched.

@@ -8,6 +8,7 @@
 //! full disk leaves behind can still be used.
 
 pub mod detection;
+mod error;
 mod extract;
 pub mod format;
 mod header;
@@ -15,17 +16,19 @@ mod legacy;
 mod probe_set;
 mod reader;
 mod records;
+mod stage_row;
 mod threshold;
 mod writer;
 
 pub use detection::Detection;
+pub use error::ReadError;
 pub use extract::extract;
 pub use header::{
-    Checkpoint, Counters, Header, HopName, Names, ProbeCost, ProbeKind, Sampling, SeenLater, StageRow,
-    UnseenStage,
+    Checkpoint, Counters, Header, HopName, Names, ProbeCost, ProbeKind, Sampling, SeenLater, UnseenStage,
 };
 pub use probe_set::ProbeSet;
 pub use reader::Recording;
 pub use records::{RecordView, encode_record, encode_way, record_of};
+pub use stage_row::{Behaviour, StageRow};
 pub use threshold::Threshold;
 pub use writer::{Writer, check_output, open_output};

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use overlay_trace_common::{
+    behaviour::Delivery,
     record::{FLAG_CHILD, FLAG_FROM_DEVICE, FLAG_PARENT, FLAG_WAY_FULL, Outcome, RecordHeader},
     way::Segment,
 };
@@ -254,9 +255,10 @@ impl Collector {
                 }
             }
             Some(Outcome::Freed) | None => {
-                let delivers = self.last_step().map_or(0, |last| self.stages.of(last.stage).delivers);
+                let delivers = self.last_step().map(|last| self.stages.of(last.stage).delivers);
                 let stays = last_run.is_some_and(|run| run.direction == Direction::Ingress);
-                if delivers == 1 || delivers == 2 && stays {
+                let delivers = delivers.unwrap_or_default();
+                if delivers.is_certain() || delivers == Delivery::Local && stays {
                     self.outcomes.delivered += times;
                 } else {
                     self.outcomes.forwarded += times;

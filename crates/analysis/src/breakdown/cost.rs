@@ -44,7 +44,7 @@ impl Stages {
                     costs[at] += cost;
                 }
             };
-            once(|facts| !facts.before_birth, self.costs.birth);
+            once(|facts| !facts.before_start, self.costs.birth);
             once(|facts| facts.headers, self.costs.headers);
         }
         costs
@@ -80,10 +80,9 @@ impl Stages {
 /// What the probe at a stage's entry costs, in 1/1024 ns.
 pub(super) fn of_stage(header: &Header, row: &StageRow) -> u64 {
     let costs = &header.probe_cost_ns;
-    // Until the softirq has begun, of which a tracepoint tells.
-    let is_told_by_softirq = row.name == "softirq-wait" || row.name == "ksoftirqd-wait";
-    let teller = header.stages.iter().find(|row| is_told_by_softirq && row.name == "softirq-interruption");
-    fixed(match teller.unwrap_or(row).probe {
+    let prober = row.behaviour.probed_by.as_deref();
+    let prober = prober.and_then(|name| header.stages.iter().find(|row| row.name == name));
+    fixed(match prober.unwrap_or(row).probe {
         None => None,
         Some(ProbeKind::Fentry) => costs.entry,
         Some(ProbeKind::Kprobe) => costs.kprobe.or(costs.entry),

@@ -33,6 +33,7 @@ pub use direction::Direction;
 pub use dist::Dist;
 pub use key::{By, Key};
 pub(crate) use rows::{Between, Rows};
+pub(crate) use stages::Facts;
 pub(crate) use whole::{WholePacket, Wholes};
 
 use overlay_trace_format::{Checkpoint, Header, Names, Recording};

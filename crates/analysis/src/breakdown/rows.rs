@@ -6,8 +6,15 @@ use overlay_trace_common::way::Segment;
 use rustc_hash::FxHashMap;
 
 use super::{
-    By, Key, cost::COST_PARTS_SHIFT, direction::directions, fold::Step, key::Packed, places::Places,
-    plan::Origin, stages::Stages, whole::WholePacket,
+    By, Key,
+    cost::COST_PARTS_SHIFT,
+    direction::directions,
+    fold::Step,
+    key::Packed,
+    places::Places,
+    plan::Origin,
+    stages::{Facts, Stages},
+    whole::WholePacket,
 };
 use overlay_trace_format::{Header, HopName};
 
@@ -133,8 +140,8 @@ impl Rows {
         match self.rows[row as usize] {
             Row::Stage(packed) => packed.name(By::Stage, layers, names, &self.places.names),
             Row::Between(what, last) => {
+                let was_read = self.was_read(last);
                 let last = self.key(last);
-                let was_read = matches!(last.layer.as_deref(), Some("socket" | "transport"));
                 let (layer, stage) = match what {
                     Between::Return if !was_read => ("program", "elsewhere"),
                     Between::Answer | Between::Return => ("program", "answering"),
@@ -143,5 +150,18 @@ impl Rows {
                 Key { layer: Some(layer.into()), stage: Some(stage.into()), kind: "wait", ..last }
             }
         }
+    }
+
+    /// Whether a packet whose path ended in a row had reached its transport or its socket.
+    fn was_read(&self, row: u32) -> bool {
+        match self.rows[row as usize] {
+            Row::Stage(packed) => self.stages.of(packed.stage()).delivers.is_certain(),
+            Row::Between(..) => false,
+        }
+    }
+
+    /// What a stage number means.
+    pub fn stage(&self, number: u8) -> &Facts {
+        self.stages.of(number)
     }
 }

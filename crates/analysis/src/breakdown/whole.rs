@@ -11,7 +11,10 @@ use overlay_trace_common::{
     way::Segment,
 };
 
-use super::family::{Cut, Families, Held, Parent, Ready, has_relatives, is_cut, parts_of};
+use super::{
+    family::{Cut, Families, Held, Parent, Ready, has_relatives, is_cut, parts_of},
+    stages::other_stage,
+};
 use overlay_trace_format::{Header, RecordView};
 
 /// A way from its very beginning.
@@ -58,17 +61,22 @@ pub(crate) struct Wholes {
     families: Families,
     /// The number of the stage that owns what no segment does.
     other: u8,
-    /// The number of the stage that copies begin in, if there is one.
-    copy: Option<u8>,
+    /// By stage: whether clones begin in it.
+    is_clone: Box<[bool]>,
     way: Vec<Segment>,
 }
 
 impl Wholes {
     /// For the records of a recording with this header.
     pub fn new(header: &Header) -> Wholes {
-        let other = header.stages.iter().position(|row| row.layer == "other" && row.outcome.is_none());
-        let copy = header.stages.iter().position(|row| row.name == "copy").map(|number| number as u8);
-        Wholes { families: Families::default(), other: other.unwrap_or(255) as u8, copy, way: Vec::new() }
+        let is_clone = (0..=u8::MAX)
+            .map(|stage| header.stages.get(usize::from(stage)).is_some_and(|row| row.behaviour.clones));
+        Wholes {
+            families: Families::default(),
+            other: other_stage(header),
+            is_clone: is_clone.collect(),
+            way: Vec::new(),
+        }
     }
 
     /// Adds a record; calls `each` with the packets that are whole now.
@@ -115,8 +123,8 @@ impl Wholes {
                     let mut way = self.until(before, header.start_ns.saturating_sub(start_ns));
                     let own = RecordView { header, way: &held.way };
                     let is_child = header.flags & FLAG_CHILD != 0;
-                    let is_copy =
-                        is_child && own.segments().next().is_some_and(|first| Some(first.stage) == self.copy);
+                    let begins_as_clone = |first: Segment| self.is_clone[usize::from(first.stage)];
+                    let is_copy = is_child && own.segments().next().is_some_and(begins_as_clone);
                     self.append(&own, &mut way);
                     let cut = is_cut(&header);
                     if !cut {

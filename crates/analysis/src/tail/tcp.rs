@@ -9,6 +9,7 @@ use std::{
     collections::{BTreeMap, BTreeSet, BinaryHeap},
 };
 
+use overlay_trace_common::behaviour::Delivery;
 use overlay_trace_common::record::{
     FLAG_CHILD, FLAG_NO_DATA, FLAG_SYN, FLAG_ZERO_WINDOW, Flow, Outcome, RecordHeader,
 };
@@ -19,7 +20,7 @@ use super::{
     findings::is_same_place,
 };
 use crate::breakdown::{Drop, Key, Rows, WholePacket};
-use overlay_trace_format::{Header, Names};
+use overlay_trace_format::{Behaviour, Header, Names};
 
 const TCP: u8 = 6;
 /// The kernel's reason for dropping a segment that has arrived before.
@@ -150,14 +151,14 @@ type Arrival = (From, u32, u64);
 
 impl TcpCollector {
     pub fn new(header: &Header, names: &Names) -> TcpCollector {
-        let of = |layers: &[&str]| {
-            let stages = (0..).zip(&header.stages).filter(|(_, row)| layers.contains(&row.layer.as_str()));
+        let of = |is_so: fn(&Behaviour) -> bool| {
+            let stages = (0..).zip(&header.stages).filter(|(_, row)| is_so(&row.behaviour));
             stages.map(|(number, _)| number).collect()
         };
         TcpCollector {
-            in_tcp: of(&["socket", "transport"]),
-            in_socket: of(&["socket"]),
-            interrupts: of(&["cpu"]),
+            in_tcp: of(|stage| stage.delivers.is_certain()),
+            in_socket: of(|stage| stage.delivers == Delivery::Socket),
+            interrupts: of(|stage| stage.interrupts),
             had_already: names
                 .drop_reasons
                 .iter()

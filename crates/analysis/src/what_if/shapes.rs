@@ -4,16 +4,13 @@ use rustc_hash::FxHashMap;
 
 use super::{
     Work,
-    change::{Change, Devices, Fate},
+    change::{Change, Devices, Fate, Visit},
 };
-use crate::breakdown::{Key, Rows, WholePacket};
+use crate::breakdown::{Rows, WholePacket};
 use overlay_trace_format::Recording;
 
 /// So many shapes of ways are remembered.
 const SHAPES_MAX: usize = 4096;
-/// Waits behind the work of other packets: it becomes less when the packets' work does.
-const SHARED: [&str; 6] =
-    ["batch-wait", "softirq-wait", "ksoftirqd-wait", "backlog-wait", "gro-cells-wait", "qdisc-wait"];
 
 /// What of one packet's time goes, in ns, with the probes' cost taken off.
 #[derive(Clone, Copy, Debug, Default)]
@@ -119,13 +116,19 @@ impl Shapes {
             if self.shapes.len() >= SHAPES_MAX {
                 self.shapes.clear();
             }
-            let keys: Vec<Key> = rows.iter().map(|&row| self.rows.key(row)).collect();
-            let stage = |key: &Key| SHARED.contains(&key.stage.as_deref().unwrap_or_default());
+            let visits: Vec<Visit> = rows
+                .iter()
+                .zip(packet.way)
+                .map(|(&row, segment)| {
+                    let key = self.rows.key(row);
+                    Visit { key, stage: *self.rows.stage(segment.stage) }
+                })
+                .collect();
             let shape = Shape {
                 costs: self.rows.probe_costs(packet),
-                is_work: keys.iter().map(|key| key.kind == "work").collect(),
-                is_shared: keys.iter().map(stage).collect(),
-                fates: self.changes.iter().map(|change| change.fates(&keys, &self.devices)).collect(),
+                is_work: visits.iter().map(|visit| !visit.stage.wait).collect(),
+                is_shared: visits.iter().map(|visit| visit.stage.shared_queue).collect(),
+                fates: self.changes.iter().map(|change| change.fates(&visits, &self.devices)).collect(),
             };
             self.shapes.insert(rows.clone(), shape);
         }

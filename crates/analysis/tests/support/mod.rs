@@ -5,6 +5,7 @@ use std::path::Path;
 
 use overlay_trace_common::{
     record::{FLAG_UNKNOWN_START, Outcome, RecordHeader},
+    stage_map,
     way::Segment,
 };
 use overlay_trace_format::{
@@ -38,6 +39,11 @@ const STAGES: &[(&str, &str, &str, &str)] = &[
     ("socket-receive", "socket", "work", "keep"),
 ];
 
+/// What a stage of this name means in the program's own map.
+pub fn meaning(name: &str) -> StageRow {
+    stage_map::STAGES.iter().find(|stage| stage.name == name).expect("a stage of the map").into()
+}
+
 /// Number of a stage of [`STAGES`].
 pub fn stage(name: &str) -> u8 {
     STAGES.iter().position(|row| row.0 == name).expect("a stage of the fixture") as u8
@@ -49,6 +55,8 @@ pub fn header() -> Header {
         layer: layer.into(),
         kind: kind.into(),
         level: level.into(),
+        link_kind: meaning(name).link_kind,
+        behaviour: meaning(name).behaviour,
         probe: (name != "other" && layer != "cpu").then_some(match layer {
             "backlog" | "qdisc" | "driver" | "veth" => ProbeKind::TpBtf,
             _ => ProbeKind::Kprobe,
