@@ -1,8 +1,8 @@
 //! What of the stage map a kernel does not have, and need not have. What is absent without being told here is
 //! a failure, and so is what is told here and is there all the same.
 
-use overlay_trace::sys::kernel;
 use overlay_trace_common::stage::{Point, Target};
+use overlay_trace_probe::sys::kernel;
 
 /// A place in the kernel that only some kernels have.
 pub struct Absent {

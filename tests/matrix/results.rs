@@ -26,7 +26,7 @@ pub struct Results {
 impl Results {
     /// Results of the running kernel; with `only`, of the tests whose name contains one of these.
     pub fn new(only: Vec<String>) -> Results {
-        let release = overlay_trace::sys::kernel::release();
+        let release = overlay_trace_probe::sys::kernel::release();
         // `6.12.107+deb13-amd64` is 6.12.
         let kernel = release.split(['.', '-', '+']).take(2).collect::<Vec<_>>().join(".");
         Results { kernel, only, passed: 0, failed: 0, skipped: 0 }

@@ -6,21 +6,16 @@ use std::{
 
 use anyhow::Result;
 use comfy_table::{ContentArrangement, Table, presets};
-use overlay_trace_common::{
-    stage::Target,
-    stage_map::{OTHER, STAGES, transmit_stages},
-};
+use overlay_trace_common::stage_map::{OTHER, STAGES, transmit_stages};
 
 use super::output::line;
-use crate::{
-    probe::{
-        FilterOptions, Plan, ProbeKind, ProbeSet,
-        calibrate::{self, works},
-        load::{Attached, Loader, Sizes},
-        modules,
-        plan::wanted_functions,
-    },
-    sys::{bpf, kernel, kernel::Kernel, privilege},
+use overlay_trace_probe::sys::{bpf, kernel, kernel::Kernel, privilege};
+use overlay_trace_probe::{
+    FilterOptions, Plan, ProbeKind, ProbeSet, Unprobed,
+    calibrate::{self, works},
+    load::{Attached, Loader, Sizes},
+    modules,
+    plan::wanted_functions,
 };
 
 /// Columns of the table of stages.
@@ -155,7 +150,7 @@ fn print_stages(kernel: &Kernel, loader: &Loader, mut plan: Plan) {
         let stage = &STAGES[usize::from(number)];
         let by = match (seen.get(&number), plan.unseen.get(&number)) {
             (Some(probes), _) => probes.join(", "),
-            (None, reason) => format!("UNSEEN: {}", reason.map_or("", String::as_str)),
+            (None, reason) => format!("UNSEEN: {}", reason.map_or_else(String::new, Unprobed::to_string)),
         };
         table.add_row([stage.name, stage.layer.name(), &by]);
     }
@@ -180,19 +175,7 @@ fn print_unseen(plan: &Plan) {
     for (stage, reason) in &plan.unseen {
         line(&format!("  {} cannot be seen: {reason}", STAGES[usize::from(*stage)].name));
     }
-    for module in plan.unseen.keys().flat_map(|stage| missing_modules(*stage, plan)).collect::<BTreeSet<_>>()
-    {
+    for module in plan.unseen.values().filter_map(Unprobed::module).collect::<BTreeSet<_>>() {
         line(&format!("  module {module} is {}", modules::advice(module)));
     }
-}
-
-/// The modules that a stage needs and that its reason names.
-fn missing_modules<'a>(stage: u8, plan: &'a Plan) -> impl Iterator<Item = &'static str> + 'a {
-    let functions = STAGES[usize::from(stage)].points.iter().flat_map(|point| point.probes);
-    functions
-        .filter_map(|probe| match probe.target {
-            Target::Function(name) => modules::module_of(name),
-            _ => None,
-        })
-        .filter(move |module| plan.unseen.get(&stage).is_some_and(|reason| reason.contains(module)))
 }
