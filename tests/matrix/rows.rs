@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, HashSet};
 
 use anyhow::{Result, bail, ensure};
-use overlay_trace_common::{flags::RecordFlags, record::{Outcome as End}};
 use overlay_trace_common::stage::{Action, Sets, Stage};
 use overlay_trace_common::stage_map::STAGES;
+use overlay_trace_common::{flags::RecordFlags, record::Outcome as End};
 use overlay_trace_probe::ProbeSet;
 
 use crate::absent;

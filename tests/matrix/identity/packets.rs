@@ -4,8 +4,11 @@ use std::collections::HashMap;
 use std::ops::RangeInclusive;
 
 use anyhow::Result;
-use overlay_trace_common::{flags::RecordFlags, record::{Outcome as End, RecordHeader}};
 use overlay_trace_common::path::Span;
+use overlay_trace_common::{
+    flags::RecordFlags,
+    record::{Outcome as End, RecordHeader},
+};
 use overlay_trace_format::RecordView;
 
 use crate::seen::Seen;

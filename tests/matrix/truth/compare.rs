@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context, Result, ensure};
 use overlay_trace_analysis::breakdown::{Analysis, By, Collector, Dist, Key};
-use overlay_trace_common::{flags::RecordFlags, record::{RecordHeader}};
+use overlay_trace_common::{flags::RecordFlags, record::RecordHeader};
 use overlay_trace_format::RecordView;
 
 use super::flow::TRUTH_PORT;

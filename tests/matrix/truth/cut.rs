@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use overlay_trace_common::{flags::RecordFlags, record::{Outcome as End}};
+use overlay_trace_common::{flags::RecordFlags, record::Outcome as End};
 use overlay_trace_format::RecordView;
 use overlay_trace_lab::dataplanes::drive;
 use overlay_trace_lab::traffic::{Kind, PORT, Protocol, Spec};

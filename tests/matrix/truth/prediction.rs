@@ -4,7 +4,7 @@
 
 use anyhow::{Context, Result, ensure};
 use overlay_trace_analysis::what_if::{Change as Without, WhatIf};
-use overlay_trace_common::{flags::RecordFlags, record::{RecordHeader}};
+use overlay_trace_common::{flags::RecordFlags, record::RecordHeader};
 
 use super::compare::Recorded;
 use super::flow::{Flow, TRUTH_PORT};
