@@ -112,13 +112,15 @@ mod tests {
 
     /// The recording in the tests' folder is of version 3.
     #[test]
-    fn stages_of_an_old_recording_mean_what_those_of_the_same_name_mean_now() {
+    fn stages_of_an_old_recording_mean_what_those_of_the_same_name_and_layer_mean_now() {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/recordings/flannel-vxlan-6.12.otr");
         let recording = crate::Recording::open(path).unwrap();
         let now = Header::new();
         let mut known = 0;
         for then in &recording.header.stages {
-            if let Some(row) = now.stages.iter().find(|row| row.name == then.name) {
+            if let Some(row) =
+                now.stages.iter().find(|row| (&row.name, &row.layer) == (&then.name, &then.layer))
+            {
                 assert_eq!(
                     (&then.behaviour, &then.link_kind),
                     (&row.behaviour, &row.link_kind),

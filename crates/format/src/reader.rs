@@ -165,7 +165,7 @@ impl Recording {
                 break;
             }
             at = end;
-            input.seek(SeekFrom::Start(at))?;
+            input.seek(SeekFrom::Start(at)).map_err(ReadError::read("the recording"))?;
         }
         if first {
             return Err(ReadError::EndsBeforeHeader { path: self.path.clone() });

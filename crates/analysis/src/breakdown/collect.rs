@@ -11,14 +11,14 @@ use overlay_trace_common::{
 
 use super::{
     By, Direction, Dist, Outcomes,
-    direction::LastRun,
-    family::{Cut, Families, Held, Inheritance, Parent, Part, Ready, has_relatives, is_cut, parts_of},
+    devices::Places,
+    direction::{LastRun, Origin},
     finish::Drops,
-    places::Places,
-    plan::{Origin, Plan, Plans},
+    lineage::{Cut, Families, Held, Inheritance, Parent, Part, Ready, has_relatives, is_cut, parts_of},
+    packet_times::Way,
+    plan::{Plan, Plans},
     stages::Stages,
     sums::{RELATED, Sums, WHOLE},
-    way::Way,
 };
 use overlay_trace_format::{Header, HopName, RecordView};
 

@@ -7,7 +7,7 @@
 use overlay_trace_common::path::Span;
 use serde::{Serialize, Serializer};
 
-use super::{places::Place, plan::Origin, stages::Stages};
+use super::{devices::Place, stages::Stages};
 
 /// A packet's direction in a namespace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -46,6 +46,17 @@ pub(super) struct LastRun {
     pub netns: u16,
     pub level: u8,
     pub direction: Direction,
+}
+
+/// Where a packet came from, before the first span of its own record.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub(super) struct Origin {
+    /// The packet came from outside the machine.
+    pub from_device: bool,
+    /// It was made of another packet.
+    pub is_child: bool,
+    /// Where the packet that this one was made of ended, or was copied.
+    pub parent: Option<LastRun>,
 }
 
 /// The direction at each segment of a way into `out`; returns the last run.

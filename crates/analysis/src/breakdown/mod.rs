@@ -4,24 +4,25 @@
 //! count is a number of packets, not of visits. The keys' sums add up to the end-to-end sum exactly.
 
 mod collect;
-mod cost;
+mod devices;
 mod diff;
 mod direction;
 mod dist;
-mod family;
 mod finish;
 mod fold;
 mod key;
-mod lanes;
+mod lineage;
 mod order;
-mod places;
+mod packet_times;
+mod parallel;
+mod path_cost;
 mod plan;
+mod plan_of_path;
+mod probe_cost;
 mod rows;
-mod shape;
 mod stages;
 mod sums;
-mod way;
-mod whole;
+mod traced_packet;
 
 use std::collections::BTreeMap;
 
@@ -34,7 +35,7 @@ pub use dist::Dist;
 pub use key::{By, Key};
 pub(crate) use rows::{Between, Rows};
 pub(crate) use stages::Facts;
-pub(crate) use whole::{WholePacket, Wholes};
+pub(crate) use traced_packet::{WholePacket, Wholes};
 
 use overlay_trace_format::{Checkpoint, Header, Names, Recording};
 
@@ -136,7 +137,7 @@ impl Analysis {
     ///
     /// One sentence: the recording cannot be read or is damaged.
     pub fn of(recording: &Recording, by: By) -> Result<Analysis> {
-        let mut analysis = lanes::collect(recording, by)?.finish(&recording.names);
+        let mut analysis = parallel::collect(recording, by)?.finish(&recording.names);
         analysis.file = recording.path().file_name().unwrap_or_default().to_string_lossy().into();
         let until = analysis.last.duration_ns;
         analysis.last = recording.last.clone();

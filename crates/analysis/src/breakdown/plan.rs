@@ -9,24 +9,13 @@ use overlay_trace_common::record::RecordHeader;
 use rustc_hash::{FxHashMap, FxHasher};
 
 use super::{
-    direction::{Direction, LastRun},
+    direction::{Direction, LastRun, Origin},
     fold::Step,
 };
 
 /// So many shapes are remembered; when there are more, those that few packets had are forgotten, and
 /// worked out again when they come again.
 const SHAPES_MAX: usize = 4096;
-
-/// What a plan depends on besides the steps.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub(super) struct Origin {
-    /// The packet came from outside the machine.
-    pub from_device: bool,
-    /// It was made of another packet.
-    pub is_child: bool,
-    /// Where the packet that this one was made of ended, or was copied.
-    pub parent: Option<LastRun>,
-}
 
 /// The steps of a way in one row, together.
 #[derive(Clone, Copy, Debug)]

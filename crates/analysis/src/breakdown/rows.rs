@@ -7,14 +7,13 @@ use rustc_hash::FxHashMap;
 
 use super::{
     By, Key,
-    cost::COST_PARTS_SHIFT,
-    direction::directions,
+    devices::Places,
+    direction::{Origin, directions},
     fold::Step,
     key::Packed,
-    places::Places,
-    plan::Origin,
+    probe_cost::COST_PARTS_SHIFT,
     stages::{Facts, Stages},
-    whole::WholePacket,
+    traced_packet::WholePacket,
 };
 use overlay_trace_format::{Header, HopName};
 

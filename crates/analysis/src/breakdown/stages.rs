@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 
 use super::{
-    cost::{self, Costs},
     fold::Interrupts,
     key::number,
+    probe_cost::{self, Costs},
 };
 use overlay_trace_common::{
     behaviour::{Delivery, Role},
@@ -55,7 +55,7 @@ impl Facts {
             clones: behaviour.clones,
             delivers: behaviour.delivers,
             role: behaviour.role,
-            cost: cost::of_stage(header, row),
+            cost: probe_cost::of_stage(header, row),
         }
     }
 }

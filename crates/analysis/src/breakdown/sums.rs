@@ -7,7 +7,7 @@
 use overlay_trace_common::record::RecordHeader;
 use rustc_hash::FxHashMap;
 
-use super::{By, Dist, Key, Row, cost::COST_PARTS_SHIFT, family::Part, key::Packed, plan::Owed};
+use super::{By, Dist, Key, Row, key::Packed, lineage::Part, plan::Owed, probe_cost::COST_PARTS_SHIFT};
 
 /// The sums of the packets that had about the same cost at a row.
 #[derive(Default)]

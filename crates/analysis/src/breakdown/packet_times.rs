@@ -2,8 +2,8 @@
 
 use super::{
     By,
-    family::Part,
     fold::{Folded, Wait},
+    lineage::Part,
     plan::{Plan, Slot},
     stages::{Facts, Stages},
     sums::Sums,

@@ -4,10 +4,10 @@ use overlay_trace_common::path::Span;
 
 use super::{
     By, Collector, Direction,
-    direction::directions,
+    direction::{Origin, directions},
     fold::Step,
     key::Packed,
-    plan::{Origin, Plan, Slot},
+    plan::{Plan, Slot},
     sums::WHOLE,
 };
 

@@ -13,24 +13,10 @@ use overlay_trace_common::{
 };
 
 use super::{
-    family::{Cut, Families, Held, Parent, Ready, has_relatives, is_cut, parts_of},
+    lineage::{Cut, Families, Held, Parent, Ready, Whole, has_relatives, is_cut, parts_of},
     stages::other_stage,
 };
 use overlay_trace_format::{Header, RecordView};
-
-/// A way from its very beginning.
-#[derive(Debug)]
-pub(super) struct Whole {
-    from_device: bool,
-    way: Box<[Span]>,
-}
-
-impl Whole {
-    /// The memory that it takes, in words of 8 bytes.
-    pub fn words(&self) -> usize {
-        size_of_val(&*self.way) / 8
-    }
-}
 
 /// A packet with its whole way.
 #[derive(Clone, Copy, Debug)]

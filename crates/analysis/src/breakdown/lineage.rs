@@ -12,11 +12,12 @@ use std::{collections::VecDeque, sync::Arc};
 
 use overlay_trace_common::{
     flags::RecordFlags,
+    path::Span,
     record::{Outcome, RecordHeader},
 };
 use rustc_hash::FxHashMap;
 
-use super::{direction::LastRun, whole::Whole};
+use super::direction::LastRun;
 use overlay_trace_format::RecordView;
 
 /// So many packets are remembered as parents, or awaited.
@@ -62,6 +63,20 @@ impl Part {
         self.ns += other.ns;
         self.cost += other.cost;
         self.behind_others += other.behind_others;
+    }
+}
+
+/// A way from its very beginning.
+#[derive(Debug)]
+pub(super) struct Whole {
+    pub from_device: bool,
+    pub way: Box<[Span]>,
+}
+
+impl Whole {
+    /// The memory that it takes, in words of 8 bytes.
+    pub fn words(&self) -> usize {
+        size_of_val(&*self.way) / 8
     }
 }
 
