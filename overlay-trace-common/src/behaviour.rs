@@ -4,7 +4,7 @@
 //! have in common, so that a row of the stage map only states what is particular to it. A recording carries the
 //! behaviour of every stage.
 
-use crate::stage::Layer;
+use crate::layer::Layer;
 
 /// What a stage means for the analysis of a recording.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

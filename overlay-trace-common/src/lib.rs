@@ -18,6 +18,7 @@ pub mod flags;
 pub mod headers;
 pub mod lab;
 pub mod latency_histogram;
+pub mod layer;
 pub mod path;
 pub mod probe_spec;
 pub mod record;
