@@ -18,7 +18,7 @@ use overlay_trace_common::{
     stage_map::STAGES,
 };
 use overlay_trace_format::{
-    Behaviour, Header, HopName, Names, ProbeCost, ProbeKind, RecordView, Recording, StageRow, encode_way,
+    Behaviour, Header, HopName, Names, ProbeCost, ProbeKind, RecordView, Recording, StageRow, encode_path,
 };
 use proptest::prelude::*;
 
@@ -32,7 +32,7 @@ fn analyse(
 ) -> Analysis {
     let mut collector = Collector::new(header, hops, by);
     for (header, way) in records {
-        collector.add(&RecordView { header: *header, way: &encode_way(way) });
+        collector.add(&RecordView { header: *header, path: &encode_path(way) });
     }
     collector.finish(&Names::default())
 }

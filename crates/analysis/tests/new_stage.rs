@@ -17,7 +17,7 @@ use overlay_trace_common::{
     stage_map::{OTHER, STAGES},
 };
 use overlay_trace_format::{
-    Behaviour, Header, ProbeKind, Recording, StageRow, Writer, encode_record, encode_way,
+    Behaviour, Header, ProbeKind, Recording, StageRow, Writer, encode_path, encode_record,
 };
 use tempfile::TempDir;
 
@@ -67,7 +67,7 @@ fn write(path: &Path) -> Recording {
         spans.insert(at + 1, Span { ns, stage: number, ..spans[at] });
         let record = support::record(id + 1, id * 100_000, &spans, Outcome::Delivered);
         let mut bytes = Vec::new();
-        encode_record(&record, &encode_way(&spans), &mut bytes);
+        encode_record(&record, &encode_path(&spans), &mut bytes);
         writer.records(&bytes).unwrap();
     }
     writer.finish(&Default::default()).unwrap();
@@ -145,7 +145,7 @@ fn can_be_a_tunnel() {
         writer.hops(&hops).unwrap();
         let spans = support::way(0, true, &mut support::Lcg(7));
         let mut bytes = Vec::new();
-        encode_record(&support::record(1, 0, &spans, Outcome::Delivered), &encode_way(&spans), &mut bytes);
+        encode_record(&support::record(1, 0, &spans, Outcome::Delivered), &encode_path(&spans), &mut bytes);
         writer.records(&bytes).unwrap();
         writer.finish(&Default::default()).unwrap();
         let changes: [Change; 1] = ["overlay".parse().unwrap()];

@@ -82,7 +82,7 @@ pub(super) fn byte_order() -> &'static str {
     if cfg!(target_endian = "big") { "big" } else { "little" }
 }
 
-/// With what a stage was watched.
+/// The kind of a stage's probe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ProbeKind {
@@ -107,8 +107,8 @@ impl ProbeKind {
     }
 }
 
-/// Where only the slow packets are kept whole: all above `above`, all that were dropped, and all that were made of
-/// others or that others were made of; of the others one in about `one_in`.
+/// Tail-based sampling: every packet slower than `above`, every dropped packet and every packet with a lineage (clones,
+/// segments, fragments and their parents) has a record; of the rest about one in `one_in`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Sampling {
@@ -117,7 +117,7 @@ pub struct Sampling {
     pub one_in: u32,
 }
 
-/// A stage that could not be watched.
+/// A stage that could not be probed.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UnseenStage {
     pub stage: String,
@@ -128,7 +128,7 @@ pub struct UnseenStage {
     pub module: Option<String>,
 }
 
-/// A stage, or some of its places, that could be watched only from some moment on.
+/// A stage, or some of its points, that could be probed only from some moment on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SeenLater {
     pub stage: String,
@@ -156,16 +156,16 @@ pub struct ProbeCost {
     /// read.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub again: Option<f64>,
-    /// Besides the hit: the beginning of a packet's way, with what was noted of the send call.
+    /// Besides the hit: the start of a packet's path, with the times that the send call has noted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub birth: Option<f64>,
-    /// Besides the hit: reading the packet's headers, once on its way.
+    /// Besides the hit: reading the packet's headers, once per path.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub headers: Option<f64>,
     /// Besides the hit: the packet has come to another device.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hop: Option<f64>,
-    /// Besides the hit: the record, made when the way is over, so that it is in no packet's time.
+    /// Besides the hit: writing the record, after the path has ended, so that it is in no packet's time.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub record: Option<f64>,
 }
@@ -286,7 +286,7 @@ impl Names {
         named(&self.drop_reasons, number, |number| number.to_string())
     }
 
-    /// The name of a place in the kernel, or its address; empty for "none given".
+    /// The name of an address in the kernel, or the address; empty for "none given".
     pub fn symbol(&self, address: u64) -> String {
         named(&self.symbols, address, |address| format!("{address:#x}"))
     }

@@ -28,7 +28,7 @@ pub use header::{
 };
 pub use probe_set::ProbeSet;
 pub use reader::Recording;
-pub use records::{RecordView, encode_record, encode_way, record_of};
+pub use records::{RecordView, encode_path, encode_record, record_of};
 pub use stage_row::{Behaviour, StageRow};
 pub use threshold::Threshold;
 pub use writer::{Writer, check_output, open_output};

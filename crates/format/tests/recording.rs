@@ -36,7 +36,7 @@ fn what_is_written_is_read() {
     recording
         .for_each_record(|read| {
             let (header, way) = record(id);
-            assert_eq!((read.header, read.way), (header, way.as_slice()));
+            assert_eq!((read.header, read.path), (header, way.as_slice()));
             id += 1;
         })
         .unwrap();

@@ -120,7 +120,7 @@ mod tests {
     use overlay_trace_common::stage_map::{BATCH_WAIT, COPY, GRO};
 
     use super::*;
-    use overlay_trace_format::{encode_record, encode_way};
+    use overlay_trace_format::{encode_path, encode_record};
 
     #[test]
     fn drops_are_counted_where_they_happen() {
@@ -142,7 +142,7 @@ mod tests {
                 ..Default::default()
             };
             let mut bytes = Vec::new();
-            encode_record(&header, &encode_way(&way), &mut bytes);
+            encode_record(&header, &encode_path(&way), &mut bytes);
             drops.add(&bytes);
             drops.add(&bytes[..bytes.len() / 3]);
         }

@@ -34,16 +34,16 @@ impl Collector {
     /// The numbers of the records so far.
     pub fn finish(mut self, names: &Names) -> Analysis {
         let mut ready = VecDeque::new();
-        while self.families.close_oldest(&mut ready) {
+        while self.lineages.close_oldest(&mut ready) {
             self.add_ready(std::mem::take(&mut ready));
         }
         self.settle();
         let keys = self.sums.keys(|packed| self.name(self.by, packed));
         let order = order(&self.plans, &keys);
-        let Totals { rows, whole, mut alone } = self.sums.totals(|row| keys[row].kind == "work");
-        alone.merge(&self.latency_of_related);
+        let Totals { rows, end_to_end, mut alone } = self.sums.totals(|row| keys[row].kind == "work");
+        alone.merge(&self.latency_with_lineage);
         let costs_known = self.stages.costs.are_known;
-        let all = whole.raw.sum();
+        let all = end_to_end.raw.sum();
         let mut rows: Vec<_> = keys.into_iter().zip(rows).map(Some).collect();
         let rows = order.into_iter().filter_map(|at| rows[at as usize].take());
         let rows: Vec<Row> = rows.map(|(key, total)| total.row(key, all, costs_known)).collect();
@@ -60,12 +60,12 @@ impl Collector {
             records: self.records,
             outcomes: self.outcomes,
             inconsistent: self.inconsistent,
-            cut_ways: self.cut_ways,
-            orphans: self.families.orphans,
-            incomplete: self.families.incomplete,
-            bytes: whole.bytes,
-            end_to_end: whole.raw,
-            net: costs_known.then_some(whole.net),
+            cut_paths: self.cut_paths,
+            orphans: self.lineages.orphans,
+            incomplete: self.lineages.incomplete,
+            bytes: end_to_end.bytes,
+            end_to_end: end_to_end.raw,
+            net: costs_known.then_some(end_to_end.net),
             latency: alone,
             unclaimed: self.unclaimed,
             rows,
@@ -75,7 +75,7 @@ impl Collector {
     }
 
     fn name(&self, by: By, packed: Packed) -> Key {
-        packed.name(by, &self.stages.layers, &self.stages.names, &self.places.names)
+        packed.name(by, &self.stages.layers, &self.stages.names, &self.hop_keys.names)
     }
 
     fn drops(&self, names: &Names) -> Vec<Drop> {

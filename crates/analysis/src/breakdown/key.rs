@@ -95,7 +95,7 @@ impl Packed {
         (self.0 >> 24) as u8
     }
 
-    /// The same level, direction and place in another stage, which is a wait.
+    /// The same level, direction and hop key in another stage, which is a wait.
     pub(super) fn waiting_in(self, by: By, layer: u8, stage: u8) -> Packed {
         let place = self.0 & 0xff_ffff;
         Packed(Packed::new(by, layer, stage, true, 0, Direction::Egress, 0).0 | place)

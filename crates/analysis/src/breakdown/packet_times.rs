@@ -1,17 +1,17 @@
-//! The times of the packet at hand.
+//! The times of the current packet.
 
 use super::{
     By,
     fold::{Folded, Wait},
-    lineage::Part,
     plan::{Plan, Slot},
+    shares::Part,
     stages::{Facts, Stages},
     sums::Sums,
 };
 
-/// A packet's way and what it adds up to; kept to spare allocations.
+/// A packet's path and its sums. One is reused for all packets, to save allocations.
 #[derive(Default)]
-pub(super) struct Way {
+pub(super) struct PacketTimes {
     pub folded: Folded,
     /// By slot of the plan: the time in ns.
     pub times: Vec<u64>,
@@ -20,16 +20,16 @@ pub(super) struct Way {
     interrupted: Vec<(u32, u64)>,
     /// The probes' cost of all interruptions, in 1/1024 ns.
     pub interruption_cost: u64,
-    /// Row and ns of what the segments leave over, where no slot has that row.
+    /// Row and ns of the time that the spans do not cover, where no slot has that row.
     left_over: Option<(u32, u64)>,
     /// The time behind other packets, in ns.
     pub behind_others: u64,
-    /// All of it, in ns.
+    /// End to end, in ns.
     pub total: u64,
 }
 
-impl Way {
-    /// Sums the folded way by slot of its plan; returns what no stage claims of it, in ns.
+impl PacketTimes {
+    /// Sums the folded path by slot of its plan; returns the time that no stage claims, in ns.
     pub fn sum(&mut self, plan: &mut Plan, sums: &mut Sums, stages: &Stages, by: By) -> u128 {
         let Folded { times, waits, .. } = &self.folded;
         self.times.clear();
@@ -65,7 +65,7 @@ impl Way {
         unclaimed
     }
 
-    /// Adds what the segments leave over of the time `total`, in ns, to a row.
+    /// Adds what the spans do not cover of the time `total`, in ns, to a row.
     pub fn add_left_over(&mut self, plan: &Plan, row: u32, total: u64) {
         let ns = total - self.total;
         self.total = total;

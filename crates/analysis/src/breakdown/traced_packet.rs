@@ -1,8 +1,8 @@
-//! Packets with their whole way: before the way of a segment, a fragment or a copy stands that of the
-//! packet that it was made of, up to the moment when it was made.
+//! Packets with their full path: the path of a segment, fragment or clone begins with that of its parent, up to the moment
+//! when it was made of it.
 //!
-//! In a report the parts of a packet share its time, so that no nanosecond is counted twice. Here the
-//! question is why a packet was late, and each part has waited for all of that time.
+//! In a report the parts of a packet share its time, so that no nanosecond is counted twice. Tail analysis asks why a
+//! packet was late, and each part was delayed by all of that time.
 
 use std::{collections::VecDeque, sync::Arc};
 
@@ -13,70 +13,70 @@ use overlay_trace_common::{
 };
 
 use super::{
-    lineage::{Cut, Families, Held, Parent, Ready, Whole, has_relatives, is_cut, parts_of},
+    lineage::{Cut, FullPath, Held, Lineages, Parent, Ready, has_lineage, is_cut, parts_of},
     stages::other_stage,
 };
 use overlay_trace_format::{Header, RecordView};
 
-/// A packet with its whole way.
+/// A packet with its full path.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct WholePacket<'a> {
+pub(crate) struct TracedPacket<'a> {
     pub header: &'a RecordHeader,
-    /// The beginning of the way, in ns of the records' clock.
+    /// The start of the path, in ns of the records' clock.
     pub start_ns: u64,
-    pub way: &'a [Span],
+    pub path: &'a [Span],
     /// Whether the packet came from outside the machine.
     pub from_device: bool,
-    /// Whether it was made beside the packet that it is a copy of, which went on.
-    pub is_copy: bool,
+    /// Whether it is a clone: the packet that it was made of went on.
+    pub is_clone: bool,
 }
 
-impl WholePacket<'_> {
-    /// How long the packet was under way, in ns: what its segments add up to.
+impl TracedPacket<'_> {
+    /// The packet's latency in ns: the sum of its spans.
     pub fn ns(&self) -> u64 {
-        self.way.iter().fold(0, |sum, segment| sum.saturating_add(segment.ns))
+        self.path.iter().fold(0, |sum, span| sum.saturating_add(span.ns))
     }
 
-    /// Whether it is a copy for somebody who did not want it: nothing is lost with it.
+    /// Whether it is a clone that its receiver dropped: nothing is lost with it.
     pub fn is_unwanted(&self) -> bool {
-        self.is_copy && self.header.outcome == Outcome::Dropped as u8
+        self.is_clone && self.header.outcome == Outcome::Dropped as u8
     }
 }
 
-/// Makes whole packets of records; as many wait for their relatives as in a report.
-pub(crate) struct Wholes {
-    families: Families,
-    /// The number of the stage that owns what no segment does.
+/// Joins records to packets with their full path. As many wait for their lineage as in a report.
+pub(crate) struct PathAssembler {
+    lineages: Lineages,
+    /// The number of the stage that owns time between spans.
     other: u8,
     /// By stage: whether clones begin in it.
     is_clone: Box<[bool]>,
-    way: Vec<Span>,
+    path: Vec<Span>,
 }
 
-impl Wholes {
+impl PathAssembler {
     /// For the records of a recording with this header.
-    pub fn new(header: &Header) -> Wholes {
+    pub fn new(header: &Header) -> PathAssembler {
         let is_clone = (0..=u8::MAX)
             .map(|stage| header.stages.get(usize::from(stage)).is_some_and(|row| row.behaviour.clones));
-        Wholes {
-            families: Families::default(),
+        PathAssembler {
+            lineages: Lineages::default(),
             other: other_stage(header),
             is_clone: is_clone.collect(),
-            way: Vec::new(),
+            path: Vec::new(),
         }
     }
 
-    /// Adds a record; calls `each` with the packets that are whole now.
-    pub fn add(&mut self, record: &RecordView<'_>, each: &mut impl FnMut(&WholePacket<'_>)) {
+    /// Adds a record; calls `each` with the packets whose path is full now.
+    pub fn add(&mut self, record: &RecordView<'_>, each: &mut impl FnMut(&TracedPacket<'_>)) {
         let header = &record.header;
-        if !has_relatives(header) {
-            let mut way = std::mem::take(&mut self.way);
-            way.clear();
-            self.append(record, &mut way);
+        if !has_lineage(header) {
+            let mut path = std::mem::take(&mut self.path);
+            path.clear();
+            self.append(record, &mut path);
             let from_device = header.flags.has(RecordFlags::FROM_DEVICE);
             let start_ns = header.start_ns;
-            each(&WholePacket { header, start_ns, way: &way, from_device, is_copy: false });
-            self.way = way;
+            each(&TracedPacket { header, start_ns, path: &path, from_device, is_clone: false });
+            self.path = path;
             return;
         }
         let mut ready = VecDeque::new();
@@ -84,85 +84,87 @@ impl Wholes {
         if !header.flags.has(RecordFlags::CHILD) {
             ready.push_back(Ready::Packet(held, Default::default()));
         } else {
-            self.families.add_child(held, &mut ready);
+            self.lineages.add_child(held, &mut ready);
         }
         self.add_ready(ready, each);
     }
 
-    /// Calls `each` with the packets whose relatives never came.
-    pub fn finish(mut self, each: &mut impl FnMut(&WholePacket<'_>)) {
+    /// Calls `each` with the packets whose lineage never became complete.
+    pub fn finish(mut self, each: &mut impl FnMut(&TracedPacket<'_>)) {
         let mut ready = VecDeque::new();
-        while self.families.close_oldest(&mut ready) {
+        while self.lineages.close_oldest(&mut ready) {
             self.add_ready(std::mem::take(&mut ready), each);
         }
     }
 
-    fn add_ready(&mut self, mut ready: VecDeque<Ready>, each: &mut impl FnMut(&WholePacket<'_>)) {
+    fn add_ready(&mut self, mut ready: VecDeque<Ready>, each: &mut impl FnMut(&TracedPacket<'_>)) {
         while let Some(next) = ready.pop_front() {
             match next {
                 Ready::Packet(held, inheritance) => {
                     let header = held.header;
                     let start_ns = inheritance.start_ns.unwrap_or(header.start_ns);
                     let from_outside = header.flags.has(RecordFlags::FROM_DEVICE);
-                    let from_device =
-                        inheritance.whole.as_ref().map_or(from_outside, |whole| whole.from_device);
-                    let before = inheritance.whole.as_ref().map_or(&[][..], |whole| &whole.way);
-                    let mut way = self.until(before, header.start_ns.saturating_sub(start_ns));
-                    let own = RecordView { header, way: &held.way };
+                    let from_device = inheritance
+                        .full_path
+                        .as_ref()
+                        .map_or(from_outside, |full_path| full_path.from_device);
+                    let before = inheritance.full_path.as_ref().map_or(&[][..], |full_path| &full_path.path);
+                    let mut path = self.until(before, header.start_ns.saturating_sub(start_ns));
+                    let own = RecordView { header, path: &held.path };
                     let is_child = header.flags.has(RecordFlags::CHILD);
                     let begins_as_clone = |first: Span| self.is_clone[usize::from(first.stage)];
-                    let is_copy = is_child && own.segments().next().is_some_and(begins_as_clone);
-                    self.append(&own, &mut way);
+                    let is_clone = is_child && own.spans().next().is_some_and(begins_as_clone);
+                    self.append(&own, &mut path);
                     let cut = is_cut(&header);
                     if !cut {
-                        each(&WholePacket { header: &header, start_ns, way: &way, from_device, is_copy });
+                        each(&TracedPacket { header: &header, start_ns, path: &path, from_device, is_clone });
                     }
                     if cut || header.flags.has(RecordFlags::PARENT) {
                         let cut =
                             cut.then(|| Box::new(Cut { parts: parts_of(&header), time: Vec::new(), header }));
-                        let whole = Some(Arc::new(Whole { from_device, way: way.into() }));
-                        let parent = Parent { start_ns, last_run: None, cut, whole };
-                        self.families.add_parent(header.id, parent, &mut ready);
+                        let full_path = Some(Arc::new(FullPath { from_device, path: path.into() }));
+                        let parent = Parent { start_ns, last_run: None, cut, full_path };
+                        self.lineages.add_parent(header.id, parent, &mut ready);
                     }
                 }
-                Ready::Alone(Parent { start_ns, cut: Some(cut), whole: Some(whole), .. }) => {
-                    let Whole { from_device, ref way } = *whole;
+                Ready::Alone(Parent { start_ns, cut: Some(cut), full_path: Some(full_path), .. }) => {
+                    let FullPath { from_device, ref path } = *full_path;
                     let header = &cut.header;
-                    each(&WholePacket { header, start_ns, way, from_device, is_copy: false });
+                    each(&TracedPacket { header, start_ns, path, from_device, is_clone: false });
                 }
                 Ready::Alone(_) => {}
             }
         }
     }
 
-    /// The first `ns` of a way; what it does not reach is nobody's.
-    fn until(&self, way: &[Span], ns: u64) -> Vec<Span> {
+    /// The first `ns` of a path; time beyond its end is the stage `other`'s.
+    fn until(&self, path: &[Span], ns: u64) -> Vec<Span> {
         let (mut out, mut left) = (Vec::new(), ns);
-        for segment in way {
+        for span in path {
             if left == 0 {
                 break;
             }
-            let ns = segment.ns.min(left);
-            out.push(Span { ns, ..*segment });
+            let ns = span.ns.min(left);
+            out.push(Span { ns, ..*span });
             left -= ns;
         }
         self.add_other(left, &mut out);
         out
     }
 
-    /// Appends a record's own way.
-    fn append(&self, record: &RecordView<'_>, way: &mut Vec<Span>) {
-        let begin = way.len();
-        way.extend(record.segments());
+    /// Appends a record's own path.
+    fn append(&self, record: &RecordView<'_>, path: &mut Vec<Span>) {
+        let begin = path.len();
+        path.extend(record.spans());
         let total = record.header.end_ns.saturating_sub(record.header.start_ns);
-        let claimed = way[begin..].iter().fold(0, |sum: u64, segment| sum.saturating_add(segment.ns));
-        self.add_other(total.saturating_sub(claimed), way);
+        let claimed = path[begin..].iter().fold(0, |sum: u64, span| sum.saturating_add(span.ns));
+        self.add_other(total.saturating_sub(claimed), path);
     }
 
-    fn add_other(&self, ns: u64, way: &mut Vec<Span>) {
+    fn add_other(&self, ns: u64, path: &mut Vec<Span>) {
         if ns > 0 {
-            let last = way.last().copied().unwrap_or_default();
-            way.push(Span { ns, stage: self.other, ..last });
+            let last = path.last().copied().unwrap_or_default();
+            path.push(Span { ns, stage: self.other, ..last });
         }
     }
 }

@@ -20,7 +20,7 @@ use super::{
     connection::{Attempt, Connection, From, Sent, Timed},
     findings::is_same_place,
 };
-use crate::breakdown::{Drop, Key, Rows, WholePacket};
+use crate::breakdown::{Drop, Key, Rows, TracedPacket};
 use overlay_trace_format::{Behaviour, Header, Names};
 
 const TCP: u8 = 6;
@@ -178,7 +178,7 @@ impl TcpCollector {
     }
 
     /// Takes a packet with the row of each segment of its way.
-    pub fn add(&mut self, packet: &WholePacket<'_>, rows: &[u32]) {
+    pub fn add(&mut self, packet: &TracedPacket<'_>, rows: &[u32]) {
         let header = packet.header;
         if header.flow.protocol != TCP || packet.is_unwanted() {
             return;
@@ -194,7 +194,7 @@ impl TcpCollector {
         let in_tcp_ns = time_behind(packet, &self.in_tcp);
         let has_arrived = !is_dropped && in_tcp_ns > 0;
         let done_ns = header.end_ns.saturating_sub(time_behind(packet, &self.in_socket));
-        let mut ways = packet.way.iter().zip(rows).rev();
+        let mut ways = packet.path.iter().zip(rows).rev();
         let last = ways.find(|(segment, _)| !self.interrupts.contains(&segment.stage));
         let last = last.map_or(0, |(_, row)| *row);
         let sent = Sent {
@@ -203,8 +203,8 @@ impl TcpCollector {
             bytes,
             is_syn: header.flags.has(RecordFlags::SYN),
             times: header.times(),
-            is_part: header.flags.has(RecordFlags::CHILD) && !packet.is_copy,
-            is_copy: packet.is_copy,
+            is_part: header.flags.has(RecordFlags::CHILD) && !packet.is_clone,
+            is_copy: packet.is_clone,
             from_device: packet.from_device,
             done_ns: if has_arrived { done_ns } else { 0 },
             lost_before_tcp: in_tcp_ns == 0,
@@ -332,7 +332,7 @@ fn side(flow: &Flow) -> From {
 }
 
 /// The time that a packet spent at its end in such stages, in ns.
-fn time_behind(packet: &WholePacket<'_>, stages: &BTreeSet<u8>) -> u64 {
-    let behind = packet.way.iter().rev().take_while(|segment| stages.contains(&segment.stage));
+fn time_behind(packet: &TracedPacket<'_>, stages: &BTreeSet<u8>) -> u64 {
+    let behind = packet.path.iter().rev().take_while(|segment| stages.contains(&segment.stage));
     behind.fold(0, |sum: u64, segment| sum.saturating_add(segment.ns))
 }

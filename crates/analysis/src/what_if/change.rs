@@ -206,7 +206,7 @@ impl Part {
 }
 
 /// The inner packet goes where the outer one went: it passes the same NICs. What goes is the tunnel device, and
-/// what the outer packet's own way through IP costs.
+/// the outer packet's own path through IP.
 fn of_overlay(visit: &Visit, level: u8, devices: &Devices) -> Fate {
     let here = visit.key.level.unwrap_or(0);
     match visit.stage.role {

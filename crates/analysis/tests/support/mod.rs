@@ -11,7 +11,7 @@ use overlay_trace_common::{
 };
 use overlay_trace_format::{
     Checkpoint, Counters, Header, HopName, Names, ProbeCost, ProbeKind, StageRow, UnseenStage, Writer,
-    encode_record, encode_way,
+    encode_path, encode_record,
 };
 
 /// A stage map of its own: a recording is read with the map that it carries.
@@ -227,7 +227,7 @@ pub fn write(path: &Path, encapsulated: bool, finish: bool) {
             header.flags |= RecordFlags::UNKNOWN_START;
         }
         let mut bytes = Vec::new();
-        encode_record(&header, &encode_way(&way), &mut bytes);
+        encode_record(&header, &encode_path(&way), &mut bytes);
         writer.records(&bytes).unwrap();
     }
     let names = Names {

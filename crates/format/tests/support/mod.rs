@@ -6,8 +6,8 @@ use overlay_trace_common::{
     record::{Flow, RecordHeader},
 };
 use overlay_trace_format::{
-    Checkpoint, Counters, Header, HopName, Names, ProbeKind, SeenLater, UnseenStage, Writer, encode_record,
-    encode_way,
+    Checkpoint, Counters, Header, HopName, Names, ProbeKind, SeenLater, UnseenStage, Writer, encode_path,
+    encode_record,
 };
 use tempfile::TempDir;
 
@@ -37,7 +37,7 @@ pub fn checkpoint(finished: u64) -> Checkpoint {
 pub fn record(id: u64) -> (RecordHeader, Vec<u32>) {
     let segment =
         |n| Span { ns: 100 + n, hop: n as u16, level: 1, stage: n as u8 + 1, cpu: Some(n as u16 / 2) };
-    let way = encode_way(&(0..id % 5).map(segment).collect::<Vec<_>>());
+    let way = encode_path(&(0..id % 5).map(segment).collect::<Vec<_>>());
     let flow = Flow {
         source_port: 1,
         destination_port: 2,

@@ -34,7 +34,7 @@ impl Running {
         let header = Header { filter: filter.to_string(), networks, ..header };
         let reports = reports.iter().map(serde_json::to_value).collect::<Result<Vec<_>, _>>()?;
         let is_wanted = |record: &RecordView<'_>| {
-            time.contains(&record.header.start_ns) && record.segments().any(|step| hops.contains(&step.hop))
+            time.contains(&record.header.start_ns) && record.spans().any(|step| hops.contains(&step.hop))
         };
         overlay_trace_format::extract(recording, is_wanted, path, &header, &reports)
     }
