@@ -1,4 +1,4 @@
-//! The command line: one variant per command, each of them a file of [`cmd`](crate::cmd).
+//! The command line: one variant per command, each of them a file of [`cmd`].
 
 use std::process::ExitCode;
 

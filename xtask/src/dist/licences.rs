@@ -6,10 +6,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use serde::Deserialize;
 
-use crate::host;
+use crate::{build_ebpf, host};
 
 /// How the names of the files begin that hold such texts, in lower case.
 const NAMES: &[&str] = &["license", "licence", "copying", "copyright", "notice", "unlicense"];
@@ -56,33 +56,59 @@ struct DependencyKind {
     kind: Option<String>,
 }
 
-/// The crates that are linked, each with its licence; then each text once, with the crates that have it.
+/// The crates that are linked into the program, or into the kernel programs that it holds, each with its licence; then
+/// each text once, with the crates that have it.
 ///
 /// # Errors
 ///
 /// Cargo does not tell what is linked, or a crate names no licence.
 pub fn third_party() -> Result<String> {
-    let platform = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
-    let said = host::output(
-        host::command("cargo")
-            .args(["metadata", "--format-version", "1", "--locked", "--filter-platform", &platform])
-            .current_dir(host::workspace()),
-    )?;
-    let metadata: Metadata = serde_json::from_str(&said).context("cannot read what cargo metadata says")?;
-    let mut crates = Vec::new();
-    for package in metadata.linked("overlay-trace")? {
-        let folder = package.manifest_path.parent().unwrap_or(Path::new("/"));
-        let Some(license) = &package.license else {
-            bail!("the crate {} {} names no licence", package.name, package.version);
-        };
-        let name = format!("{} {} ({license})", package.name, package.version);
-        crates.push((name, texts(folder)?));
+    let workspace = host::workspace();
+    let native = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
+    let mut crates = BTreeMap::new();
+    for (folder, name, platform) in [
+        (workspace.clone(), "overlay-trace", native.as_str()),
+        (workspace.join("overlay-trace-ebpf"), "overlay-trace-ebpf", build_ebpf::TARGET),
+    ] {
+        let said = host::output(
+            host::command("cargo")
+                .args(["metadata", "--format-version", "1", "--locked", "--filter-platform", platform])
+                .current_dir(folder),
+        )?;
+        let metadata: Metadata =
+            serde_json::from_str(&said).context("cannot read what cargo metadata says")?;
+        for package in metadata.linked(name)? {
+            crates.insert(package.title()?, package.texts()?);
+        }
     }
     Ok(document(&crates))
 }
 
+impl Package {
+    fn title(&self) -> Result<String> {
+        let Package { name, version, license, .. } = self;
+        let license =
+            license.as_ref().with_context(|| format!("the crate {name} {version} names no licence"))?;
+        Ok(format!("{name} {version} ({license})"))
+    }
+
+    /// The licence texts in its folder.
+    fn texts(&self) -> Result<Vec<String>> {
+        let mut found = Vec::new();
+        for file in super::files(self.manifest_path.parent().unwrap_or(Path::new("/")))? {
+            let name = file.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
+            if NAMES.iter().any(|prefix| name.starts_with(prefix)) {
+                let text =
+                    fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
+                found.push(text.trim().replace("\r\n", "\n"));
+            }
+        }
+        Ok(found)
+    }
+}
+
 impl Metadata {
-    /// The packages from outside of the workspace that are linked into a package's program, by name.
+    /// The packages from outside of the workspace that are linked into a package's program.
     fn linked(&self, name: &str) -> Result<Vec<&Package>> {
         let root = self.packages.iter().find(|package| package.name == name && package.source.is_none());
         let root = root.with_context(|| format!("the workspace has no package {name}"))?;
@@ -95,31 +121,12 @@ impl Metadata {
                 waiting.extend(deps.iter().filter(is_linked).map(|dep| &*dep.pkg));
             }
         }
-        let mut linked: Vec<&Package> = self
-            .packages
-            .iter()
-            .filter(|package| package.source.is_some() && seen.contains(&*package.id))
-            .collect();
-        linked.sort_by_key(|package| (&package.name, &package.version));
-        Ok(linked)
+        let is_linked = |package: &&Package| package.source.is_some() && seen.contains(&*package.id);
+        Ok(self.packages.iter().filter(is_linked).collect())
     }
 }
 
-/// The licence texts in a crate's folder.
-fn texts(folder: &Path) -> Result<Vec<String>> {
-    let mut found = Vec::new();
-    for file in super::files(folder)? {
-        let name = file.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
-        if NAMES.iter().any(|prefix| name.starts_with(prefix)) {
-            let text =
-                fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
-            found.push(text.trim().replace("\r\n", "\n"));
-        }
-    }
-    Ok(found)
-}
-
-fn document(crates: &[(String, Vec<String>)]) -> String {
+fn document(crates: &BTreeMap<String, Vec<String>>) -> String {
     let mut by_text: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     let mut document = "overlay-trace is linked with these crates of crates.io:\n\n".to_owned();
     for (name, texts) in crates {
@@ -168,10 +175,10 @@ mod tests {
 
     #[test]
     fn a_text_that_two_crates_have_comes_once() {
-        let crates = [
+        let crates = BTreeMap::from([
             ("a 1.0.0 (MIT)".to_owned(), vec!["the text".to_owned()]),
             ("b 2.0.0 (MIT)".to_owned(), vec!["the text".to_owned(), "another".to_owned()]),
-        ];
+        ]);
         let document = document(&crates);
         assert_eq!(document.matches("the text").count(), 1);
         assert!(document.contains("a 1.0.0 (MIT)\nb 2.0.0 (MIT)\n") && document.contains("\nanother\n"));
@@ -181,6 +188,7 @@ mod tests {
     fn the_programs_own_dependencies_have_texts() {
         let text = third_party().unwrap();
         assert!(text.contains("  aya 0.14.0 (MIT OR Apache-2.0)\n"), "{text:.500}");
+        assert!(text.contains("  aya-ebpf 0.2.1 (MIT OR Apache-2.0)\n"), "it is in the kernel programs");
         assert!(text.contains("Permission is hereby granted, free of charge"));
         assert!(!text.contains("  proptest "), "it is not linked");
     }
