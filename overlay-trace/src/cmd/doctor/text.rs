@@ -1,0 +1,189 @@
+//! What `doctor` prints, from what it has found.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write,
+};
+
+use comfy_table::{ContentArrangement, Table, presets};
+use overlay_trace_common::{
+    stage::Target,
+    stage_map::{OTHER, STAGES, transmit_stages},
+};
+
+use crate::{
+    probe::{Attachment, Plan, ProbeSet, modules},
+    sys::kernel::Kernel,
+    trace::ProbeCost,
+};
+
+/// Columns of the table of stages.
+const WIDTH: u16 = 110;
+
+/// Which kinds of probes the kernel accepts; if not, why.
+pub struct Abilities {
+    pub tracepoints: Result<(), String>,
+    pub fentry: Result<(), String>,
+    pub kprobes: Result<(), String>,
+    /// `/sys/kernel/security/lockdown`; empty if there is none.
+    pub lockdown: String,
+}
+
+fn item(text: &mut String, name: &str, value: &str) {
+    let _ = writeln!(text, "{name:<17} {value}");
+}
+
+/// The kernel, the capabilities that are missing with what each is needed for, and whether there is BTF.
+pub fn system(release: &str, missing: &[(&str, &str)], has_btf: bool) -> String {
+    let mut text = String::new();
+    item(&mut text, "kernel", release);
+    if missing.is_empty() {
+        item(&mut text, "privileges", "sufficient");
+    }
+    for (name, why) in missing {
+        item(&mut text, "privileges", &format!("{name} is missing: it is needed {why}"));
+    }
+    item(
+        &mut text,
+        "type information",
+        if has_btf {
+            "yes"
+        } else {
+            "no: /sys/kernel/btf/vmlinux cannot be read; mount /sys, or take a kernel with CONFIG_DEBUG_INFO_BTF=y"
+        },
+    );
+    text
+}
+
+/// The kinds of probes and the probe sets.
+pub fn abilities(abilities: &Abilities) -> String {
+    let mut text = String::new();
+    for (name, can) in [
+        ("tracepoints", &abilities.tracepoints),
+        ("fentry", &abilities.fentry),
+        ("kprobes", &abilities.kprobes),
+    ] {
+        let value = can.as_ref().map_or_else(|reason| format!("no: {reason}"), |()| "yes".to_owned());
+        item(&mut text, name, &value);
+    }
+    let sets = abilities.sets();
+    if sets.is_empty() {
+        item(
+            &mut text,
+            "probe sets",
+            "none: without tracepoints nothing can be seen; a kernel with CONFIG_BPF_EVENTS=y has them",
+        );
+        return text;
+    }
+    let names: Vec<&str> = sets.iter().map(|set| set.name()).collect();
+    item(&mut text, "probe sets", &names.join(", "));
+    if sets.contains(&ProbeSet::Full) {
+        return text;
+    }
+    item(
+        &mut text,
+        "",
+        "full and light need a kernel with fentry (CONFIG_FUNCTION_TRACER, CONFIG_BPF_JIT) or CONFIG_KPROBES",
+    );
+    let lockdown = abilities.lockdown.trim();
+    if !lockdown.is_empty() && !lockdown.contains("[none]") {
+        item(&mut text, "", &format!("this kernel is locked down ({lockdown}), which can forbid both"));
+    }
+    text
+}
+
+/// What a hit of each kind of probe costs.
+pub fn costs(cost: &ProbeCost) -> String {
+    let kinds = [
+        ("entry", cost.entry),
+        ("exit", cost.exit),
+        ("kprobe", cost.kprobe),
+        ("tracepoint", cost.tracepoint),
+    ];
+    let parts: Vec<String> =
+        kinds.iter().filter_map(|(name, ns)| Some(format!("{name} {:.0} ns", (*ns)?))).collect();
+    let mut text = String::new();
+    item(&mut text, "cost of a hit", &parts.join(", "));
+    text
+}
+
+/// The stages of the plan's set, by what each is seen, and what is missing for the others.
+pub fn stages(kernel: &Kernel, plan: &Plan, attached: &[Attachment]) -> String {
+    let set = plan.set;
+    let mut seen: BTreeMap<u8, Vec<String>> = BTreeMap::new();
+    for attachment in attached.iter().rev() {
+        let probe = format!("{} {}", attachment.kind.name(), attachment.target);
+        let probes = seen.entry(attachment.stage).or_default();
+        if !probes.contains(&probe) {
+            probes.push(probe);
+        }
+    }
+    if seen.values().flatten().any(|probe| probe.ends_with(" net_dev_start_xmit")) {
+        // One program serves the rows of all link kinds.
+        for (stage, kind) in transmit_stages().filter(|(_, kind)| !kind.is_empty()) {
+            seen.insert(stage, vec![format!("tp_btf net_dev_start_xmit (link kind {kind})")]);
+        }
+    }
+    let of_set =
+        |number: u8| number != OTHER && (seen.contains_key(&number) || plan.unseen.contains_key(&number));
+    let all = (0..STAGES.len() as u8).filter(|number| of_set(*number)).count();
+    let mut text = String::new();
+    item(
+        &mut text,
+        "stages",
+        &format!("{} of the {all} of the set {} can be seen", all - plan.unseen.len(), set.name()),
+    );
+    item(&mut text, "", &kinds(&seen));
+    text.push_str(&unseen(kernel, plan));
+    let _ = writeln!(text, "\nThe stages of the set {} on this kernel:", set.name());
+    let mut table = Table::new();
+    table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic).set_width(WIDTH);
+    table.set_header(["stage", "layer", "seen by"]);
+    for number in (0..STAGES.len() as u8).filter(|number| of_set(*number)) {
+        let stage = &STAGES[usize::from(number)];
+        let by = match (seen.get(&number), plan.unseen.get(&number)) {
+            (Some(probes), _) => probes.join(", "),
+            (None, reason) => format!("UNSEEN: {}", reason.map_or("", String::as_str)),
+        };
+        table.add_row([stage.name, stage.layer.name(), &by]);
+    }
+    for row in table.lines() {
+        let _ = writeln!(text, "{}", row.trim_end());
+    }
+    text
+}
+
+/// By how many stages each kind of probe is used.
+fn kinds(seen: &BTreeMap<u8, Vec<String>>) -> String {
+    let mut kinds: BTreeMap<String, usize> = BTreeMap::new();
+    for probes in seen.values() {
+        let names: BTreeSet<&str> = probes.iter().filter_map(|probe| probe.split(' ').next()).collect();
+        *kinds.entry(names.into_iter().collect::<Vec<_>>().join(" and ")).or_default() += 1;
+    }
+    let parts: Vec<String> = kinds.iter().map(|(names, stages)| format!("{stages} by {names}")).collect();
+    parts.join(", ")
+}
+
+/// What is missing, and how to get it.
+fn unseen(kernel: &Kernel, plan: &Plan) -> String {
+    let mut text = String::new();
+    for (stage, reason) in &plan.unseen {
+        let _ = writeln!(text, "  {} cannot be seen: {reason}", STAGES[usize::from(*stage)].name);
+    }
+    for module in plan.unseen.keys().flat_map(|stage| missing_modules(*stage, plan)).collect::<BTreeSet<_>>()
+    {
+        let _ = writeln!(text, "  module {module} is {}", modules::advice(kernel, module));
+    }
+    text
+}
+
+/// The modules that a stage needs and that its reason names.
+fn missing_modules<'a>(stage: u8, plan: &'a Plan) -> impl Iterator<Item = &'static str> + 'a {
+    let functions = STAGES[usize::from(stage)].points.iter().flat_map(|point| point.probes);
+    functions
+        .filter_map(|probe| match probe.target {
+            Target::Function(name) => modules::module_of(name),
+            _ => None,
+        })
+        .filter(move |module| plan.unseen.get(&stage).is_some_and(|reason| reason.contains(module)))
+}
