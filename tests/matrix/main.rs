@@ -10,6 +10,7 @@ mod capture;
 mod comparison;
 mod counters;
 mod cpus;
+mod describe;
 mod drops;
 mod filters;
 mod identity;
@@ -53,7 +54,7 @@ use results::Results;
 #[command(name = "matrix")]
 struct Options {
     /// The probe sets to test: full, light, device
-    #[arg(long, value_enum, value_delimiter = ',', required = true)]
+    #[arg(long, value_enum, value_delimiter = ',', required_unless_present = "describe_kernel")]
     set: Vec<ProbeSet>,
     /// Instead of the other tests those that compare times; they want a machine whose clock counts instructions
     #[arg(long)]
@@ -70,6 +71,9 @@ struct Options {
     /// Keep the recordings in this folder
     #[arg(long, value_name = "FOLDER")]
     keep: Option<PathBuf>,
+    /// Instead of testing, write into this folder what unit tests need to know of the running kernel
+    #[arg(long, value_name = "FOLDER", hide = true)]
+    describe_kernel: Option<PathBuf>,
 }
 
 fn main() -> ExitCode {
@@ -85,6 +89,10 @@ fn main() -> ExitCode {
 
 /// True if nothing failed.
 fn run(options: &Options) -> Result<bool> {
+    if let Some(folder) = &options.describe_kernel {
+        describe::write(folder)?;
+        return Ok(true);
+    }
     let stop = Stop::on_signals()?;
     let temporary = tempfile::tempdir().context("cannot create a folder for the recordings")?;
     let folder = options.keep.as_deref().unwrap_or(temporary.path());

@@ -182,7 +182,7 @@ fn licences() -> Result<()> {
 }
 
 /// The program that tests under one kernel.
-fn matrix_program() -> Result<PathBuf> {
+pub fn matrix_program() -> Result<PathBuf> {
     let program = host::build_binaries()?.join("matrix");
     if !program.is_file() {
         bail!("the package overlay-trace-tests has no program `matrix`");

@@ -36,9 +36,8 @@ impl Addresses {
     /// If there is no such file.
     pub fn read_list(list: &Path, mut tell: impl FnMut(&str, Option<&str>)) -> Result<Addresses> {
         let cannot_read = || format!("cannot read {}", list.display());
-        let file = fs::File::open(list).with_context(|| {
-            format!("{}: the kernel must be built with CONFIG_KALLSYMS=y", cannot_read())
-        })?;
+        let file = fs::File::open(list)
+            .with_context(|| format!("{}: the kernel must be built with CONFIG_KALLSYMS=y", cannot_read()))?;
         let mut addresses = Addresses::default();
         for line in BufReader::with_capacity(1 << 18, file).lines() {
             let line = line.with_context(cannot_read)?;

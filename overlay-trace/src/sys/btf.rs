@@ -123,6 +123,24 @@ impl Btf {
         Some((self, self.words.get(begin..)?))
     }
 
+    /// The number of the first type that this BTF itself has: 1, or for a module's (split BTF) the next one after its
+    /// base.
+    pub fn first(&self) -> u32 {
+        self.first
+    }
+
+    /// A type as the format has it: `struct btf_type`, and what follows it.
+    pub fn raw(&self, id: u32) -> Option<&[u32]> {
+        let (_, words) = self.type_words(id)?;
+        let following = words_after(*words.get(1)?).ok()?;
+        words.get(..3 + following)
+    }
+
+    /// The string at an offset, which may lie in the base.
+    pub fn text(&self, offset: u32) -> &str {
+        self.string(offset)
+    }
+
     /// The number of the type of this name and kind that this BTF itself adds.
     pub fn find(&self, name: &str, kind: Kind) -> Option<u32> {
         self.names.get(name)?.iter().copied().find(|id| self.kind(*id) == kind)
