@@ -22,4 +22,9 @@ fn main() {
         }
         println!("cargo::rustc-env={variable}={}", object.display());
     }
+    println!("cargo::rustc-check-cfg=cfg(kernel_programs)");
+    // An empty file stands for programs that were not built; tests of the programs are then reported as ignored.
+    if object.metadata().is_ok_and(|file| file.len() > 0) {
+        println!("cargo::rustc-cfg=kernel_programs");
+    }
 }

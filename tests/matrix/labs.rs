@@ -188,7 +188,9 @@ pub fn while_it_stands(
 ) -> Result<()> {
     let lab = running.lab();
     results.add(&test(lab, "stands"), Ok(Verdict::Passed));
-    results.add(&test(lab, "reaches"), all_reach(running, system, stop));
+    let mut retries = 0;
+    results.add(&test(lab, "reaches"), all_reach(running, system, stop, &mut retries));
+    results.note_retries(&test(lab, "reaches"), retries);
     results.add(&test(lab, "recognised"), is_recognised(running));
     let mut during = machine::state()?;
     during.retain(|line| !line.starts_with("cgroup ot-"));
@@ -203,25 +205,26 @@ pub fn afterwards(lab: &Lab, alone: Result<()>, before: &Result<BTreeSet<String>
 }
 
 /// The client's pings are answered, and so are its requests over TCP and UDP, also over IPv6 if the lab has it.
-fn all_reach(running: &mut Running, system: &System, stop: &Stop) -> Outcome {
-    reach(running, stop)?;
+fn all_reach(running: &mut Running, system: &System, stop: &Stop, retries: &mut u32) -> Outcome {
+    reach(running, stop, retries)?;
     if !running.lab().has_ipv6(system) {
         return Ok(Verdict::With("IPv4".to_owned()));
     }
     running.set_ipv6(true);
-    let reached = reach(running, stop).context("over IPv6");
+    let reached = reach(running, stop, retries).context("over IPv6");
     running.set_ipv6(false);
     reached?;
     Ok(Verdict::With("IPv4 and IPv6".to_owned()))
 }
 
 /// In one of the attempts all is answered: on a busy machine a worker that encrypts may come too late.
-fn reach(running: &Running, stop: &Stop) -> Result<()> {
+fn reach(running: &Running, stop: &Stop, retries: &mut u32) -> Result<()> {
     let mut reached = all_answered(running, stop);
     for _ in 1..ATTEMPTS {
         if reached.is_ok() || stop.is_set() {
             break;
         }
+        *retries += 1;
         reached = all_answered(running, stop);
     }
     reached

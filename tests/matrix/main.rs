@@ -12,6 +12,7 @@ mod counters;
 mod cpus;
 mod describe;
 mod drops;
+mod expected_skips;
 mod filters;
 mod identity;
 mod interrupted;
@@ -97,7 +98,7 @@ fn run(options: &Options) -> Result<bool> {
     let temporary = tempfile::tempdir().context("cannot create a folder for the recordings")?;
     let folder = options.keep.as_deref().unwrap_or(temporary.path());
     std::fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
-    let mut results = Results::new(options.only.clone());
+    let mut results = Results::new(options.only.clone())?;
     let place = (folder, &stop);
     let outcome = if options.tail {
         tail::run(options.runs, place, &mut results);

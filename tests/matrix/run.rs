@@ -176,6 +176,9 @@ fn together(
                     results.kernel(),
                     scenes.len()
                 );
+                for (one, scene) in &scenes {
+                    results.note_recorded_again(&format!("{}/{}", one.setting.name, scene.name));
+                }
                 continue;
             }
         };
@@ -248,7 +251,8 @@ fn checked(
     let outcomes: Vec<Outcome> = scene.checks().map(|check| (check.run)(&recorded, seen)).collect();
     let skipped = recorded.skipped();
     if skipped > 0 && again && outcomes.iter().any(Result::is_err) {
-        eprintln!("{}  {} is recorded anew: {skipped} probes were skipped", results.kernel(), name(""));
+        eprintln!("{}  {} is recorded again: {skipped} probes were skipped", results.kernel(), name(""));
+        results.note_recorded_again(&format!("{}/{}", setting.name, scene.name));
         return false;
     }
     for (check, outcome) in scene.checks().zip(outcomes) {
