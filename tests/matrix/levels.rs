@@ -15,7 +15,7 @@ use crate::invariants::{BEGUN_UNDER_WAY, EXACT, MODERATE, REQUESTS};
 use crate::results::{Outcome, Verdict};
 use crate::scene::{Check, Scene, Setting, check};
 use crate::seen::Seen;
-use crate::{networks, under_way};
+use crate::{in_flight, networks};
 
 const WHERE: &[Check] = &[check("places", places), check("tunnels", tunnels)];
 const PARTLY: &[Check] = &[check("places", no_other_places), check("tunnels", encapsulations)];
@@ -23,8 +23,8 @@ const PARTLY: &[Check] = &[check("places", no_other_places), check("tunnels", en
 const PLAIN: Scene = Scene::of(Full, &[EXACT, MODERATE, REQUESTS, WHERE]);
 const UNDER_WAY: Scene = Scene {
     name: "under-way",
-    drive: under_way::watch,
-    under_way: true,
+    drive: in_flight::watch,
+    in_flight: true,
     ..Scene::of(Full, &[EXACT, BEGUN_UNDER_WAY, WHERE, MET])
 };
 const MET: &[Check] = &[check("met", met_on_its_way)];

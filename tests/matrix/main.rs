@@ -15,6 +15,7 @@ mod drops;
 mod expected_skips;
 mod filters;
 mod identity;
+mod in_flight;
 mod interrupted;
 mod invariants;
 mod labs;
@@ -38,7 +39,6 @@ mod since;
 mod special;
 mod tail;
 mod truth;
-mod under_way;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

@@ -155,9 +155,9 @@ fn together(
     seen: &mut Vec<Seen>,
     results: &mut Results,
 ) {
-    for (set, under_way) in [(ProbeSet::Full, false), (ProbeSet::Light, false), (ProbeSet::Full, true)] {
+    for (set, in_flight) in [(ProbeSet::Full, false), (ProbeSet::Light, false), (ProbeSet::Full, true)] {
         let fits =
-            |scene: &&&'static Scene| scene.set == set && scene.under_way == under_way && scene.shares();
+            |scene: &&&'static Scene| scene.set == set && scene.in_flight == in_flight && scene.shares();
         let sharing: Vec<(usize, &'static Scene)> = (0..)
             .zip(standing.iter())
             .flat_map(|(number, (_, scenes))| scenes.iter().filter(fits).map(move |scene| (number, *scene)))

@@ -20,8 +20,8 @@ use crate::capture;
 use crate::cpus::{lack, stay_on, steer};
 use crate::results::{Results, Verdict};
 use crate::since::{self, VETH_WHOLE_UDP};
+use crate::truth::fixture::{Change, Fixture, Window};
 use crate::truth::flow::now_ns;
-use crate::truth::ground::{Change, Ground, Window};
 
 const NAMED: &str = "one-core/named";
 const SPREAD: &str = "one-core/spread";
@@ -61,14 +61,14 @@ pub fn run((folder, stop): (&Path, &Stop), results: &mut Results) {
 
 fn record(folder: &Path, stop: &Stop, results: &mut Results) -> Result<()> {
     let running = capture::stand("flannel-vxlan", stop)?;
-    let ground = Ground::new(&running, folder, stop);
-    ground.settle()?;
+    let fixture = Fixture::new(&running, folder, stop);
+    fixture.settle()?;
     let path = folder.join("one-core.otr");
     let session = capture::begin(&running, &path)?;
     let node2 = running.netns("node2")?.name().to_owned();
     let sent = [1 << OF_FLOWS, BOTH].map(|cpus| {
         steer(&node2, "eth0", cpus)?;
-        let traffic = || stay_on(OF_PROGRAMS).and_then(|()| traffic(&ground));
+        let traffic = || stay_on(OF_PROGRAMS).and_then(|()| traffic(&fixture));
         thread::scope(|scope| scope.spawn(traffic).join()).map_err(|_| anyhow!("the traffic failed"))?
     });
     session.stop().context("the recording could not be finished")?;
@@ -82,14 +82,15 @@ fn record(folder: &Path, stop: &Stop, results: &mut Results) -> Result<()> {
 }
 
 /// Trains of many flows, which node1's NIC cuts, and a flow beside them.
-fn traffic(ground: &Ground) -> Result<Window> {
+fn traffic(fixture: &Fixture) -> Result<Window> {
     let cut = Change::new(
         "node1",
         &["ethtool -K eth0 tx-udp-segmentation off"],
         &["ethtool -K eth0 tx-udp-segmentation on"],
     );
-    let to = SocketAddr::new(ground.running.server()?.address, NOBODY);
-    let open = || ground.running.client()?.netns.run(|| UdpSocket::bind("0.0.0.0:0"))?.context("cannot bind");
+    let to = SocketAddr::new(fixture.running.server()?.address, NOBODY);
+    let open =
+        || fixture.running.client()?.netns.run(|| UdpSocket::bind("0.0.0.0:0"))?.context("cannot bind");
     let alone = open()?;
     let mut flows = Vec::new();
     for _ in 0..FLOWS {
@@ -100,9 +101,9 @@ fn traffic(ground: &Ground) -> Result<Window> {
     let train = vec![7; TRAIN * usize::from(BYTES)];
     let mut turns = flows.iter().cycle();
     let begin_ns = now_ns()?;
-    let sent = ground.with(&[cut], || {
+    let sent = fixture.with(&[cut], || {
         (0..TIMES).try_for_each(|_| {
-            at_rate(ground, ALONE, |number| {
+            at_rate(fixture, ALONE, |number| {
                 alone.send_to(&train[..usize::from(BYTES)], to)?;
                 if number % EVERY == EVERY - 1 {
                     for flow in turns.by_ref().take(2) {

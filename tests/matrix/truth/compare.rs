@@ -7,8 +7,8 @@ use overlay_trace::analysis::{Analysis, By, Collector, Dist, Key};
 use overlay_trace::trace::RecordView;
 use overlay_trace_common::record::{FLAG_CHILD, RecordHeader};
 
+use super::fixture::Window;
 use super::flow::TRUTH_PORT;
-use super::ground::Window;
 use crate::results::{Outcome, Verdict};
 use crate::seen::Seen;
 

@@ -3,19 +3,19 @@
 use anyhow::{Context, Result, ensure};
 
 use super::compare::Recorded;
+use super::fixture::{Fixture, Window};
 use super::flow::Flow;
-use super::ground::{Ground, Window};
-use super::{Brought, Cause};
+use super::{Cause, Injected};
 use crate::results::{Outcome, Verdict};
 
 /// How far the two may be apart.
 const TOLERANCE: f64 = 0.10;
 
 pub const CAUSES: &[Cause] =
-    &[Cause { name: "cost/correction", bring_about: plain, untraced: Some(plain), check: is_as_untraced }];
+    &[Cause { name: "cost/correction", inject: plain, untraced: Some(plain), check: is_as_untraced }];
 
-fn plain(ground: &Ground) -> Result<Brought> {
-    Ok(Ok(vec![ground.send(&Flow::PLAIN, 0.0)?]))
+fn plain(fixture: &Fixture) -> Result<Injected> {
+    Ok(Ok(vec![fixture.send(&Flow::PLAIN, 0.0)?]))
 }
 
 fn mean(times: &[u64]) -> f64 {

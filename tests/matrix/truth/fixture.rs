@@ -1,4 +1,4 @@
-//! The lab that causes are brought about in.
+//! The lab that causes are injected in.
 
 use std::fs;
 use std::path::Path;
@@ -12,7 +12,7 @@ use super::flow::{Flow, Sent};
 use crate::machine;
 
 /// A lab that stands, and is being recorded.
-pub struct Ground<'a> {
+pub struct Fixture<'a> {
     pub running: &'a Running,
     pub stop: &'a Stop,
     folder: &'a Path,
@@ -47,9 +47,9 @@ impl Change {
     }
 }
 
-impl<'a> Ground<'a> {
-    pub fn new(running: &'a Running, folder: &'a Path, stop: &'a Stop) -> Ground<'a> {
-        Ground { running, stop, folder }
+impl<'a> Fixture<'a> {
+    pub fn new(running: &'a Running, folder: &'a Path, stop: &'a Stop) -> Fixture<'a> {
+        Fixture { running, stop, folder }
     }
 
     /// Lets nothing that is known about neighbours be forgotten: otherwise they would be asked for again now
