@@ -187,3 +187,77 @@ fn missing_modules<'a>(stage: u8, plan: &'a Plan) -> impl Iterator<Item = &'stat
         })
         .filter(move |module| plan.unseen.get(&stage).is_some_and(|reason| reason.contains(module)))
 }
+
+#[cfg(test)]
+mod tests {
+    use overlay_trace_test_support::{golden, kernels};
+
+    use super::*;
+    use crate::probe::{ProbeKind, plan::wanted_functions};
+
+    fn described(version: &str) -> Kernel {
+        Kernel::from_files(&kernels::root(version), &wanted_functions()).unwrap()
+    }
+
+    /// What doctor prints on a kernel that lets probes of these kinds be attached.
+    fn printed(version: &str, missing: &[(&str, &str)], abilities: &Abilities) -> String {
+        let kernel = described(version);
+        let mut text = system(&kernel.release, missing, true) + &super::abilities(abilities);
+        let Some(set) = abilities.sets().first() else { return text };
+        let cost =
+            ProbeCost { entry: Some(61.4), exit: Some(47.0), tracepoint: Some(50.9), ..ProbeCost::default() };
+        text.push_str(&costs(&cost));
+        let traceable = kernels::traceable(version);
+        let mut plan = Plan::new(&kernel, *set, false);
+        let attached = plan.attach(|alternatives| {
+            let is_accepted = |one: &&Attachment| match one.kind {
+                ProbeKind::Fentry | ProbeKind::Fexit => traceable.contains(one.target),
+                ProbeKind::Kprobe | ProbeKind::TpBtf => true,
+            };
+            let entry = alternatives.iter().find(is_accepted).ok_or("ftrace does not know it")?;
+            Ok([Some(entry.clone()), entry.exit()].into_iter().flatten().collect())
+        });
+        text + &stages(&kernel, &plan, &attached)
+    }
+
+    fn all() -> Abilities {
+        Abilities { tracepoints: Ok(()), fentry: Ok(()), kprobes: Ok(()), lockdown: String::new() }
+    }
+
+    #[test]
+    fn kernels_that_allow_everything() {
+        for version in kernels::VERSIONS {
+            golden::check(&format!("doctor-{version}.txt"), printed(version, &[], &all()));
+        }
+    }
+
+    #[test]
+    fn a_hardened_kernel() {
+        let no = |reason: &str| Err(reason.to_owned());
+        let abilities = Abilities {
+            tracepoints: Ok(()),
+            fentry: no("the kernel refuses the program: Operation not permitted (os error 1)"),
+            kprobes: no("this kernel has no kprobes"),
+            lockdown: "none [integrity] confidentiality\n".to_owned(),
+        };
+        let missing = [("CAP_PERFMON", "to attach probes")];
+        golden::check("doctor-hardened.txt", printed("6.12", &missing, &abilities));
+    }
+
+    #[test]
+    fn a_kernel_without_tracepoints_can_do_nothing() {
+        let no = || Err("no".to_owned());
+        let abilities =
+            Abilities { tracepoints: no(), fentry: Ok(()), kprobes: no(), lockdown: String::new() };
+        assert!(abilities.sets().is_empty());
+        let text = printed("6.12", &[], &abilities);
+        assert!(text.ends_with("a kernel with CONFIG_BPF_EVENTS=y has them\n"), "{text}");
+    }
+
+    #[test]
+    fn missing_types_are_told_with_what_to_do() {
+        assert!(
+            system("6.12", &[], false).contains("no: /sys/kernel/btf/vmlinux cannot be read; mount /sys")
+        );
+    }
+}
