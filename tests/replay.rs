@@ -21,7 +21,7 @@ fn recording() -> Recording {
 
 fn check(name: &str, by: By, format: Format) {
     let output = report(&mut Analysis::of(&recording(), by).unwrap(), format, Sort::Path).unwrap();
-    golden::check(name, output);
+    golden::check(name, &output);
 }
 
 #[test]
@@ -34,7 +34,7 @@ fn the_reports_are_the_known_ones() {
 #[test]
 fn the_slow_packets_are_explained_as_ever() {
     let slow = Tail::of(&recording(), Of::Packets, Above::Quantile(0.95), 1).unwrap();
-    golden::check("replay-tail.txt", tail(&slow, DiffFormat::Text).unwrap());
+    golden::check("replay-tail.txt", &tail(&slow, DiffFormat::Text).unwrap());
 }
 
 #[test]

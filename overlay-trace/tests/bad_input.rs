@@ -95,7 +95,7 @@ fn wrong_options_are_refused_with_what_would_be_right() {
         ("--protocol", "tpc", "tcp"),
         ("--probes", "some", "device"),
         ("--states", "1000", "power of two"),
-        ("--address", "10.0.0", "ADDRESSHELP"),
+        ("--address", "10.0.0", "invalid IP address syntax"),
     ] {
         let output = run(&["record", option, value]);
         let text = String::from_utf8(output.stderr).unwrap();

@@ -44,6 +44,6 @@ fn the_help_of_every_command_is_the_known_one() {
     }
     for command in commands {
         let name = [&["overlay-trace".to_owned()], &command[..]].concat().join("-");
-        golden::check(&format!("help/{name}.txt"), help(&command));
+        golden::check(&format!("help/{name}.txt"), help(&command).as_bytes());
     }
 }

@@ -227,7 +227,7 @@ mod tests {
     #[test]
     fn kernels_that_allow_everything() {
         for version in kernels::VERSIONS {
-            golden::check(&format!("doctor-{version}.txt"), printed(version, &[], &all()));
+            golden::check(&format!("doctor-{version}.txt"), printed(version, &[], &all()).as_bytes());
         }
     }
 
@@ -241,7 +241,7 @@ mod tests {
             lockdown: "none [integrity] confidentiality\n".to_owned(),
         };
         let missing = [("CAP_PERFMON", "to attach probes")];
-        golden::check("doctor-hardened.txt", printed("6.12", &missing, &abilities));
+        golden::check("doctor-hardened.txt", printed("6.12", &missing, &abilities).as_bytes());
     }
 
     #[test]
