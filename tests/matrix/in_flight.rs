@@ -28,7 +28,7 @@ pub struct InFlight {
 }
 
 impl InFlight {
-    /// Begins; when this returns, packets are on their way.
+    /// Begins; when this returns, packets are in flight.
     pub fn begin(running: &Running) -> Result<InFlight> {
         let node = running.netns("node1")?.clone();
         let delay = format!("tc qdisc replace dev eth0 root netem delay {}ms limit 10000", DELAY.as_millis());

@@ -12,7 +12,7 @@ use overlay_trace::traffic::{Kind, Protocol, Spec, Stop};
 use crate::machine;
 use crate::results::{Outcome, Results, Verdict};
 
-/// What each lab is taken for.
+/// What each lab is detected as.
 const LOOKS_LIKE: &[(&str, &str)] = &[
     ("host", "nothing here is known as a container network"),
     ("same-pod", "this looks like pods on a bridge (cni0)"),
@@ -127,7 +127,7 @@ const LOOKS_LIKE: &[(&str, &str)] = &[
     ("ipsec", "this looks like flannel (host-gw) with IPsec and kube-proxy (iptables)"),
 ];
 
-/// What the lab of this name is taken for.
+/// What the lab of this name is detected as.
 pub fn looks_like(name: &str) -> Result<&'static str> {
     let said = LOOKS_LIKE.iter().find(|(lab, _)| *lab == name);
     Ok(said.context("nothing is said of this lab")?.1)
@@ -179,7 +179,7 @@ fn build(lab: &'static Lab, system: &System, stop: &Stop, results: &mut Results)
 }
 
 /// Tests a lab that stands as it is by default. Tells whether the machine's own devices, routes and rules are as before,
-/// so that nothing can leave the lab; others may stand beside it.
+/// so that nothing can leave the lab; other labs may stand at the same time.
 pub fn while_it_stands(
     running: &mut Running,
     before: &Result<BTreeSet<String>>,
@@ -252,7 +252,7 @@ fn plan() -> [Spec; 3] {
     [spec(Kind::Ping, Protocol::Icmp), spec(Kind::Rr, Protocol::Tcp), spec(Kind::Rr, Protocol::Udp)]
 }
 
-/// What the lab is taken for is what it is.
+/// The lab is detected as what it is.
 fn is_recognised(running: &Running) -> Outcome {
     let name = running.lab().name;
     let expected = looks_like(name)?;

@@ -1,5 +1,5 @@
 //! Levels: in networks of all shapes, each packet is at the right level at every device, also when the
-//! recording meets it in the middle of its way.
+//! recording meets it in the middle of its path.
 
 use std::collections::BTreeSet;
 
@@ -77,7 +77,7 @@ type Place = (String, String, u8);
 /// A stage that packs or unpacks, and where.
 type Step = (String, Place);
 
-/// The way of a lab's packets from client to server: the places, and the steps by which the level changes.
+/// The path of a lab's packets from client to server: the places, and the steps by which the level changes.
 #[derive(Default)]
 struct Way {
     places: BTreeSet<Place>,

@@ -63,7 +63,7 @@ struct Options {
     /// Instead of the other tests the injection suite: causes of bad tails, which `tail` must name
     #[arg(long, conflicts_with = "truth")]
     tail: bool,
-    /// How often the injection suite brings each cause about
+    /// How often the injection suite injects each cause
     #[arg(long, default_value_t = 3)]
     runs: u32,
     /// Only the tests whose name contains one of these

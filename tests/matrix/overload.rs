@@ -105,7 +105,7 @@ fn read_patiently(socket: &UdpSocket) -> Result<usize> {
 /// What a recording has read, and what it says that it lost.
 struct Books {
     records: u64,
-    /// Records of ways that were seen from their beginning on.
+    /// Records of paths that were seen from their start.
     whole: u64,
     counters: Counters,
 }

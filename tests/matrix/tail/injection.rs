@@ -13,7 +13,7 @@ use crate::since::{self, Since};
 use crate::truth::fixture::{Change, Fixture, Window};
 use crate::truth::flow::now_ns;
 
-/// How long what is still on its way has until the next window begins.
+/// How long packets in flight have until the next window begins.
 pub const REST: std::time::Duration = std::time::Duration::from_millis(300);
 
 /// In this time each connection has its first request, ns.
@@ -47,7 +47,7 @@ pub struct Expected {
     pub level: u8,
 }
 
-/// A way to bring something about, or nothing.
+/// A cause that can be injected, or none.
 pub struct Injection {
     /// The name of its test, after `tail/`.
     pub name: &'static str,

@@ -55,7 +55,7 @@ const LABS: &[(&str, &[&[Injection]])] = &[
 /// What was done in which window.
 type Runs = Vec<(&'static Injection, Load, Window)>;
 
-/// Brings each cause that is wanted about `runs` times, and prints the confusion matrix.
+/// Injects each cause that is wanted `runs` times, and prints the confusion matrix.
 pub fn run(runs: u32, place: (&Path, &Stop), results: &mut Results) {
     let mut confusion = Confusion::default();
     for &(lab, injections) in LABS {

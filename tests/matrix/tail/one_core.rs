@@ -81,7 +81,7 @@ fn record(folder: &Path, stop: &Stop, results: &mut Results) -> Result<()> {
     running.down()
 }
 
-/// Trains of many flows, which node1's NIC cuts, and a flow beside them.
+/// Trains of many flows, which node1's NIC cuts, and a single flow.
 fn traffic(fixture: &Fixture) -> Result<Window> {
     let cut = Change::new(
         "node1",
@@ -133,7 +133,7 @@ fn is_named(tail: &Tail, running: &Running) -> Result<Verdict> {
     let core = first.and_then(|first| first.core).context("it has no core")?;
     ensure!(core.cpu == OF_FLOWS, "they are on CPU {}: {found}", core.cpu);
     // Where the machine stands still for a moment, the packets of a few flows are the slowest by far; and the flow
-    // beside them may be slow as well.
+    // together with them may be slow as well.
     let is_right = (4..=FLOWS as u64 + 1).contains(&core.flows);
     ensure!(is_right, "{} flows: {found}", core.flows);
     Ok(Verdict::With(format!("{} flows on CPU {}: {found}", core.flows, core.cpu)))

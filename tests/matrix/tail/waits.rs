@@ -81,7 +81,7 @@ pub const CAUSES: &[Injection] = &[
     },
 ];
 
-/// Datagrams at the load's rate, and beside them, now and then, some that are handed to the kernel many at once.
+/// Datagrams at the load's rate, and now and then trains of some that are handed to the kernel many at once.
 fn beside_trains(fixture: &Fixture, load: &Load) -> Sent {
     beside(fixture, load, |stream| drive(fixture.running, &[stream], fixture.stop).map(drop))
 }

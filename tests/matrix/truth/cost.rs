@@ -23,7 +23,7 @@ fn mean(times: &[u64]) -> f64 {
 }
 
 /// Compared is what the datagrams themselves measure, from before the send call to after the call that reads,
-/// with the same less what is said to be the probes' cost: of their way, and of the record at its end, which is
+/// with the same less what is said to be the probes' cost: of their path, and of the record at its end, which is
 /// made within the call that reads.
 fn is_as_untraced(recorded: &Recorded, windows: &[Window]) -> Outcome {
     let [traced, untraced] = windows else { anyhow::bail!("there are {} windows", windows.len()) };

@@ -52,8 +52,8 @@ impl<'a> Fixture<'a> {
         Fixture { running, stop, folder }
     }
 
-    /// Lets nothing that is known about neighbours be forgotten: otherwise they would be asked for again now
-    /// and then, and a packet that comes by then takes a longer way.
+    /// Makes all neighbour entries permanent: otherwise they are resolved again now and then, and a packet of that
+    /// moment takes a longer path.
     pub fn settle(&self) -> Result<()> {
         self.send(&Flow { count: 1, ..Flow::PLAIN }, 0.0)?;
         for node in ["node1", "node2"] {

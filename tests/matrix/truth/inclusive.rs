@@ -31,12 +31,12 @@ pub struct Function {
     /// The stage before, where not every segment of the stage is of this function.
     pub after: Option<&'static str>,
     pub ends: Ends,
-    /// Rules in the way of the packets: a list makes a short function large beside what its caller does until
+    /// Rules that each packet passes: a list makes a short function large compared to what its caller does until
     /// the next entry.
     pub rules: usize,
 }
 
-/// Where a function ends in a packet's way.
+/// Where a function ends in a packet's path.
 #[derive(Clone, Copy, PartialEq)]
 pub enum Ends {
     /// At the next entry.
@@ -119,7 +119,7 @@ pub fn traced_by_the_kernel(fixture: &Fixture, function: &Function) -> Result<Wi
 /// A function's calls.
 pub struct Calls {
     pub count: u64,
-    /// Each as if it were a whole way; those between which the clock was not read are one.
+    /// Each as if it were a whole path; those between which the clock was not read are one.
     analysis: Analysis,
 }
 
@@ -170,7 +170,7 @@ pub fn calls_of(recorded: &Recorded, window: &Window, function: &Function) -> Re
                 Ends::InQueue => 1,
             };
             let mut header = record.header;
-            // What is done once on a whole way is not done in each of its parts.
+            // What is done once per path is not done in each of its parts.
             header.flags |= FLAG_CHILD;
             header.end_ns = header.start_ns + part.iter().map(|step| step.ns).sum::<u64>();
             calls.push((header, encode_way(part)));
@@ -180,7 +180,7 @@ pub fn calls_of(recorded: &Recorded, window: &Window, function: &Function) -> Re
     Ok(Calls { count: count as u64, analysis })
 }
 
-/// The parts of a way that begin and end so.
+/// The parts of a path that begin and end so.
 fn parts(
     way: &[Segment],
     begins: impl Fn(Option<&Segment>, &Segment) -> bool,

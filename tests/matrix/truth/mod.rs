@@ -2,7 +2,7 @@
 //! known size, and nowhere else.
 //!
 //! All causes are injected one after the other in one lab and in one recording, each during a [`Window`]
-//! of time, beside a window without the cause; then the windows are compared. Compared are medians, so these
+//! of time, next to a window without the cause; then the windows are compared. Compared are medians, so these
 //! tests want a machine whose clock counts instructions: there a cause of some nanoseconds stands out.
 
 mod classifier;

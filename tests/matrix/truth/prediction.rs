@@ -40,7 +40,7 @@ pub const CAUSES: &[Cause] = &[
     },
 ];
 
-/// As flannel's host-gw routes: by way of the other node itself.
+/// As flannel's host-gw routes: the other node is the gateway.
 fn host_gw() -> Vec<Change> {
     let node = |name, other: u8| {
         let route = format!("ip route replace 10.244.{other}.0/24 via");
