@@ -5,10 +5,10 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use overlay_trace::analysis::{Analysis, By, Collector};
-use overlay_trace::report::{DiffFormat, Format, Sort, report, tail};
-use overlay_trace::tail::{Above, Of, Tail};
-use overlay_trace::trace::Recording;
+use overlay_trace_analysis::breakdown::{Analysis, By, Collector};
+use overlay_trace_analysis::report::{DiffFormat, Format, Sort, report, tail};
+use overlay_trace_analysis::tail::{Of, Tail, Threshold};
+use overlay_trace_format::Recording;
 use overlay_trace_test_support::golden;
 
 fn folder() -> PathBuf {
@@ -33,14 +33,14 @@ fn the_reports_are_the_known_ones() {
 
 #[test]
 fn the_slow_packets_are_explained_as_ever() {
-    let slow = Tail::of(&recording(), Of::Packets, Above::Quantile(0.95), 1).unwrap();
+    let slow = Tail::of(&recording(), Of::Packets, Threshold::Quantile(0.95), 1).unwrap();
     golden::check("replay-tail.txt", &tail(&slow, DiffFormat::Text).unwrap());
 }
 
 #[test]
 fn requests_are_paired_with_their_answers() {
     let recording = recording();
-    let pairs = Tail::of(&recording, Of::Requests, Above::default(), 0).unwrap();
+    let pairs = Tail::of(&recording, Of::Requests, Threshold::default(), 0).unwrap();
     let told = |report: &serde_json::Value, number: &str| report["latency"][number].as_f64().unwrap();
     let requests: f64 = recording.traffic.iter().map(|report| told(report, "count")).sum();
     let latency: f64 =

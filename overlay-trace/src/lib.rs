@@ -1,19 +1,8 @@
-//! overlay-trace: measures, packet by packet, where the time goes in a container network.
+//! The command line of overlay-trace: one file per command, each a short pipeline over the libraries.
 //!
-//! `record` ([`probe`], [`sys`]) writes a recording ([`trace`]); everything after that is pure:
-//! [`analysis`] turns records into numbers, [`report`] shows them. [`lab`] builds the dataplanes of
-//! well-known container networks, [`traffic`] drives them, and [`compare`] puts them beside each other.
+//! `record` ([`overlay_trace_probe`]) writes a recording ([`overlay_trace_format`]). Everything after that is a pure
+//! function of the file ([`overlay_trace_analysis`]). [`overlay_trace_lab`] builds the dataplanes of well-known container
+//! networks, drives and compares them.
 
-pub mod analysis;
 pub mod cli;
 pub mod cmd;
-pub mod compare;
-pub mod lab;
-pub mod probe;
-pub mod recognise;
-pub mod report;
-pub mod sys;
-pub mod tail;
-pub mod trace;
-pub mod traffic;
-pub mod what_if;

@@ -1,6 +1,7 @@
 //! What a user gets for bad input: one clear sentence, an exit code that is not zero, and nothing lost.
 //! None of these needs a kernel that can be traced: all is checked before the first probe is attached.
 
+#[path = "../../crates/analysis/tests/support/mod.rs"]
 mod support;
 
 use std::{

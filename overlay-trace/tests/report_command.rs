@@ -1,5 +1,6 @@
 //! The commands `report` and `diff` as a user meets them.
 
+#[path = "../../crates/analysis/tests/support/mod.rs"]
 mod support;
 
 use std::{

@@ -1,8 +1,8 @@
 //! Points of the stage map that a kernel does not have, and need not have. A point that is absent and not declared
 //! here is a failure, and so is one that is declared absent and exists.
 
-use overlay_trace::sys::kernel;
 use overlay_trace_common::stage::{Point, Target};
+use overlay_trace_probe::sys::kernel;
 
 /// A place in the kernel that only some kernels have.
 pub struct Absent {

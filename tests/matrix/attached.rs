@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use anyhow::Result;
-use overlay_trace::probe::load::{Loader, Sizes};
-use overlay_trace::probe::plan::wanted_functions;
-use overlay_trace::probe::{FilterOptions, Plan, ProbeKind, ProbeSet};
-use overlay_trace::sys::kernel::Kernel;
 use overlay_trace_common::stage_map::{STAGES, transmit_stages};
+use overlay_trace_probe::load::{Loader, Sizes};
+use overlay_trace_probe::plan::wanted_functions;
+use overlay_trace_probe::sys::kernel::Kernel;
+use overlay_trace_probe::{FilterOptions, Plan, ProbeKind, ProbeSet, Unprobed};
 
 use crate::describe;
 
@@ -16,7 +16,7 @@ pub struct Attached {
     /// By stage number the kinds of probes that enter it.
     kinds: BTreeMap<u8, BTreeSet<&'static str>>,
     /// The points that cannot be probed: stage, point, reason.
-    pub missing: Vec<(u8, usize, String)>,
+    pub missing: Vec<(u8, usize, Unprobed)>,
     /// How many points are probed.
     pub points: usize,
 }

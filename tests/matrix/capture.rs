@@ -4,11 +4,11 @@ use std::ops::Range;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
-use overlay_trace::lab::{self, Knobs, Running, System};
-use overlay_trace::probe::{FilterOptions, ProbeSet, Session, SessionOptions};
-use overlay_trace::sys::clock::monotonic_ns;
-use overlay_trace::trace::Recording;
-use overlay_trace::traffic::{Stop, TrafficReport};
+use overlay_trace_format::Recording;
+use overlay_trace_lab::dataplanes::{self, Knobs, Running, System};
+use overlay_trace_lab::traffic::{Stop, TrafficReport};
+use overlay_trace_probe::sys::clock::monotonic_ns;
+use overlay_trace_probe::{FilterOptions, ProbeSet, Session, SessionOptions};
 
 use crate::counters::{self, Counted};
 use crate::in_flight::InFlight;
@@ -26,7 +26,7 @@ fn in_the_lab(filter: FilterOptions, running: &Running) -> FilterOptions {
 
 /// Brings up the lab of this name, as it is by default.
 pub fn stand(name: &str, stop: &Stop) -> Result<Running> {
-    let lab = lab::find(name).context("the lab is missing")?;
+    let lab = dataplanes::find(name).context("the lab is missing")?;
     if let Some(lack) = System::inspect()?.lack(lab, &Knobs::default())? {
         bail!("the lab is not possible here: {lack}");
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use overlay_trace::lab::Running;
+use overlay_trace_lab::dataplanes::Running;
 
 /// A little longer than TCP's shortest timeout, 200 ms.
 const REST: Duration = Duration::from_millis(250);

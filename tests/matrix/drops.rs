@@ -7,10 +7,10 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use overlay_trace::analysis::{By, Collector, Drop};
-use overlay_trace::probe::load::Sizes;
-use overlay_trace::probe::{FilterOptions, ProbeSet};
-use overlay_trace::trace::Recording;
+use overlay_trace_analysis::breakdown::{By, Collector, Drop};
+use overlay_trace_format::Recording;
+use overlay_trace_probe::load::Sizes;
+use overlay_trace_probe::{FilterOptions, ProbeSet};
 use socket2::SockRef;
 
 use crate::machine;

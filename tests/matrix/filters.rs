@@ -1,9 +1,9 @@
 //! Filters let through what they are asked for, all of it, and nothing else.
 
 use anyhow::{Result, ensure};
-use overlay_trace::probe::{FilterOptions, ProbeSet};
-use overlay_trace::trace::RecordView;
-use overlay_trace::traffic::{PORT, Protocol};
+use overlay_trace_format::RecordView;
+use overlay_trace_lab::traffic::{PORT, Protocol};
+use overlay_trace_probe::{FilterOptions, ProbeSet};
 
 use crate::networks::requests_and_node_pings;
 use crate::results::{Outcome, Verdict};

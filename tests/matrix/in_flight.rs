@@ -5,8 +5,8 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use anyhow::{Result, anyhow, bail};
-use overlay_trace::lab::{Netns, Running};
-use overlay_trace::traffic::{self, Kind, PORT, Protocol, Server, Spec, Stop, TrafficReport};
+use overlay_trace_lab::dataplanes::{Netns, Running};
+use overlay_trace_lab::traffic::{self, Kind, PORT, Protocol, Server, Spec, Stop, TrafficReport};
 
 use crate::machine;
 use crate::networks::moderate;

@@ -10,10 +10,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use nix::sys::signal::{Signal, kill as kill_process};
 use nix::unistd::Pid;
-use overlay_trace::lab::{self, Knobs, Running, drive};
-use overlay_trace::probe::ProbeSet;
-use overlay_trace::trace::Recording;
-use overlay_trace::traffic::{Kind, Protocol, Stop};
+use overlay_trace_format::Recording;
+use overlay_trace_lab::dataplanes::{self, Knobs, Running, drive};
+use overlay_trace_lab::traffic::{Kind, Protocol, Stop};
+use overlay_trace_probe::ProbeSet;
 
 use crate::machine;
 use crate::networks::moderate;
@@ -40,7 +40,7 @@ pub fn run(set: ProbeSet, place: (&Path, &Stop), results: &mut Results) {
 }
 
 fn kill(set: ProbeSet, (folder, stop): (&Path, &Stop), results: &mut Results) -> Result<()> {
-    let lab = lab::find(LAB).context("the lab is missing")?;
+    let lab = dataplanes::find(LAB).context("the lab is missing")?;
     let running = Running::up(lab, Knobs::default(), stop)?;
     let network = || -> Result<_> { Ok((machine::queues(&running)?, machine::links()?, machine::pinned())) };
     let before = network()?;

@@ -1,11 +1,11 @@
 //! What holds for every recording.
 
 use anyhow::{Context, Result, bail, ensure};
-use overlay_trace::analysis::By;
-use overlay_trace::probe::ProbeSet;
-use overlay_trace::trace::RecordView;
-use overlay_trace::traffic::{Kind, PORT, Protocol};
+use overlay_trace_analysis::breakdown::By;
 use overlay_trace_common::record::Outcome as End;
+use overlay_trace_format::RecordView;
+use overlay_trace_lab::traffic::{Kind, PORT, Protocol};
+use overlay_trace_probe::ProbeSet;
 use serde_json::Value;
 
 use crate::results::{Outcome, Verdict};

@@ -5,9 +5,10 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use overlay_trace::lab::{self, Knobs, Lab, Running, System};
-use overlay_trace::recognise;
-use overlay_trace::traffic::{Kind, Protocol, Spec, Stop};
+use overlay_trace_format::detection::{reasons, sentence};
+use overlay_trace_lab::dataplanes::{self, Knobs, Lab, Running, System};
+use overlay_trace_lab::traffic::{Kind, Protocol, Spec, Stop};
+use overlay_trace_probe::detection;
 
 use crate::machine;
 use crate::results::{Outcome, Results, Verdict};
@@ -142,7 +143,7 @@ const ATTEMPTS: u32 = 3;
 /// Builds each lab of which a test is wanted, but for those that have been tested.
 pub fn run(tested: &BTreeSet<&str>, stop: &Stop, results: &mut Results) -> Result<()> {
     let system = System::inspect()?;
-    for lab in lab::all().iter().filter(|lab| !tested.contains(lab.name)) {
+    for lab in dataplanes::all().iter().filter(|lab| !tested.contains(lab.name)) {
         if is_wanted(lab, results) {
             build(lab, &system, stop, results);
             stop.check()?;
@@ -231,7 +232,7 @@ fn reach(running: &Running, stop: &Stop, retries: &mut u32) -> Result<()> {
 }
 
 fn all_answered(running: &Running, stop: &Stop) -> Result<()> {
-    for report in lab::drive(running, &plan(), stop)? {
+    for report in dataplanes::drive(running, &plan(), stop)? {
         ensure!(
             report.sent == COUNT && report.lost == 0,
             "{:?}: {} of {COUNT} lost",
@@ -256,12 +257,8 @@ fn plan() -> [Spec; 3] {
 fn is_recognised(running: &Running) -> Outcome {
     let name = running.lab().name;
     let expected = looks_like(name)?;
-    let found = recognise::look(&running.filter().netns);
-    let sentence = recognise::sentence(&found);
-    ensure!(
-        sentence == expected,
-        "{sentence:?}, because of {}, instead of {expected:?}",
-        recognise::reasons(&found)
-    );
-    Ok(Verdict::With(recognise::reasons(&found)))
+    let found = detection::look(&running.filter().netns);
+    let said = sentence(&found);
+    ensure!(said == expected, "{said:?}, because of {}, instead of {expected:?}", reasons(&found));
+    Ok(Verdict::With(reasons(&found)))
 }

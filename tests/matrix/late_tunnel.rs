@@ -6,7 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
-use overlay_trace::trace::Recording;
+use overlay_trace_format::Recording;
 
 use crate::node::Of;
 use crate::own::{is_exact, pair};

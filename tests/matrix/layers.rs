@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 
 use anyhow::{Result, bail, ensure};
-use overlay_trace::analysis::By;
-use overlay_trace::lab::System;
-use overlay_trace::traffic::PORT;
+use overlay_trace_analysis::breakdown::By;
+use overlay_trace_lab::dataplanes::System;
+use overlay_trace_lab::traffic::PORT;
 
 use crate::results::{Outcome, Verdict};
 use crate::scene::{Check, check};

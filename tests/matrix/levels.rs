@@ -4,12 +4,12 @@
 use std::collections::BTreeSet;
 
 use anyhow::{Result, bail, ensure};
-use overlay_trace::analysis::By;
-use overlay_trace::lab::Knobs;
-use overlay_trace::probe::ProbeSet::*;
-use overlay_trace::trace::RecordView;
-use overlay_trace::traffic::PORT;
+use overlay_trace_analysis::breakdown::By;
 use overlay_trace_common::record::FLAG_FROM_DEVICE;
+use overlay_trace_format::RecordView;
+use overlay_trace_lab::dataplanes::Knobs;
+use overlay_trace_lab::traffic::PORT;
+use overlay_trace_probe::ProbeSet::*;
 
 use crate::invariants::{BEGUN_UNDER_WAY, EXACT, MODERATE, REQUESTS};
 use crate::results::{Outcome, Verdict};

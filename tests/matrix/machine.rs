@@ -5,7 +5,7 @@ use std::fs;
 use std::process::Command;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
-use overlay_trace::lab::{Netns, Running};
+use overlay_trace_lab::dataplanes::{Netns, Running};
 use socket2::Protocol;
 
 use crate::results::{Outcome, Verdict};

@@ -45,8 +45,8 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::Parser;
-use overlay_trace::probe::ProbeSet;
-use overlay_trace::traffic::Stop;
+use overlay_trace_lab::traffic::Stop;
+use overlay_trace_probe::ProbeSet;
 
 use results::Results;
 

@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::Result;
-use overlay_trace::lab::{Running, drive};
-use overlay_trace::traffic::{self, Kind, PORT, Protocol, Spec, Stop, TrafficReport};
+use overlay_trace_lab::dataplanes::{Running, drive};
+use overlay_trace_lab::traffic::{self, Kind, PORT, Protocol, Spec, Stop, TrafficReport};
 
 /// Requests per second: moderate, also for an emulated machine.
 const RATE: f64 = 300.0;

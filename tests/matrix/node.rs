@@ -10,11 +10,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use overlay_trace::probe::load::Sizes;
-use overlay_trace::probe::{FilterOptions, ProbeSet, Session};
-use overlay_trace::trace::{RecordView, Recording};
-use overlay_trace::traffic::Stop;
 use overlay_trace_common::record::FLAG_CHILD;
+use overlay_trace_format::{RecordView, Recording};
+use overlay_trace_lab::traffic::Stop;
+use overlay_trace_probe::load::Sizes;
+use overlay_trace_probe::{FilterOptions, ProbeSet, Session};
 
 use crate::own::{self, Network, Plan, is_exact, no_losses, pair, places, send};
 use crate::results::{Results, Verdict};

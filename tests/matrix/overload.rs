@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail, ensure};
 use nix::sys::signal::Signal;
-use overlay_trace::probe::load::Sizes;
-use overlay_trace::probe::{FilterOptions, ProbeSet};
-use overlay_trace::trace::{Counters, Recording};
 use overlay_trace_common::record::{FLAG_FROM_DEVICE, FLAG_UNKNOWN_START};
+use overlay_trace_format::{Counters, Recording};
+use overlay_trace_probe::load::Sizes;
+use overlay_trace_probe::{FilterOptions, ProbeSet};
 use socket2::SockRef;
 
 use crate::interrupted::Recorder;

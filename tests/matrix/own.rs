@@ -8,11 +8,11 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use overlay_trace::analysis::{Analysis, By};
-use overlay_trace::lab::Netns;
-use overlay_trace::probe::load::Sizes;
-use overlay_trace::probe::{FilterOptions, ProbeSet, Session, SessionOptions};
-use overlay_trace::trace::{RecordView, Recording};
+use overlay_trace_analysis::breakdown::{Analysis, By};
+use overlay_trace_format::{RecordView, Recording};
+use overlay_trace_lab::dataplanes::Netns;
+use overlay_trace_probe::load::Sizes;
+use overlay_trace_probe::{FilterOptions, ProbeSet, Session, SessionOptions};
 
 use crate::machine;
 use crate::results::Results;

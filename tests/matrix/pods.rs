@@ -7,9 +7,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
-use overlay_trace::trace::{RecordView, Recording};
-use overlay_trace::traffic::Stop;
 use overlay_trace_common::record::FLAG_CHILD;
+use overlay_trace_format::{RecordView, Recording};
+use overlay_trace_lab::traffic::Stop;
 
 use crate::node::Of;
 use crate::own::{Network, is_exact, no_losses, places, send};

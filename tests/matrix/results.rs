@@ -41,7 +41,7 @@ impl Results {
     ///
     /// The table of expected skips cannot be read.
     pub fn new(only: Vec<String>) -> Result<Results> {
-        let release = overlay_trace::sys::kernel::release();
+        let release = overlay_trace_probe::sys::kernel::release();
         // `6.12.107+deb13-amd64` is 6.12.
         let kernel = release.split(['.', '-', '+']).take(2).collect::<Vec<_>>().join(".");
         let expected_skips = ExpectedSkips::of(&kernel)?;

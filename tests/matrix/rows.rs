@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, HashSet};
 
 use anyhow::{Result, bail, ensure};
-use overlay_trace::probe::ProbeSet;
 use overlay_trace_common::record::{FLAG_CHILD, Outcome as End};
 use overlay_trace_common::stage::{Action, Sets, Stage};
 use overlay_trace_common::stage_map::STAGES;
+use overlay_trace_probe::ProbeSet;
 
 use crate::absent;
 use crate::attached::Attached;

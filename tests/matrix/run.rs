@@ -5,9 +5,9 @@ use std::path::Path;
 use std::time::Instant;
 
 use anyhow::{Result, ensure};
-use overlay_trace::lab::{self, Lab, Running, System};
-use overlay_trace::probe::ProbeSet;
-use overlay_trace::traffic::Stop;
+use overlay_trace_lab::dataplanes::{self, Lab, Running, System};
+use overlay_trace_lab::traffic::Stop;
+use overlay_trace_probe::ProbeSet;
 
 use crate::capture::{self, Standing};
 use crate::comparison;
@@ -63,7 +63,7 @@ pub fn all(sets: &[ProbeSet], times: bool, place: (&Path, &Stop), results: &mut 
         }
     }
     let mut labs_tested = BTreeSet::new();
-    for group in lab::beside(wanted, GROUP, |one| (one.lab, one.setting.alone)) {
+    for group in dataplanes::beside(wanted, GROUP, |one| (one.lab, one.setting.alone)) {
         labs_tested.extend(run_group(&group, &system, place, &mut seen, results));
         place.1.check()?;
     }

@@ -1,9 +1,9 @@
 //! What is recorded, and what is checked of it, as data.
 
 use anyhow::Result;
-use overlay_trace::lab::{self, Knobs, Running};
-use overlay_trace::probe::{FilterOptions, ProbeSet};
-use overlay_trace::traffic::{Stop, TrafficReport};
+use overlay_trace_lab::dataplanes::{self, Knobs, Running};
+use overlay_trace_lab::traffic::{Stop, TrafficReport};
+use overlay_trace_probe::{FilterOptions, ProbeSet};
 
 use crate::networks;
 use crate::results::Outcome;
@@ -64,8 +64,8 @@ impl Setting {
     }
 
     /// The lab.
-    pub fn lab(&self) -> Result<&'static lab::Lab> {
-        lab::find(self.lab).ok_or_else(|| anyhow::anyhow!("there is no lab {}", self.lab))
+    pub fn lab(&self) -> Result<&'static dataplanes::Lab> {
+        dataplanes::find(self.lab).ok_or_else(|| anyhow::anyhow!("there is no lab {}", self.lab))
     }
 }
 

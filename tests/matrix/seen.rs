@@ -4,11 +4,11 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use overlay_trace::analysis::{Analysis, By, Collector, Key};
-use overlay_trace::probe::ProbeSet;
-use overlay_trace::report::{Format, Sort, report};
-use overlay_trace::trace::{RecordView, Recording};
-use overlay_trace::traffic::TrafficReport;
+use overlay_trace_analysis::breakdown::{Analysis, By, Collector, Key};
+use overlay_trace_analysis::report::{Format, Sort, report};
+use overlay_trace_format::{RecordView, Recording};
+use overlay_trace_lab::traffic::TrafficReport;
+use overlay_trace_probe::ProbeSet;
 use serde_json::Value;
 
 use crate::counters::Counted;

@@ -1,7 +1,7 @@
 //! The table of everything that is recorded and checked.
 
-use overlay_trace::lab::Knobs;
-use overlay_trace::probe::ProbeSet::{self, *};
+use overlay_trace_lab::dataplanes::Knobs;
+use overlay_trace_probe::ProbeSet::{self, *};
 
 use crate::filters::{self, scene};
 use crate::identity;

@@ -7,11 +7,11 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use overlay_trace::lab::{Knobs, Running};
-use overlay_trace::probe::ProbeSet::{Full, Light};
-use overlay_trace::recognise;
-use overlay_trace::sys::kernel;
-use overlay_trace::traffic::{Kind, PORT, Protocol, Spec, Stop, TrafficReport};
+use overlay_trace_format::detection::sentence;
+use overlay_trace_lab::dataplanes::{Knobs, Running};
+use overlay_trace_lab::traffic::{Kind, PORT, Protocol, Spec, Stop, TrafficReport};
+use overlay_trace_probe::ProbeSet::{Full, Light};
+use overlay_trace_probe::sys::kernel;
 
 use crate::invariants::{EXACT, EXPLAINED, MODERATE, REQUESTS};
 use crate::labs::looks_like;
@@ -385,7 +385,7 @@ pub const SETTINGS: &[Setting] = &{
 fn requests_and_pings(running: &Running, stop: &Stop) -> Result<Vec<TrafficReport>> {
     let mut reports = requests(running, stop)?;
     let ping = Spec { count: Some(50), ..moderate(Kind::Ping, Protocol::Icmp) };
-    reports.extend(overlay_trace::lab::drive(running, &[ping], stop)?);
+    reports.extend(overlay_trace_lab::dataplanes::drive(running, &[ping], stop)?);
     Ok(reports)
 }
 
@@ -472,8 +472,8 @@ fn places(seen: &Seen, _: &[Seen]) -> Outcome {
 /// The recording says what network it is of, also when other networks stood at the same time.
 fn named(seen: &Seen, _: &[Seen]) -> Outcome {
     let found = seen.recording.header.networks.as_deref().context("no network was looked for")?;
-    let (sentence, expected) = (recognise::sentence(found), looks_like(seen.lab)?);
-    ensure!(sentence == expected, "{sentence:?} instead of {expected:?}");
+    let (said, expected) = (sentence(found), looks_like(seen.lab)?);
+    ensure!(said == expected, "{said:?} instead of {expected:?}");
     Ok(Verdict::Passed)
 }
 

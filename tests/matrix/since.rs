@@ -1,6 +1,6 @@
 //! What only newer kernels can be made to do.
 
-use overlay_trace::sys::kernel::at_least;
+use overlay_trace_probe::sys::kernel::at_least;
 
 /// The first kernel (major, minor) that can do something, and what one before cannot.
 pub type Since = Option<((u32, u32), &'static str)>;

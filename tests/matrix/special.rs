@@ -5,8 +5,8 @@ use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use overlay_trace::lab::{Running, drive};
-use overlay_trace::traffic::{self, Kind, PORT, Protocol, Size, Spec, Stop, TrafficReport};
+use overlay_trace_lab::dataplanes::{Running, drive};
+use overlay_trace_lab::traffic::{self, Kind, PORT, Protocol, Size, Spec, Stop, TrafficReport};
 use socket2::{Domain, Socket, Type};
 
 use crate::machine;

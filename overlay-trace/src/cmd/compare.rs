@@ -11,13 +11,13 @@ use clap::Args;
 use super::lab::find;
 use super::output::line;
 use super::record::Probes;
-use crate::compare::{
+use overlay_trace_lab::compare::{
     self, BASELINE, CLAIMS, Comparison, Conditions, Folder, LabResult, Machine, Measured, Options, Outcome,
     Plan, Progress, Standing,
 };
-use crate::lab::{self, Knobs, Lab, System};
-use crate::sys::kernel;
-use crate::traffic::Stop;
+use overlay_trace_lab::dataplanes::{self, Knobs, Lab, System};
+use overlay_trace_lab::traffic::Stop;
+use overlay_trace_probe::sys::kernel;
 
 /// Send the same traffic through several labs and compare them.
 #[derive(Args)]
@@ -96,7 +96,7 @@ impl How {
     /// Measures what is not there yet, writes the files, and returns the comparison.
     fn compare(&self, plan: &'static Plan, is_wanted: impl Fn(&Lab) -> bool) -> Result<Comparison> {
         // In the order of `lab list`.
-        let labs: Vec<_> = lab::all().iter().filter(|lab| is_wanted(lab)).collect();
+        let labs: Vec<_> = dataplanes::all().iter().filter(|lab| is_wanted(lab)).collect();
         let stop = Stop::on_signals()?;
         let system = System::inspect()?;
         let folder = Folder::open(&self.output, plan.name)?;

@@ -6,11 +6,9 @@ use std::{
 use anyhow::Result;
 
 use super::output;
-use crate::{
-    analysis::{Analysis, By, Diff as Difference, Per},
-    report::{self, DiffFormat},
-    trace::Recording,
-};
+use overlay_trace_analysis::breakdown::{Analysis, By, Diff as Difference, Per};
+use overlay_trace_analysis::report::{self, DiffFormat};
+use overlay_trace_format::Recording;
 
 #[derive(clap::Args)]
 pub struct Diff {

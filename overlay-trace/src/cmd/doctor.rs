@@ -4,16 +4,15 @@ use std::{fs, process::ExitCode};
 
 use anyhow::Result;
 
-use super::output::line;
-use crate::{
-    probe::{
-        FilterOptions, Plan, ProbeKind, ProbeSet,
-        calibrate::{self, works},
-        load::{Loader, Sizes},
-        plan::wanted_functions,
-    },
+use overlay_trace_probe::{
+    FilterOptions, Plan, ProbeKind, ProbeSet,
+    calibrate::{self, works},
+    load::{Loader, Sizes},
+    plan::wanted_functions,
     sys::{bpf, kernel, kernel::Kernel, privilege},
 };
+
+use super::output::line;
 use text::Abilities;
 
 #[derive(clap::Args)]

@@ -8,9 +8,11 @@ use clap::{Args, Subcommand};
 use crate::cmd::compare::{Compare, Reproduce};
 use crate::cmd::output::line;
 use crate::cmd::record::{self, Probes};
-use crate::lab::{self, Knobs, Running, System};
-use crate::probe::{Session, SessionOptions, SlowOptions, Stub};
-use crate::traffic::{self, Kind, Protocol, Size, Spec, Stop, TrafficReport, parse_duration, parse_plan};
+use overlay_trace_lab::dataplanes::{self, Knobs, Running, System};
+use overlay_trace_lab::traffic::{
+    self, Kind, Protocol, Size, Spec, Stop, TrafficReport, parse_duration, parse_plan,
+};
+use overlay_trace_probe::{Session, SessionOptions, SlowOptions, Stub};
 
 /// Build the dataplanes of well-known container networks on this machine.
 #[derive(Args)]
@@ -138,7 +140,7 @@ impl Lab {
             Command::Compare(compare) => compare.run(),
             Command::Reproduce(reproduce) => reproduce.run(),
             Command::Down { name } => {
-                let count = lab::remove_leftovers(find(&name)?)?;
+                let count = dataplanes::remove_leftovers(find(&name)?)?;
                 line(&format!("{count} namespaces removed"));
                 Ok(ExitCode::SUCCESS)
             }
@@ -146,16 +148,16 @@ impl Lab {
     }
 }
 
-pub(super) fn find(name: &str) -> Result<&'static lab::Lab> {
-    lab::find(name).with_context(|| {
-        let names: Vec<_> = lab::all().iter().map(|lab| lab.name).collect();
+pub(super) fn find(name: &str) -> Result<&'static dataplanes::Lab> {
+    dataplanes::find(name).with_context(|| {
+        let names: Vec<_> = dataplanes::all().iter().map(|lab| lab.name).collect();
         format!("there is no lab '{name}': there are {}", names.join(", "))
     })
 }
 
 fn list() -> Result<ExitCode> {
     let system = System::inspect();
-    for lab in lab::all() {
+    for lab in dataplanes::all() {
         line(&format!("{:26} {}", lab.name, lab.about));
         let lack = match &system {
             Ok(system) => system.lack(lab, &Knobs::default())?,
@@ -178,7 +180,7 @@ fn show(name: &str, knobs: &Knobs) -> Result<ExitCode> {
     for part in lab.parts {
         line(&format!("#   {}", part.about));
     }
-    for action in lab::script(lab, knobs, &system) {
+    for action in dataplanes::script(lab, knobs, &system) {
         let family = if action.v6 { ", IPv6" } else { "" };
         line(&format!("\n# {} {:?}{family}\n{}", action.namespace, action.tool, action.lines.trim_end()));
     }
@@ -220,11 +222,11 @@ impl Run {
     /// The traffic, or the command.
     fn load(&self, running: &Running, plan: &[Spec], stop: &Stop) -> Result<(ExitCode, Vec<TrafficReport>)> {
         if !self.command.is_empty() {
-            let status = lab::command(running, &self.command, stop)?;
+            let status = dataplanes::command(running, &self.command, stop)?;
             return Ok((ExitCode::from(status.code().unwrap_or(1) as u8), Vec::new()));
         }
         eprintln!("{} -> {}", running.client()?.netns.name(), running.target()?);
-        let reports = lab::drive(running, plan, stop)?;
+        let reports = dataplanes::drive(running, plan, stop)?;
         self.print(&reports)?;
         Ok((ExitCode::SUCCESS, reports))
     }
@@ -265,7 +267,7 @@ impl Run {
             ..Spec::new(kind, protocol)
         };
         if self.traffic.is_empty() {
-            return Ok(lab::default_plan(defaults));
+            return Ok(dataplanes::default_plan(defaults));
         }
         self.traffic.iter().map(|text| parse_plan(text, defaults)).collect()
     }

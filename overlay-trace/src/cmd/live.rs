@@ -8,14 +8,17 @@ use std::{
     time::Duration,
 };
 
-use crate::{
-    analysis::Drop,
-    probe::{Session, Summary},
-    recognise,
-    report::place,
-    tail::cause_of,
-    trace::Counters,
-};
+use overlay_trace_analysis::breakdown::{Drop, Key};
+
+use overlay_trace_probe::{DropCount, Session, Summary};
+
+use overlay_trace_format::detection::{reasons, sentence};
+
+use overlay_trace_analysis::report::place;
+
+use overlay_trace_analysis::tail::cause_of;
+
+use overlay_trace_format::Counters;
 
 /// Without a terminal there is a line every so often.
 const WITHOUT_TERMINAL: Duration = Duration::from_secs(5);
@@ -69,7 +72,8 @@ impl Live {
 
     /// Tells what is the matter, as soon as that is certain.
     pub fn tell_causes(&mut self, summary: &Summary, elapsed: Duration) {
-        for sentence in self.causes.tell(&summary.drops, elapsed) {
+        let drops: Vec<Drop> = summary.drops.iter().map(as_analysed).collect();
+        for sentence in self.causes.tell(&drops, elapsed) {
             self.clear();
             let _ = writeln!(stderr(), "{:>4.0} s  finding: {sentence}", elapsed.as_secs_f64());
         }
@@ -104,6 +108,25 @@ impl Live {
     }
 }
 
+/// A count of drops as an analysis of the recording would give it.
+fn as_analysed(count: &DropCount) -> Drop {
+    Drop {
+        packets: count.packets,
+        bytes: count.bytes,
+        reason: count.reason.clone(),
+        location: count.location.clone(),
+        key: Key {
+            layer: Some(count.stage.layer.name().into()),
+            stage: Some(count.stage.name.into()),
+            kind: count.stage.kind.name(),
+            level: Some(count.level),
+            direction: None,
+            netns: Some(count.hop.netns.clone()),
+            device: Some(count.hop.device.clone()),
+        },
+    }
+}
+
 /// The losses that there are, in words.
 fn losses(counters: &Counters) -> String {
     let parts: Vec<String> = counters
@@ -128,8 +151,8 @@ pub fn announce(session: &Session) {
     let _ =
         writeln!(stderr(), "recording with the probe set {}{reason}: {probes} probes{unseen}", set.name());
     let found = session.networks();
-    let because = if found.is_empty() { String::new() } else { format!(": {}", recognise::reasons(found)) };
-    let _ = writeln!(stderr(), "{}{because}", recognise::sentence(found));
+    let because = if found.is_empty() { String::new() } else { format!(": {}", reasons(found)) };
+    let _ = writeln!(stderr(), "{}{because}", sentence(found));
 }
 
 /// Says what was recorded.
@@ -154,7 +177,7 @@ pub fn report(summary: &Summary, output: &Path) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::analysis::Key;
+    use overlay_trace_analysis::breakdown::Key;
 
     #[test]
     fn a_cause_is_told_once_and_only_if_it_goes_on() {

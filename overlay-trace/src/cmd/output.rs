@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 
-use crate::trace::open_output;
+use overlay_trace_format::open_output;
 
 /// Prints a line. A reader that has seen enough is no error here either.
 pub(super) fn line(text: &str) {

@@ -13,10 +13,7 @@ use tokio::{
 };
 
 use super::{child::Running, live::Live};
-use crate::{
-    probe::{FilterOptions, ProbeSet, Session, SessionOptions, SlowOptions, load::Sizes},
-    trace,
-};
+use overlay_trace_probe::{FilterOptions, ProbeSet, Session, SessionOptions, SlowOptions, load::Sizes};
 
 pub use super::live::{announce, report};
 
@@ -124,7 +121,7 @@ impl Record {
 
     async fn record(self) -> Result<ExitCode> {
         let mut signals = Signals::new()?;
-        trace::check_output(&self.output, self.force)?;
+        overlay_trace_format::check_output(&self.output, self.force)?;
         Running::check(&self.command)?;
         let session = self.start(&mut signals).await?;
         announce(&session);

@@ -3,11 +3,9 @@ use std::{path::PathBuf, process::ExitCode};
 use anyhow::{Result, ensure};
 
 use super::output;
-use crate::{
-    analysis::{Analysis, By},
-    report::{self, Format, Sort},
-    trace::Recording,
-};
+use overlay_trace_analysis::breakdown::{Analysis, By};
+use overlay_trace_analysis::report::{self, Format, Sort};
+use overlay_trace_format::Recording;
 
 #[derive(clap::Args)]
 pub struct Report {

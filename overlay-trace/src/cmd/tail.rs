@@ -3,11 +3,9 @@ use std::{path::PathBuf, process::ExitCode};
 use anyhow::Result;
 
 use super::output;
-use crate::{
-    report::{self, DiffFormat},
-    tail::{Above, Of, Tail as SlowOnes},
-    trace::Recording,
-};
+use overlay_trace_analysis::report::{self, DiffFormat};
+use overlay_trace_analysis::tail::{Of, Tail as SlowOnes, Threshold};
+use overlay_trace_format::Recording;
 
 #[derive(clap::Args)]
 pub struct Tail {
@@ -18,7 +16,7 @@ pub struct Tail {
     of: Of,
     /// What is slow: above a percentile (p99, p99.9), or above a time (500us, 2ms)
     #[arg(long, value_name = "PERCENTILE|TIME", default_value = "p99")]
-    above: Above,
+    above: Threshold,
     /// Show so many of the slowest packets step by step
     #[arg(long, value_name = "N", default_value_t = 1)]
     packets: usize,

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 use clap::{Args, Subcommand};
 
-use crate::lab::Netns;
-use crate::traffic::{
+use overlay_trace_lab::dataplanes::Netns;
+use overlay_trace_lab::traffic::{
     self, Kind, Options, Protocol, Server, Size, Spec, Stop, TrafficReport, parse_bit_rate, parse_duration,
 };
 

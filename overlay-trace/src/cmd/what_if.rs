@@ -3,11 +3,9 @@ use std::{path::PathBuf, process::ExitCode};
 use anyhow::Result;
 
 use super::output;
-use crate::{
-    report::{self, WhatIfFormat},
-    trace::Recording,
-    what_if::{Change, WhatIf as Predictions},
-};
+use overlay_trace_analysis::report::{self, WhatIfFormat};
+use overlay_trace_analysis::what_if::{Change, WhatIf as Predictions};
+use overlay_trace_format::Recording;
 
 #[derive(clap::Args)]
 pub struct WhatIf {

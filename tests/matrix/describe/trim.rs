@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 
 use anyhow::{Context, Result, bail};
-use overlay_trace::sys::btf::{Btf, Kind};
+use overlay_trace_probe::sys::btf::{Btf, Kind};
 
 const MAGIC: u32 = 0xeb9f | 1 << 16;
 const HEADER_BYTES: u32 = 24;

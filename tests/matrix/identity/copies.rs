@@ -6,8 +6,8 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use overlay_trace::lab::{Running, drive as run};
-use overlay_trace::traffic::{Kind, Protocol, Spec, Stop, TrafficReport};
+use overlay_trace_lab::dataplanes::{Running, drive as run};
+use overlay_trace_lab::traffic::{Kind, Protocol, Spec, Stop, TrafficReport};
 use socket2::{Domain, Socket, Type};
 
 use super::loss::PLAIN;

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
 use anyhow::{Result, ensure};
-use overlay_trace::lab::Running;
-use overlay_trace::traffic::{Stop, TrafficReport};
+use overlay_trace_lab::dataplanes::Running;
+use overlay_trace_lab::traffic::{Stop, TrafficReport};
 
 use super::packets::{Packet, Packets, count};
 use super::sockets::{PORT, reading, send, socket};

@@ -2,9 +2,9 @@
 //! node and cut again, and put together for its reader.
 
 use anyhow::{Result, ensure};
-use overlay_trace::lab::{Running, drive as run};
-use overlay_trace::traffic::{Kind, Protocol, Size, Spec, Stop, TrafficReport};
 use overlay_trace_common::record::Outcome as End;
+use overlay_trace_lab::dataplanes::{Running, drive as run};
+use overlay_trace_lab::traffic::{Kind, Protocol, Size, Spec, Stop, TrafficReport};
 
 use super::counts::total;
 use super::packets::{Packets, count};

@@ -3,9 +3,9 @@
 use std::collections::HashSet;
 
 use anyhow::{Result, ensure};
-use overlay_trace::lab::{Running, drive as run};
-use overlay_trace::traffic::{Kind, Protocol, Stop, TrafficReport};
 use overlay_trace_common::record::Outcome as End;
+use overlay_trace_lab::dataplanes::{Running, drive as run};
+use overlay_trace_lab::traffic::{Kind, Protocol, Stop, TrafficReport};
 
 use super::counts::total;
 use super::packets::Packets;

@@ -20,8 +20,8 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
-use overlay_trace::lab::{Knobs, Running};
-use overlay_trace::probe::ProbeSet::Full;
+use overlay_trace_lab::dataplanes::{Knobs, Running};
+use overlay_trace_probe::ProbeSet::Full;
 
 use crate::invariants::{EXACT, MODERATE};
 use crate::machine;

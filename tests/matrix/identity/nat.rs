@@ -3,8 +3,8 @@
 use std::net::{Ipv4Addr, SocketAddr};
 
 use anyhow::{Result, ensure};
-use overlay_trace::lab::{Running, drive as run};
-use overlay_trace::traffic::{self, Kind, PORT, Protocol, Server, Stop, TrafficReport};
+use overlay_trace_lab::dataplanes::{Running, drive as run};
+use overlay_trace_lab::traffic::{self, Kind, PORT, Protocol, Server, Stop, TrafficReport};
 
 use super::packets::Packets;
 use crate::networks::moderate;

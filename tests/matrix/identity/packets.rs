@@ -4,9 +4,9 @@ use std::collections::HashMap;
 use std::ops::RangeInclusive;
 
 use anyhow::Result;
-use overlay_trace::trace::RecordView;
 use overlay_trace_common::record::{FLAG_CHILD, FLAG_UNKNOWN_START, Outcome as End, RecordHeader};
 use overlay_trace_common::way::Segment;
+use overlay_trace_format::RecordView;
 
 use crate::seen::Seen;
 

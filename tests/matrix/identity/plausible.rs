@@ -3,8 +3,8 @@
 use std::net::IpAddr;
 
 use anyhow::{Context, Result, ensure};
-use overlay_trace::lab;
 use overlay_trace_common::record::Outcome as End;
+use overlay_trace_lab::dataplanes;
 
 use super::packets::{Packet, Packets};
 use crate::results::{Outcome, Verdict};
@@ -70,7 +70,7 @@ fn flow(packet: &Packet) -> (u8, [u8; 16], [u8; 16], u16, u16) {
 /// its source is.
 fn paths(seen: &Seen, _: &[Seen]) -> Outcome {
     let packets = Packets::of(seen)?;
-    let lab = lab::find(seen.lab).context("the lab is missing")?;
+    let lab = dataplanes::find(seen.lab).context("the lab is missing")?;
     for packet in &packets.all {
         let way = packets.namespaces(packet);
         let words = way.join(", ");
@@ -90,7 +90,7 @@ fn paths(seen: &Seen, _: &[Seen]) -> Outcome {
     Ok(Verdict::Passed)
 }
 
-fn is_from(packet: &Packet, place: &lab::Place) -> Result<bool> {
+fn is_from(packet: &Packet, place: &dataplanes::Place) -> Result<bool> {
     let source = packet.header.flow.source;
     Ok(match (packet.header.flow.version, place.v4.parse::<IpAddr>()?) {
         (4, IpAddr::V4(address)) => source[..4] == address.octets(),

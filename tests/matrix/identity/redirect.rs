@@ -3,9 +3,9 @@
 use std::net::Ipv4Addr;
 
 use anyhow::{Result, ensure};
-use overlay_trace::lab::Running;
-use overlay_trace::traffic::{Stop, TrafficReport};
 use overlay_trace_common::record::Outcome as End;
+use overlay_trace_lab::dataplanes::Running;
+use overlay_trace_lab::traffic::{Stop, TrafficReport};
 
 use super::packets::{Packet, Packets};
 use super::sockets::{PORT, reading, send, socket};

@@ -7,8 +7,8 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use overlay_trace::lab::Running;
-use overlay_trace::traffic::{Stop, TrafficReport};
+use overlay_trace_lab::dataplanes::Running;
+use overlay_trace_lab::traffic::{Stop, TrafficReport};
 use socket2::SockRef;
 
 use super::loss::PLAIN;

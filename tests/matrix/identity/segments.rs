@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use nix::sys::socket::{ControlMessage, MsgFlags, SockaddrIn, sendmsg, setsockopt, sockopt};
-use overlay_trace::lab::{Running, drive as run};
-use overlay_trace::traffic::{Kind, Protocol, Size, Spec, Stop, TrafficReport};
 use overlay_trace_common::record::Outcome as End;
+use overlay_trace_lab::dataplanes::{Running, drive as run};
+use overlay_trace_lab::traffic::{Kind, Protocol, Size, Spec, Stop, TrafficReport};
 
 use super::packets::{Packet, Packets, count, segments};
 use super::sockets::{PORT, reading, socket};

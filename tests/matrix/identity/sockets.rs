@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 use nix::sys::socket::{setsockopt, sockopt};
-use overlay_trace::lab::Running;
+use overlay_trace_lab::dataplanes::Running;
 
 /// The port of these datagrams: not that of the traffic server.
 pub const PORT: u16 = 7711;

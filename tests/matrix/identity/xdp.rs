@@ -5,8 +5,8 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
 use anyhow::{Context, Result, ensure};
 use aya_obj::generated::{bpf_attach_type, bpf_attr, bpf_cmd, bpf_insn, bpf_prog_type};
-use overlay_trace::lab::{Running, drive as run};
-use overlay_trace::traffic::{Kind, Protocol, Size, Spec, Stop, TrafficReport};
+use overlay_trace_lab::dataplanes::{Running, drive as run};
+use overlay_trace_lab::traffic::{Kind, Protocol, Size, Spec, Stop, TrafficReport};
 
 use super::packets::Packets;
 use crate::networks::moderate;

@@ -8,10 +8,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use overlay_trace::lab::drive;
-use overlay_trace::tail::{Above, Of, Tail};
-use overlay_trace::trace::Recording;
-use overlay_trace::traffic::{Kind, Protocol, Spec};
+use overlay_trace_analysis::tail::{Of, Tail, Threshold};
+use overlay_trace_format::Recording;
+use overlay_trace_lab::dataplanes::drive;
+use overlay_trace_lab::traffic::{Kind, Protocol, Spec};
 
 use super::causes::{GRO_ON_UNDERLAY, expected};
 use super::cut;
@@ -80,7 +80,7 @@ fn send(fixture: &Fixture, rate: f64) -> Result<Window> {
 pub fn check(parts: &Parts, recording: &Recording, fixture: &Fixture, folder: &Path) -> Outcome {
     let files = cut::cut(recording, parts, (folder, "article"))?;
     let [quiet, busy, mended] = [0, 1, 2].map(|at: usize| -> Result<Tail> {
-        Tail::of(&Recording::open(&files[at])?, Of::Requests, Above::Quantile(0.99), 1)
+        Tail::of(&Recording::open(&files[at])?, Of::Requests, Threshold::Quantile(0.99), 1)
     });
     let (quiet, busy, mended) = (quiet?, busy?, mended?);
     let [slow_quiet, slow_busy, slow_mended] = [&quiet, &busy, &mended].map(slowest_ns);

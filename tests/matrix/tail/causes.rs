@@ -1,6 +1,6 @@
 //! The table of what is injected.
 
-use overlay_trace::tail::Of;
+use overlay_trace_analysis::tail::Of;
 
 use super::injection::{ANYWHERE, Expected, Injection, REASONS, Step};
 use super::traffic;

@@ -4,7 +4,7 @@ use std::fs;
 use std::net::{SocketAddr, UdpSocket};
 
 use anyhow::{Context, Result, anyhow};
-use overlay_trace::lab::Netns;
+use overlay_trace_lab::dataplanes::Netns;
 use socket2::{Domain, Socket, Type};
 
 use super::causes::{expected, packets, step};

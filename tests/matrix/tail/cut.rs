@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use overlay_trace::trace::{Checkpoint, HopName, Recording, Writer, encode_record};
+use overlay_trace_format::{Checkpoint, HopName, Recording, Writer, encode_record};
 
 use crate::truth::fixture::Window;
 

@@ -7,7 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow};
-use overlay_trace::traffic::PORT;
+use overlay_trace_lab::traffic::PORT;
 use socket2::SockRef;
 
 use super::load::{DURATION, Load};

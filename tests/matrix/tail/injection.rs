@@ -1,11 +1,11 @@
 //! A cause that is injected on purpose, and what `tail` must say of it.
 
 use anyhow::Result;
-use overlay_trace::lab::Running;
-use overlay_trace::sys::kernel::at_least;
-use overlay_trace::tail::{Above, Finding, Of, Tail};
-use overlay_trace::trace::Recording;
-use overlay_trace::traffic::TrafficReport;
+use overlay_trace_analysis::tail::{Finding, Of, Tail, Threshold};
+use overlay_trace_format::Recording;
+use overlay_trace_lab::dataplanes::Running;
+use overlay_trace_lab::traffic::TrafficReport;
+use overlay_trace_probe::sys::kernel::at_least;
 
 use super::load::Load;
 use super::traffic::Sent;
@@ -93,7 +93,7 @@ impl Injection {
 
     /// Whether `tail` names the right cause first, at its place, and if there are two, both before all others.
     pub fn judge(&self, recording: &Recording, running: &Running) -> Result<Judged> {
-        let tail = Tail::of(recording, self.of, Above::Quantile(self.above), 0)?;
+        let tail = Tail::of(recording, self.of, Threshold::Quantile(self.above), 0)?;
         let found = &tail.findings;
         let first = &found[..found.len().min(self.expected.len())];
         let all =

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use overlay_trace::traffic::{Kind, Protocol, Size, Spec};
+use overlay_trace_lab::traffic::{Kind, Protocol, Size, Spec};
 
 /// How long a window of traffic lasts.
 pub const DURATION: Duration = Duration::from_millis(3200);

@@ -25,8 +25,8 @@ mod waits;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
-use overlay_trace::trace::Recording;
-use overlay_trace::traffic::Stop;
+use overlay_trace_format::Recording;
+use overlay_trace_lab::traffic::Stop;
 
 use crate::capture;
 use crate::results::{Results, Verdict};

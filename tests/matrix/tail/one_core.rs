@@ -7,10 +7,10 @@ use std::thread;
 
 use anyhow::{Context, Result, anyhow, ensure};
 use nix::sys::socket::{setsockopt, sockopt::UdpGsoSegment};
-use overlay_trace::lab::Running;
-use overlay_trace::tail::{Above, Of, Tail};
-use overlay_trace::trace::Recording;
-use overlay_trace::traffic::{PORT, Stop};
+use overlay_trace_analysis::tail::{Of, Tail, Threshold};
+use overlay_trace_format::Recording;
+use overlay_trace_lab::dataplanes::Running;
+use overlay_trace_lab::traffic::{PORT, Stop};
 
 use super::causes::expected;
 use super::cut::cut;
@@ -75,7 +75,8 @@ fn record(folder: &Path, stop: &Stop, results: &mut Results) -> Result<()> {
     let [on_one, spread] = sent;
     let recording = Recording::open(&path)?;
     let files = cut(&recording, &[on_one?, spread?], (folder, "one-core"))?;
-    let tail = |at: usize| Tail::of(&Recording::open(&files[at])?, Of::Packets, Above::Quantile(ABOVE), 0);
+    let tail =
+        |at: usize| Tail::of(&Recording::open(&files[at])?, Of::Packets, Threshold::Quantile(ABOVE), 0);
     results.add(NAMED, tail(0).and_then(|tail| is_named(&tail, &running)));
     results.add(SPREAD, tail(1).and_then(|tail| is_not_named(&tail)));
     running.down()

@@ -3,11 +3,11 @@
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
-use overlay_trace::lab::{Running, drive};
-use overlay_trace::probe::{ProbeSet, Session, SessionOptions, Slow};
-use overlay_trace::tail::{Above, Again, Of, Tail};
-use overlay_trace::trace::Recording;
-use overlay_trace::traffic::{Kind, Protocol, Spec, Stop};
+use overlay_trace_analysis::tail::{Again, Of, Tail, Threshold};
+use overlay_trace_format::Recording;
+use overlay_trace_lab::dataplanes::{Running, drive};
+use overlay_trace_lab::traffic::{Kind, Protocol, Spec, Stop};
+use overlay_trace_probe::{ProbeSet, Session, SessionOptions, Slow};
 
 use super::load::DURATION;
 use crate::counters;
@@ -29,7 +29,7 @@ pub fn check(running: &Running, (folder, stop): (&Path, &Stop)) -> Outcome {
         filter: running.filter(),
         output: path.clone(),
         force: true,
-        slow: Some(Slow { above: Above::Quantile(0.99), one_in: ONE_IN }),
+        slow: Some(Slow { above: Threshold::Quantile(0.99), one_in: ONE_IN }),
         ..SessionOptions::default()
     })?;
     let fixture = Fixture::new(running, folder, stop);
@@ -51,7 +51,7 @@ pub fn check(running: &Running, (folder, stop): (&Path, &Stop)) -> Outcome {
 }
 
 fn compare(path: &Path, counted: u64) -> Result<Verdict> {
-    let tail = Tail::of(&Recording::open(path)?, Of::Packets, Above::default(), 0)?;
+    let tail = Tail::of(&Recording::open(path)?, Of::Packets, Threshold::default(), 0)?;
     let (left_out, finished) = (tail.analysis.last.counters.left_out, tail.analysis.finished());
     let seen = tail.tcp.count(|_| true);
     let timeouts = tail.tcp.count(Again::is_timeout);

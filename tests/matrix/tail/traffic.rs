@@ -8,8 +8,8 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
-use overlay_trace::lab::drive;
-use overlay_trace::traffic::{Kind, Options, PORT, Protocol, Size, Spec, TrafficReport};
+use overlay_trace_lab::dataplanes::drive;
+use overlay_trace_lab::traffic::{Kind, Options, PORT, Protocol, Size, Spec, TrafficReport};
 
 use super::datagrams::{self, Reader};
 use super::disturb::{hogged, meanwhile};

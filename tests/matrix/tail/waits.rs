@@ -5,8 +5,8 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Result, anyhow};
-use overlay_trace::lab::drive;
-use overlay_trace::traffic::{self, Kind, Options, PORT, Protocol, Server, Size, Spec};
+use overlay_trace_lab::dataplanes::drive;
+use overlay_trace_lab::traffic::{self, Kind, Options, PORT, Protocol, Server, Size, Spec};
 
 use super::causes::{GRO_ON_UNDERLAY, expected, packets, step};
 use super::datagrams::{self, Reader};

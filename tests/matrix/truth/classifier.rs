@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use anyhow::{Context, Result};
 use aya_obj::generated::{bpf_attr, bpf_cmd, bpf_insn};
-use overlay_trace::sys::bpf::{self, Kind};
+use overlay_trace_probe::sys::bpf::{self, Kind};
 
 use super::compare::{self, Place, Profile};
 use super::fixture::{Change, Fixture};

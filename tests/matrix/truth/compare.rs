@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context, Result, ensure};
-use overlay_trace::analysis::{Analysis, By, Collector, Dist, Key};
-use overlay_trace::trace::RecordView;
+use overlay_trace_analysis::breakdown::{Analysis, By, Collector, Dist, Key};
 use overlay_trace_common::record::{FLAG_CHILD, RecordHeader};
+use overlay_trace_format::RecordView;
 
 use super::fixture::Window;
 use super::flow::TRUTH_PORT;

@@ -5,10 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use overlay_trace::lab::drive;
-use overlay_trace::trace::RecordView;
-use overlay_trace::traffic::{Kind, PORT, Protocol, Spec};
 use overlay_trace_common::record::{FLAG_CHILD, Outcome as End};
+use overlay_trace_format::RecordView;
+use overlay_trace_lab::dataplanes::drive;
+use overlay_trace_lab::traffic::{Kind, PORT, Protocol, Spec};
 
 use super::compare::{Place, Recorded, is_in};
 use super::fixture::{Change, Fixture, Window};

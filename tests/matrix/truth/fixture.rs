@@ -5,8 +5,8 @@ use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
-use overlay_trace::lab::Running;
-use overlay_trace::traffic::Stop;
+use overlay_trace_lab::dataplanes::Running;
+use overlay_trace_lab::traffic::Stop;
 
 use super::flow::{Flow, Sent};
 use crate::machine;

@@ -11,8 +11,8 @@ use anyhow::{Context, Result, bail, ensure};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::prctl;
 use nix::time::{ClockId, clock_gettime};
-use overlay_trace::lab::Running;
-use overlay_trace::traffic::{PORT, Stop};
+use overlay_trace_lab::dataplanes::Running;
+use overlay_trace_lab::traffic::{PORT, Stop};
 
 /// The port of this traffic, which nothing else uses.
 pub const TRUTH_PORT: u16 = PORT + 2;

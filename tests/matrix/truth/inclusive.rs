@@ -7,10 +7,10 @@
 //! out of everything that it called, is not in it. Both are a few per cent of the functions here.
 
 use anyhow::{Context, Result, ensure};
-use overlay_trace::analysis::Analysis;
-use overlay_trace::trace::{RecordView, encode_way};
+use overlay_trace_analysis::breakdown::Analysis;
 use overlay_trace_common::record::FLAG_CHILD;
 use overlay_trace_common::way::Segment;
+use overlay_trace_format::{RecordView, encode_way};
 
 use super::compare::Recorded;
 use super::fixture::{Fixture, Window};

@@ -24,8 +24,8 @@ mod untracked;
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use overlay_trace::probe::ProbeSet;
-use overlay_trace::traffic::Stop;
+use overlay_trace_lab::traffic::Stop;
+use overlay_trace_probe::ProbeSet;
 
 use crate::capture;
 use crate::invariants::EXACT;

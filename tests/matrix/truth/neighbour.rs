@@ -5,7 +5,7 @@ use std::os::fd::AsRawFd;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use overlay_trace::lab::Netns;
+use overlay_trace_lab::dataplanes::Netns;
 
 use super::compare::{self, Place, Profile};
 use super::fixture::{Change, Fixture};

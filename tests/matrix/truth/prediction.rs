@@ -3,7 +3,7 @@
 //! much less, must be as predicted.
 
 use anyhow::{Context, Result, ensure};
-use overlay_trace::what_if::{Change as Without, WhatIf};
+use overlay_trace_analysis::what_if::{Change as Without, WhatIf};
 use overlay_trace_common::record::{FLAG_CHILD, RecordHeader};
 
 use super::compare::Recorded;
@@ -129,7 +129,7 @@ fn is_as_predicted(recorded: &Recorded, windows: &[Window], without: &str) -> Ou
     let [before, after, untraced_before, untraced_after] = windows else {
         anyhow::bail!("there are {} windows", windows.len())
     };
-    let p50 = |dist: &overlay_trace::analysis::Dist| dist.quantile(0.5) as f64;
+    let p50 = |dist: &overlay_trace_analysis::breakdown::Dist| dist.quantile(0.5) as f64;
     let what_if = of_window(recorded, before, &[without.parse()?])?;
     let prediction = what_if.predictions.first().context("nothing was there to be taken out")?;
     let gain = prediction.gain(&what_if.now, p50);

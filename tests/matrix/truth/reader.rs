@@ -5,7 +5,7 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use overlay_trace::lab::Netns;
+use overlay_trace_lab::dataplanes::Netns;
 use socket2::{Domain, Socket, Type};
 
 use super::compare::{self, Place, Profile, Recorded};

@@ -1,7 +1,7 @@
 //! Lists of rules that match nothing: what they cost grows with their number.
 
 use anyhow::{Result, ensure};
-use overlay_trace::analysis::Key;
+use overlay_trace_analysis::breakdown::Key;
 
 use super::compare::{self, Place, Profile, Recorded, TOLERANCE};
 use super::fixture::{Change, Fixture, Window};

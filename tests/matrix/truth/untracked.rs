@@ -1,7 +1,7 @@
 //! NOTRACK for the outer packets: connection tracking at level 1 has nothing to do any more.
 
 use anyhow::{Result, ensure};
-use overlay_trace::analysis::Key;
+use overlay_trace_analysis::breakdown::Key;
 
 use super::compare::{self, Profile, Recorded};
 use super::fixture::{Change, Fixture, Window};

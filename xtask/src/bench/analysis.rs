@@ -33,7 +33,7 @@ impl Analysis {
     pub fn run(&self) -> Result<ExitCode> {
         build_ebpf::build()?;
         let mut bench = host::command("cargo");
-        bench.args(["bench", "--package", "overlay-trace", "--bench", "analysis", "--"]);
+        bench.args(["bench", "--package", "overlay-trace-analysis", "--bench", "analysis", "--"]);
         let numbers =
             [("--records", self.records), ("--threads", self.threads), ("--interrupted", self.interrupted)];
         for (option, number) in numbers {

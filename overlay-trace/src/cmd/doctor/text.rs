@@ -6,16 +6,9 @@ use std::{
 };
 
 use comfy_table::{ContentArrangement, Table, presets};
-use overlay_trace_common::{
-    stage::Target,
-    stage_map::{OTHER, STAGES, transmit_stages},
-};
-
-use crate::{
-    probe::{Attachment, Plan, ProbeSet, modules},
-    sys::kernel::Kernel,
-    trace::ProbeCost,
-};
+use overlay_trace_common::stage_map::{OTHER, STAGES, transmit_stages};
+use overlay_trace_format::ProbeCost;
+use overlay_trace_probe::{Attachment, Plan, ProbeSet, Unprobed, modules, sys::kernel::Kernel};
 
 /// Columns of the table of stages.
 const WIDTH: u16 = 110;
@@ -143,7 +136,7 @@ pub fn stages(kernel: &Kernel, plan: &Plan, attached: &[Attachment]) -> String {
         let stage = &STAGES[usize::from(number)];
         let by = match (seen.get(&number), plan.unseen.get(&number)) {
             (Some(probes), _) => probes.join(", "),
-            (None, reason) => format!("UNSEEN: {}", reason.map_or("", String::as_str)),
+            (None, reason) => format!("UNSEEN: {}", reason.map_or_else(String::new, Unprobed::to_string)),
         };
         table.add_row([stage.name, stage.layer.name(), &by]);
     }
@@ -170,30 +163,18 @@ fn unseen(kernel: &Kernel, plan: &Plan) -> String {
     for (stage, reason) in &plan.unseen {
         let _ = writeln!(text, "  {} cannot be seen: {reason}", STAGES[usize::from(*stage)].name);
     }
-    for module in plan.unseen.keys().flat_map(|stage| missing_modules(*stage, plan)).collect::<BTreeSet<_>>()
-    {
+    for module in plan.unseen.values().filter_map(Unprobed::module).collect::<BTreeSet<_>>() {
         let _ = writeln!(text, "  module {module} is {}", modules::advice(kernel, module));
     }
     text
 }
 
-/// The modules that a stage needs and that its reason names.
-fn missing_modules<'a>(stage: u8, plan: &'a Plan) -> impl Iterator<Item = &'static str> + 'a {
-    let functions = STAGES[usize::from(stage)].points.iter().flat_map(|point| point.probes);
-    functions
-        .filter_map(|probe| match probe.target {
-            Target::Function(name) => modules::module_of(name),
-            _ => None,
-        })
-        .filter(move |module| plan.unseen.get(&stage).is_some_and(|reason| reason.contains(module)))
-}
-
 #[cfg(test)]
 mod tests {
+    use overlay_trace_probe::{ProbeKind, plan::wanted_functions};
     use overlay_trace_test_support::{golden, kernels};
 
     use super::*;
-    use crate::probe::{ProbeKind, plan::wanted_functions};
 
     fn described(version: &str) -> Kernel {
         Kernel::from_files(&kernels::root(version), &wanted_functions()).unwrap()
@@ -214,7 +195,10 @@ mod tests {
                 ProbeKind::Fentry | ProbeKind::Fexit => traceable.contains(one.target),
                 ProbeKind::Kprobe | ProbeKind::TpBtf => true,
             };
-            let entry = alternatives.iter().find(is_accepted).ok_or("ftrace does not know it")?;
+            let entry = alternatives
+                .iter()
+                .find(is_accepted)
+                .ok_or_else(|| Unprobed::Refused("ftrace does not know it".to_owned()))?;
             Ok([Some(entry.clone()), entry.exit()].into_iter().flatten().collect())
         });
         text + &stages(&kernel, &plan, &attached)

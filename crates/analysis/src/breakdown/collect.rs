@@ -1,0 +1,273 @@
+//! Records in, numbers out.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use overlay_trace_common::{
+    record::{FLAG_CHILD, FLAG_FROM_DEVICE, FLAG_PARENT, FLAG_WAY_FULL, Outcome, RecordHeader},
+    way::Segment,
+};
+
+use super::{
+    By, Direction, Dist, Outcomes,
+    direction::LastRun,
+    family::{Cut, Families, Held, Inheritance, Parent, Part, Ready, has_relatives, is_cut, parts_of},
+    finish::Drops,
+    places::Places,
+    plan::{Origin, Plan, Plans},
+    stages::Stages,
+    sums::{RELATED, Sums, WHOLE},
+    way::Way,
+};
+use overlay_trace_format::{Header, HopName, RecordView};
+
+/// Collects records; [`finish`](Collector::finish) gives the numbers.
+///
+/// However many records there are, it keeps the same memory: sums by row, and a bounded number of packets
+/// whose relatives have not come yet.
+pub struct Collector {
+    pub(super) by: By,
+    pub(super) header: Header,
+    pub(super) stages: Stages,
+    pub(super) places: Places,
+    pub(super) plans: Plans,
+    pub(super) sums: Sums,
+    pub(super) families: Families,
+    pub(super) outcomes: Outcomes,
+    pub(super) drops: Drops,
+    pub(super) records: u64,
+    pub(super) inconsistent: u64,
+    pub(super) cut_ways: u64,
+    /// What no stage claims, in ns.
+    pub(super) unclaimed: u128,
+    /// The end of the last packet, in ns of CLOCK_MONOTONIC.
+    pub(super) last_end_ns: u64,
+    /// How long the packets that were made of others, or of which others were made, were under way.
+    pub(super) latency_of_related: Dist,
+    /// The packet at hand.
+    pub(super) way: Way,
+}
+
+impl Collector {
+    /// A collector for the records of a recording with this header and these hops.
+    pub fn new(header: &Header, hops: &BTreeMap<u16, HopName>, by: By) -> Collector {
+        Collector {
+            by,
+            header: header.clone(),
+            stages: Stages::new(header),
+            places: Places::new(hops),
+            plans: Plans::default(),
+            sums: Sums::default(),
+            families: Families::default(),
+            outcomes: Outcomes::default(),
+            drops: Drops::default(),
+            records: 0,
+            inconsistent: 0,
+            cut_ways: 0,
+            unclaimed: 0,
+            last_end_ns: 0,
+            latency_of_related: Dist::default(),
+            way: Way::default(),
+        }
+    }
+
+    /// Adds a record.
+    pub fn add(&mut self, record: &RecordView<'_>) {
+        self.records += 1;
+        self.last_end_ns = self.last_end_ns.max(record.header.end_ns);
+        self.cut_ways += u64::from(record.header.flags & FLAG_WAY_FULL != 0);
+        if !has_relatives(&record.header) {
+            return self.add_alone(record);
+        }
+        let held = Held::new(record);
+        let mut ready = VecDeque::new();
+        if record.header.flags & FLAG_CHILD == 0 {
+            ready.push_back(Ready::Packet(held, Inheritance::default()));
+        } else {
+            self.families.add_child(held, &mut ready);
+        }
+        self.add_ready(ready);
+    }
+
+    /// Adds the records of a collector of the same recording whose records came after.
+    pub fn append(&mut self, mut later: Collector) {
+        self.settle();
+        later.settle();
+        let (rows, cells) = self.sums.merge(later.sums);
+        self.plans.append(later.plans, |plan| plan.renumber(&rows, &cells));
+        self.outcomes.add(&later.outcomes);
+        self.drops.append(later.drops);
+        self.records += later.records;
+        self.last_end_ns = self.last_end_ns.max(later.last_end_ns);
+        self.inconsistent += later.inconsistent;
+        self.cut_ways += later.cut_ways;
+        self.unclaimed += later.unclaimed;
+        self.latency_of_related.merge(&later.latency_of_related);
+        let mut ready = VecDeque::new();
+        self.families.orphans += later.families.orphans;
+        self.families.incomplete += later.families.incomplete;
+        while self.families.take_over(&mut later.families, |row| rows[row as usize], &mut ready) {
+            self.add_ready(std::mem::take(&mut ready));
+        }
+    }
+
+    /// How many packets were not waited for any longer so far: those that others were made of, and those
+    /// of which parts were missing.
+    pub fn given_up(&self) -> (u64, u64) {
+        (self.families.orphans, self.families.incomplete)
+    }
+
+    /// Adds a packet that was made of no other, and of which no other was made.
+    fn add_alone(&mut self, record: &RecordView<'_>) {
+        let header = &record.header;
+        let at = self.take_up(record, None);
+        let (plan, way, sums) = (self.plans.get_mut(at), &self.way, &mut self.sums);
+        plan.owed.add(header);
+        let times = header.times();
+        for (slot, &ns) in plan.slots[..plan.always].iter().zip(&way.times) {
+            sums.at(slot.cell).raw.add_times(ns, times);
+        }
+        for &slot in &plan.behind_others {
+            let ns = u128::from(way.times[slot as usize]) * u128::from(times);
+            sums.at(plan.slots[slot as usize].cell).behind_others += ns;
+        }
+        for part in way.extra(plan) {
+            sums.add(&part, header);
+        }
+        let cost = plan.cost + way.interruption_cost;
+        let is_plain = way.behind_others == 0 && way.interruption_cost == 0;
+        let whole = if is_plain { plan.whole } else { sums.cell(WHOLE, cost, way.behind_others) };
+        sums.at(whole).add_whole((way.total, header.bytes), cost, way.behind_others, times);
+        self.add_outcome(record, at);
+    }
+
+    /// Adds the packets whose relatives are known as far as they ever will be, and those that are so then.
+    pub(super) fn add_ready(&mut self, mut ready: VecDeque<Ready>) {
+        while let Some(next) = ready.pop_front() {
+            match next {
+                Ready::Packet(held, inheritance) => self.add_related(&held, inheritance, &mut ready),
+                Ready::Alone(Parent { start_ns, cut, .. }) => {
+                    if let Some(cut) = cut {
+                        self.add_time(&cut.header, start_ns, &cut.time);
+                    }
+                }
+            }
+        }
+    }
+
+    fn add_related(&mut self, held: &Held, inheritance: Inheritance, ready: &mut VecDeque<Ready>) {
+        let header = held.header;
+        let record = RecordView { header, way: &held.way };
+        let at = self.take_up(&record, inheritance.last_run);
+        let plan = self.plans.get_mut(at);
+        let mut time: Vec<Part> = self.way.always(plan).chain(self.way.extra(plan)).collect();
+        let last_run = plan.last_run;
+        for inherited in inheritance.time {
+            match time.iter_mut().find(|part| part.row == inherited.row) {
+                Some(part) => part.add(&inherited),
+                None => time.push(inherited),
+            }
+        }
+        let start_ns = inheritance.start_ns.unwrap_or(header.start_ns);
+        self.add_outcome(&record, at);
+        let cut = is_cut(&header).then_some(Cut { parts: parts_of(&header), time: Vec::new(), header });
+        let is_parent = cut.is_some() || header.flags & FLAG_PARENT != 0;
+        let cut = match cut {
+            Some(cut) => Some(Box::new(Cut { time, ..cut })),
+            None => {
+                self.add_time(&header, start_ns, &time);
+                None
+            }
+        };
+        if is_parent {
+            self.families.add_parent(header.id, Parent { start_ns, last_run, cut, whole: None }, ready);
+        }
+    }
+
+    /// Adds the time of a packet that has relatives.
+    fn add_time(&mut self, header: &RecordHeader, start_ns: u64, time: &[Part]) {
+        let mut whole = Part { row: RELATED, ..Part::default() };
+        for part in time {
+            self.sums.add(part, header);
+            whole.add(part);
+        }
+        self.sums.add(&whole, header);
+        self.latency_of_related.add_times(header.end_ns.saturating_sub(start_ns), header.times());
+    }
+
+    /// Works out the packet's time in each row of its plan, whose number is returned.
+    fn take_up(&mut self, record: &RecordView<'_>, parent: Option<LastRun>) -> usize {
+        let header = &record.header;
+        let has = |flag: u8| header.flags & flag != 0;
+        let origin = Origin { from_device: has(FLAG_FROM_DEVICE), is_child: has(FLAG_CHILD), parent };
+        self.way.folded.fold(record.way, &self.stages.interrupts);
+        let steps = &self.way.folded.steps;
+        let hash = Plans::hash(steps, origin);
+        let at = self.plans.find(hash, steps, origin).unwrap_or_else(|| {
+            if self.plans.is_full() {
+                self.settle();
+                self.plans.forget();
+            }
+            let plan = self.plan(origin);
+            self.plans.add(hash, plan)
+        });
+        let plan = self.plans.get_mut(at);
+        plan.packets += header.times();
+        let times = u128::from(header.times());
+        self.unclaimed += self.way.sum(plan, &mut self.sums, &self.stages, self.by) * times;
+        let total = header.end_ns.saturating_sub(header.start_ns);
+        self.inconsistent += u64::from(self.way.total != total);
+        if self.way.total < total {
+            self.unclaimed += u128::from(total - self.way.total) * times;
+            let level = self.last_step().map_or(0, |last| last.level);
+            let other = Segment { stage: self.stages.other, level, ..Segment::default() };
+            let end = self.plans.get_mut(at).end;
+            let packed = self.packed(self.by, other, end);
+            let row = self.sums.row(packed);
+            self.way.add_left_over(self.plans.get_mut(at), row, total);
+        }
+        at
+    }
+
+    /// Tells the cells what the plans' packets stand for.
+    pub(super) fn settle(&mut self) {
+        for plan in self.plans.iter_mut() {
+            let owed = std::mem::take(&mut plan.owed);
+            for slot in &plan.slots[..plan.always] {
+                self.sums.at(slot.cell).add_owed(owed, slot.cost);
+            }
+        }
+    }
+
+    fn add_outcome(&mut self, record: &RecordView<'_>, at: usize) {
+        let header = &record.header;
+        let times = header.times();
+        let &mut Plan { end, last_run, .. } = self.plans.get_mut(at);
+        match Outcome::from_u8(header.outcome) {
+            Some(Outcome::Delivered) => self.outcomes.delivered += times,
+            Some(Outcome::Merged) => self.outcomes.merged += times,
+            Some(Outcome::Split) => self.outcomes.split += times,
+            Some(Outcome::Dropped) => {
+                self.outcomes.dropped += times;
+                if let Some(last) = self.last_step() {
+                    let key = self.packed(By::Stage, last, end);
+                    self.drops.add(header, key);
+                }
+            }
+            Some(Outcome::Freed) | None => {
+                let delivers = self.last_step().map_or(0, |last| self.stages.of(last.stage).delivers);
+                let stays = last_run.is_some_and(|run| run.direction == Direction::Ingress);
+                if delivers == 1 || delivers == 2 && stays {
+                    self.outcomes.delivered += times;
+                } else {
+                    self.outcomes.forwarded += times;
+                }
+            }
+        }
+    }
+
+    /// The last step of the way at hand that is not the wait of an interrupted one.
+    fn last_step(&self) -> Option<Segment> {
+        let mut steps = self.way.folded.steps.iter().rev().map(|step| step.segment());
+        steps.find(|step| !self.stages.of(step.stage).interrupts)
+    }
+}

@@ -1,0 +1,144 @@
+//! A way without its interruptions.
+//!
+//! An interruption can come anywhere: told apart by where they were interrupted, the ways of a busy
+//! machine would have endless shapes. Folded, what goes on after an interruption is part of its step again,
+//! and the time of waiting is kept beside it.
+
+use overlay_trace_common::way::{
+    CODE_MORE, CODE_PLACE, HOP_BITS, HOP_MASK, Segment, VALUE_BITS, VALUE_MASK, place, word,
+};
+
+/// Bits of a place: the level and the hop.
+const PLACE_MASK: u32 = 0xf << HOP_BITS | HOP_MASK;
+
+/// A step of a folded way: a segment without its time, as the code of its stage and its place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Step(pub u32);
+
+impl Step {
+    /// The step that a segment is.
+    pub fn of(segment: &Segment) -> Step {
+        Step(word(segment.stage, place(segment.level.into(), segment.hop.into())))
+    }
+
+    /// The segment, with no time.
+    pub fn segment(self) -> Segment {
+        Segment {
+            ns: 0,
+            hop: (self.0 & HOP_MASK) as u16,
+            level: (self.0 >> HOP_BITS) as u8 & 15,
+            stage: (self.0 >> VALUE_BITS) as u8,
+            cpu: None,
+        }
+    }
+}
+
+/// A folded way.
+#[derive(Default)]
+pub(super) struct Folded {
+    pub steps: Vec<Step>,
+    /// By step: its time in ns, without the time for which it was interrupted.
+    pub times: Vec<u64>,
+    pub waits: Vec<Wait>,
+}
+
+/// An interruption.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Wait {
+    /// Which step was interrupted.
+    pub step: u32,
+    /// What the packet waited in.
+    pub stage: u8,
+    pub ns: u64,
+}
+
+/// Which stages are waits in the middle of another one.
+pub(super) type Interrupts = [bool; 256];
+
+impl Folded {
+    /// Takes up the words of a way.
+    pub fn fold(&mut self, words: &[u32], interrupts: &Interrupts) {
+        self.steps.clear();
+        self.times.clear();
+        self.waits.clear();
+        let (mut place, mut more) = (0, 0);
+        let mut interrupted = false;
+        for &next in words {
+            let (code, value) = ((next >> VALUE_BITS) as u8, next & VALUE_MASK);
+            if code >= CODE_PLACE {
+                match code {
+                    CODE_PLACE => place = value & PLACE_MASK,
+                    CODE_MORE => more = u64::from(value) << VALUE_BITS,
+                    // On which CPU a packet is makes no difference to where its time goes.
+                    _ => {}
+                }
+                continue;
+            }
+            let (step, ns) = (Step(word(code, place)), more + u64::from(value));
+            more = 0;
+            if interrupted || interrupts[usize::from(code)] {
+                interrupted = self.put(step, ns, interrupts);
+            } else {
+                self.steps.push(step);
+                self.times.push(ns);
+            }
+        }
+    }
+
+    /// Adds an interruption, or the first segment after one; returns whether the step is still open.
+    fn put(&mut self, step: Step, ns: u64, interrupts: &Interrupts) -> bool {
+        let stage = step.segment().stage;
+        let last = self.steps.len().wrapping_sub(1);
+        if interrupts[usize::from(stage)] && !self.steps.is_empty() {
+            self.waits.push(Wait { step: last as u32, stage, ns });
+            return true;
+        }
+        if self.steps.last() == Some(&step) {
+            self.times[last] += ns;
+        } else {
+            self.steps.push(step);
+            self.times.push(ns);
+        }
+        false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Stages from 100 on interrupt.
+    fn folded(way: &[(u8, u64)]) -> Folded {
+        let segment =
+            |&(stage, ns): &(u8, u64)| Segment { ns, hop: 3, level: 1, stage, cpu: Some(stage.into()) };
+        let words = overlay_trace_format::encode_way(&way.iter().map(segment).collect::<Vec<_>>());
+        let mut folded = Folded::default();
+        folded.fold(&words, &std::array::from_fn(|stage| stage >= 100));
+        folded
+    }
+
+    #[test]
+    fn what_was_interrupted_goes_on() {
+        let plain = folded(&[(1, 10), (2, 20), (2, 5)]);
+        let interrupted = folded(&[(1, 3), (100, 100), (1, 4), (101, 50), (1, 3), (2, 20), (2, 5)]);
+        assert_eq!((plain.steps.len(), &plain.steps), (3, &interrupted.steps));
+        assert_eq!((&plain.times, &interrupted.times), (&vec![10, 20, 5], &vec![10, 20, 5]));
+        let wait = |stage, ns| Wait { step: 0, stage, ns };
+        assert_eq!(interrupted.waits, [wait(100, 100), wait(101, 50)]);
+        assert_eq!(plain.steps[0].segment(), Segment { ns: 0, hop: 3, level: 1, stage: 1, cpu: None });
+    }
+
+    #[test]
+    fn a_step_that_does_not_go_on_is_over() {
+        let folded = folded(&[(1, 3), (100, 100), (2, 4), (2, 5)]);
+        assert_eq!((folded.steps.len(), folded.times), (3, vec![3, 4, 5]));
+    }
+
+    #[test]
+    fn long_times_and_a_wait_at_the_beginning_are_steps() {
+        let long = (1 << 40) + 5;
+        let folded = folded(&[(100, long), (1, long), (101, long)]);
+        assert_eq!(folded.times, [long, long]);
+        assert_eq!(folded.waits, [Wait { step: 1, stage: 101, ns: long }]);
+    }
+}

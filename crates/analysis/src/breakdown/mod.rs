@@ -1,0 +1,208 @@
+//! From records to numbers: pure, in constant memory, testable without a kernel.
+//!
+//! For each packet its way is summed per [`Key`]; each key keeps the distribution of these sums, so a
+//! count is a number of packets, not of visits. The keys' sums add up to the end-to-end sum exactly.
+
+mod collect;
+mod cost;
+mod diff;
+mod direction;
+mod dist;
+mod family;
+mod finish;
+mod fold;
+mod key;
+mod lanes;
+mod order;
+mod places;
+mod plan;
+mod rows;
+mod shape;
+mod stages;
+mod sums;
+mod way;
+mod whole;
+
+use std::collections::BTreeMap;
+
+use anyhow::Result;
+
+pub use collect::Collector;
+pub use diff::{Diff, DiffRow, Per, Side};
+pub use direction::Direction;
+pub use dist::Dist;
+pub use key::{By, Key};
+pub(crate) use rows::{Between, Rows};
+pub(crate) use whole::{WholePacket, Wholes};
+
+use overlay_trace_format::{Checkpoint, Header, Names, Recording};
+
+/// What a recording's packets did, and where their time went.
+pub struct Analysis {
+    /// Name of the recording's file, without its folder.
+    pub file: String,
+    pub header: Header,
+    pub names: Names,
+    /// Counters and duration of the recording.
+    pub last: Checkpoint,
+    /// Whether the recorder finished; if not, the recording ended abruptly.
+    pub complete: bool,
+    /// Results of traffic that ran during the recording.
+    pub traffic: Vec<serde_json::Value>,
+    pub by: By,
+    /// Records that were read, one for each packet that finished its way, or for several where
+    /// [`Header::sampling`] says so.
+    pub records: u64,
+    /// How the ways ended, of the records that were read.
+    pub outcomes: Outcomes,
+    /// Records whose segments did not add up to their time. The missing part is in `other`, so that the
+    /// totals hold; there should be none.
+    pub inconsistent: u64,
+    /// Ways with more segments than a record holds: the rest is in `other`.
+    pub cut_ways: u64,
+    /// Segments, fragments and copies of which it is not known what they were made of: it is missing
+    /// before their way, and they have no part of its time.
+    pub orphans: u64,
+    /// Packets that were cut of which not every part was seen: those that were share its time.
+    pub incomplete: u64,
+    /// The time from the beginning to the end of each way, in ns. A packet that was cut has no way of its
+    /// own here: its parts share its time by their lengths, so that no nanosecond is counted twice.
+    pub end_to_end: Dist,
+    /// The same with the probes' cost taken off; its sum is that of all rows. `None` when that cost was
+    /// not measured.
+    pub net: Option<Dist>,
+    /// The lengths of these packets together.
+    pub bytes: u64,
+    /// How long each packet was under way, in ns: since the beginning of the packet that it was cut or
+    /// copied from, if there is one. What differs from `end_to_end` is that each part has waited for the
+    /// whole time, not for its part of it.
+    pub latency: Dist,
+    /// The part of the end-to-end sum that no stage claims, in ns.
+    pub unclaimed: u128,
+    /// Where the time went, in the order of the packets' path.
+    pub rows: Vec<Row>,
+    pub drops: Vec<Drop>,
+    /// Stages whose rows were taken out, and their part of the end-to-end sum.
+    pub left_out: Vec<(String, f64)>,
+}
+
+/// How many ways ended how.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Outcomes {
+    pub delivered: u64,
+    pub dropped: u64,
+    /// Left the sight of the capture: sent out of the machine, or handed to what is not traced.
+    pub forwarded: u64,
+    /// Became a part of another packet (GRO, TCP coalescing).
+    pub merged: u64,
+    /// Was cut into segments or fragments.
+    pub split: u64,
+}
+
+/// The packets' time at one key.
+#[derive(Clone, Debug)]
+pub struct Row {
+    pub key: Key,
+    /// How many packets on the wire the packets stand for.
+    pub segments: u64,
+    pub bytes: u64,
+    /// The part of the end-to-end sum that is this row's, 0 to 1.
+    pub share: f64,
+    /// ns per packet that was here, as recorded.
+    pub raw: Dist,
+    /// The same with the probes' cost taken off; `None` when that cost was not measured. See
+    /// [`Analysis::net`].
+    pub net: Option<Dist>,
+}
+
+/// Packets that were dropped at one place for one reason.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Drop {
+    pub packets: u64,
+    pub bytes: u64,
+    /// The kernel's name of the reason, or its number; empty for "none given".
+    pub reason: String,
+    /// `function+offset`, or an address; empty for "none given".
+    pub location: String,
+    /// The stage that the packet was in.
+    pub key: Key,
+}
+
+impl Analysis {
+    /// Reads a recording to its end.
+    ///
+    /// # Errors
+    ///
+    /// One sentence: the recording cannot be read or is damaged.
+    pub fn of(recording: &Recording, by: By) -> Result<Analysis> {
+        let mut analysis = lanes::collect(recording, by)?.finish(&recording.names);
+        analysis.file = recording.path().file_name().unwrap_or_default().to_string_lossy().into();
+        let until = analysis.last.duration_ns;
+        analysis.last = recording.last.clone();
+        // What ended abruptly has packets after its last checkpoint, or never got to one.
+        if !recording.complete {
+            analysis.last.duration_ns = analysis.last.duration_ns.max(until);
+        }
+        analysis.complete = recording.complete;
+        analysis.traffic = recording.traffic.clone();
+        Ok(analysis)
+    }
+
+    /// Packets of the distributions: those whose record was read, without those that were cut.
+    pub fn packets(&self) -> u64 {
+        self.end_to_end.count()
+    }
+
+    /// Packets whose way ended: what the kernel side counted, lost records included.
+    pub fn finished(&self) -> u64 {
+        self.last.counters.finished.max(self.records)
+    }
+
+    /// Packets whose way began, without those that the filter did not let through.
+    pub fn started(&self) -> u64 {
+        let counters = &self.last.counters;
+        counters.started.saturating_sub(counters.filtered).max(self.finished())
+    }
+
+    /// Packets that were still on their way at the end, or whose end was not seen.
+    pub fn unfinished(&self) -> u64 {
+        self.started() - self.finished()
+    }
+
+    /// The part of the end-to-end sum that no stage claims, 0 to 1.
+    pub fn other_share(&self) -> f64 {
+        self.unclaimed as f64 / self.end_to_end.sum().max(1) as f64
+    }
+
+    /// Takes the rows of these stages out, to give a picture room for the others. The shares and the
+    /// totals of what stays do not change.
+    pub fn leave_out(&mut self, stages: &[String]) {
+        for stage in stages {
+            let is_left_out = |row: &Row| row.key.stage.as_ref() == Some(stage);
+            let share = self.rows.iter().filter(|row| is_left_out(row)).map(|row| row.share).sum();
+            self.rows.retain(|row| !is_left_out(row));
+            self.left_out.push((stage.clone(), share));
+        }
+    }
+
+    /// The parts of the end-to-end sum by what `name` says of a row, in order of first appearance.
+    pub fn shares(&self, name: impl Fn(&Key) -> String) -> Vec<(String, f64)> {
+        let mut index = BTreeMap::new();
+        let mut shares: Vec<(String, f64)> = Vec::new();
+        for row in &self.rows {
+            let name = name(&row.key);
+            let at = *index.entry(name.clone()).or_insert_with(|| {
+                shares.push((name, 0.0));
+                shares.len() - 1
+            });
+            shares[at].1 += row.share;
+        }
+        shares
+    }
+
+    /// The whole end-to-end time with the probes' cost taken off, per packet, in ns; `None` when that
+    /// cost was not measured.
+    pub fn net_mean(&self) -> Option<f64> {
+        self.net.as_ref().filter(|net| net.count() > 0).map(Dist::mean)
+    }
+}

@@ -1,0 +1,147 @@
+//! Which row of an analysis each segment of a way belongs to.
+
+use std::collections::BTreeMap;
+
+use overlay_trace_common::way::Segment;
+use rustc_hash::FxHashMap;
+
+use super::{
+    By, Key, cost::COST_PARTS_SHIFT, direction::directions, fold::Step, key::Packed, places::Places,
+    plan::Origin, stages::Stages, whole::WholePacket,
+};
+use overlay_trace_format::{Header, HopName};
+
+/// So many shapes of ways are remembered.
+const SHAPES_MAX: usize = 4096;
+
+/// What a row is.
+#[derive(Clone, Copy)]
+enum Row {
+    Stage(Packed),
+    /// A time between packets, behind one whose last segment is in the row of this number.
+    Between(Between, u32),
+}
+
+/// What is waited for between two packets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Between {
+    /// That the answer of a request begins, by the program that got it.
+    Answer,
+    /// The same, where the request has left the machine: wherever it is then.
+    Return,
+    /// That a packet which was dropped is sent again.
+    Retransmission,
+}
+
+/// The row of each segment, by the way without its times and CPUs.
+type Shapes = FxHashMap<Box<[Step]>, Box<[u32]>>;
+
+/// The rows of a recording, numbered in order of first appearance.
+pub(crate) struct Rows {
+    stages: Stages,
+    places: Places,
+    index: FxHashMap<Packed, u32>,
+    between: FxHashMap<(Between, u32), u32>,
+    rows: Vec<Row>,
+    /// By whether the packet came from outside the machine.
+    shapes: [Shapes; 2],
+    shape: Vec<Step>,
+}
+
+impl Rows {
+    /// For the packets of a recording with this header and these hops.
+    pub fn new(header: &Header, hops: &BTreeMap<u16, HopName>) -> Rows {
+        Rows {
+            stages: Stages::new(header),
+            places: Places::new(hops),
+            index: FxHashMap::default(),
+            between: FxHashMap::default(),
+            rows: Vec::new(),
+            shapes: Default::default(),
+            shape: Vec::new(),
+        }
+    }
+
+    /// The number of the row of each segment of a packet's way.
+    pub fn of(&mut self, packet: &WholePacket<'_>) -> &[u32] {
+        let mut shape = std::mem::take(&mut self.shape);
+        shape.clear();
+        shape.extend(packet.way.iter().map(Step::of));
+        let origin = usize::from(packet.from_device);
+        if !self.shapes[origin].contains_key(&*shape) {
+            if self.shapes[origin].len() >= SHAPES_MAX {
+                self.shapes[origin].clear();
+            }
+            let rows = self.work_out(packet.way, packet.from_device);
+            self.shapes[origin].insert(shape.clone().into(), rows);
+        }
+        self.shape = shape;
+        &self.shapes[origin][&*self.shape]
+    }
+
+    fn work_out(&mut self, way: &[Segment], from_device: bool) -> Box<[u32]> {
+        let (mut places, mut runs) = (Vec::new(), Vec::new());
+        self.places.of_way(way, &mut places);
+        let origin = Origin { from_device, ..Origin::default() };
+        directions(way, &places, &self.stages, origin, &mut runs);
+        let at = way.iter().zip(places).zip(runs);
+        at.map(|((segment, place), direction)| {
+            let facts = self.stages.of(segment.stage);
+            let (layer, wait) = (facts.layer, facts.wait);
+            let packed =
+                Packed::new(By::Stage, layer, segment.stage, wait, segment.level, direction, place.number);
+            let next = self.rows.len() as u32;
+            let row = *self.index.entry(packed).or_insert(next);
+            if row == next {
+                self.rows.push(Row::Stage(packed));
+            }
+            row
+        })
+        .collect()
+    }
+
+    /// Whether the cost of every kind of probe that was used has been measured.
+    pub fn costs_are_known(&self) -> bool {
+        self.stages.costs.are_known
+    }
+
+    /// By segment of a packet's way: what the probe at its beginning has cost, in ns.
+    pub fn probe_costs(&self, packet: &WholePacket<'_>) -> Vec<f64> {
+        let origin = Origin { from_device: packet.from_device, ..Origin::default() };
+        let costs = self.stages.probe_costs(packet.way, origin);
+        costs.into_iter().map(|cost| cost as f64 / f64::from(1 << COST_PARTS_SHIFT)).collect()
+    }
+
+    /// How many rows there are so far.
+    pub fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// The number of the row of a time behind a packet that ended in the row `last`.
+    pub fn between(&mut self, what: Between, last: u32) -> u32 {
+        let next = self.rows.len() as u32;
+        let row = *self.between.entry((what, last)).or_insert(next);
+        if row == next {
+            self.rows.push(Row::Between(what, last));
+        }
+        row
+    }
+
+    /// The key of a row.
+    pub fn key(&self, row: u32) -> Key {
+        let Stages { layers, names, .. } = &self.stages;
+        match self.rows[row as usize] {
+            Row::Stage(packed) => packed.name(By::Stage, layers, names, &self.places.names),
+            Row::Between(what, last) => {
+                let last = self.key(last);
+                let was_read = matches!(last.layer.as_deref(), Some("socket" | "transport"));
+                let (layer, stage) = match what {
+                    Between::Return if !was_read => ("program", "elsewhere"),
+                    Between::Answer | Between::Return => ("program", "answering"),
+                    Between::Retransmission => ("transport", "retransmission-wait"),
+                };
+                Key { layer: Some(layer.into()), stage: Some(stage.into()), kind: "wait", ..last }
+            }
+        }
+    }
+}

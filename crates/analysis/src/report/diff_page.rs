@@ -1,0 +1,94 @@
+//! A difference as a page: the sentence, the stages, and the flame graph of the second recording.
+
+use maud::{Markup, html};
+
+use super::{
+    diff_text::verdict,
+    frames::{Tells, stack},
+    heading::heading,
+    page::{
+        self, Cell,
+        graph::{Frame, graph},
+        reading, table,
+    },
+    palette::PLACE,
+    units::{signed_time, time},
+};
+use crate::breakdown::{Diff, DiffRow};
+
+/// The page.
+pub(super) fn report(diff: &Diff) -> String {
+    let title = format!("{} against {}", diff.second.file, diff.first.file);
+    let body = html! {
+        h1 { (title) }
+        @for sentence in verdict(diff).lines() { p.answer { (sentence) } }
+        (stages(diff))
+        (difference(diff))
+        h2 { "The recordings" }
+        @for (place, analysis) in [("First", &diff.first), ("Second", &diff.second)] {
+            p { b { (place) ": " (analysis.file) } }
+            @for line in heading(analysis).lines() { p.hint { (line) } }
+        }
+    };
+    page::page(&title, &body)
+}
+
+fn stages(diff: &Diff) -> Markup {
+    let heading = ["stage", "added", "first", "second", "first p99", "second p99"].map(str::to_owned);
+    let row = |row: &DiffRow| {
+        let key = &row.key;
+        let name = format!(
+            "{} (level {}{}{})",
+            key.stage.as_deref().unwrap_or_default(),
+            key.level.unwrap_or(0),
+            key.direction.map(|direction| format!(", {}", direction.name())).unwrap_or_default(),
+            if key.kind == "wait" { ", wait" } else { "" }
+        );
+        let some = |value: f64| (value != 0.0).then_some(value);
+        let p99 = |side: &crate::breakdown::Side| some(side.p99 as f64).filter(|_| side.packets > 0);
+        let cells = vec![
+            Cell::of(Some(row.delta(diff.per)), signed_time),
+            Cell::of(some(row.first.each(diff.per)), time),
+            Cell::of(some(row.second.each(diff.per)), time),
+            Cell::of(p99(&row.first), time),
+            Cell::of(p99(&row.second), time),
+        ];
+        (name, cells)
+    };
+    let any = |row: &&DiffRow| row.first.sum > 0 || row.second.sum > 0;
+    let mut rows: Vec<&DiffRow> = diff.rows.iter().filter(any).collect();
+    rows.sort_by(|a, b| b.delta(diff.per).total_cmp(&a.delta(diff.per)));
+    html! {
+        h2 { "What the second adds, stage by stage" }
+        p.hint { "Times are " (diff.per.name()) ". Click a heading to sort." }
+        (table(&heading, &rows.into_iter().map(row).collect::<Vec<_>>()))
+    }
+}
+
+fn difference(diff: &Diff) -> Markup {
+    let mut root = Frame::new("packet", PLACE);
+    for row in &diff.rows {
+        let frames: Vec<_> =
+            stack("", &row.key).into_iter().skip(1).map(|(_, name): (Tells, String)| (name, PLACE)).collect();
+        root.add(&frames, row.second.each(diff.per), row.first.each(diff.per));
+    }
+    root.colour_by_change();
+    let tell = |frame: &Frame| {
+        format!(
+            "{} {} in the second, {} in the first: {}",
+            time(frame.ns),
+            diff.per.name(),
+            time(frame.other_ns),
+            signed_time(frame.ns - frame.other_ns)
+        )
+    };
+    html! {
+        h2 { "The second recording against the first" }
+        p.hint {
+            "Width is time " (diff.per.name()) " in the second recording: red is slower there, blue is faster. What only the first has is "
+            "in the table. Point at a frame, or tap it, to read it."
+        }
+        (reading())
+        figure { (graph(&root, root.ns, "Flame graph of the second recording", &tell)) }
+    }
+}

@@ -1,0 +1,84 @@
+//! Stacks for flame graphs: from the outermost, node, over namespace and direction, level, device and
+//! layer to the stage.
+
+use crate::breakdown::Key;
+
+/// A tree of frames with times at its leaves. Siblings keep the order in which they came: that of the
+/// packets' path.
+#[derive(Default)]
+pub struct Frames<N> {
+    name: String,
+    value: N,
+    children: Vec<Frames<N>>,
+}
+
+impl<N: Default + Copy> Frames<N> {
+    /// Adds a stack with its value.
+    pub fn add(&mut self, stack: &[String], value: N) {
+        let Some((name, rest)) = stack.split_first() else {
+            self.value = value;
+            return;
+        };
+        let at = self.children.iter().position(|child| child.name == *name).unwrap_or_else(|| {
+            self.children.push(Frames { name: name.clone(), value: N::default(), children: Vec::new() });
+            self.children.len() - 1
+        });
+        self.children[at].add(rest, value);
+    }
+
+    /// One line per leaf: the names of its stack, then what `show` makes of its value.
+    pub fn folded(&self, show: &impl Fn(N) -> String) -> String {
+        let mut out = String::new();
+        self.fold("", show, &mut out);
+        out
+    }
+
+    fn fold(&self, prefix: &str, show: &impl Fn(N) -> String, out: &mut String) {
+        for child in &self.children {
+            let stack =
+                if prefix.is_empty() { child.name.clone() } else { format!("{prefix};{}", child.name) };
+            if child.children.is_empty() {
+                *out += &format!("{stack} {}\n", show(child.value));
+            }
+            child.fold(&stack, show, out);
+        }
+    }
+}
+
+/// What a frame tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tells {
+    /// Node, namespace and direction, device.
+    Where,
+    Level(u8),
+    Layer,
+    Stage,
+}
+
+/// A row's stack under the frame `root`.
+pub fn stack(root: &str, key: &Key) -> Vec<(Tells, String)> {
+    let mut stack = vec![(Tells::Where, root.to_string())];
+    let direction = key.direction.map(|direction| direction.name());
+    let place = match (&key.netns, direction) {
+        (Some(netns), Some(direction)) if netns.is_empty() => Some(format!("unknown namespace {direction}")),
+        (Some(netns), Some(direction)) => Some(format!("{netns} {direction}")),
+        (None, Some(direction)) => Some(direction.into()),
+        _ => None,
+    };
+    stack.extend(place.map(|place| (Tells::Where, place)));
+    stack.extend(key.level.map(|level| (Tells::Level(level), format!("level {level}"))));
+    let device = |device: &String| if device.is_empty() { "no device".into() } else { device.clone() };
+    stack.extend(key.device.as_ref().map(|name| (Tells::Where, device(name))));
+    stack.extend(key.layer.clone().map(|layer| (Tells::Layer, layer)));
+    stack.push((Tells::Stage, leaf(key)));
+    stack.into_iter().map(|(tells, frame)| (tells, frame.replace([';', '\n'], ","))).collect()
+}
+
+/// The innermost frame: the stage; where a stage of work had to wait, that is a frame of its own.
+fn leaf(key: &Key) -> String {
+    match &key.stage {
+        Some(stage) if key.kind == "wait" && !stage.ends_with("-wait") => format!("{stage} (waiting)"),
+        Some(stage) => stage.clone(),
+        None => key.kind.into(),
+    }
+}

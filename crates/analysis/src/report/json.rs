@@ -1,0 +1,270 @@
+//! The JSON report. Its schema is stable: keys are added, never changed.
+
+use std::collections::BTreeMap;
+
+use anyhow::Result;
+use serde::{Serialize, Serializer};
+
+use crate::breakdown::{Analysis, Dist, Key, Row};
+
+use overlay_trace_format::Detection;
+
+use overlay_trace_format::{Counters, ProbeCost, StageRow};
+
+/// The version of the schema.
+const SCHEMA: u32 = 1;
+
+#[derive(Serialize)]
+struct Report<'a> {
+    schema: u32,
+    capture: Capture<'a>,
+    packets: Packets,
+    losses: Losses,
+    end_to_end_ns: &'a Dist,
+    /// Equal to `end_to_end_ns` where the probes' cost was not measured.
+    end_to_end_ns_net: &'a Dist,
+    latency_ns: &'a Dist,
+    stages: Vec<Stage<'a>>,
+    other_share: f64,
+    probe_cost_ns: &'a ProbeCost,
+    complete: bool,
+    probe_kinds: BTreeMap<&'a str, &'static str>,
+    drops: Vec<Drop<'a>>,
+    traffic: &'a [serde_json::Value],
+}
+
+#[derive(Serialize)]
+pub(super) struct Capture<'a> {
+    kernel: &'a str,
+    probe_set: &'a str,
+    duration_ns: u64,
+    node: &'a str,
+    unseen_stages: Vec<&'a str>,
+    overlay_trace: &'a str,
+    arch: &'a str,
+    filter: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    networks: Option<&'a [Detection]>,
+    command: &'a str,
+    start_wall_ns: u64,
+    probe_hits: u64,
+    filtered: u64,
+    unseen_reasons: BTreeMap<&'a str, &'a str>,
+    /// Stages that were watched only from some moment on: when, in ns since the beginning.
+    seen_later_ns: BTreeMap<&'a str, u64>,
+    /// Only where not every packet has a record of its own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sampling: Option<Sampled<'a>>,
+}
+
+#[derive(Serialize)]
+struct Sampled<'a> {
+    above: &'a str,
+    one_in: u32,
+    /// In the end.
+    slow_from_ns: u64,
+    left_out: u64,
+}
+
+impl<'a> Capture<'a> {
+    pub(super) fn of(analysis: &'a Analysis) -> Capture<'a> {
+        let header = &analysis.header;
+        Capture {
+            kernel: &header.kernel,
+            probe_set: &header.probe_set,
+            duration_ns: analysis.last.duration_ns,
+            node: &header.node,
+            unseen_stages: header.unseen_stages.iter().map(|unseen| unseen.stage.as_str()).collect(),
+            overlay_trace: &header.overlay_trace,
+            arch: &header.arch,
+            filter: &header.filter,
+            networks: header.networks.as_deref(),
+            command: &header.command,
+            start_wall_ns: header.start_wall_ns,
+            probe_hits: analysis.last.counters.hits,
+            filtered: analysis.last.counters.filtered,
+            sampling: header.sampling.as_ref().map(|sampling| Sampled {
+                above: &sampling.above,
+                one_in: sampling.one_in,
+                slow_from_ns: analysis.last.counters.slow_from_ns.unwrap_or(0),
+                left_out: analysis.last.counters.left_out,
+            }),
+            unseen_reasons: header
+                .unseen_stages
+                .iter()
+                .map(|unseen| (unseen.stage.as_str(), unseen.reason.as_str()))
+                .collect(),
+            seen_later_ns: header
+                .seen_later
+                .iter()
+                .map(|later| (later.stage.as_str(), later.since_ns.saturating_sub(header.start_monotonic_ns)))
+                .collect(),
+        }
+    }
+}
+
+#[derive(Serialize)]
+pub(super) struct Packets {
+    started: u64,
+    finished: u64,
+    delivered: u64,
+    dropped: u64,
+    forwarded: u64,
+    unfinished: u64,
+    merged: u64,
+    split: u64,
+}
+
+impl Packets {
+    pub(super) fn of(analysis: &Analysis) -> Packets {
+        let outcomes = &analysis.outcomes;
+        Packets {
+            started: analysis.started(),
+            finished: analysis.finished(),
+            delivered: outcomes.delivered,
+            dropped: outcomes.dropped,
+            forwarded: outcomes.forwarded,
+            unfinished: analysis.unfinished(),
+            merged: outcomes.merged,
+            split: outcomes.split,
+        }
+    }
+}
+
+#[derive(Serialize)]
+pub(super) struct Losses {
+    records: u64,
+    probe_misses: u64,
+    state_full: u64,
+    unmatched_exits: u64,
+    unknown_start: u64,
+    lost_end: u64,
+    hops_full: u64,
+    cut_ways: u64,
+    inconsistent: u64,
+    orphans: u64,
+    incomplete: u64,
+    /// False where the kernel does not tell of all probes: `probe_misses` is the least that there were then.
+    probe_misses_known: bool,
+}
+
+impl Losses {
+    pub(super) fn of(analysis: &Analysis) -> Losses {
+        let counters: &Counters = &analysis.last.counters;
+        Losses {
+            records: counters.lost_records,
+            probe_misses: counters.probe_misses.unwrap_or(0),
+            state_full: counters.state_full,
+            unmatched_exits: counters.unmatched_exits,
+            unknown_start: counters.unknown_start,
+            lost_end: counters.lost_end,
+            hops_full: counters.hops_full,
+            cut_ways: analysis.cut_ways,
+            inconsistent: analysis.inconsistent,
+            orphans: analysis.orphans,
+            incomplete: analysis.incomplete,
+            probe_misses_known: counters.are_misses_known(),
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Stage<'a> {
+    #[serde(flatten)]
+    key: &'a Key,
+    packets: u64,
+    segments: u64,
+    bytes: u64,
+    share: f64,
+    self_ns: &'a Dist,
+    /// Equal to `self_ns` where the probes' cost was not measured.
+    self_ns_net: &'a Dist,
+}
+
+impl<'a> From<&'a Row> for Stage<'a> {
+    fn from(row: &'a Row) -> Stage<'a> {
+        Stage {
+            key: &row.key,
+            packets: row.raw.count(),
+            segments: row.segments,
+            bytes: row.bytes,
+            share: row.share,
+            self_ns: &row.raw,
+            self_ns_net: row.net.as_ref().unwrap_or(&row.raw),
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Drop<'a> {
+    packets: u64,
+    bytes: u64,
+    reason: &'a str,
+    location: &'a str,
+    #[serde(flatten)]
+    key: &'a Key,
+}
+
+impl Serialize for Dist {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        #[derive(Serialize)]
+        struct Numbers {
+            count: u64,
+            sum: u128,
+            mean: f64,
+            p50: u64,
+            p90: u64,
+            p99: u64,
+            p999: u64,
+            p9999: u64,
+            max: u64,
+        }
+        Numbers {
+            count: self.count(),
+            sum: self.sum(),
+            mean: self.mean(),
+            p50: self.quantile(0.5),
+            p90: self.quantile(0.9),
+            p99: self.quantile(0.99),
+            p999: self.quantile(0.999),
+            p9999: self.quantile(0.9999),
+            max: self.max(),
+        }
+        .serialize(serializer)
+    }
+}
+
+/// The report as one object.
+pub(super) fn report<'a>(analysis: &'a Analysis) -> Result<Vec<u8>> {
+    let probe = |stage: &'a StageRow| Some((stage.name.as_str(), stage.probe?.name()));
+    pretty(&Report {
+        schema: SCHEMA,
+        capture: Capture::of(analysis),
+        packets: Packets::of(analysis),
+        losses: Losses::of(analysis),
+        end_to_end_ns: &analysis.end_to_end,
+        end_to_end_ns_net: analysis.net.as_ref().unwrap_or(&analysis.end_to_end),
+        latency_ns: &analysis.latency,
+        stages: analysis.rows.iter().map(Stage::from).collect(),
+        other_share: analysis.other_share(),
+        probe_cost_ns: &analysis.header.probe_cost_ns,
+        complete: analysis.complete,
+        probe_kinds: analysis.header.stages.iter().filter_map(probe).collect(),
+        drops: analysis.drops.iter().map(Drop::from).collect(),
+        traffic: &analysis.traffic,
+    })
+}
+
+impl<'a> From<&'a crate::breakdown::Drop> for Drop<'a> {
+    fn from(drop: &'a crate::breakdown::Drop) -> Drop<'a> {
+        let crate::breakdown::Drop { packets, bytes, reason, location, key } = drop;
+        Drop { packets: *packets, bytes: *bytes, reason, location, key }
+    }
+}
+
+/// JSON with one key per line and a newline at its end.
+pub(super) fn pretty(value: &impl Serialize) -> Result<Vec<u8>> {
+    let mut bytes = serde_json::to_vec_pretty(value)?;
+    bytes.push(b'\n');
+    Ok(bytes)
+}

@@ -1,0 +1,114 @@
+//! A flame graph within a page, as wide as the page is.
+
+use inferno::flamegraph::color::Color;
+use maud::{Markup, html};
+
+/// Pixels from one frame to the one above it.
+const STEP: usize = 19;
+/// Frames that are less of the picture's width than this are not drawn: they could not be seen.
+const VISIBLE: f64 = 0.0003;
+
+/// A frame with those above it, in the order from left to right.
+pub struct Frame {
+    pub name: String,
+    pub colour: Color,
+    /// What its width stands for, in ns.
+    pub ns: f64,
+    /// What it is compared with, in ns; of no meaning where nothing is compared.
+    pub other_ns: f64,
+    pub children: Vec<Frame>,
+}
+
+impl Frame {
+    /// A frame that nothing has been added to.
+    pub fn new(name: impl Into<String>, colour: Color) -> Frame {
+        Frame { name: name.into(), colour, ns: 0.0, other_ns: 0.0, children: Vec::new() }
+    }
+
+    /// Adds time to a stack, and to all frames of it.
+    pub fn add(&mut self, stack: &[(String, Color)], ns: f64, other_ns: f64) {
+        self.ns += ns;
+        self.other_ns += other_ns;
+        let Some(((name, colour), rest)) = stack.split_first() else { return };
+        let at = self.children.iter().position(|child| child.name == *name).unwrap_or_else(|| {
+            self.children.push(Frame::new(name.clone(), *colour));
+            self.children.len() - 1
+        });
+        self.children[at].add(rest, ns, other_ns);
+    }
+
+    /// What is added by a frame that nothing stands on, at the most, in ns.
+    fn largest_change(&self) -> f64 {
+        let own = if self.children.is_empty() { (self.ns - self.other_ns).abs() } else { 0.0 };
+        self.children.iter().map(Frame::largest_change).fold(own, f64::max)
+    }
+
+    /// Gives the frames the colours of a difference: red where they are slower, blue where they are faster,
+    /// and strong where that is much of all.
+    pub fn colour_by_change(&mut self) {
+        let whole = (self.ns - self.other_ns).abs();
+        self.colour_by(self.largest_change().max(whole).max(1.0));
+    }
+
+    fn colour_by(&mut self, most_ns: f64) {
+        let part = ((self.ns - self.other_ns) / most_ns).clamp(-1.0, 1.0);
+        let pale = (245.0 - 190.0 * part.abs().sqrt()) as u8;
+        self.colour = match part {
+            part if part.abs() < 0.004 => Color { r: 245, g: 245, b: 245 },
+            part if part > 0.0 => Color { r: 255, g: pale, b: pale },
+            _ => Color { r: pale, g: pale, b: 255 },
+        };
+        self.children.iter_mut().for_each(|child| child.colour_by(most_ns));
+    }
+
+    fn depth(&self) -> usize {
+        1 + self.children.iter().map(Frame::depth).max().unwrap_or(0)
+    }
+}
+
+/// The picture; its whole width stands for `scale_ns`. `tell` says of a frame what a person reads behind the
+/// names of the frames below it and its own.
+pub fn graph(root: &Frame, scale_ns: f64, about: &str, tell: &dyn Fn(&Frame) -> String) -> Markup {
+    let height = root.depth() * STEP;
+    let mut drawn = Vec::new();
+    draw(root, &Place { scale_ns, from_ns: 0.0, bottom: height, path: "", tell }, &mut drawn);
+    html! {
+        svg xmlns="http://www.w3.org/2000/svg" width="100%" height=(height) role="img" aria-label=(about) {
+            @for frame in &drawn { (frame) }
+        }
+    }
+}
+
+struct Place<'a> {
+    scale_ns: f64,
+    /// Where the frame begins on the scale.
+    from_ns: f64,
+    /// Its lower edge, pixels.
+    bottom: usize,
+    /// The frames below it, by name.
+    path: &'a str,
+    tell: &'a dyn Fn(&Frame) -> String,
+}
+
+fn draw(frame: &Frame, place: &Place<'_>, out: &mut Vec<Markup>) {
+    if frame.ns < VISIBLE * place.scale_ns {
+        return;
+    }
+    let part = |ns: f64| format!("{:.3}%", 100.0 * ns / place.scale_ns.max(1.0));
+    let Color { r, g, b } = frame.colour;
+    let path =
+        if place.path.is_empty() { frame.name.clone() } else { format!("{}, {}", place.path, frame.name) };
+    out.push(html! {
+        svg x=(part(place.from_ns)) y=(place.bottom - STEP) width=(part(frame.ns)) height=(STEP - 1) {
+            title { (path) ": " ((place.tell)(frame)) }
+            rect width="100%" height="100%" fill={ "rgb(" (r) "," (g) "," (b) ")" } {}
+            text x="3" y="13" { (frame.name) }
+        }
+    });
+    let mut from_ns = place.from_ns;
+    for child in &frame.children {
+        let above = Place { from_ns, bottom: place.bottom - STEP, path: &path, ..*place };
+        draw(child, &above, out);
+        from_ns += child.ns;
+    }
+}

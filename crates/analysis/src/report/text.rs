@@ -1,0 +1,245 @@
+//! The report for people: what was seen and lost, where the time went at a glance, then every stage.
+
+use super::{
+    Sort,
+    heading::heading,
+    table::lines,
+    traffic,
+    units::{count, percent, time},
+};
+use crate::breakdown::{Analysis, By, Dist, Key, Row};
+
+/// How many stages are named at the top.
+const LARGEST: usize = 6;
+
+/// The report as text, at most 120 columns wide with names of usual length.
+pub(super) fn report(analysis: &Analysis, sort: Sort) -> String {
+    let mut out = heading(analysis);
+    if analysis.rows.is_empty() {
+        out += "\nNo packet finished its way during the recording.\n";
+        return out;
+    }
+    out.push('\n');
+    out += &summary(analysis);
+    if analysis.by == By::Stage {
+        out.push('\n');
+        out += &layers(analysis);
+    }
+    out.push('\n');
+    out += &stages(analysis, sort);
+    out += &drops(analysis);
+    out += &traffic::tables(&analysis.traffic);
+    out
+}
+
+/// The whole way, and its main parts.
+fn summary(analysis: &Analysis) -> String {
+    let heading = ["", "mean", "p50", "p90", "p99", "p99.9", "p99.99", "max", "net mean"];
+    let mut row = vec!["end to end".to_string()];
+    row.extend(numbers(&analysis.end_to_end));
+    row.push(analysis.net_mean().map_or("-".into(), time));
+    let mut rows = vec![row];
+    if analysis.latency.sum() != analysis.end_to_end.sum() {
+        // Packets were cut: each part has waited for the whole, and has its part of the cost.
+        let mut row = vec!["latency".to_string()];
+        row.extend(numbers(&analysis.latency));
+        row.push("-".into());
+        rows.push(row);
+    }
+    let mut out = lines(&heading, &rows, 1).join("\n");
+    out.push('\n');
+    let parts = |name: fn(&Key) -> String| {
+        let mut shares = analysis.shares(name);
+        shares.sort_by(|a, b| a.0.cmp(&b.0));
+        shares
+            .iter()
+            .map(|(name, share)| format!("{name} {}", percent(*share)))
+            .collect::<Vec<_>>()
+            .join(", ")
+    };
+    let mut shares = vec![parts(|key| match key.kind {
+        "wait" => "waiting".into(),
+        _ => "working".into(),
+    })];
+    if analysis.by != By::Device {
+        shares.insert(0, parts(|key| format!("level {}", key.level.unwrap_or(0))));
+    }
+    shares.push(format!("claimed by no stage {}", percent(analysis.other_share())));
+    out + &shares.join(" | ") + "\n" + &largest(analysis) + &without_sockets(analysis)
+}
+
+/// The answer at a glance: the stages that take most of the time.
+fn largest(analysis: &Analysis) -> String {
+    let mut stages = analysis.shares(|key| match (&key.stage, &key.layer) {
+        (Some(stage), _) => stage_name(stage, key.kind),
+        (None, layer) => layer.clone().unwrap_or_default(),
+    });
+    stages.retain(|(name, share)| !name.is_empty() && *share >= 0.0005);
+    if stages.len() < 2 {
+        return String::new();
+    }
+    stages.sort_by(|a, b| b.1.total_cmp(&a.1));
+    let parts: Vec<String> =
+        stages.iter().take(LARGEST).map(|(name, share)| format!("{name} {}", percent(*share))).collect();
+    format!("largest: {}\n", parts.join(", "))
+}
+
+/// What is left when the time in sockets, where packets wait for the program, is not counted: the
+/// network's own part.
+fn without_sockets(analysis: &Analysis) -> String {
+    let rows = |matches: &dyn Fn(&Key) -> bool| -> f64 {
+        analysis.rows.iter().filter(|row| matches(&row.key)).map(|row| row.share).sum()
+    };
+    let waits = rows(&Key::is_socket_wait);
+    if analysis.by != By::Stage || waits == 0.0 || waits > 0.9999 {
+        return String::new();
+    }
+    let rest = 1.0 - waits;
+    let mut levels: Vec<u8> = analysis.rows.iter().filter_map(|row| row.key.level).collect();
+    levels.sort_unstable();
+    levels.dedup();
+    let parts: Vec<String> = levels
+        .iter()
+        .map(|&level| {
+            let share = rows(&|key| key.level == Some(level) && !key.is_socket_wait()) / rest;
+            format!("level {level} {}", percent(share))
+        })
+        .collect();
+    let mean = time(rest * analysis.end_to_end.mean());
+    format!("without waiting in sockets: {mean} per packet, {}\n", parts.join(", "))
+}
+
+/// A stage's name, with a mark where a stage of work had to wait.
+fn stage_name(stage: &str, kind: &str) -> String {
+    if kind == "wait" && !stage.ends_with("-wait") { format!("{stage} (waiting)") } else { stage.into() }
+}
+
+/// Mean and share by layer and level, over all packets.
+fn layers(analysis: &Analysis) -> String {
+    let mut levels: Vec<u8> = analysis.rows.iter().filter_map(|row| row.key.level).collect();
+    levels.sort_unstable();
+    levels.dedup();
+    let mut layers = analysis.shares(|key| key.layer.clone().unwrap_or_default());
+    layers.sort_by(|a, b| b.1.total_cmp(&a.1));
+    let mean = analysis.end_to_end.mean();
+    let cell = |share: f64| if share == 0.0 { "-".into() } else { time(share * mean) };
+    let share = |matches: &dyn Fn(&Row) -> bool| -> f64 {
+        analysis.rows.iter().filter(|row| matches(row)).map(|row| row.share).sum()
+    };
+    let mut rows = Vec::new();
+    for (layer, all) in layers.into_iter().filter(|(_, all)| *all > 0.0) {
+        let is_layer = |row: &Row| row.key.layer.as_deref() == Some(&layer);
+        let mut row = vec![layer.clone(), percent(all), cell(all)];
+        row.extend(
+            levels.iter().map(|&level| cell(share(&|row| is_layer(row) && row.key.level == Some(level)))),
+        );
+        row.push(cell(share(&|row| is_layer(row) && row.key.kind == "wait")));
+        rows.push(row);
+    }
+    let mut total = vec!["all".to_string(), percent(1.0), cell(1.0)];
+    total.extend(levels.iter().map(|&level| cell(share(&|row| row.key.level == Some(level)))));
+    total.push(cell(share(&|row| row.key.kind == "wait")));
+    rows.push(total);
+    let names: Vec<String> = levels.iter().map(|level| format!("level {level}")).collect();
+    let mut heading = vec!["per packet", "share", "time"];
+    heading.extend(names.iter().map(String::as_str));
+    heading.push("waiting");
+    lines(&heading, &rows, 1).join("\n") + "\n"
+}
+
+/// The table of all rows; along the path it has a heading wherever namespace, direction or level change.
+fn stages(analysis: &Analysis, sort: Sort) -> String {
+    let parts = analysis.by == By::Stage && sort == Sort::Path;
+    let names: &[&str] = match analysis.by {
+        By::Stage if parts => &["stage", "layer", "kind", "device"],
+        By::Stage | By::Anywhere => &["stage", "kind", "where"],
+        By::Layer => &["layer", "kind", "level"],
+        By::Device => &["namespace", "device", "direction", "kind"],
+        By::Level => &["level", "kind"],
+    };
+    let heading = [names, &["share", "mean", "p50", "p90", "p99", "p99.9", "p99.99", "max", "net"]].concat();
+    // Passed through in no time at all: of no interest here.
+    let shown: Vec<&Row> = analysis.rows.iter().filter(|row| row.raw.sum() > 0).collect();
+    let cells: Vec<Vec<String>> = shown.iter().map(|row| cells(row, names)).collect();
+    let lines = lines(&heading, &cells, names.len());
+    let mut out = format!("{}\n", lines[0]);
+    for (at, (row, line)) in shown.iter().zip(&lines[1..]).enumerate() {
+        if parts && (at == 0 || !shown[at - 1].key.same_part(&row.key)) {
+            out += &part_heading(analysis, &row.key);
+        }
+        out += line;
+        out.push('\n');
+    }
+    out
+}
+
+fn cells(row: &Row, names: &[&str]) -> Vec<String> {
+    let key = &row.key;
+    let text = |name: &Option<String>| match name.as_deref() {
+        None | Some("") => "-".to_string(),
+        Some(name) => name.to_string(),
+    };
+    let mut cells: Vec<String> = names
+        .iter()
+        .map(|&name| match name {
+            "stage" => text(&key.stage),
+            "layer" => text(&key.layer),
+            "kind" => key.kind.into(),
+            "device" => text(&key.device),
+            "namespace" => text(&key.netns),
+            "direction" => key.direction.map(|direction| direction.name()).unwrap_or_default().into(),
+            "level" => key.level.unwrap_or(0).to_string(),
+            _ => place(key),
+        })
+        .collect();
+    cells.push(percent(row.share));
+    cells.extend(numbers(&row.raw));
+    cells.push(row.net.as_ref().map_or("-".into(), |net| time(net.mean())));
+    cells
+}
+
+/// Where a row is, in one cell.
+fn place(key: &Key) -> String {
+    let direction = key.direction.map(|direction| direction.name()).unwrap_or_default();
+    let device = key.device.as_deref().filter(|device| !device.is_empty());
+    let level = key.level.unwrap_or(0);
+    [Some(format!("L{level}")), Some(direction.into()), key.netns.clone(), device.map(String::from)]
+        .into_iter()
+        .flatten()
+        .filter(|part| !part.is_empty())
+        .collect::<Vec<_>>()
+        .join(" ")
+}
+
+/// "node-1, forward, level 0" with its sub-total over all packets.
+fn part_heading(analysis: &Analysis, key: &Key) -> String {
+    let share: f64 = analysis.rows.iter().filter(|row| row.key.same_part(key)).map(|row| row.share).sum();
+    let netns = key.netns.as_deref().filter(|netns| !netns.is_empty()).unwrap_or("unknown namespace");
+    let direction = key.direction.map(|direction| direction.name()).unwrap_or_default();
+    let level = key.level.unwrap_or(0);
+    let total = format!("{} per packet, {}", time(share * analysis.end_to_end.mean()), percent(share));
+    format!("\n[{netns}, {direction}, level {level}: {total}]\n")
+}
+
+fn numbers(dist: &Dist) -> Vec<String> {
+    let mut numbers = vec![time(dist.mean())];
+    numbers.extend([0.5, 0.9, 0.99, 0.999, 0.9999].map(|quantile| time(dist.quantile(quantile) as f64)));
+    numbers.push(time(dist.max() as f64));
+    numbers
+}
+
+fn drops(analysis: &Analysis) -> String {
+    if analysis.drops.is_empty() {
+        return String::new();
+    }
+    let or_dash = |text: &str| if text.is_empty() { "-".to_string() } else { text.to_string() };
+    let rows: Vec<Vec<String>> = analysis
+        .drops
+        .iter()
+        .map(|drop| {
+            let stage = drop.key.stage.clone().unwrap_or_default();
+            vec![count(drop.packets), or_dash(&drop.reason), or_dash(&drop.location), stage, place(&drop.key)]
+        })
+        .collect();
+    format!("\n{}\n", lines(&["dropped", "reason", "location", "stage", "where"], &rows, 5).join("\n"))
+}

@@ -1,0 +1,232 @@
+//! Requests with their answers, and flows.
+
+use overlay_trace_analysis::report::{DiffFormat, tail};
+
+use overlay_trace_analysis::tail::{Of, Tail, Threshold};
+
+use overlay_trace_common::{
+    record::{FLAG_NO_DATA, Flow, Outcome, RecordHeader},
+    way::Segment,
+};
+use overlay_trace_format::Names;
+use tempfile::TempDir;
+
+use super::{Record, assert_conserved, recording, support};
+
+const UDP: u8 = 17;
+const TCP: u8 = 6;
+const REQUESTS: u64 = 800;
+const CLIENTS: u64 = 8;
+
+pub fn address(last: u8) -> [u8; 16] {
+    let mut address = [0; 16];
+    address[..4].copy_from_slice(&[10, 0, 0, last]);
+    address
+}
+
+fn record(id: u64, start_ns: u64, steps: &[(&str, u64)], outcome: Outcome, flow: Flow, bytes: u32) -> Record {
+    let segment =
+        |&(name, ns): &(&str, u64)| Segment { ns, hop: 2, level: 0, stage: support::stage(name), cpu: None };
+    let way: Vec<Segment> = steps.iter().map(segment).collect();
+    (RecordHeader { flow, bytes, ..support::record(id, start_ns, &way, outcome) }, way)
+}
+
+/// How long the network and the server take over a request, in ns.
+struct Times {
+    way: u64,
+    server: u64,
+}
+
+/// Requests of eight clients in turn to a virtual address, the answers from a real one; every 50th answer is
+/// lost. Returns what all pairs took together as well.
+fn traffic(protocol: u8, times: impl Fn(u64) -> Times) -> (Vec<Record>, u128) {
+    let (mut records, mut all) = (Vec::new(), 0);
+    for number in 0..REQUESTS {
+        let port = 40_000 + (number % CLIENTS) as u16;
+        let flow = Flow {
+            source: address(1),
+            destination: address(99),
+            source_port: port,
+            destination_port: 7700,
+            protocol,
+            version: 4,
+            sequence: 1000 * number as u32,
+            ..Flow::default()
+        };
+        let back = Flow {
+            source: address(2),
+            destination: address(1),
+            source_port: 7700,
+            destination_port: port,
+            ..flow
+        };
+        let Times { way, server } = times(number);
+        let start = number * 10_000_000;
+        let there = [("backlog-wait", way), ("socket-wait", 700 + number % 5)];
+        let request = record(number * 4 + 1, start, &there, Outcome::Delivered, flow, 120);
+        let answered = request.0.end_ns + server;
+        let is_lost = number % 50 == 49;
+        let outcome = if is_lost { Outcome::Dropped } else { Outcome::Delivered };
+        let answer = record(number * 4 + 2, answered, &[("udp-send", 300)], outcome, back, 400);
+        if !is_lost {
+            all += u128::from(answer.0.end_ns - start);
+        }
+        let mut acknowledgement =
+            record(number * 4 + 3, answered, &[("ip-rcv", 90)], Outcome::Delivered, back, 52);
+        acknowledgement.0.flags = FLAG_NO_DATA;
+        records.push(request);
+        if protocol == TCP {
+            records.push(acknowledgement);
+        }
+        records.push(answer);
+    }
+    (records, all)
+}
+
+fn of(records: &[Record], of: Of, above: f64) -> Tail {
+    let dir = TempDir::new().unwrap();
+    let recording = recording(dir.path(), &support::header(), &support::hops(), &Names::default(), records);
+    let tail = Tail::of(&recording, of, Threshold::Quantile(above), 1).unwrap();
+    assert_conserved(&tail);
+    tail
+}
+
+/// As in the set `device`, which does not see the packet in its socket.
+#[test]
+fn a_request_that_was_delivered_is_answered_here() {
+    for (outcome, stage) in [(Outcome::Delivered, "answering"), (Outcome::Freed, "elsewhere")] {
+        let (mut records, _) = traffic(UDP, |number| Times { way: 2000, server: 9000 + number });
+        for record in records.iter_mut().filter(|record| record.0.flow.destination_port == 7700) {
+            let Segment { ns, .. } = record.1.remove(1);
+            record.1.push(Segment { stage: support::stage("receive"), ns, ..record.1[0] });
+            record.0.outcome = outcome as u8;
+        }
+        let found = of(&records, Of::Requests, 0.985);
+        let steps = found.slowest[0].steps.iter().map(|step| step.key.stage.as_deref().unwrap());
+        assert_eq!(steps.collect::<Vec<_>>(), ["backlog-wait", "receive", stage, "udp-send"]);
+    }
+}
+
+#[test]
+fn what_has_no_ports_is_no_request() {
+    let (mut records, _) = traffic(UDP, |_| Times { way: 2000, server: 9000 });
+    let (there, back) = (address(1), address(2));
+    for (start_ns, source, destination) in [(0, there, back), (5_000_000_000, back, there)] {
+        let flow = Flow { source, destination, protocol: 58, version: 6, ..Flow::default() };
+        records.push(record(4000 + start_ns, start_ns, &[("ip-rcv", 90)], Outcome::Delivered, flow, 72));
+    }
+    records.sort_by_key(|record| record.0.start_ns);
+    let found = of(&records, Of::Requests, 0.985);
+    assert_eq!((found.slow.packets + found.ordinary.packets, found.unpaired), (784, 16));
+}
+
+#[test]
+fn a_slow_server_is_told_from_a_slow_network() {
+    for protocol in [UDP, TCP] {
+        for (slow_way, slow_server, cause) in
+            [(400_000, 9_000, "backlog-wait"), (2000, 400_000, "slow-answer")]
+        {
+            let times = |number| match number % 100 {
+                7 => Times { way: slow_way, server: slow_server },
+                _ => Times { way: 2000 + number % 9, server: 9000 + number % 11 },
+            };
+            let (records, all) = traffic(protocol, times);
+            let found = of(&records, Of::Requests, 0.985);
+            let lost = REQUESTS / 50;
+            assert_eq!(found.slow.packets + found.ordinary.packets, REQUESTS - lost);
+            assert_eq!(found.slow.sum_ns + found.ordinary.sum_ns, all);
+            assert_eq!(found.unpaired, lost);
+            let causes: Vec<_> = found.findings.iter().map(|finding| finding.rule.id).collect();
+            assert_eq!(causes, [cause]);
+            let steps = found.slowest[0].steps.iter().map(|step| step.key.stage.as_deref().unwrap());
+            assert_eq!(steps.collect::<Vec<_>>(), ["backlog-wait", "socket-wait", "answering", "udp-send"]);
+            let text = String::from_utf8(tail(&found, DiffFormat::Text).unwrap()).unwrap();
+            assert!(text.starts_with("The slowest ") && text.contains(" of requests ("), "{text}");
+            assert!(
+                text.contains("784 requests with their answers, 16 of which no answer was found"),
+                "{text}"
+            );
+        }
+    }
+}
+
+#[test]
+fn what_has_left_the_machine_is_elsewhere() {
+    let times = |number| Times { way: 2000, server: if number % 100 == 7 { 400_000 } else { 9000 } };
+    let (mut records, _) = traffic(UDP, times);
+    let requests = records.iter_mut().filter(|(header, _)| header.flow.destination_port == 7700);
+    requests.for_each(|(header, way)| {
+        header.outcome = Outcome::Freed as u8;
+        way.last_mut().unwrap().stage = support::stage("driver-xmit");
+    });
+    let found = of(&records, Of::Requests, 0.985);
+    let causes: Vec<_> = found.findings.iter().map(|finding| finding.rule.id).collect();
+    assert_eq!(causes, ["elsewhere"]);
+}
+
+#[test]
+fn a_slow_flow_is_found_among_the_others() {
+    let times = |number| Times { way: if number % CLIENTS == 3 { 300_000 } else { 2000 }, server: 9000 };
+    let found = of(&traffic(UDP, times).0, Of::Flows, 0.9);
+    // Eight clients, there and back.
+    assert_eq!((found.slow.units, found.ordinary.units), (1, 15));
+    assert_eq!((found.slow.packets, found.slow.mean_ns), (REQUESTS / CLIENTS, 300_702));
+    assert_eq!(found.rows[0].key.stage.as_deref(), Some("backlog-wait"));
+    assert_eq!(found.slowest[0].header.flow.source_port, 40_003);
+    let text = String::from_utf8(tail(&found, DiffFormat::Text).unwrap()).unwrap();
+    assert!(text.starts_with("The slowest 6.2% of flows (1 of 16, above "), "{text}");
+}
+
+#[test]
+fn what_was_sent_again_is_late_where_it_was_lost() {
+    const TIMEOUT: u64 = 203_000_000;
+    for is_answer in [false, true] {
+        let times = |number| Times { way: 2000 + number % 9, server: 9000 + number % 11 };
+        let (mut records, all) = traffic(TCP, times);
+        let mut delayed = 0;
+        let port = if is_answer { 7700 } else { 40_000 };
+        let hit: Vec<usize> = (0..records.len())
+            .filter(|&at| {
+                let (header, _) = &records[at];
+                header.id % 200 < 4 && header.bytes > 60 && header.flow.source_port == port
+            })
+            .collect();
+        // From the last to the first, so that the places stay right.
+        for &at in hit.iter().rev() {
+            let (header, way) = &records[at];
+            let lost = [("ip-rcv", 400), ("gro-cells-wait", 1)];
+            let (first, mut lost_way) = record(
+                header.id + 1_000_000,
+                header.start_ns,
+                &lost,
+                Outcome::Dropped,
+                header.flow,
+                header.bytes,
+            );
+            lost_way.iter_mut().for_each(|segment| segment.hop = 7);
+            let again = RecordHeader {
+                start_ns: header.start_ns + TIMEOUT,
+                end_ns: header.end_ns + TIMEOUT,
+                ..*header
+            };
+            let again = (again, way.clone());
+            delayed += 1;
+            // What the server does follows the request.
+            let mut follows = Vec::new();
+            if !is_answer {
+                for (header, way) in records.drain(at + 1..at + 3).collect::<Vec<_>>() {
+                    let (start_ns, end_ns) = (header.start_ns + TIMEOUT, header.end_ns + TIMEOUT);
+                    follows.push((RecordHeader { start_ns, end_ns, ..header }, way));
+                }
+            }
+            records.splice(at..at + 1, [vec![(first, lost_way), again], follows].concat());
+        }
+        assert!(delayed >= 3);
+        let found = of(&records, Of::Requests, 0.9);
+        assert_eq!(found.slow.sum_ns + found.ordinary.sum_ns, all + u128::from(delayed * TIMEOUT));
+        let first = &found.findings[0];
+        assert_eq!(first.rule.id, "retransmission");
+        assert_eq!((first.key.device.as_deref(), first.packets), (Some("flannel.1"), delayed));
+        assert!(found.slowest[0].ns > TIMEOUT);
+    }
+}

@@ -1,0 +1,188 @@
+//! TCP's view: what was sent again, why, and where the attempt before was lost.
+
+use overlay_trace_analysis::report::{DiffFormat, tail};
+
+use overlay_trace_analysis::tail::{Again, Of, Tail, Threshold};
+
+use overlay_trace_common::{
+    record::{FLAG_NO_DATA, FLAG_SYN, FLAG_ZERO_WINDOW, Flow, Outcome, RecordHeader},
+    way::Segment,
+};
+use overlay_trace_format::Names;
+use tempfile::TempDir;
+
+use super::{Record, recording, requests::address, support};
+
+const MS: u64 = 1_000_000;
+const REASON: u32 = 77;
+const OLD_DATA: u32 = 78;
+const PLACE: u64 = 0xffff_ffff_8100_0000;
+
+/// One connection, whose segments are written down one after the other.
+#[derive(Default)]
+struct Connection {
+    records: Vec<Record>,
+}
+
+impl Connection {
+    fn add(&mut self, at_ns: u64, is_client: bool, sequence: u32, bytes: u32, flags: u8, is_lost: bool) {
+        let (client, server) = (address(1), address(2));
+        let (source, destination, source_port, destination_port) =
+            if is_client { (client, server, 40_000, 7700) } else { (server, client, 7700, 40_000) };
+        let (protocol, version) = (6, 4);
+        let flow = Flow {
+            source,
+            destination,
+            source_port,
+            destination_port,
+            protocol,
+            version,
+            sequence,
+            ..Flow::default()
+        };
+        let segment = |name, ns, hop| Segment { ns, hop, level: 0, stage: support::stage(name), cpu: None };
+        let mut way = vec![segment("udp-send", 1000, 2), segment("gro-cells-wait", 500, 7)];
+        if !is_lost {
+            way.push(segment("udp-rcv", 800, 9));
+            // What acknowledges alone is done with there; data lies in the socket for a while.
+            way.extend((flags & FLAG_NO_DATA == 0).then(|| segment("socket-wait", MS, 9)));
+        }
+        let outcome = if is_lost { Outcome::Dropped } else { Outcome::Delivered };
+        let id = self.records.len() as u64 + 1;
+        let header = support::record(id, at_ns, &way, outcome);
+        let (drop_reason, drop_location) = if is_lost { (REASON, PLACE) } else { (0, 0) };
+        let bytes = bytes + 52;
+        self.records.push((RecordHeader { flow, bytes, flags, drop_reason, drop_location, ..header }, way));
+    }
+
+    fn view(&self, reason: &str, function: &str) -> Tail {
+        let dir = TempDir::new().unwrap();
+        let mut names = Names::default();
+        names.drop_reasons.insert(REASON, reason.into());
+        names.drop_reasons.insert(OLD_DATA, "TCP_OLD_DATA".into());
+        names.symbols.insert(PLACE, format!("{function}+0x1f"));
+        let recording = recording(dir.path(), &support::header(), &support::hops(), &names, &self.records);
+        Tail::of(&recording, Of::Packets, Threshold::default(), 0).unwrap()
+    }
+}
+
+fn losses(tail: &Tail) -> Vec<(Again, u64, u64)> {
+    let mut losses: Vec<_> =
+        tail.tcp.losses.iter().map(|loss| (loss.again, loss.segments, loss.longest_ns)).collect();
+    losses.sort_unstable();
+    losses
+}
+
+#[test]
+fn timeouts_are_joined_to_what_was_dropped() {
+    let mut connection = Connection::default();
+    let mut at_ns = 0;
+    for number in 0..10 {
+        at_ns += 1000 * MS;
+        let sequence = 5000 + number * 100;
+        connection.add(at_ns, true, sequence, 100, 0, true);
+        if number == 3 {
+            connection.add(at_ns + 203 * MS, true, sequence, 100, 0, true);
+            connection.add(at_ns + 609 * MS, true, sequence, 100, 0, false);
+        } else {
+            connection.add(at_ns + 203 * MS, true, sequence, 100, 0, false);
+        }
+    }
+    let found = connection.view("CPU_BACKLOG", "enqueue_to_backlog");
+    assert_eq!(losses(&found), [(Again::Timeout, 11, 406 * MS)]);
+    let (shortest, times) = found.tcp.plateau.as_ref().unwrap();
+    assert_eq!((*shortest, times.clone().into_iter().collect::<Vec<_>>()), (203 * MS, vec![(1, 10), (2, 1)]));
+    let first = &found.findings[0];
+    assert_eq!((first.rule.id, first.again.timeouts), ("backlog-overflow", 11));
+    assert_eq!(first.key.device.as_deref(), Some("flannel.1"));
+    assert_eq!(first.lost_ns, u128::from(203 * 10 + 406 * MS / MS) * u128::from(MS));
+    let text = String::from_utf8(tail(&found, DiffFormat::Text).unwrap()).unwrap();
+    let line = text.lines().next().unwrap();
+    for words in ["11 TCP segments waited", "10 for 203ms, 1 for 2 times that", "enqueue_to_backlog in"] {
+        assert!(line.contains(words), "{line}");
+    }
+    // Where no rule knows the drop, the wait itself is the cause.
+    assert_eq!(connection.view("STRANGE", "strange").findings[0].rule.id, "retransmission");
+}
+
+#[test]
+fn what_acknowledgements_asked_for_is_fast_and_what_connects_is_told_apart() {
+    let mut connection = Connection::default();
+    connection.add(0, true, 900, 0, FLAG_SYN | FLAG_NO_DATA, true);
+    connection.add(1000 * MS, true, 900, 0, FLAG_SYN | FLAG_NO_DATA, false);
+    connection.add(1010 * MS, true, 901, 100, 0, true);
+    connection.add(1011 * MS, true, 1001, 100, 0, false);
+    // Its acknowledgement is being looked at when the first one is sent again.
+    connection.add(1012 * MS, false, 300, 0, FLAG_NO_DATA, false);
+    connection.add(1012 * MS + 1600, true, 901, 100, 0, false);
+    // Nothing had come, but the timer was short.
+    connection.add(1100 * MS, true, 1101, 100, 0, true);
+    connection.add(1120 * MS, true, 1101, 100, 0, false);
+    let found = connection.view("", "");
+    assert_eq!(
+        losses(&found),
+        [(Again::Handshake, 1, 1000 * MS), (Again::Probe, 1, 20 * MS), (Again::Fast, 1, 2 * MS + 1600)]
+    );
+    assert_eq!((found.tcp.segments, found.tcp.out_of_order), (4, 0));
+}
+
+#[test]
+fn a_lost_acknowledgement_is_why_its_segment_was_sent_again() {
+    let mut connection = Connection::default();
+    connection.add(0, true, 100, 100, 0, false);
+    connection.add(MS, false, 300, 0, FLAG_NO_DATA, true);
+    connection.add(210 * MS, true, 100, 100, 0, false);
+    let found = connection.view("QDISC_DROP", "__dev_queue_xmit");
+    assert_eq!(losses(&found), [(Again::Timeout, 1, 210 * MS)]);
+    let lost_at = found.tcp.losses[0].lost_at.as_ref().unwrap();
+    assert_eq!((lost_at.reason.as_str(), lost_at.key.device.as_deref()), ("QDISC_DROP", Some("flannel.1")));
+}
+
+#[test]
+fn overtaking_and_closed_windows_are_counted() {
+    let mut connection = Connection::default();
+    for (at_ns, sequence) in [(0, 100), (10 * MS, 200), (11 * MS, 300), (20 * MS, 400)] {
+        connection.add(at_ns, true, sequence, 100, 0, false);
+    }
+    // The second one lies somewhere, until the third has arrived.
+    let (header, way) = &mut connection.records[1];
+    way[1].ns += 5 * MS;
+    header.end_ns += 5 * MS;
+    for at_ns in 30..34 {
+        connection.add(at_ns * MS, false, 300, 0, FLAG_NO_DATA | FLAG_ZERO_WINDOW, false);
+    }
+    let found = connection.view("", "");
+    assert_eq!((found.tcp.out_of_order, found.tcp.zero_windows), (1, 4));
+    assert!(losses(&found).is_empty());
+    assert!(found.findings.iter().any(|finding| finding.rule.id == "zero-window"));
+}
+
+#[test]
+fn what_was_left_out_counts_and_what_was_lost_is_joined() {
+    let mut connection = Connection::default();
+    // Every tenth request has a record; one between them is lost, and its second attempt is kept too.
+    for number in 0..20 {
+        connection.add(number * 10 * MS, true, 1000 + number as u32 * 100, 10, 0, false);
+        connection.records.last_mut().unwrap().0.stands_for = 10;
+    }
+    connection.add(205 * MS, true, 3050, 10, 0, true);
+    connection.add(415 * MS, true, 3050, 10, 0, false);
+    let tail = connection.view("", "gro_cells_receive");
+    assert_eq!(tail.tcp.segments, 201);
+    assert_eq!(losses(&tail), [(Again::Timeout, 1, 210 * MS)]);
+    assert!(tail.tcp.losses[0].lost_at.is_some());
+}
+
+#[test]
+fn what_arrives_twice_after_a_lost_acknowledgement_was_sent_again_though_the_first_attempt_has_no_record() {
+    let mut connection = Connection::default();
+    connection.add(0, true, 100, 100, 0, false);
+    connection.add(500 * MS, true, 900, 0, FLAG_NO_DATA, true);
+    connection.add(710 * MS, false, 7000, 100, 0, false);
+    // TCP has it already.
+    let (again, _) = connection.records.last_mut().unwrap();
+    (again.outcome, again.drop_reason) = (Outcome::Dropped as u8, OLD_DATA);
+    let found = connection.view("", "gro_cells_receive");
+    assert_eq!(losses(&found), [(Again::Timeout, 1, 210 * MS)]);
+    assert!(found.tcp.losses[0].lost_at.is_some());
+}

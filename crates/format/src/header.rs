@@ -1,0 +1,361 @@
+//! What a recording says about itself, as JSON.
+
+use std::collections::BTreeMap;
+
+use overlay_trace_common::{
+    record::{COUNTERS, Counter, Outcome},
+    stage::{Headers, Kind, LevelChange, Stage},
+    stage_map::STAGES,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::detection::Detection;
+
+/// Where and how a recording was made.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Header {
+    /// Version of overlay-trace.
+    pub overlay_trace: String,
+    /// Kernel release (`uname -r`).
+    pub kernel: String,
+    /// Architecture, as Rust names it (`x86_64`).
+    pub arch: String,
+    /// `little` or `big`: the byte order of the records.
+    pub byte_order: String,
+    /// Host name of the node.
+    pub node: String,
+    /// CPUs that were online when the recording began; `None` in recordings of before that was looked at.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cpus: Option<u32>,
+    /// `full`, `light` or `device`.
+    pub probe_set: String,
+    /// Wall clock at the beginning, in ns since 1970.
+    pub start_wall_ns: u64,
+    /// CLOCK_MONOTONIC at the same moment, in ns: the records' clock.
+    pub start_monotonic_ns: u64,
+    /// The stage map that the records' stage numbers mean.
+    pub stages: Vec<StageRow>,
+    /// Stages of the probe set that could not be seen, and why.
+    pub unseen_stages: Vec<UnseenStage>,
+    /// Stages that were seen from some moment on: what they need came up during the recording. In the file
+    /// they are chunks of their own.
+    pub seen_later: Vec<SeenLater>,
+    pub probe_cost_ns: ProbeCost,
+    /// Which packets have a record of their own; `None` where all have.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sampling: Option<Sampling>,
+    /// The filter in words; empty for none.
+    pub filter: String,
+    /// What the machine looked like when the recording began; `None` in recordings of before that was looked at.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub networks: Option<Vec<Detection>>,
+    /// The command line of the recording.
+    pub command: String,
+}
+
+impl Header {
+    /// The header of a recording that begins now on this machine's architecture with this program's stage map.
+    /// Kernel, node, clocks, probe set and probe kinds are the recorder's to fill in.
+    pub fn new() -> Header {
+        Header {
+            overlay_trace: env!("CARGO_PKG_VERSION").into(),
+            arch: std::env::consts::ARCH.into(),
+            byte_order: byte_order().into(),
+            stages: STAGES.iter().map(StageRow::from).collect(),
+            ..Header::default()
+        }
+    }
+
+    /// Takes up that a stage is seen from some moment on.
+    pub(super) fn see_later(&mut self, later: SeenLater) {
+        self.unseen_stages.retain(|unseen| unseen.stage != later.stage);
+        if let Some(row) = self.stages.iter_mut().find(|row| row.name == later.stage) {
+            row.probe = row.probe.or(Some(later.probe));
+            row.exit |= later.exit;
+        }
+        self.seen_later.push(later);
+    }
+}
+
+/// The byte order of the machine that this runs on.
+pub(super) fn byte_order() -> &'static str {
+    if cfg!(target_endian = "big") { "big" } else { "little" }
+}
+
+/// A row of the stage map, as far as a reader needs it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct StageRow {
+    pub name: String,
+    pub layer: String,
+    /// `work` or `wait`.
+    pub kind: String,
+    /// `keep`, `up` (encapsulation) or `down` (decapsulation).
+    pub level: String,
+    /// For stages that end a way: `freed`, `delivered`, `dropped`, `merged`, `split`.
+    pub outcome: Option<String>,
+    /// One sentence for people.
+    pub about: String,
+    /// With what the stage was watched; `None` if it was not.
+    pub probe: Option<ProbeKind>,
+    /// Whether the stage's exit was watched too.
+    pub exit: bool,
+    /// Whether the packet's headers are read here, if they have not been before.
+    pub headers: bool,
+}
+
+impl From<&Stage> for StageRow {
+    fn from(stage: &Stage) -> StageRow {
+        StageRow {
+            name: stage.name.into(),
+            layer: stage.layer.name().into(),
+            kind: match stage.kind {
+                Kind::Work => "work".into(),
+                Kind::Wait => "wait".into(),
+            },
+            level: match stage.level {
+                LevelChange::Keep => "keep".into(),
+                LevelChange::Up => "up".into(),
+                LevelChange::Down => "down".into(),
+            },
+            outcome: stage.outcome.map(|outcome| outcome_name(outcome).into()),
+            about: stage.about.into(),
+            probe: None,
+            exit: stage.points.iter().any(|point| point.exit),
+            headers: stage.points.iter().any(|point| point.headers != Headers::No),
+        }
+    }
+}
+
+fn outcome_name(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::Freed => "freed",
+        Outcome::Delivered => "delivered",
+        Outcome::Dropped => "dropped",
+        Outcome::Merged => "merged",
+        Outcome::Split => "split",
+    }
+}
+
+/// With what a stage was watched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ProbeKind {
+    Fentry,
+    Kprobe,
+    /// A BTF-typed raw tracepoint.
+    TpBtf,
+    Tracepoint,
+    Tc,
+}
+
+impl ProbeKind {
+    /// The kind's name in every output.
+    pub fn name(self) -> &'static str {
+        match self {
+            ProbeKind::Fentry => "fentry",
+            ProbeKind::Kprobe => "kprobe",
+            ProbeKind::TpBtf => "tp_btf",
+            ProbeKind::Tracepoint => "tracepoint",
+            ProbeKind::Tc => "tc",
+        }
+    }
+}
+
+/// Where only the slow packets are kept whole: all above `above`, all that were dropped, and all that were made of
+/// others or that others were made of; of the others one in about `one_in`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Sampling {
+    /// A percentile (`p99.9`), which follows the load, or a time in ns (`500000ns`).
+    pub above: String,
+    pub one_in: u32,
+}
+
+/// A stage that could not be watched.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UnseenStage {
+    pub stage: String,
+    /// A sentence for people.
+    pub reason: String,
+    /// The kernel module that was not loaded, where that is the reason.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub module: Option<String>,
+}
+
+/// A stage, or some of its places, that could be watched only from some moment on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SeenLater {
+    pub stage: String,
+    /// In ns of CLOCK_MONOTONIC.
+    pub since_ns: u64,
+    pub probe: ProbeKind,
+    /// Whether an exit is watched too.
+    pub exit: bool,
+}
+
+/// What one hit of a probe costs on the machine that recorded, in ns; `None` where not measured.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ProbeCost {
+    /// A function's entry (fentry, or kprobe where there is no fentry).
+    pub entry: Option<f64>,
+    /// A function's entry by kprobe, where some functions are probed by fentry and some by kprobe.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kprobe: Option<f64>,
+    /// A function's exit.
+    pub exit: Option<f64>,
+    pub tracepoint: Option<f64>,
+    pub tc: Option<f64>,
+    /// A function's entry that is the next one of the stage which the packet is in, so that the clock is not
+    /// read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub again: Option<f64>,
+    /// Besides the hit: the beginning of a packet's way, with what was noted of the send call.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub birth: Option<f64>,
+    /// Besides the hit: reading the packet's headers, once on its way.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub headers: Option<f64>,
+    /// Besides the hit: the packet has come to another device.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hop: Option<f64>,
+    /// Besides the hit: the record, made when the way is over, so that it is in no packet's time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub record: Option<f64>,
+}
+
+/// The names of a [`Hop`](overlay_trace_common::record::Hop).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct HopName {
+    /// Inode number of the network namespace.
+    pub netns_inode: u32,
+    /// The namespace's name, or some other way to tell it to people (`pid:1234`); may be empty.
+    pub netns: String,
+    pub ifindex: u32,
+    /// Empty for "in the namespace, at no device yet".
+    pub device: String,
+    /// Link kind (`veth`, `bridge`, `vxlan`...); empty for a NIC.
+    pub kind: String,
+}
+
+/// What the recorder counted. See [`Counter`]; `probe_misses` comes from the kernel's own statistics.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Counters {
+    pub started: u64,
+    pub finished: u64,
+    pub lost_records: u64,
+    pub state_full: u64,
+    pub unmatched_exits: u64,
+    pub unknown_start: u64,
+    pub lost_end: u64,
+    pub filtered: u64,
+    pub hops_full: u64,
+    pub hits: u64,
+    pub record_bytes: u64,
+    pub device_changes: u64,
+    /// Packets without a record of their own: another one's stands for them.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub left_out: u64,
+    /// From where on packets are slow, in ns, by now; `None` where all have records of their own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub slow_from_ns: Option<u64>,
+    /// Times that the kernel skipped a probe, as far as it tells; `None` where it tells of no probe.
+    pub probe_misses: Option<u64>,
+    /// Probes of whose misses the kernel does not tell.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub untold_probes: u64,
+}
+
+impl Counters {
+    /// The counters of the kernel side, summed over the CPUs, in the order of [`Counter`].
+    pub fn from_kernel(values: &[u64; COUNTERS]) -> Counters {
+        let of = |counter: Counter| values[counter as usize];
+        Counters {
+            started: of(Counter::Started),
+            finished: of(Counter::Finished),
+            lost_records: of(Counter::LostRecords),
+            state_full: of(Counter::StateFull),
+            unmatched_exits: of(Counter::UnmatchedExits),
+            unknown_start: of(Counter::UnknownStart),
+            lost_end: of(Counter::LostEnd),
+            filtered: of(Counter::Filtered),
+            hops_full: of(Counter::HopsFull),
+            hits: of(Counter::Hits),
+            record_bytes: of(Counter::RecordBytes),
+            device_changes: of(Counter::DeviceChanges),
+            left_out: of(Counter::LeftOut),
+            slow_from_ns: None,
+            probe_misses: None,
+            untold_probes: 0,
+        }
+    }
+
+    /// Whether the kernel tells of all probes how often it skipped them.
+    pub fn are_misses_known(&self) -> bool {
+        self.probe_misses.is_some() && self.untold_probes == 0
+    }
+
+    /// What was lost, each kind with its name in every output for people.
+    pub fn losses(&self) -> [(u64, &'static str); 7] {
+        [
+            (self.lost_records, "records"),
+            (self.probe_misses.unwrap_or(0), "probe misses"),
+            (self.state_full, "state full"),
+            (self.unmatched_exits, "unmatched exits"),
+            (self.unknown_start, "unknown starts"),
+            (self.lost_end, "ends not seen"),
+            (self.hops_full, "hops full"),
+        ]
+    }
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
+/// How far a recording had come.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Checkpoint {
+    /// Since the beginning of the recording, in ns.
+    pub duration_ns: u64,
+    pub counters: Counters,
+}
+
+/// Names of numbers that the kernel gives.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Names {
+    /// `enum skb_drop_reason` of the kernel that recorded.
+    pub drop_reasons: BTreeMap<u32, String>,
+    /// Kernel addresses (of drop locations) to `function+offset`.
+    pub symbols: BTreeMap<u64, String>,
+}
+
+impl Names {
+    /// The name of a drop reason, or its number; empty for "none given".
+    pub fn reason(&self, number: u32) -> String {
+        named(&self.drop_reasons, number, |number| number.to_string())
+    }
+
+    /// The name of a place in the kernel, or its address; empty for "none given".
+    pub fn symbol(&self, address: u64) -> String {
+        named(&self.symbols, address, |address| format!("{address:#x}"))
+    }
+}
+
+/// The name of a number; empty for 0, which stands for "none given".
+fn named<N: Ord + Default + Copy>(
+    names: &BTreeMap<N, String>,
+    number: N,
+    plain: impl Fn(N) -> String,
+) -> String {
+    if number == N::default() {
+        return String::new();
+    }
+    names.get(&number).cloned().unwrap_or_else(|| plain(number))
+}

@@ -1,0 +1,31 @@
+//! The recording file (`.otr`): what `record` writes and everything else reads.
+//!
+//! A recording describes itself: it carries the stage map that it was made with, the names of devices,
+//! namespaces, drop reasons and kernel addresses, and what was lost. It can be read on any machine of
+//! the same byte order, without privileges, and in constant memory.
+//!
+//! It is a sequence of chunks, each complete in itself ([`format`]), so that what a killed recorder or a
+//! full disk leaves behind can still be used.
+
+pub mod detection;
+mod extract;
+pub mod format;
+mod header;
+mod legacy;
+mod probe_set;
+mod reader;
+mod records;
+mod threshold;
+mod writer;
+
+pub use detection::Detection;
+pub use extract::extract;
+pub use header::{
+    Checkpoint, Counters, Header, HopName, Names, ProbeCost, ProbeKind, Sampling, SeenLater, StageRow,
+    UnseenStage,
+};
+pub use probe_set::ProbeSet;
+pub use reader::Recording;
+pub use records::{RecordView, encode_record, encode_way, record_of};
+pub use threshold::Threshold;
+pub use writer::{Writer, check_output, open_output};

@@ -1,0 +1,104 @@
+//! Records as they lie in a recording: a borrowed view for readers, and an encoder.
+
+use overlay_trace_common::{
+    record::{HEADER_BYTES, RecordHeader},
+    way::{
+        CODE_CPU, CODE_MORE, CODE_PLACE, Segment, Segments, VALUE_BITS, VALUE_MASK, place, segments, word,
+    },
+};
+
+/// Words of a record's header.
+const HEADER_WORDS: usize = HEADER_BYTES / 8;
+const _: () = assert!(HEADER_BYTES.is_multiple_of(8));
+
+/// One finished packet.
+#[derive(Clone, Copy, Debug)]
+pub struct RecordView<'a> {
+    pub header: RecordHeader,
+    /// The words of the packet's way.
+    pub way: &'a [u32],
+}
+
+impl<'a> RecordView<'a> {
+    /// The segments of the packet's way, in order.
+    pub fn segments(&self) -> Segments<'a> {
+        segments(self.way)
+    }
+}
+
+/// Takes the first record off a chunk of records; `None` if the words are not a whole record.
+pub(super) fn split_record(words: &[u64]) -> Option<(RecordView<'_>, &[u64])> {
+    let (header, rest) = words.split_at_checked(HEADER_WORDS)?;
+    // SAFETY: `header` is HEADER_BYTES long and aligned to 8, the alignment of RecordHeader, which has
+    // only integers in it: every bit pattern is one.
+    let header = unsafe { header.as_ptr().cast::<RecordHeader>().read() };
+    let length = usize::from(header.way_len);
+    let (way, rest) = rest.split_at_checked(length.div_ceil(2))?;
+    // SAFETY: a u64 is two u32, and as many of them are there.
+    let way = unsafe { std::slice::from_raw_parts(way.as_ptr().cast::<u32>(), length) };
+    Some((RecordView { header, way }, rest))
+}
+
+/// The header and the way of a record as the kernel side made it.
+pub fn record_of(bytes: &[u8]) -> Option<(RecordHeader, Vec<Segment>)> {
+    let mut words = vec![0; bytes.len() / 8];
+    bytes_of(&mut words).copy_from_slice(&bytes[..bytes.len() / 8 * 8]);
+    let (record, _) = split_record(&words)?;
+    Some((record.header, record.segments().collect()))
+}
+
+/// The bytes of words, to be filled from a file.
+pub(super) fn bytes_of(words: &mut [u64]) -> &mut [u8] {
+    // SAFETY: any 8 bytes are a u64 and the other way round, and u8 has no alignment.
+    unsafe { std::slice::from_raw_parts_mut(words.as_mut_ptr().cast(), words.len() * 8) }
+}
+
+/// The words of a way of these segments. One without a CPU is where the one before is.
+pub fn encode_way(segments: &[Segment]) -> Vec<u32> {
+    let (mut words, mut at, mut on) = (Vec::new(), 0, None);
+    for segment in segments {
+        if let Some(cpu) = segment.cpu.filter(|_| segment.cpu != on) {
+            words.push(word(CODE_CPU, cpu.into()));
+            on = segment.cpu;
+        }
+        let here = place(u32::from(segment.level), u32::from(segment.hop));
+        if here != at {
+            words.push(word(CODE_PLACE, here));
+            at = here;
+        }
+        let more = (segment.ns >> VALUE_BITS) as u32;
+        if more != 0 {
+            words.push(word(CODE_MORE, more & VALUE_MASK));
+        }
+        words.push(word(segment.stage, segment.ns as u32 & VALUE_MASK));
+    }
+    words
+}
+
+/// Appends a record to `out`, in this machine's byte order; `header.way_len` is set to the way's length.
+pub fn encode_record(header: &RecordHeader, way: &[u32], out: &mut Vec<u8>) {
+    let h = RecordHeader { way_len: way.len() as u16, ..*header };
+    for number in [h.id, h.parent, h.start_ns, h.end_ns, h.drop_location] {
+        out.extend(number.to_ne_bytes());
+    }
+    out.extend(h.flow.source);
+    out.extend(h.flow.destination);
+    out.extend(h.flow.source_port.to_ne_bytes());
+    out.extend(h.flow.destination_port.to_ne_bytes());
+    out.extend([h.flow.protocol, h.flow.version]);
+    out.extend(h.flow.ip_id.to_ne_bytes());
+    out.extend(h.flow.sequence.to_ne_bytes());
+    out.extend(h.bytes.to_ne_bytes());
+    out.extend(h.drop_reason.to_ne_bytes());
+    out.extend(h.segments.to_ne_bytes());
+    out.extend(h.way_len.to_ne_bytes());
+    out.extend([h.outcome, h.flags]);
+    out.extend(h.cpu.to_ne_bytes());
+    out.extend(h.stands_for.to_ne_bytes());
+    for word in way {
+        out.extend(word.to_ne_bytes());
+    }
+    if !way.len().is_multiple_of(2) {
+        out.extend([0; 4]);
+    }
+}

@@ -1,0 +1,51 @@
+//! A lab's flame graph within the page: time per packet, on a scale that all labs share.
+
+use inferno::flamegraph::color::Color;
+use maud::Markup;
+
+use super::{Row, StageTime};
+use overlay_trace_analysis::breakdown::{Direction, Key};
+use overlay_trace_analysis::report::frames::stack;
+use overlay_trace_analysis::report::page::graph::{self, Frame};
+use overlay_trace_analysis::report::palette::colour;
+use overlay_trace_analysis::report::units::{percent, time};
+
+fn key(time: &StageTime) -> Key {
+    let directions = [Direction::Egress, Direction::Forward, Direction::Ingress];
+    Key {
+        layer: Some(time.layer.clone()),
+        stage: Some(time.stage.clone()),
+        kind: if time.kind == "wait" { "wait" } else { "work" },
+        level: Some(time.level),
+        direction: directions.into_iter().find(|direction| direction.name() == time.direction),
+        netns: None,
+        device: None,
+    }
+}
+
+/// The lab's frames without waiting in sockets, which is the reading program's: from itself over direction, level and layer to the stage.
+fn frames(row: &Row) -> Frame {
+    let mut root = Frame::new(row.lab.clone(), Color { r: 238, g: 236, b: 231 });
+    let stages = &row.measured.stages;
+    for time in stages.rows.iter().filter(|time| !time.is_socket_wait()) {
+        let key = key(time);
+        let stack: Vec<(String, Color)> = stack("", &key)
+            .into_iter()
+            .skip(1)
+            .map(|(tells, name)| {
+                let colour = colour(tells, &name, &key);
+                (name, colour)
+            })
+            .collect();
+        root.add(&stack, stages.per_packet(time), 0.0);
+    }
+    root
+}
+
+/// The picture; its whole width stands for `scale_ns` per packet.
+pub(super) fn graph(row: &Row, scale_ns: f64) -> Markup {
+    let root = frames(row);
+    let tell =
+        |frame: &Frame| format!("{} per packet, {}", time(frame.ns), percent(frame.ns / root.ns.max(1.0)));
+    graph::graph(&root, scale_ns, &format!("Flame graph of {}", row.lab), &tell)
+}

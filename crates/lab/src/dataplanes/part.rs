@@ -1,0 +1,41 @@
+//! A lab's part of a recording that was made while several labs stood.
+
+use std::collections::HashSet;
+use std::ops::Range;
+use std::path::Path;
+
+use anyhow::Result;
+
+use super::Running;
+use crate::traffic::TrafficReport;
+use overlay_trace_format::{Header, RecordView, Recording};
+use overlay_trace_probe::detection;
+
+impl Running {
+    /// Writes the packets that have been in this lab, and began in this time (in ns of CLOCK_MONOTONIC), to a
+    /// recording of their own, which may exist, under this header but with the lab as its filter and for its
+    /// networks, and with these results of traffic.
+    ///
+    /// # Errors
+    ///
+    /// One sentence: one of the files cannot be read or written.
+    pub fn extract(
+        &self,
+        recording: &Recording,
+        header: Header,
+        (time, reports): (Range<u64>, &[TrafficReport]),
+        path: &Path,
+    ) -> Result<()> {
+        let filter = self.filter();
+        let is_own =
+            |hop: u16| recording.hops.get(&hop).is_some_and(|name| filter.netns.contains(&name.netns));
+        let hops: HashSet<u16> = recording.hops.keys().copied().filter(|hop| is_own(*hop)).collect();
+        let networks = Some(detection::look(&filter.netns));
+        let header = Header { filter: filter.to_string(), networks, ..header };
+        let reports = reports.iter().map(serde_json::to_value).collect::<Result<Vec<_>, _>>()?;
+        let is_wanted = |record: &RecordView<'_>| {
+            time.contains(&record.header.start_ns) && record.segments().any(|step| hops.contains(&step.hop))
+        };
+        overlay_trace_format::extract(recording, is_wanted, path, &header, &reports)
+    }
+}

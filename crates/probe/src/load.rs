@@ -1,0 +1,289 @@
+//! Loading and attaching: copies of the generic programs, each with its row patched in.
+
+use std::{
+    collections::{HashMap, HashSet},
+    os::fd::{AsFd, AsRawFd, OwnedFd},
+};
+
+use anyhow::{Context, Result, bail};
+use aya::{Ebpf, EbpfLoader, maps::Map};
+use aya_obj::{
+    Object,
+    generated::{bpf_attach_type, bpf_insn},
+};
+use overlay_trace_common::{
+    kernel::{BUCKETS, Offsets, Settings, TRANSMIT_KINDS, TransmitKind, WAYS},
+    row::KPROBE_ARGUMENTS,
+    stage::LevelChange,
+    stage_map::{STAGES, transmit_stages},
+};
+
+use super::{
+    filter::FilterOptions,
+    patch::{Probe, patch},
+    plan::{Attachment, Plan, ProbeKind},
+    stub::Stub,
+    tunnels,
+    unprobed::Unprobed,
+};
+use crate::sys::{
+    bpf::{self, Kind},
+    kernel::Kernel,
+};
+
+/// The kernel programs, as `cargo xtask build-ebpf` built them.
+static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("OVERLAY_TRACE_EBPF_OBJECT"));
+
+/// `Settings` for aya's typed interface.
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+struct Globals(Settings);
+// SAFETY: a repr(C) struct of plain integers.
+unsafe impl aya::Pod for Globals {}
+
+/// Sizes of the kernel side's tables; small ones are for tests of overload.
+#[derive(Clone, Copy, Debug)]
+pub struct Sizes {
+    /// Packets that can be under way at once; a power of two, at least 4.
+    pub states: u32,
+    /// Bytes of the ring buffer; a power of two, at least a page.
+    pub ring_bytes: u32,
+}
+
+impl Default for Sizes {
+    fn default() -> Self {
+        Sizes { states: BUCKETS * WAYS as u32, ring_bytes: 32 << 20 }
+    }
+}
+
+/// The maps, and the generic programs ready to be copied.
+pub struct Loader {
+    pub maps: Ebpf,
+    programs: HashMap<String, Vec<bpf_insn>>,
+    offsets: Offsets,
+}
+
+/// An attached program; closing its descriptors detaches it, also when the process is killed.
+pub struct Attached {
+    pub attachment: Attachment,
+    program: OwnedFd,
+    _link: OwnedFd,
+}
+
+impl Attached {
+    /// How often the kernel skipped this probe's program.
+    pub fn misses(&self) -> u64 {
+        bpf::recursion_misses(self.program.as_fd()).unwrap_or(0)
+    }
+}
+
+impl Loader {
+    /// Creates the maps of a recording in which every packet has its record.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel refuses them or lacks a field that is read.
+    pub fn new(kernel: &Kernel, filter: &FilterOptions, sizes: Sizes) -> Result<Loader> {
+        Loader::sampling(kernel, filter, sizes, 0)
+    }
+
+    /// Creates the maps of a recording in which of the ordinary packets one in `one_in` has its record.
+    ///
+    /// # Errors
+    ///
+    /// As for [`new`](Loader::new).
+    pub fn sampling(kernel: &Kernel, filter: &FilterOptions, sizes: Sizes, one_in: u32) -> Result<Loader> {
+        if OBJECT.is_empty() {
+            bail!(
+                "this binary was built without the kernel programs: run `cargo xtask build-ebpf` and build it again"
+            );
+        }
+        let settings = Settings { one_in, ..settings(kernel, filter, sizes)? };
+        let globals = Globals(settings);
+        let buckets = sizes.states / WAYS as u32;
+        let maps = EbpfLoader::new()
+            .override_global("SETTINGS", &globals, true)
+            .map_max_entries("TAGS", buckets)
+            .map_max_entries("STATES", sizes.states)
+            .map_max_entries("RECORDS", sizes.ring_bytes)
+            .load(OBJECT)
+            .context("the kernel refuses the tables of the kernel side")?;
+        let mut loader = Loader { programs: generic_programs(&maps)?, maps, offsets: settings.offsets };
+        tunnels::announce(&mut loader.maps)?;
+        Ok(loader)
+    }
+
+    /// From now on each program that is attached is such a one.
+    pub fn replace_programs(&mut self, stub: Stub) {
+        self.programs.values_mut().for_each(|program| *program = stub.instructions());
+    }
+
+    /// Loads and attaches one program.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's reason.
+    pub fn attach(&self, kernel: &Kernel, attachment: &Attachment) -> Result<Attached> {
+        let instructions = self.instructions(attachment)?;
+        let name = &attachment.target[..attachment.target.len().min(15)];
+        let program = bpf::load(name, "Dual MIT/GPL", &instructions, kind(kernel, attachment)?)?;
+        let link = match attachment.kind {
+            ProbeKind::Kprobe => {
+                bpf::attach_kprobe(program.as_fd(), attachment.module.as_deref(), attachment.target)
+            }
+            _ => bpf::attach_tracing(program.as_fd()),
+        }
+        .with_context(|| format!("cannot attach {} to {}", attachment.kind.name(), attachment.target))?;
+        Ok(Attached { attachment: attachment.clone(), program, _link: link })
+    }
+
+    /// A copy of the program for the attachment's class, or of the generic one where there is none.
+    fn instructions(&self, attachment: &Attachment) -> Result<Vec<bpf_insn>> {
+        let of_class = attachment.class_program().and_then(|name| self.programs.get(&name));
+        let program = of_class
+            .or_else(|| self.programs.get(&attachment.program))
+            .with_context(|| format!("there is no generic program {}", attachment.program))?;
+        let argument = usize::from(attachment.argument);
+        let offset = match attachment.kind {
+            ProbeKind::Kprobe => KPROBE_ARGUMENTS[argument],
+            _ => 8 * argument,
+        };
+        let Attachment { row, arguments, .. } = *attachment;
+        Ok(patch(program, &Probe { row, argument: offset as i16, arguments, offsets: &self.offsets }))
+    }
+
+    /// Attaches the whole plan: for each point the first alternative that the kernel accepts. What cannot
+    /// be attached is moved to the plan's unseen stages.
+    pub fn attach_plan(&self, kernel: &Kernel, plan: &mut Plan) -> Vec<Attached> {
+        plan.attach(|point| {
+            self.attach_point(kernel, point).inspect_err(|reason| {
+                tracing::debug!("stage {}: {reason}", STAGES[point[0].stage as usize].name);
+            })
+        })
+    }
+
+    fn attach_point(&self, kernel: &Kernel, alternatives: &[Attachment]) -> Result<Vec<Attached>, Unprobed> {
+        let mut reasons = Vec::new();
+        for alternative in alternatives {
+            match self.attach(kernel, alternative) {
+                Ok(entry) => {
+                    let mut programs = vec![entry];
+                    if let Some(exit) = alternative.exit() {
+                        match self.attach(kernel, &exit) {
+                            Ok(exit) => programs.push(exit),
+                            Err(error) => tracing::debug!("exit of {}: {error:#}", exit.target),
+                        }
+                    }
+                    return Ok(programs);
+                }
+                Err(error) => {
+                    reasons.push(format!("{} {}: {error:#}", alternative.kind.name(), alternative.target))
+                }
+            }
+        }
+        Err(Unprobed::Refused(reasons.join("; ")))
+    }
+}
+
+fn kind<'a>(kernel: &'a Kernel, attachment: &Attachment) -> Result<Kind<'a>> {
+    let attach = match attachment.kind {
+        ProbeKind::Kprobe => return Ok(Kind::Kprobe),
+        ProbeKind::Fentry => bpf_attach_type::BPF_TRACE_FENTRY,
+        ProbeKind::Fexit => bpf_attach_type::BPF_TRACE_FEXIT,
+        ProbeKind::TpBtf => bpf_attach_type::BPF_TRACE_RAW_TP,
+    };
+    let module = match &attachment.module {
+        None => None,
+        Some(name) => Some(
+            kernel
+                .module_fd(name)
+                .with_context(|| format!("the module {name} has no type information"))?
+                .as_fd(),
+        ),
+    };
+    Ok(Kind::Tracing { attach, type_id: attachment.type_id, module })
+}
+
+fn settings(kernel: &Kernel, filter: &FilterOptions, sizes: Sizes) -> Result<Settings> {
+    let mut settings = Settings {
+        offsets: kernel.offsets()?,
+        filter: filter.resolve()?,
+        bucket_mask: sizes.states / WAYS as u32 - 1,
+        ..Settings::default()
+    };
+    for (slot, (stage, kind)) in transmit_stages().enumerate() {
+        if kind.is_empty() {
+            settings.transmit_default = stage as u32;
+        }
+        if slot < TRANSMIT_KINDS {
+            let up = STAGES[stage as usize].level == LevelChange::Up;
+            let mut entry = TransmitKind { stage: stage as u32, up: up as u32, ..TransmitKind::default() };
+            entry.kind[..kind.len()].copy_from_slice(kind.as_bytes());
+            settings.transmit[slot] = entry;
+        }
+    }
+    Ok(settings)
+}
+
+/// The object's programs, with the maps' descriptors and the calls of functions in place.
+fn generic_programs(maps: &Ebpf) -> Result<HashMap<String, Vec<bpf_insn>>> {
+    let mut object = Object::parse(OBJECT).context("the embedded kernel programs are damaged")?;
+    let text: HashSet<usize> = object.functions.keys().map(|(section, _)| *section).collect();
+    let descriptions: HashMap<String, aya_obj::Map> =
+        object.maps.iter().map(|(name, map)| (name.clone(), map.clone())).collect();
+    let mut descriptors = Vec::new();
+    for (name, map) in maps.maps() {
+        if let Some(description) = descriptions.get(name) {
+            descriptors.push((name, descriptor(map)?, description));
+        }
+    }
+    object.relocate_maps(descriptors.into_iter(), &text).context("cannot relocate the maps")?;
+    object.relocate_calls(&text).context("cannot relocate the calls")?;
+    Ok(object
+        .programs
+        .iter()
+        .filter_map(|(name, program)| {
+            let function = object.functions.get(&program.function_key())?;
+            Some((name.clone(), function.instructions.clone()))
+        })
+        .collect())
+}
+
+fn descriptor(map: &Map) -> Result<i32> {
+    let data = match map {
+        Map::Array(data) | Map::PerCpuArray(data) | Map::HashMap(data) | Map::RingBuf(data) => data,
+        other => bail!("the kernel side has a map of an unexpected type: {other:?}"),
+    };
+    Ok(data.fd().as_fd().as_raw_fd())
+}
+
+#[cfg(test)]
+mod tests {
+    use aya_obj::generated::bpf_func_id::BPF_FUNC_redirect_peer;
+
+    use super::{super::patch::CALL, *};
+
+    /// Opcodes: atomic operations on 32 and on 64 bits.
+    const ATOMIC: [u8; 2] = [0xc3, 0xdb];
+    /// The last helper that 5.10 has.
+    const LAST_HELPER: i32 = BPF_FUNC_redirect_peer as i32;
+
+    /// The verifier refuses what it does not know also where it is never reached.
+    #[test]
+    #[cfg_attr(not(kernel_programs), ignore = "the kernel programs are not built: `cargo xtask build-ebpf`")]
+    fn no_program_has_an_instruction_that_5_10_does_not_know() {
+        let object = Object::parse(OBJECT).unwrap();
+        assert!(!object.functions.is_empty());
+        for ((_, at), function) in &object.functions {
+            for instruction in &function.instructions {
+                let is_young = match instruction.code {
+                    // Addition, without telling the number before.
+                    code if ATOMIC.contains(&code) => instruction.imm != 0,
+                    CALL if instruction.src_reg() == 0 => instruction.imm > LAST_HELPER,
+                    _ => false,
+                };
+                assert!(!is_young, "{} at {at}: {instruction:?}", function.name);
+            }
+        }
+    }
+}
