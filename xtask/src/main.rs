@@ -9,6 +9,7 @@ mod demo;
 mod dist;
 mod docs;
 mod host;
+mod kernel_fixtures;
 mod labs;
 mod packages;
 mod tally;
@@ -41,6 +42,9 @@ enum Command {
     Dist(dist::Dist),
     /// Put the generated stage table into README.md
     Docs(docs::Docs),
+    /// Write anew what unit tests know of the kernels of the matrix
+    #[command(hide = true)]
+    KernelFixtures(kernel_fixtures::KernelFixtures),
     /// Test everything: format, lints, unit and golden tests, and the matrix of kernels
     Test(test::Test),
     /// Run a command, or a shell, under another kernel in a virtual machine
@@ -55,6 +59,7 @@ impl Cli {
             Command::Demo(demo) => demo.run().map(|()| ExitCode::SUCCESS),
             Command::Dist(dist) => dist.run().map(|()| ExitCode::SUCCESS),
             Command::Docs(docs) => docs.run().map(|()| ExitCode::SUCCESS),
+            Command::KernelFixtures(fixtures) => fixtures.run().map(|()| ExitCode::SUCCESS),
             Command::Test(test) => Ok(if test.run() { ExitCode::SUCCESS } else { ExitCode::FAILURE }),
             Command::Vm(vm) => vm.run(),
         }

@@ -11,6 +11,11 @@ pub fn embed(name: &str, variable: &str) {
     let folder = env::var_os("OVERLAY_TRACE_EBPF_DIR").map_or_else(default_folder, PathBuf::from);
     let mut object = folder.join(format!("{name}.o"));
     let is_release = env::var("PROFILE").is_ok_and(|profile| profile == "release");
+    // Tests of the programs are reported as ignored where there are none.
+    println!("cargo::rustc-check-cfg=cfg(kernel_programs)");
+    if object.is_file() {
+        println!("cargo::rustc-cfg=kernel_programs");
+    }
     if object.is_file() || is_release {
         println!("cargo::rerun-if-changed={}", object.display());
         if !object.is_file() {
