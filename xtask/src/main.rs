@@ -1,6 +1,7 @@
 //! The project's own commands: `cargo xtask COMMAND`.
 
 mod bench;
+mod book;
 mod build_ebpf;
 mod by_kernel;
 mod confusion;
@@ -36,7 +37,7 @@ enum Command {
     BuildEbpf,
     /// Show what the tool does: trace traffic with and without a VXLAN overlay, and compare
     Demo(demo::Demo),
-    /// Put the generated stage table into README.md
+    /// Write the generated parts of README.md and the book, check them, build the book
     Docs(docs::Docs),
     /// Test everything: format, lints, unit and golden tests, and the matrix of kernels
     Test(test::Test),
