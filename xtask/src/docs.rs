@@ -6,7 +6,7 @@ use std::{fs, path::PathBuf};
 use anyhow::{Context, Result};
 use clap::Args;
 
-use crate::{book, build_ebpf, confusion, coverage, host, labs, test::KERNELS};
+use crate::{book, build_ebpf, confusion, coverage, labs, test::KERNELS};
 
 /// `cargo xtask docs [--check]`
 #[derive(Args)]

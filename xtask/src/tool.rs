@@ -31,7 +31,9 @@ impl Tool {
         }
         host::progress(&format!("building {name} {version} (once, a minute or three)"));
         let mut install = host::command("cargo");
-        install.args(["install", name, "--locked", "--version", &format!("^{version}"), "--root"]).arg(&tools);
+        install
+            .args(["install", name, "--locked", "--version", &format!("^{version}"), "--root"])
+            .arg(&tools);
         if let Some(features) = features {
             install.args(["--no-default-features", "--features", features]);
         }
@@ -45,6 +47,7 @@ impl Tool {
 
     fn is(&self, program: &PathBuf) -> bool {
         let said = host::output(host::command(program).arg("--version")).unwrap_or_default();
-        said.split_whitespace().any(|word| word.starts_with(&format!("{}.", self.version)))
+        said.split_whitespace()
+            .any(|word| word.trim_start_matches('v').starts_with(&format!("{}.", self.version)))
     }
 }

@@ -69,7 +69,10 @@ fn evidence(evidence: &Evidence) -> String {
         ),
         Evidence::Led([]) => String::new(),
         Evidence::Spread(stages) => {
-            format!("slow packets spend more time in several of {}, one after the other", codes(stages, "and"))
+            format!(
+                "slow packets spend more time in several of {}, one after the other",
+                codes(stages, "and")
+            )
         }
         Evidence::OneCore(stages) => format!(
             "slow packets of several flows spend more time in {}, and nearly all packets were on one CPU there \
@@ -84,11 +87,9 @@ fn evidence(evidence: &Evidence) -> String {
             least * 100.0,
             codes(layers, "and")
         ),
-        Evidence::Copies { stages, least } => format!(
-            "at least {:.0} % of the packets were copied in {}",
-            least * 100.0,
-            codes(stages, "or")
-        ),
+        Evidence::Copies { stages, least } => {
+            format!("at least {:.0} % of the packets were copied in {}", least * 100.0, codes(stages, "or"))
+        }
         Evidence::Drops { reasons, stages, functions, intended } => {
             let mut parts = Vec::new();
             if !reasons.is_empty() {
@@ -101,8 +102,7 @@ fn evidence(evidence: &Evidence) -> String {
             if !functions.is_empty() {
                 let by = codes(functions, "or");
                 let alone = format!("packets were dropped by {by}");
-                text =
-                    if parts.is_empty() { alone } else { format!("{text}; without a reason, by {by}") };
+                text = if parts.is_empty() { alone } else { format!("{text}; without a reason, by {by}") };
             }
             if *intended {
                 text += "; somebody may have wanted it";

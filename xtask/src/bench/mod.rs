@@ -204,7 +204,9 @@ pub fn cost_table(kernels: &[&str]) -> Result<String> {
         format!("|---|{}---|", "---|".repeat(kernels.len())),
     ];
     for case in CASES.iter().filter(|case| !case.options.is_empty()) {
-        let ratio = |baseline: &Baseline| baseline.ratio(case.name).map_or("–".into(), |ratio| format!("{ratio:.2}"));
+        let ratio = |baseline: &Baseline| {
+            baseline.ratio(case.name).map_or("–".into(), |ratio| format!("{ratio:.2}"))
+        };
         let ratios: Vec<String> = stored.iter().map(ratio).collect();
         let limit = case.limit.map_or("–".into(), |limit| limit.to_string());
         lines.push(format!("| `{}` | {} | {limit} |", case.options.join(" "), ratios.join(" | ")));

@@ -6,8 +6,10 @@ use super::{CHAPTERS, Document, markdown};
 
 /// A sentence for each link that leads nowhere.
 pub fn check(documents: &[Document], workspace: &Path) -> Vec<String> {
-    let anchors: HashMap<&str, Vec<String>> =
-        documents.iter().map(|document| (document.path.as_str(), markdown::anchors(&document.text))).collect();
+    let anchors: HashMap<&str, Vec<String>> = documents
+        .iter()
+        .map(|document| (document.path.as_str(), markdown::anchors(&document.text)))
+        .collect();
     let mut failures = Vec::new();
     for document in documents {
         for (number, link) in links(&document.text) {
@@ -91,7 +93,10 @@ mod tests {
             let documents = [document("docs/src/a.md", text), document("docs/src/b.md", "# Two words\n")];
             check(&documents, folder.path()).len()
         };
-        assert_eq!(check("[b](b.md) [b](b.md#two-words) [x](https://example.org) ![p](b.md)\n## c\n[c](#c)"), 0);
+        assert_eq!(
+            check("[b](b.md) [b](b.md#two-words) [x](https://example.org) ![p](b.md)\n## c\n[c](#c)"),
+            0
+        );
         assert_eq!(check("[b](c.md) [b](b.md#three) [c](#c)"), 3);
         assert_eq!(check("[out](../../README.md)"), 1);
         assert_eq!(check("`[b](c.md)`\n\n    [b](c.md)\n"), 0);

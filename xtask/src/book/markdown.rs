@@ -78,7 +78,8 @@ pub fn cells(line: &str) -> Option<Vec<&str>> {
 mod tests {
     use super::*;
 
-    const TEXT: &str = "# A `b`: c\n\ntext `one` and `two`\n\n    set in `x`\n\n```sh\n# no heading\n```\n## A b c\n";
+    const TEXT: &str =
+        "# A `b`: c\n\ntext `one` and `two`\n\n    set in `x`\n\n```sh\n# no heading\n```\n## A b c\n";
 
     #[test]
     fn code_is_told_from_text() {

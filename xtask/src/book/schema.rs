@@ -131,7 +131,9 @@ impl Seen<'_> {
             self.failures.push(format!("{place} is documented as {kind}"));
         }
         match (value, object_of(kind)) {
-            (Value::Array(list), Some(object)) => list.iter().for_each(|value| self.walk(value, object, place)),
+            (Value::Array(list), Some(object)) => {
+                list.iter().for_each(|value| self.walk(value, object, place))
+            }
             (Value::Object(map), Some(object)) if kind.contains("map of") => {
                 map.values().for_each(|value| self.walk(value, object, place));
             }

@@ -29,8 +29,7 @@ const CUT: &str = "…";
 ///
 /// A section has no end, or cannot be generated.
 pub fn generate(document: &Document, program: &Path) -> Result<String> {
-    replace(&document.text, &|what| section(what, program))
-        .with_context(|| format!("in {}", document.path))
+    replace(&document.text, &|what| section(what, program)).with_context(|| format!("in {}", document.path))
 }
 
 fn replace(text: &str, section: &dyn Fn(&str) -> Result<String>) -> Result<String> {
@@ -59,12 +58,14 @@ fn section(what: &str, program: &Path) -> Result<String> {
         "markdown" => run(program, what)?,
         "output" => {
             let text = cut(&run(program, what)?, &cuts)?;
-            let names: Vec<&str> = what.split(' ').map(|word| word.rsplit('/').next().unwrap_or(word)).collect();
+            let names: Vec<&str> =
+                what.split(' ').map(|word| word.rsplit('/').next().unwrap_or(word)).collect();
             format!("```text\n$ overlay-trace {}\n{text}\n```", names.join(" "))
         }
         "file" => {
             let file = host::workspace().join(what);
-            let text = fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
+            let text =
+                fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
             format!("```text\n{}\n```", cut(text.trim_end(), &cuts)?)
         }
         "costs" => bench::cost_table(KERNELS)?,

@@ -72,7 +72,8 @@ fn read(folder: &Path, sources: &mut Vec<String>) -> Result<()> {
         if path.is_dir() {
             read(&path, sources)?;
         } else if path.extension().is_some_and(|extension| extension == "rs") {
-            let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+            let text =
+                fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
             sources.push(joined(&text));
         }
     }

@@ -19,13 +19,19 @@ const WIDTH: f64 = 830.0;
 const MARGIN: f64 = 6.0;
 /// Pixels of a row of frames, with the gap above it.
 const STEP: f64 = 24.0;
+/// The same for layers: numbers stand at two heights by turns, so that neighbours do not run into each other.
+const LAYER_STEP: f64 = 38.0;
 /// Pixels above the frames: title and subtitle.
 const HEADING: f64 = 48.0;
 /// Pixels of a letter at most, on average.
-const LETTER: f64 = 6.7;
+const LETTER: f64 = 6.2;
+/// Pixels of a digit of a number.
+const DIGIT: f64 = 5.6;
+/// Pixels by which a number may be wider than its frame.
+const BESIDE: f64 = 5.0;
 /// Layers that are less of the whole are put together, in each namespace and level.
-const LEAST: f64 = 0.01;
-const REST: &str = "layers below 1 %";
+const LEAST: f64 = 0.004;
+const REST: &str = "others";
 /// Columns and pixels of the key.
 const COLUMNS: usize = 5;
 const KEY_STEP: f64 = 19.0;
@@ -50,7 +56,7 @@ pub(super) fn report(analysis: &Analysis) -> Result<Vec<u8>> {
     let root = frames(analysis);
     let key = key(&root);
     let mut drawn = Vec::new();
-    let bottom = HEADING + 3.0 * STEP;
+    let bottom = HEADING + LAYER_STEP + 2.0 * STEP;
     let scale = (WIDTH - 2.0 * MARGIN) / root.ns;
     let mut from = MARGIN;
     for place in &root.children {
@@ -130,6 +136,7 @@ fn key(root: &Frame) -> Vec<Entry> {
     key
 }
 
+/// Where a frame is drawn.
 struct Place<'a> {
     /// Pixels per ns.
     scale: f64,
@@ -141,14 +148,20 @@ struct Place<'a> {
 
 fn draw(frame: &Frame, place: &Place<'_>, out: &mut Vec<Markup>) {
     let width = frame.ns * place.scale;
-    let top = place.bottom - STEP;
+    let step = if frame.children.is_empty() { LAYER_STEP } else { STEP };
+    let top = place.bottom - step;
     let label = label(&frame.name, width, place.key);
+    let is_number = label.parse::<usize>().is_ok();
+    let by_turns = if out.len().is_multiple_of(2) { 7.0 } else { -7.0 };
+    let middle = top + step / 2.0 + 3.5 + if is_number { by_turns } else { 0.0 };
     out.push(html! {
-        rect x=(pixels(place.from)) y=(top) width=(pixels(width)) height=(STEP - 1.0) fill=(rgb(frame.colour))
-            stroke="#fafafa" stroke-width="0.8" {
+        rect x=(pixels(place.from)) y=(pixels(top)) width=(pixels(width)) height=(pixels(step - 1.0))
+            fill=(rgb(frame.colour)) stroke="#fafafa" stroke-width="0.8" {
             title { (frame.name) ": " (time(frame.ns)) }
         }
-        text x=(pixels(place.from + width / 2.0)) y=(top + 15.5) text-anchor="middle" { (label) }
+        @if !label.is_empty() {
+            text x=(pixels(place.from + width / 2.0)) y=(pixels(middle)) text-anchor="middle" { (label) }
+        }
     });
     let mut from = place.from;
     for child in &frame.children {
@@ -157,16 +170,23 @@ fn draw(frame: &Frame, place: &Place<'_>, out: &mut Vec<Markup>) {
     }
 }
 
-/// The name, or its first word, or its number; nothing where not even that has room.
+/// The name, or a short form of it, or its number in the key; nothing where not even that has room.
 fn label(name: &str, width: f64, key: &[Entry]) -> String {
-    let fits = |text: &str, room: f64| text.chars().count() as f64 * LETTER <= width + room;
-    let number = key.iter().position(|entry| entry.name == name).map(|at| (at + 1).to_string());
-    // A wait is no work of its layer.
-    let word = if number.is_some() { name } else { name.split(' ').next().unwrap_or(name) };
-    let short = number.unwrap_or_default();
-    // Numbers may reach the edges.
-    let found = [(name, -4.0), (word, -4.0), (short.as_str(), 5.0)].into_iter().find(|(text, room)| fits(text, *room));
-    found.map_or(String::new(), |(text, _)| text.to_owned())
+    let length = |text: &str| text.chars().count() as f64;
+    let fits = |text: &str| length(text) * LETTER + 4.0 <= width;
+    if fits(name) {
+        return name.to_owned();
+    }
+    if let Some(at) = key.iter().position(|entry| entry.name == name) {
+        let number = (at + 1).to_string();
+        // There is room beside it.
+        return if length(&number) * DIGIT <= width + BESIDE { number } else { String::new() };
+    }
+    let short = match name.strip_prefix("level ") {
+        Some(level) => format!("L{level}"),
+        None => name.split(' ').next().unwrap_or(name).to_owned(),
+    };
+    if fits(&short) { short } else { String::new() }
 }
 
 fn key_entry(number: usize, entry: &Entry, top: f64, whole_ns: f64) -> Markup {
@@ -202,6 +222,7 @@ mod tests {
         assert_eq!(label("socket wait", 100.0, &key), "socket wait");
         assert_eq!(label("socket wait", 50.0, &key), "1");
         assert_eq!(label("ip", 10.0, &key), "2");
+        assert_eq!(label("level 1", 20.0, &key), "L1");
         assert_eq!(label("ip", 1.0, &key), "");
         assert_eq!(label("pod1 egress", 40.0, &key), "pod1");
     }
