@@ -7,11 +7,9 @@ use anyhow::Result;
 use clap::{CommandFactory, ValueEnum};
 
 use super::output::line;
-use crate::{
-    cli::Cli,
-    lab,
-    tail::{Evidence, RULES, Rule},
-};
+use crate::cli::Cli;
+use overlay_trace_analysis::tail::{Evidence, RULES, Rule};
+use overlay_trace_lab::dataplanes;
 
 /// Columns of the help texts.
 const WIDTH: usize = 100;
@@ -157,7 +155,7 @@ fn commands(command: &mut clap::Command, path: &str) -> String {
 
 fn labs() -> String {
     let mut text = String::from("| lab | what it is |\n|---|---|\n");
-    for lab in lab::all() {
+    for lab in dataplanes::all() {
         let _ = writeln!(text, "| {} | {} |", lab.name, lab.about);
     }
     text

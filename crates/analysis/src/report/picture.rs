@@ -12,7 +12,7 @@ use super::{
     palette::{OTHER, PLACE, WAIT, colour, layer},
     units::{count, percent, time},
 };
-use crate::analysis::{Analysis, Key};
+use crate::breakdown::{Analysis, Key};
 
 /// Pixels, as a README is wide.
 const WIDTH: f64 = 830.0;
