@@ -21,9 +21,21 @@ pub enum ReadError {
     /// The file does not begin with [`MAGIC`](super::format::MAGIC).
     #[error("{} is not a recording of overlay-trace", .path.display())]
     NotARecording { path: PathBuf },
-    #[error("the recording {} was made by a newer overlay-trace {}", .path.display(), versions(*.version))]
+    #[error(
+        "the recording {} was made by a newer overlay-trace (format {version}; this one reads {oldest} to {newest}): \
+         use that version to read it",
+        .path.display(),
+        oldest = OLDEST_VERSION,
+        newest = VERSION
+    )]
     Newer { path: PathBuf, version: u32 },
-    #[error("the recording {} was made by an older overlay-trace {}", .path.display(), versions(*.version))]
+    #[error(
+        "the recording {} was made by an older overlay-trace (format {version}; this one reads {oldest} to {newest}): \
+         use that version to read it",
+        .path.display(),
+        oldest = OLDEST_VERSION,
+        newest = VERSION
+    )]
     Older { path: PathBuf, version: u32 },
     #[error("the recording {} was made on a {byte_order}-endian machine: read it on one of that kind", .path.display())]
     ByteOrder { path: PathBuf, byte_order: String },
@@ -33,10 +45,6 @@ pub enum ReadError {
     /// The recorder was killed, or the disk full, before the first chunk was written.
     #[error("the recording {} ends before its header does: nothing in it can be used", .path.display())]
     EndsBeforeHeader { path: PathBuf },
-}
-
-fn versions(version: u32) -> String {
-    format!("(format {version}; this one reads {OLDEST_VERSION} to {VERSION}): use that version to read it")
 }
 
 impl ReadError {
