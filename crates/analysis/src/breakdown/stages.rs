@@ -30,7 +30,6 @@ pub(crate) struct Facts {
     pub interrupts: bool,
     pub behind_others: bool,
     pub shared_queue: bool,
-    pub clones: bool,
     pub delivers: Delivery,
     pub role: Role,
     /// Cost of the probe at the stage's entry, in 1/1024 ns.
@@ -52,7 +51,6 @@ impl Facts {
             interrupts: behaviour.interrupts,
             behind_others: behaviour.behind_others,
             shared_queue: behaviour.shared_queue,
-            clones: behaviour.clones,
             delivers: behaviour.delivers,
             role: behaviour.role,
             cost: probe_cost::of_stage(header, row),
