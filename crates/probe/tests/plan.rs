@@ -76,7 +76,7 @@ fn the_plans_are_the_known_ones() {
     }
 }
 
-/// The kinds of probes by which each stage of the full set is entered, as docs/coverage.md has them.
+/// The kinds of probes by which each stage of the full set is entered, as docs/src/coverage.md has them.
 fn kinds(version: &str) -> BTreeMap<&'static str, String> {
     let mut plan = Plan::new(&kernel(version), ProbeSet::Full, false);
     let mut kinds: BTreeMap<u8, BTreeSet<&str>> = BTreeMap::new();
@@ -92,10 +92,10 @@ fn kinds(version: &str) -> BTreeMap<&'static str, String> {
     kinds.into_iter().map(|(stage, kinds)| (STAGES[usize::from(stage)].name, joined(kinds))).collect()
 }
 
-/// docs/coverage.md was found on the kernels themselves.
+/// docs/src/coverage.md was found on the kernels themselves.
 #[test]
 fn what_is_planned_is_what_the_kernels_accept() {
-    let table = fs::read_to_string(workspace().join("docs/coverage.md")).unwrap();
+    let table = fs::read_to_string(workspace().join("docs/src/coverage.md")).unwrap();
     let mut rows = table.lines().filter_map(|line| {
         let cells: Vec<&str> = line.strip_prefix('|')?.strip_suffix('|')?.split('|').map(str::trim).collect();
         Some(cells)
