@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 
 use super::{
     fold::Interrupts,
-    key::number,
     probe_cost::{self, Costs},
 };
 use overlay_trace_common::{
@@ -106,4 +105,12 @@ impl Stages {
 pub(super) fn other_stage(header: &Header) -> u8 {
     let is_other = |row: &StageRow| row.layer == Layer::Other.name() && row.outcome.is_none();
     header.stages.iter().position(is_other).unwrap_or(255) as u8
+}
+
+/// Numbers for names, in order of first appearance.
+fn number(names: &mut Vec<String>, seen: &mut BTreeSet<String>, name: &str) -> u8 {
+    if seen.insert(name.into()) {
+        names.push(name.into());
+    }
+    names.iter().position(|known| known == name).unwrap_or(0) as u8
 }
