@@ -347,7 +347,7 @@ fn the_probes_cost_is_taken_off_per_visit_and_never_more() {
 
     // Behind other packets a packet waits for their probes too, which take 260 of 1833 ns of all work.
     let mut header = header;
-    header.stages[3].name = "batch-wait".into();
+    header.stages[3].behaviour.behind_others = true;
     let analysis = analyse(&header, &hops(&[]), By::Stage, &[(record, way.clone())]);
     let waited = analysis.rows.iter().find(|row| row.key.kind == "wait").unwrap();
     assert_eq!(waited.net.as_ref().unwrap().sum(), 130 - 18);

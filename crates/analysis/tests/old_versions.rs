@@ -32,8 +32,9 @@ fn is_reported_as_one_of_this_version() {
     fs::create_dir(&now).unwrap();
     fs::create_dir(&then).unwrap();
     let (now, then) = (now.join("a.otr"), then.join("a.otr"));
-    support::write(&now, true, true);
-    let first = Recording::open(&now).unwrap();
+    let source = dir.path().join("source.otr");
+    support::write(&source, true, true);
+    let first = Recording::open(&source).unwrap();
     write_as_version_4(&first, &then);
     // The counters of a part are not those of the whole: both are parts.
     extract(&first, |_| true, &now, &first.header, &first.traffic).unwrap();

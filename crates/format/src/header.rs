@@ -8,7 +8,7 @@ use overlay_trace_common::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::{detection::Detection, stage_row::StageRow};
+use crate::{detection::Detection, probe_kind::ProbeKind, stage_row::StageRow};
 
 /// Where and how a recording was made.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -80,31 +80,6 @@ impl Header {
 /// The byte order of the machine that this runs on.
 pub(super) fn byte_order() -> &'static str {
     if cfg!(target_endian = "big") { "big" } else { "little" }
-}
-
-/// The kind of a stage's probe.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ProbeKind {
-    Fentry,
-    Kprobe,
-    /// A BTF-typed raw tracepoint.
-    TpBtf,
-    Tracepoint,
-    Tc,
-}
-
-impl ProbeKind {
-    /// The kind's name in every output.
-    pub fn name(self) -> &'static str {
-        match self {
-            ProbeKind::Fentry => "fentry",
-            ProbeKind::Kprobe => "kprobe",
-            ProbeKind::TpBtf => "tp_btf",
-            ProbeKind::Tracepoint => "tracepoint",
-            ProbeKind::Tc => "tc",
-        }
-    }
 }
 
 /// Tail-based sampling: every packet slower than `above`, every dropped packet and every packet with a lineage (clones,

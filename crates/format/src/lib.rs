@@ -13,6 +13,7 @@ mod extract;
 pub mod format;
 mod header;
 mod legacy;
+mod probe_kind;
 mod probe_set;
 mod reader;
 mod records;
@@ -23,9 +24,8 @@ mod writer;
 pub use detection::Detection;
 pub use error::ReadError;
 pub use extract::extract;
-pub use header::{
-    Checkpoint, Counters, Header, HopName, Names, ProbeCost, ProbeKind, Sampling, SeenLater, UnseenStage,
-};
+pub use header::{Checkpoint, Counters, Header, HopName, Names, ProbeCost, Sampling, SeenLater, UnseenStage};
+pub use probe_kind::ProbeKind;
 pub use probe_set::ProbeSet;
 pub use reader::Recording;
 pub use records::{RecordView, encode_path, encode_record, record_of};

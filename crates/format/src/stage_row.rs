@@ -7,7 +7,7 @@ use overlay_trace_common::{
 };
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::ProbeKind;
+use crate::probe_kind::ProbeKind;
 
 /// A row of the stage map, as far as a reader needs it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

@@ -12,7 +12,7 @@ use overlay_trace_common::{
 use super::{
     By, Direction, Dist, Outcomes,
     direction::{LastRun, Origin},
-    finish::Drops,
+    drops::Drops,
     hop_keys::HopKeys,
     lineage::{Cut, Held, Inheritance, Lineages, Parent, Ready, has_lineage, is_cut, parts_of},
     packet_times::PacketTimes,

@@ -2,33 +2,8 @@
 
 use std::collections::VecDeque;
 
-use overlay_trace_common::record::RecordHeader;
-use rustc_hash::FxHashMap;
-
 use super::{Analysis, By, Collector, Drop, Key, Outcomes, Row, key::Packed, order::order, sums::Totals};
 use overlay_trace_format::{Checkpoint, Names};
-
-/// Packets and bytes by drop reason, location, and the stage that the packet was in.
-#[derive(Default)]
-pub(super) struct Drops(FxHashMap<(u32, u64, Packed), (u64, u64)>);
-
-impl Drops {
-    pub fn add(&mut self, header: &RecordHeader, key: Packed) {
-        let times = header.times();
-        let dropped = (times, times * u64::from(header.bytes));
-        self.add_many((header.drop_reason, header.drop_location, key), dropped);
-    }
-
-    pub fn append(&mut self, later: Drops) {
-        later.0.into_iter().for_each(|(key, dropped)| self.add_many(key, dropped));
-    }
-
-    fn add_many(&mut self, key: (u32, u64, Packed), dropped: (u64, u64)) {
-        let (packets, bytes) = self.0.entry(key).or_default();
-        *packets += dropped.0;
-        *bytes = bytes.saturating_add(dropped.1);
-    }
-}
 
 impl Collector {
     /// The numbers of the records so far.
@@ -87,7 +62,7 @@ impl Collector {
                 location: names.symbol(location),
                 key: self.name(By::Stage, packed),
             };
-        let mut drops: Vec<Drop> = self.drops.0.iter().map(drop).collect();
+        let mut drops: Vec<Drop> = self.drops.iter().map(drop).collect();
         drops.sort_by(|a, b| b.packets.cmp(&a.packets).then_with(|| drop_order(a).cmp(&drop_order(b))));
         drops
     }

@@ -1,7 +1,5 @@
 //! What times are summed by.
 
-use std::collections::BTreeSet;
-
 use clap::ValueEnum;
 use overlay_trace_common::{behaviour::Behaviour, stage::Layer};
 use serde::Serialize;
@@ -124,12 +122,4 @@ impl Packed {
             device: matches!(by, By::Stage | By::Device).then(|| place().1.clone()),
         }
     }
-}
-
-/// Numbers for names, in order of first appearance.
-pub(super) fn number(names: &mut Vec<String>, seen: &mut BTreeSet<String>, name: &str) -> u8 {
-    if seen.insert(name.into()) {
-        names.push(name.into());
-    }
-    names.iter().position(|known| known == name).unwrap_or(0) as u8
 }

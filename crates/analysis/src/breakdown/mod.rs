@@ -7,6 +7,7 @@ mod collect;
 mod diff;
 mod direction;
 mod dist;
+mod drops;
 mod finish;
 mod fold;
 mod hop_keys;

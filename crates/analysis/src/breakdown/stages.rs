@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 
 use super::{
     fold::Interrupts,
-    key::number,
     probe_cost::{self, Costs},
 };
 use overlay_trace_common::{
@@ -30,7 +29,6 @@ pub(crate) struct Facts {
     pub interrupts: bool,
     pub behind_others: bool,
     pub shared_queue: bool,
-    pub clones: bool,
     pub delivers: Delivery,
     pub role: Role,
     /// Cost of the probe at the stage's entry, in 1/1024 ns.
@@ -52,7 +50,6 @@ impl Facts {
             interrupts: behaviour.interrupts,
             behind_others: behaviour.behind_others,
             shared_queue: behaviour.shared_queue,
-            clones: behaviour.clones,
             delivers: behaviour.delivers,
             role: behaviour.role,
             cost: probe_cost::of_stage(header, row),
@@ -108,4 +105,12 @@ impl Stages {
 pub(super) fn other_stage(header: &Header) -> u8 {
     let is_other = |row: &StageRow| row.layer == Layer::Other.name() && row.outcome.is_none();
     header.stages.iter().position(is_other).unwrap_or(255) as u8
+}
+
+/// Numbers for names, in order of first appearance.
+fn number(names: &mut Vec<String>, seen: &mut BTreeSet<String>, name: &str) -> u8 {
+    if seen.insert(name.into()) {
+        names.push(name.into());
+    }
+    names.iter().position(|known| known == name).unwrap_or(0) as u8
 }
