@@ -1,7 +1,6 @@
-//! A real daemon of a lab: a process that lives as long as the lab.
+//! The routing daemon BIRD as part of a lab.
 
 use std::fs;
-use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -10,19 +9,19 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
-use nix::sys::prctl;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::{Netns, tools};
+use super::netns::Netns;
+use super::tools;
 use crate::traffic::Stop;
 
-/// What tells the folders of this process's daemons apart.
-static NUMBER: AtomicU32 = AtomicU32::new(0);
-/// How often the process is looked at.
-const LOOK: Duration = Duration::from_millis(50);
+/// Makes the folder names of this process's daemons unique.
+static NEXT_NUMBER: AtomicU32 = AtomicU32::new(0);
+/// The interval at which the process and the stop flag are checked.
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
-/// BIRD in a namespace, which runs until this is dropped.
+/// A BIRD process in a namespace, which runs until this value is dropped.
 #[derive(Debug)]
 pub struct Bird {
     stop: Stop,
@@ -31,9 +30,9 @@ pub struct Bird {
 }
 
 impl Bird {
-    /// Starts it with this configuration. A namespace may have several, as Calico's nodes have one for each family.
+    /// Starts it with this configuration. A namespace may run several, as a Calico node runs one per IP family.
     pub fn start(netns: &Netns, configuration: &str) -> Result<Bird> {
-        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let number = NEXT_NUMBER.fetch_add(1, Ordering::Relaxed);
         let folder = std::env::temp_dir().join(format!("{}-bird{number}", netns.name()));
         fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
         let stop = Stop::new();
@@ -47,11 +46,11 @@ impl Bird {
         let (started, is_started) = mpsc::channel();
         let watch = move || {
             let outcome = netns.run(|| watch(command, &stop, &started)).and_then(|outcome| outcome);
-            // Whoever waits for the start hears of a failure; a process that ends later is seen by its routes.
+            // `start` receives a failure to start. If the process exits later, its routes disappear.
             let _ = started.send(outcome);
         };
         bird.thread = Some(thread::Builder::new().name("bird".into()).spawn(watch)?);
-        is_started.recv().map_err(|_| anyhow!("bird was not started"))??;
+        is_started.recv().map_err(|_| anyhow!("cannot start bird"))??;
         Ok(bird)
     }
 }
@@ -60,34 +59,26 @@ impl Drop for Bird {
     fn drop(&mut self) {
         self.stop.set();
         if let Some(thread) = self.thread.take() {
-            // A thread that panicked has already said so.
+            // A panic has already been reported on standard error.
             let _ = thread.join();
         }
-        // The folder is only of use to the process.
+        // Only the process uses it.
         let _ = fs::remove_dir_all(&self.folder);
     }
 }
 
-/// Starts the process, says so, and ends it when it is time. Its death signal is tied to the thread that starts
-/// it, which is why this thread stays.
+/// Starts the process, reports that, and terminates it on `stop`. Its death signal is tied to the thread that
+/// spawns it, so this thread has to wait for it.
 fn watch(mut command: Command, stop: &Stop, started: &Sender<Result<()>>) -> Result<()> {
-    let parent = nix::unistd::getpid();
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    // SAFETY: between fork and exec only system calls are made.
-    unsafe {
-        command.pre_exec(move || {
-            // Not left behind when this process is killed.
-            prctl::set_pdeathsig(Signal::SIGKILL)?;
-            if nix::unistd::getppid() == parent { Ok(()) } else { Err(nix::Error::ESRCH.into()) }
-        });
-    }
+    tools::kill_with_parent(&mut command);
     let mut child = command.spawn().context("cannot start bird")?;
     let _ = started.send(Ok(()));
     while !stop.is_set() {
         if child.try_wait()?.is_some() {
             return Ok(());
         }
-        thread::sleep(LOOK);
+        thread::sleep(POLL_INTERVAL);
     }
     kill(Pid::from_raw(child.id() as i32), Signal::SIGTERM)?;
     child.wait()?;

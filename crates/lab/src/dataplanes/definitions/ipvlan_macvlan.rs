@@ -1,36 +1,13 @@
-//! Pods whose device is a slave of the node's NIC: ipvlan and macvlan, as the CNI plugins of these names have
-//! it. The node itself has no part in its pods' packets.
+//! Pods whose device is an ipvlan or macvlan device of the node's NIC, as the CNI plugins of these names set it up.
+//! The pods' packets bypass the node's own IP stack.
 
-use super::{NODES, PODS, base};
-use crate::dataplanes::{Lab, Need, Part, ip};
-
-/// IPvlan, mode L2.
-pub const IPVLAN_L2: Lab = Lab::of_pods(
-    "ipvlan-l2",
-    "IPvlan, mode L2: pods on the nodes' own Ethernet, by the node's MAC address and their own IP address.",
-    &[&base::NAMESPACES, &base::UNDERLAY, &L2, &ON_LINK],
-)
-.dual_stack();
-
-/// IPvlan, mode L3.
-pub const IPVLAN_L3: Lab = Lab::of_pods(
-    "ipvlan-l3",
-    "IPvlan, mode L3: the node's route table decides for its pods, nothing is asked for by ARP.",
-    &[&base::NAMESPACES, &base::UNDERLAY, &L3],
-)
-.dual_stack();
-
-/// macvlan, mode bridge.
-pub const MACVLAN: Lab = Lab::of_pods(
-    "macvlan",
-    "macvlan, mode bridge: pods on the nodes' own Ethernet, with a MAC address each.",
-    &[&base::NAMESPACES, &base::UNDERLAY, &MAC, &ON_LINK],
-)
-.dual_stack();
+use super::{NODES, PODS};
+use crate::dataplanes::lab::{Need, Part};
+use crate::dataplanes::step::ip;
 
 /// ipvlan in mode L2.
-pub const L2: Part = Part {
-    about: "the CNI plugin ipvlan, mode l2: the pod's eth0 is a slave of the node's eth0",
+pub const IPVLAN_L2: Part = Part {
+    about: "the CNI plugin ipvlan, mode l2: the pod's eth0 is on top of the node's eth0",
     needs: &[Need::Link("ipvlan")],
     steps: &[ip(
         NODES,
@@ -41,8 +18,8 @@ pub const L2: Part = Part {
     )],
 };
 
-const L3: Part = Part {
-    about: "the CNI plugin ipvlan, mode l3: the pod's eth0 is a slave of the node's eth0; routes on the nodes",
+pub const IPVLAN_L3: Part = Part {
+    about: "the CNI plugin ipvlan, mode l3: the pod's eth0 is on top of the node's eth0; routes on the nodes",
     needs: &[Need::Link("ipvlan")],
     steps: &[
         ip(
@@ -67,8 +44,8 @@ const L3: Part = Part {
 };
 
 /// macvlan in bridge mode.
-pub const MAC: Part = Part {
-    about: "the CNI plugin macvlan, mode bridge: the pod's eth0 is a slave of the node's eth0",
+pub const MACVLAN: Part = Part {
+    about: "the CNI plugin macvlan, mode bridge: the pod's eth0 is on top of the node's eth0",
     needs: &[Need::Link("macvlan")],
     steps: &[ip(
         NODES,
@@ -79,9 +56,9 @@ pub const MAC: Part = Part {
     )],
 };
 
-/// All pods are neighbours of each other.
+/// All pods are on one link.
 pub const ON_LINK: Part = Part {
-    about: "all pods' addresses are of one network",
+    about: "all pods' addresses are in one subnet",
     needs: &[],
     steps: &[
         ip(

@@ -1,16 +1,17 @@
-//! What every lab stands on.
+//! The base of every lab: the namespaces, and the network between the nodes.
 
 use super::NODES;
-use crate::dataplanes::{EVERYWHERE, Need, Part, ip, sysctl, tc};
+use crate::dataplanes::lab::{Need, Part};
+use crate::dataplanes::step::{ALL_NAMESPACES, ip, sysctl, tc};
 
-/// The namespaces themselves.
+/// Settings of every namespace.
 pub const NAMESPACES: Part = Part {
-    about: "loopback; addresses are usable at once, without duplicate address detection",
+    about: "loopback; addresses are usable immediately, without duplicate address detection",
     needs: &[],
     steps: &[
-        ip(EVERYWHERE, "link set lo up"),
+        ip(ALL_NAMESPACES, "link set lo up"),
         sysctl(
-            EVERYWHERE,
+            ALL_NAMESPACES,
             "
             net.ipv6.conf.all.disable_ipv6 = 0
             net.ipv6.conf.default.disable_ipv6 = 0
@@ -31,9 +32,9 @@ pub const NAMESPACES: Part = Part {
     ],
 };
 
-/// The network between the nodes: a veth pair instead of two NICs and a switch.
+/// The network between the nodes: a veth pair in place of two NICs and a switch.
 pub const UNDERLAY: Part = Part {
-    about: "the underlay: a NIC eth0 on each node, with a queue as a real NIC has",
+    about: "the underlay: a NIC eth0 on each node, with a qdisc as on a real NIC",
     needs: &[Need::Link("veth")],
     steps: &[
         ip(&["node1"], "link add name eth0 mtu {mtu} type veth peer name eth0 mtu {mtu} netns {node2}")

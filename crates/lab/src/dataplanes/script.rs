@@ -1,46 +1,20 @@
-//! From a lab's data to the lines that the tools get: variables filled in.
+//! Turns a lab's data into the lines that the tools execute, with all variables filled in.
 
-use super::definitions::{FAMILIES, STACKS};
-use super::system::System;
-use super::{EVERYWHERE, Family, Knobs, Lab, Need, Step, Tool, services};
+use super::extra_services;
+use super::knobs::Knobs;
+use super::lab::Lab;
+use super::requirements::System;
+use super::step::{ALL_NAMESPACES, Action, Family, Step, Tool};
+use super::variables::{FAMILY_VARIABLES, STACK_VARIABLES};
 
-/// Lines for one tool in one namespace.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Action {
-    /// Short name of the namespace.
-    pub namespace: &'static str,
-    pub tool: Tool,
-    /// It is of IPv6.
-    pub v6: bool,
-    pub lines: String,
-}
+/// Overhead of the VXLAN of a cloud network, bytes. The MTU of the fabric is larger by this much.
+const FABRIC_OVERHEAD: u32 = 50;
 
-/// What a cloud's VXLAN adds to a packet of its machines, bytes; its fabric carries so much more.
-const FABRIC: u32 = 50;
-
-/// The prefix of the names of all the lab's namespaces.
-pub fn prefix(lab: &Lab) -> String {
-    format!("ot-{}-", lab.name)
-}
-
-/// Everything that is needed, each once.
-pub fn needs(lab: &Lab, knobs: &Knobs) -> Vec<Need> {
-    let mut needs = Vec::new();
-    let netem = knobs.delay.map(|_| Need::Netem);
-    let tap = knobs.wire.then_some(Need::Tap);
-    for need in lab.parts.iter().flat_map(|part| part.needs).copied().chain(netem).chain(tap) {
-        if !needs.contains(&need) {
-            needs.push(need);
-        }
-    }
-    needs
-}
-
-/// All that is done to set the lab up, in order, after its namespaces were created.
+/// All actions that set the lab up, in order, after its namespaces were created.
 pub fn script(lab: &'static Lab, knobs: &Knobs, system: &System) -> Vec<Action> {
     let mut actions: Vec<Action> = lab.steps().flat_map(|step| expand(lab, knobs, system, step)).collect();
-    actions.extend(services::script(lab, knobs));
-    actions.extend(rules(lab, knobs, system));
+    actions.extend(extra_services::actions(lab, knobs));
+    actions.extend(unused_rules(lab, knobs, system));
     if let Some(delay) = knobs.delay {
         let lines = format!("qdisc replace dev eth0 root netem delay {}us limit 100000", delay.as_micros());
         actions.push(Action { namespace: "node1", tool: Tool::Tc, v6: false, lines });
@@ -55,12 +29,13 @@ fn expand(lab: &'static Lab, knobs: &Knobs, system: &System, step: &'static Step
     let families: &[bool] = match step.family {
         Family::V6 if lab.has_ipv6(system) => &[true],
         Family::V6 => &[],
-        Family::Each if lab.has_ipv6(system) => &[false, true],
-        Family::Each | Family::Any => &[false],
+        Family::Both if lab.has_ipv6(system) => &[false, true],
+        Family::Both | Family::Any => &[false],
     };
     let tool = step.tool;
     let mut actions = Vec::new();
-    for &namespace in lab.namespaces.iter().filter(|name| step.on == EVERYWHERE || step.on.contains(name)) {
+    for &namespace in lab.namespaces.iter().filter(|name| step.on == ALL_NAMESPACES || step.on.contains(name))
+    {
         for &v6 in families {
             let lines = fill(lab, knobs, system, namespace, v6, step.lines);
             actions.push(Action { namespace, tool, v6, lines });
@@ -73,10 +48,10 @@ fn fill(lab: &Lab, knobs: &Knobs, system: &System, namespace: &str, v6: bool, li
     let own = namespace.chars().find_map(|letter| letter.to_digit(10)).unwrap_or(1);
     let mut text: String =
         lines.lines().map(str::trim).filter(|line| !line.is_empty()).flat_map(|line| [line, "\n"]).collect();
-    for (name, values) in FAMILIES {
+    for (name, values) in FAMILY_VARIABLES {
         text = text.replace(name, values[usize::from(v6)]);
     }
-    for (name, values) in STACKS {
+    for (name, values) in STACK_VARIABLES {
         text = text.replace(name, values[usize::from(lab.has_ipv6(system))]);
     }
     let server = lab.server.v6.filter(|_| v6).unwrap_or(lab.server.v4);
@@ -92,20 +67,20 @@ fn fill(lab: &Lab, knobs: &Knobs, system: &System, namespace: &str, v6: bool, li
         ("{pod_mtu}", mtu.saturating_sub(overhead.0).to_string()),
         ("{pod_mtu_v6}", mtu.saturating_sub(overhead.1).to_string()),
         ("{tunnelled_mss}", mtu.saturating_sub(if v6 { 40 + 40 + 20 } else { 20 + 20 + 20 }).to_string()),
-        ("{fabric_mtu}", (mtu + FABRIC).to_string()),
+        ("{fabric_mtu}", (mtu + FABRIC_OVERHEAD).to_string()),
         ("{qdisc}", system.qdisc.to_string()),
     ];
     for (name, value) in values {
         text = text.replace(name, &value);
     }
     for other in lab.namespaces {
-        text = text.replace(&format!("{{{other}}}"), &format!("{}{other}", prefix(lab)));
+        text = text.replace(&format!("{{{other}}}"), &format!("{}{other}", lab.netns_prefix()));
     }
     text
 }
 
-/// The rules of [`Knobs::rules`]: their source address is of a documentation network that no lab uses.
-fn rules(lab: &'static Lab, knobs: &Knobs, system: &System) -> Vec<Action> {
+/// The rules of [`Knobs::rules`]. Their source address is from a documentation network that no lab uses.
+fn unused_rules(lab: &'static Lab, knobs: &Knobs, system: &System) -> Vec<Action> {
     if knobs.rules == 0 {
         return Vec::new();
     }

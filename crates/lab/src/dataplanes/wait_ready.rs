@@ -1,4 +1,4 @@
-//! Waiting until a lab carries traffic.
+//! Waits until a lab carries traffic.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
@@ -6,15 +6,15 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-use super::End;
+use super::endpoint::Endpoint;
 use crate::traffic::Stop;
 
-/// How long a lab may take to carry its first packet, also in an emulated machine.
-const PATIENCE: Duration = Duration::from_secs(15);
+/// The time limit for the first packet, generous enough for an emulated machine.
+const TIMEOUT: Duration = Duration::from_secs(15);
 const RETRY: Duration = Duration::from_millis(100);
 
-/// Waits until a datagram of the client reaches the server, and a connection too.
-pub fn wait(client: &End, server: &End, stop: &Stop) -> Result<()> {
+/// Waits until a UDP datagram of the client reaches the server and a TCP connection is established.
+pub fn wait(client: &Endpoint, server: &Endpoint, stop: &Stop) -> Result<()> {
     let begun = Instant::now();
     let (listener, receiver) = server
         .netns
@@ -39,11 +39,11 @@ pub fn wait(client: &End, server: &End, stop: &Stop) -> Result<()> {
         stop.check()?;
         match attempt() {
             Ok(()) => return Ok(()),
-            Err(error) if begun.elapsed() > PATIENCE => bail!(
-                "the lab does not carry traffic from {} to {} after {} seconds: {error}",
+            Err(error) if begun.elapsed() > TIMEOUT => bail!(
+                "the lab carries no traffic from {} to {} after {} seconds: {error}",
                 client.netns.name(),
                 server.address,
-                PATIENCE.as_secs()
+                TIMEOUT.as_secs()
             ),
             Err(_) => std::thread::sleep(RETRY / 10),
         }

@@ -1,18 +1,20 @@
-//! A cloud around the nodes: they are machines on hypervisors, and what is their network is an overlay.
+//! A cloud below the nodes: the nodes are machines on hypervisors, and their network is an overlay.
 
 use super::NODES;
-use crate::dataplanes::{Need, Part, Step, bridge, ip, tc};
+use crate::dataplanes::lab::{Need, Part};
+use crate::dataplanes::step::{Step, bridge, ip, tc};
 
+/// The namespaces of the two hypervisors.
 pub const HYPERVISORS: &[&str] = &["hv1", "hv2"];
 
-/// OpenStack Neutron with the Linux bridge agent: per network a bridge brq*, in it the machines' taps and a
-/// VXLAN device. The taps are veths here, since the machines are namespaces.
+/// OpenStack Neutron with the Linux bridge agent: one bridge brq* per network, whose ports are the machines' taps
+/// and a VXLAN device. The taps are veth pairs here, since the machines are namespaces.
 pub const NEUTRON: Part = Part {
     about: "Neutron's Linux bridge agent: brq101 with the machine's tap and vxlan-101; the machine's eth0",
     needs: &[Need::Link("veth"), Need::Link("bridge"), Need::Link("vxlan")],
     steps: &[
-        BETWEEN,
-        TAPS_BETWEEN,
+        NICS_AS_VETH,
+        NICS_AS_TAPS,
         ADDRESSES,
         ip(
             HYPERVISORS,
@@ -23,34 +25,34 @@ pub const NEUTRON: Part = Part {
             link set dev vxlan-101 master brq101 up
             ",
         ),
-        // What the agent's l2population driver says: where unknown and broadcast addresses are asked for.
+        // As the agent's l2population driver configures it: where unknown and broadcast frames are flooded to.
         bridge(HYPERVISORS, "fdb append 00:00:00:00:00:00 dev vxlan-101 dst 198.18.0.{p} self permanent"),
-        QUEUES,
+        QDISCS,
         PORTS,
         MACHINE_ADDRESSES,
         MACHINE_ADDRESSES_V6,
-        MACHINE_QUEUES,
+        MACHINE_QDISCS,
     ],
 };
 
-/// The network between the hypervisors.
+/// The physical network between the hypervisors.
 pub const FABRIC: Part = Part {
-    about: "the fabric: a NIC eth0 on each hypervisor, with a queue as a real NIC has",
+    about: "the fabric: a NIC eth0 on each hypervisor, with a qdisc as on a real NIC",
     needs: &[Need::Link("veth")],
-    steps: &[BETWEEN, TAPS_BETWEEN, ADDRESSES, QUEUES],
+    steps: &[NICS_AS_VETH, NICS_AS_TAPS, ADDRESSES, QDISCS],
 };
 
-/// Machines with a tap each in the bridge brq101.
+/// Machines, each with a tap in the bridge brq101.
 pub const MACHINES: Part = Part {
     about: "the machine's tap in brq101, and its eth0",
     needs: &[Need::Link("veth")],
-    steps: &[PORTS, MACHINE_ADDRESSES, MACHINE_ADDRESSES_V6, MACHINE_QUEUES],
+    steps: &[PORTS, MACHINE_ADDRESSES, MACHINE_ADDRESSES_V6, MACHINE_QDISCS],
 };
 
-const BETWEEN: Step =
+const NICS_AS_VETH: Step =
     ip(&["hv1"], "link add name eth0 mtu {fabric_mtu} type veth peer name eth0 mtu {fabric_mtu} netns {hv2}")
         .wire(false);
-const TAPS_BETWEEN: Step = ip(
+const NICS_AS_TAPS: Step = ip(
     HYPERVISORS,
     "
     tuntap add dev eth0 mode tap
@@ -65,7 +67,7 @@ const ADDRESSES: Step = ip(
     link set dev eth0 up
     ",
 );
-const QUEUES: Step = tc(HYPERVISORS, "qdisc replace dev eth0 root {qdisc}");
+const QDISCS: Step = tc(HYPERVISORS, "qdisc replace dev eth0 root {qdisc}");
 const PORTS: Step = ip(
     HYPERVISORS,
     "
@@ -73,7 +75,7 @@ const PORTS: Step = ip(
     link set dev tap{n} master brq101 up
     ",
 );
-/// The machines' addresses.
+/// The machines' IPv4 addresses.
 pub const MACHINE_ADDRESSES: Step = ip(
     NODES,
     "
@@ -81,7 +83,7 @@ pub const MACHINE_ADDRESSES: Step = ip(
     link set dev eth0 up
     ",
 );
-/// The same of IPv6.
+/// The machines' IPv6 addresses.
 pub const MACHINE_ADDRESSES_V6: Step = ip(NODES, "addr add 2001:db8::{n}/64 dev eth0 nodad").v6();
-/// The machines' queues.
-pub const MACHINE_QUEUES: Step = tc(NODES, "qdisc replace dev eth0 root {qdisc}");
+/// The machines' qdiscs.
+pub const MACHINE_QDISCS: Step = tc(NODES, "qdisc replace dev eth0 root {qdisc}");

@@ -1,21 +1,13 @@
-//! A cloud that knows the pods' networks: its own router sends packets to the node that has the pod.
-//! flannel writes no routes of IPv6 into it.
+//! A cloud whose router has a route to each node's pods. flannel's backend aws-vpc writes only IPv4 routes into its
+//! route table.
 
 use super::NODES;
-use super::{base, bridge, flannel, kube_proxy};
-use crate::dataplanes::{Lab, Need, Part, ip, sysctl, tc};
+use crate::dataplanes::lab::{Need, Part};
+use crate::dataplanes::step::{ip, sysctl, tc};
 
-/// flannel's aws-vpc, which writes into the cloud's route table and nothing else.
-pub const FLANNEL: Lab = Lab::of_pods(
-    "flannel-aws-vpc",
-    "flannel's aws-vpc: the cloud's router has a route to each node's pods, nothing is encapsulated; IPv4 alone.",
-    &[&base::NAMESPACES, &VPC, &bridge::CNI_BRIDGE, &kube_proxy::KUBE_PROXY, &flannel::FIREWALL],
-)
-.in_namespaces(&["vpc", "node1", "node2", "pod1", "pod2"]);
-
-/// Each node has a line of its own to the router, as in a cloud, whose subnets are no Ethernet.
-const VPC: Part = Part {
-    about: "the cloud: a router between the nodes; flanneld, backend aws-vpc, fills its table",
+/// Each node has a point-to-point link to the router, since the subnet of a cloud is not an Ethernet segment.
+pub const VPC: Part = Part {
+    about: "the cloud: a router between the nodes; flanneld, backend aws-vpc, fills its route table",
     needs: &[Need::Link("veth")],
     steps: &[
         sysctl(&["vpc"], "net.ipv4.ip_forward = 1"),

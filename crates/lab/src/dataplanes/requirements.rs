@@ -1,4 +1,4 @@
-//! What this machine has of what labs need.
+//! What labs require of this machine, found by trying it.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -7,22 +7,25 @@ use std::path::Path;
 use anyhow::{Context, Result, bail, ensure};
 use nix::unistd::geteuid;
 
-use super::{Knobs, Lab, Need, Netns, cgroup, cni, expand, tools};
+use super::knobs::{Knobs, needs};
+use super::lab::{Lab, Need};
+use super::netns::Netns;
+use super::{cgroup_programs, cni, tools};
 use overlay_trace_probe::sys::kernel;
 
-/// The machine, as far as labs are concerned. Found out by trying, in a scratch namespace.
+/// The capabilities of this machine that labs depend on. Each is tried in a temporary network namespace.
 #[derive(Debug)]
 pub struct System {
-    /// IPv6 is there.
+    /// The kernel has IPv6.
     pub ipv6: bool,
-    /// The root qdisc for the ends of the underlay: fq_codel, as a NIC has, or what comes nearest.
+    /// The root qdisc of the underlay NICs: fq_codel as on a real NIC, or pfifo where the kernel lacks it.
     pub qdisc: &'static str,
-    /// `legacy` or `nft`: which iptables. Labs want legacy, for `ipt_do_table` to be on the path.
+    /// The iptables variant, `legacy` or `nft`. Labs prefer legacy, so that `ipt_do_table` is on the path.
     pub iptables: &'static str,
     lacks: RefCell<HashMap<Need, Option<String>>>,
 }
 
-/// Rules with every match and target of the labs; a kernel that takes these takes them all.
+/// Rules with every match and target of the labs: a kernel that accepts these accepts all of them.
 const SAMPLE_RULES: &str = "\
 *nat
 :SAMPLE - [0:0]
@@ -37,13 +40,13 @@ COMMIT
 ";
 
 impl System {
-    /// Looks at this machine.
+    /// Inspects this machine.
     ///
     /// # Errors
     ///
-    /// When labs are not possible at all: not root, or no iproute2.
+    /// When no lab is possible: not root, or no iproute2.
     pub fn inspect() -> Result<System> {
-        ensure!(geteuid().is_root(), "labs are made of network namespaces: run as root");
+        ensure!(geteuid().is_root(), "labs need network namespaces: run as root");
         tools::command("ip")?;
         let ipv6 = Path::new("/proc/sys/net/ipv6").exists();
         let qdisc = if Netns::scratch(|| has_qdisc("fq_codel"))? { "fq_codel" } else { "pfifo" };
@@ -52,13 +55,13 @@ impl System {
         Ok(System { ipv6, qdisc, iptables, lacks: RefCell::default() })
     }
 
-    /// Why the lab cannot run here, or nothing when it can.
+    /// Why the lab cannot run on this machine; `None` when it can.
     ///
     /// # Errors
     ///
-    /// When finding out failed.
+    /// When the check itself failed.
     pub fn lack(&self, lab: &Lab, knobs: &Knobs) -> Result<Option<String>> {
-        for need in expand::needs(lab, knobs) {
+        for need in needs(lab, knobs) {
             if let Some(lack) = self.lack_of(need)? {
                 return Ok(Some(lack));
             }
@@ -66,40 +69,40 @@ impl System {
         Ok(None)
     }
 
-    /// What of this lab is not as the real system would have it, a sentence each.
+    /// The differences between this lab and the real system, one sentence each.
     pub fn notes(&self, lab: &Lab) -> Vec<&'static str> {
         let mut notes = Vec::new();
         if !self.ipv6 {
-            notes.push("this system has no IPv6: the lab is set up for IPv4 alone");
+            notes.push("this system has no IPv6: the lab is IPv4 only");
         }
         if self.qdisc != "fq_codel" && lab.has_underlay() {
-            notes.push("this kernel has no fq_codel: the underlay has the qdisc pfifo instead");
+            notes.push("this kernel has no fq_codel: the underlay uses the qdisc pfifo instead");
         }
         if self.iptables == "nft" && lab.has_firewall() {
-            notes.push("this system has no legacy iptables: the rules go through nftables instead");
+            notes.push("this system has no legacy iptables: the rules use nftables instead");
         }
         notes
     }
 
-    /// Fails when the lab, with these knobs, cannot run here.
+    /// Fails when the lab cannot run on this machine with these parameters.
     pub(super) fn check(&self, lab: &Lab, knobs: &Knobs) -> Result<()> {
         let name = lab.name;
         ensure!(
             knobs.delay.is_none() || lab.has_underlay(),
-            "a delay is put on the underlay, and the lab {name} has none"
+            "a delay needs an underlay, and the lab {name} has none"
         );
         ensure!(
             knobs.rules == 0 || lab.has_firewall(),
-            "rules are put into the nodes' firewall, and the lab {name} has none"
+            "additional rules need iptables on the nodes, and the lab {name} has none"
         );
         ensure!(
             !(knobs.service || knobs.services > 0 || knobs.endpoints > 0) || lab.has_service(),
             "the lab {name} has no Services"
         );
-        ensure!(!knobs.ipv6 || lab.has_ipv6(self), "there is no IPv6 in the lab {name} on this system");
+        ensure!(!knobs.ipv6 || lab.has_ipv6(self), "the lab {name} has no IPv6 on this system");
         ensure!(
             !knobs.wire || lab.wire_ends().is_some(),
-            "the underlay of the lab {name} cannot be a program's, as it has none between nodes"
+            "the lab {name} has no underlay between nodes that a program could carry"
         );
         ensure!(
             (1280 + lab.overhead.1..=65535).contains(&knobs.mtu),
@@ -117,47 +120,47 @@ impl System {
             return Ok(known.clone());
         }
         let (iptables, ipv6) = (self.iptables, self.ipv6);
-        let lack = Netns::scratch(|| {
-            match need {
-            Need::LinkV6(_) if !ipv6 => None,
-            Need::Link(kind) | Need::LinkV6(kind) => has_link(kind).err().map(|error| {
-                format!(
-                    "this kernel has no devices of the kind {kind}, or its module is not installed ({error:#})"
-                )
-            }),
-            Need::BridgeNetfilter => {
-                modprobe("br_netfilter");
-                (!Path::new("/proc/sys/net/bridge/bridge-nf-call-iptables").exists()).then(|| {
-                    "the kernel module br_netfilter is missing: run `modprobe br_netfilter`".to_string()
-                })
-            }
-            Need::Iptables => {
-                try_iptables(iptables, ipv6).err().map(|error| format!("iptables does not work: {error:#}"))
-            }
-            Need::Ipv6 => (!ipv6).then(|| "this system has no IPv6".to_string()),
-            Need::Ipset => program("ipset").or_else(|| module("ip_set_hash_ipport")).or_else(|| module("xt_set")),
-            Need::Ipvs => program("ipvsadm").or_else(|| module("ip_vs_rr")),
-            Need::OpenVswitch => program("ovs-dpctl").or_else(|| module("openvswitch")),
-            Need::Wireguard => program("wg"),
-            Need::Bird => program("bird"),
-            Need::Classifier => (!kernel::at_least((5, 10))).then(|| {
-                "kernel programs can redirect packets into a pod from Linux 5.10 on".to_string()
-            }),
-            Need::Cgroup => cgroup::root().is_none().then(|| {
-                "no cgroup2 is mounted: run `mount -t cgroup2 cgroup2 /sys/fs/cgroup`".to_string()
-            }),
-            Need::Cni => cni::lack(),
-            Need::Esp => module("esp4").or_else(|| esp(ipv6).err().map(|error| {
+        let lack =
+            Netns::scratch(|| match need {
+                Need::LinkV6(_) if !ipv6 => None,
+                Need::Link(kind) | Need::LinkV6(kind) => try_link(kind).err().map(|error| {
+                    format!("this kernel has no link type {kind}, or its module is not installed ({error:#})")
+                }),
+                Need::BridgeNetfilter => {
+                    modprobe("br_netfilter");
+                    (!Path::new("/proc/sys/net/bridge/bridge-nf-call-iptables").exists()).then(|| {
+                        "the kernel module br_netfilter is missing: run `modprobe br_netfilter`".to_string()
+                    })
+                }
+                Need::Iptables => try_iptables(iptables, ipv6)
+                    .err()
+                    .map(|error| format!("iptables does not work: {error:#}")),
+                Need::Ipv6 => (!ipv6).then(|| "this system has no IPv6".to_string()),
+                Need::Ipset => missing_program("ipset")
+                    .or_else(|| missing_module("ip_set_hash_ipport"))
+                    .or_else(|| missing_module("xt_set")),
+                Need::Ipvs => missing_program("ipvsadm").or_else(|| missing_module("ip_vs_rr")),
+                Need::OpenVswitch => missing_program("ovs-dpctl").or_else(|| missing_module("openvswitch")),
+                Need::Wireguard => missing_program("wg"),
+                Need::Bird => missing_program("bird"),
+                Need::TcPrograms => {
+                    (!kernel::at_least((5, 10))).then(|| "bpf_redirect_peer needs Linux 5.10".to_string())
+                }
+                Need::Cgroup => cgroup_programs::root().is_none().then(|| {
+                    "no cgroup2 is mounted: run `mount -t cgroup2 cgroup2 /sys/fs/cgroup`".to_string()
+                }),
+                Need::Cni => cni::missing_plugin(),
+                Need::Esp => missing_module("esp4").or_else(|| {
+                    try_esp(ipv6).err().map(|error| {
                 format!("this kernel has no ESP with AES-GCM, or a module of it is not installed ({error:#})")
-            })),
-            Need::Tap => (!has_tap()).then(|| {
-                "this kernel has no taps, or its module tun is not installed".to_string()
-            }),
-            Need::Netem => (!has_qdisc("netem")).then(|| {
-                "this kernel has no netem for the delay, or its module is not installed".to_string()
-            }),
-        }
-        })?;
+            })
+                }),
+                Need::Tap => (!has_tap()).then(|| {
+                    "this kernel has no TUN/TAP devices, or its module tun is not installed".to_string()
+                }),
+                Need::Netem => (!has_qdisc("netem"))
+                    .then(|| "this kernel has no qdisc netem, or its module is not installed".to_string()),
+            })?;
         self.lacks.borrow_mut().insert(need, lack.clone());
         Ok(lack)
     }
@@ -165,18 +168,18 @@ impl System {
 
 fn modprobe(module: &str) {
     if let Ok(mut command) = tools::command("modprobe") {
-        // Whether it helped is looked at afterwards; the module may be built in.
+        // The caller checks the result; the module may be built in.
         let _ = tools::run(command.args(["-q", module]));
     }
 }
 
-/// Why the program cannot be used.
-fn program(name: &str) -> Option<String> {
+/// Why the program cannot be used; `None` when it can.
+fn missing_program(name: &str) -> Option<String> {
     tools::command(name).err().map(|error| format!("{error:#}"))
 }
 
-/// Why the module cannot be used, which may also be built in.
-fn module(name: &str) -> Option<String> {
+/// Why the module, which may be built in, cannot be used; `None` when it can.
+fn missing_module(name: &str) -> Option<String> {
     modprobe(name);
     let folder = format!("/lib/modules/{}", kernel::release());
     let is_built_in = || {
@@ -187,8 +190,8 @@ fn module(name: &str) -> Option<String> {
     (!is_there).then(|| format!("the kernel module {name} is missing: run `modprobe {name}`"))
 }
 
-/// Security associations as the labs have them; adding them makes the kernel load ESP and the cipher.
-fn esp(ipv6: bool) -> Result<()> {
+/// Adds the security associations of the labs, which makes the kernel load ESP and the cipher.
+fn try_esp(ipv6: bool) -> Result<()> {
     let key = format!("0x{:040x}", 1);
     let v6: &[_] = if ipv6 { &["src 2001:db8::1 dst 2001:db8::2"] } else { &[] };
     for ends in ["src 192.0.2.1 dst 192.0.2.2"].iter().chain(v6) {
@@ -198,7 +201,7 @@ fn esp(ipv6: bool) -> Result<()> {
     Ok(())
 }
 
-fn has_link(kind: &str) -> Result<()> {
+fn try_link(kind: &str) -> Result<()> {
     let options = match kind {
         "vxlan" => "id 1 dstport 8472",
         "geneve" => "id 1 remote 192.0.2.1",
@@ -207,16 +210,16 @@ fn has_link(kind: &str) -> Result<()> {
         "vlan" => "id 1",
         _ => "",
     };
-    // Creating a device makes the kernel load its module; some systems leave that to modprobe.
+    // Creating a device makes the kernel request its module; some systems leave that to modprobe.
     modprobe(&format!("rtnl-link-{kind}"));
     let ip = |line: &str| tools::run(tools::command("ip")?.args(line.split_whitespace()));
-    let below = if matches!(kind, "vlan" | "ipvlan" | "macvlan") {
+    let lower = if matches!(kind, "vlan" | "ipvlan" | "macvlan") {
         ip("link add name probe1 type veth")?;
         "link probe1"
     } else {
         ""
     };
-    ip(&format!("link add {below} name probe0 type {kind} {options}"))
+    ip(&format!("link add {lower} name probe0 type {kind} {options}"))
 }
 
 fn has_tap() -> bool {
@@ -241,9 +244,16 @@ fn try_iptables(variant: &str, ipv6: bool) -> Result<()> {
     Ok(())
 }
 
+impl Lab {
+    /// Whether the lab has IPv6 on this system.
+    pub fn has_ipv6(&self, system: &System) -> bool {
+        self.server.v6.is_some() && system.ipv6
+    }
+}
+
 #[cfg(test)]
 impl System {
-    /// A machine that has everything, for tests of what labs amount to.
+    /// A machine that has everything, for tests of the scripts.
     pub fn with(ipv6: bool, qdisc: &'static str, iptables: &'static str) -> System {
         System { ipv6, qdisc, iptables, lacks: RefCell::default() }
     }
