@@ -1,5 +1,5 @@
-//! What client and server say to each other: one line of JSON each way on a TCP connection, and a header
-//! of 24 bytes at the beginning of each datagram.
+//! The protocol between client and server: one line of JSON in each direction on a TCP connection, and a header of
+//! 24 bytes at the beginning of each datagram.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::{BufRead, BufReader, Read, Write};
@@ -18,46 +18,45 @@ pub const MAX_DATAGRAM: usize = 65_000;
 /// The largest request or answer over TCP, bytes.
 pub const MAX_TCP_MESSAGE: usize = 16 << 20;
 
-/// The longest line, bytes: what is longer is not from one of us.
+/// The maximum length of a line, bytes; a longer one is not of this protocol.
 const MAX_LINE: u64 = 4096;
-/// How long to wait for a connection and for the other side's line.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// The time limit for a connection and for the peer's line.
+const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A client's first line: what it is going to do.
+/// A client's first line: the traffic that it announces.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "traffic", rename_all = "kebab-case")]
 pub enum Hello {
-    /// Requests on this connection; each is answered by `answer` bytes. After the client has closed its
+    /// Requests on this connection, each answered with `answer` bytes. After the client has shut down its sending
     /// side, the server sends a [`Trailer`].
     TcpRr {
         request: u32,
         answer: u32,
-        /// The server sleeps so long before each time that it reads.
+        /// The server sleeps this long before each read.
         #[serde(default)]
         reader_delay: Duration,
     },
-    /// Datagrams with this session's number; each is answered by `answer` bytes while this connection
-    /// lasts.
+    /// Datagrams with this session number, each answered with `answer` bytes while this connection is open.
     UdpRr {
         session: u64,
         answer: u32,
         #[serde(default)]
         reader_delay: Duration,
     },
-    /// Datagrams with this session's number, unanswered; after the client's [`End`] the server says what
-    /// arrived.
+    /// Datagrams with this session number, not answered; after the client's [`End`] the server reports what arrived.
     Stream {
         session: u64,
         #[serde(default)]
         reader_delay: Duration,
-        /// The kernel may hand the server several packets at once.
+        /// The server receives several packets per call (UDP_GRO).
         #[serde(default)]
         gro: bool,
-        /// The packets come to this multicast group or broadcast address.
+        /// The packets' destination is this multicast group or broadcast address.
         #[serde(default)]
         group: Option<Ipv4Addr>,
     },
-    /// Bytes on this connection until the client closes its side; then the server says how many it got.
+    /// Bytes on this connection until the client shuts down its sending side; then the server reports how many it
+    /// received.
     Bulk {
         #[serde(default)]
         reader_delay: Duration,
@@ -69,7 +68,7 @@ pub enum Hello {
 #[serde(rename_all = "snake_case")]
 pub enum Welcome {
     Ready,
-    /// Why not, in a sentence.
+    /// The reason, a sentence.
     Refused(String),
 }
 
@@ -84,7 +83,7 @@ pub struct End {
 pub struct Trailer {
     /// Bytes received.
     pub bytes: u64,
-    /// Segments that the server's side sent again.
+    /// Segments that the server retransmitted.
     pub retransmits: u64,
 }
 
@@ -94,8 +93,7 @@ pub struct Header {
     pub session: u64,
     /// From 0.
     pub number: u64,
-    /// For requests when they were due, for streams when the packet was sent: the client's
-    /// CLOCK_MONOTONIC, ns.
+    /// Requests: the scheduled send time; streams: the actual send time. The client's CLOCK_MONOTONIC, ns.
     pub time_ns: u64,
 }
 
@@ -117,21 +115,21 @@ impl Header {
     }
 }
 
-/// A number for a session, not to be guessed by others.
-pub fn random() -> u64 {
+/// A random session number, which others cannot guess.
+pub fn random_session() -> u64 {
     RandomState::new().build_hasher().finish()
 }
 
-/// A connection to the server, which is ready for what was announced.
+/// Connects to the server and announces the traffic; the server is ready when this returns.
 pub fn connect(to: SocketAddr, hello: &Hello) -> Result<BufReader<TcpStream>> {
-    let stream = TcpStream::connect_timeout(&to, PATIENCE)
+    let stream = TcpStream::connect_timeout(&to, TIMEOUT)
         .with_context(|| format!("no answer from {to}: is `overlay-trace traffic serve` running there?"))?;
     stream.set_nodelay(true)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
-    stream.set_write_timeout(Some(PATIENCE))?;
+    stream.set_read_timeout(Some(TIMEOUT))?;
+    stream.set_write_timeout(Some(TIMEOUT))?;
     let mut reader = BufReader::new(stream);
     send_line(reader.get_mut(), hello)?;
-    match receive_line(&mut reader).with_context(|| format!("{to} is no overlay-trace traffic server"))? {
+    match receive_line(&mut reader).with_context(|| format!("{to} is not an overlay-trace traffic server"))? {
         Welcome::Ready => Ok(reader),
         Welcome::Refused(why) => bail!("{to} refuses: {why}"),
     }
@@ -141,12 +139,12 @@ pub fn connect(to: SocketAddr, hello: &Hello) -> Result<BufReader<TcpStream>> {
 pub fn send_line(stream: &mut impl Write, line: &impl Serialize) -> Result<()> {
     let mut text = serde_json::to_vec(line)?;
     text.push(b'\n');
-    stream.write_all(&text).context("the other side closed the connection")
+    stream.write_all(&text).context("the peer closed the connection")
 }
 
 /// Reads a line of bounded length.
 pub fn receive_line<T: DeserializeOwned>(stream: &mut impl BufRead) -> Result<T> {
     let mut line = Vec::new();
-    stream.take(MAX_LINE).read_until(b'\n', &mut line).context("the other side sent nothing")?;
-    serde_json::from_slice(&line).context("the other side sent something else than expected")
+    stream.take(MAX_LINE).read_until(b'\n', &mut line).context("the peer sent nothing")?;
+    serde_json::from_slice(&line).context("the peer sent an unexpected line")
 }

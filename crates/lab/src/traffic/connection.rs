@@ -1,4 +1,4 @@
-//! The server's side of what a client announced.
+//! The server's side of one client connection.
 
 use std::io::{BufReader, ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, TcpStream, UdpSocket};
@@ -7,17 +7,17 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use super::server::LOOK;
-use super::sessions::{Open, Session, Sessions, take_datagrams};
-use super::wire::{self, End, HEADER, Hello, MAX_DATAGRAM, MAX_TCP_MESSAGE, Trailer, Welcome};
-use super::{Stop, clock, tcp, udp};
+use super::datagram_sessions::{Session, SessionGuard, Sessions, receive_datagrams};
+use super::protocol::{self, End, HEADER, Hello, MAX_DATAGRAM, MAX_TCP_MESSAGE, Trailer, Welcome};
+use super::stop::{POLL_INTERVAL, Stop};
+use super::{clock, tcp_info, udp};
 
-/// How long after a stream's end its last packets are waited for, when none arrives any more.
-const QUIET: Duration = Duration::from_millis(300);
-/// The longest that a client may ask to sleep.
+/// A stream is complete when no packet arrives for this long after its end.
+const QUIET_PERIOD: Duration = Duration::from_millis(300);
+/// The maximum reader delay that a client may request.
 const MAX_DELAY: Duration = Duration::from_secs(2);
 
-/// Why the server will not do what was announced.
+/// Why the server refuses the announced traffic; `None` when it accepts.
 pub fn refusal(hello: &Hello) -> Option<String> {
     let (bytes, range, delay) = match hello {
         Hello::TcpRr { request, answer, reader_delay } => {
@@ -27,14 +27,14 @@ pub fn refusal(hello: &Hello) -> Option<String> {
         Hello::Stream { reader_delay, .. } | Hello::Bulk { reader_delay } => ([1; 2], 1..=1, reader_delay),
     };
     if *delay > MAX_DELAY {
-        return Some(format!("it does not sleep for {delay:?}"));
+        return Some(format!("a reader delay of {delay:?} is too long"));
     }
     let wrong = bytes.into_iter().find(|bytes| !range.contains(&(*bytes as usize)))?;
     Some(format!("a message of {wrong} bytes is not possible"))
 }
 
-/// Says that it is ready and does what was announced until the client is done. `socket` is the server's own
-/// for datagrams.
+/// Sends that the server is ready, and handles the announced traffic until the client has finished. `socket` is the
+/// server's UDP socket.
 pub fn serve(
     hello: &Hello,
     reader: BufReader<TcpStream>,
@@ -47,41 +47,41 @@ pub fn serve(
             let connection = Connection { reader, reader_delay, stop };
             connection.answer_requests(u64::from(request), answer as usize)
         }
-        Hello::Bulk { reader_delay } => Connection { reader, reader_delay, stop }.swallow(),
+        Hello::Bulk { reader_delay } => Connection { reader, reader_delay, stop }.receive_bulk(),
         Hello::UdpRr { session, answer, reader_delay } => {
-            let what = Session::Answered { bytes: answer as usize };
-            let open = Open::new(sessions, session, what, reader_delay);
+            let kind = Session::Answered { bytes: answer as usize };
+            let guard = SessionGuard::new(sessions, session, kind, reader_delay);
             let mut connection = Connection { reader, reader_delay: Duration::ZERO, stop };
-            connection.say(&open.welcome())?;
+            connection.send(&guard.welcome())?;
             connection.read_to_end(|_, _| Ok(()))
         }
         Hello::Stream { session, reader_delay, gro, group } => {
-            let what = Session::Counted(Box::default());
-            let open = Open::new(sessions, session, what, reader_delay);
-            let _many = gro.then(|| ManyAtOnce::allow(socket)).transpose()?;
+            let kind = Session::Counted(Box::default());
+            let guard = SessionGuard::new(sessions, session, kind, reader_delay);
+            let _gro = gro.then(|| GroGuard::enable(socket)).transpose()?;
             let connection = Connection { reader, reader_delay: Duration::ZERO, stop };
             match group {
-                None => connection.count_stream(session, sessions, &open.welcome()),
-                Some(group) => connection.count_group(group, (session, sessions), &open.welcome(), gro),
+                None => connection.count_stream(session, sessions, &guard.welcome()),
+                Some(group) => connection.count_group(group, (session, sessions), &guard.welcome(), gro),
             }
         }
     }
 }
 
-/// The kernel may hand over several datagrams at once, for as long as this value lives.
-struct ManyAtOnce<'a>(&'a UdpSocket);
+/// UDP_GRO is enabled on the socket while this value lives.
+struct GroGuard<'a>(&'a UdpSocket);
 
-impl<'a> ManyAtOnce<'a> {
-    fn allow(socket: &'a UdpSocket) -> Result<ManyAtOnce<'a>> {
-        udp::allow_many(socket, true)?;
-        Ok(ManyAtOnce(socket))
+impl<'a> GroGuard<'a> {
+    fn enable(socket: &'a UdpSocket) -> Result<GroGuard<'a>> {
+        udp::set_gro(socket, true)?;
+        Ok(GroGuard(socket))
     }
 }
 
-impl Drop for ManyAtOnce<'_> {
+impl Drop for GroGuard<'_> {
     fn drop(&mut self) {
-        // What was possible before is possible again.
-        let _ = udp::allow_many(self.0, false);
+        // It was possible before, so it does not fail.
+        let _ = udp::set_gro(self.0, false);
     }
 }
 
@@ -93,12 +93,12 @@ struct Connection<'a> {
 }
 
 impl Connection<'_> {
-    fn say(&mut self, line: &impl serde::Serialize) -> Result<()> {
-        wire::send_line(self.reader.get_mut(), line)
+    fn send(&mut self, line: &impl serde::Serialize) -> Result<()> {
+        protocol::send_line(self.reader.get_mut(), line)
     }
 
     fn answer_requests(mut self, request: u64, answer: usize) -> Result<()> {
-        self.say(&Welcome::Ready)?;
+        self.send(&Welcome::Ready)?;
         let answer = vec![b'a'; answer];
         let (mut bytes, mut answered) = (0, 0);
         self.read_to_end(|stream, read| {
@@ -109,27 +109,27 @@ impl Connection<'_> {
             }
             Ok(())
         })?;
-        let retransmits = tcp::retransmits(self.reader.get_ref());
-        self.say(&Trailer { bytes, retransmits })
+        let retransmits = tcp_info::retransmits(self.reader.get_ref());
+        self.send(&Trailer { bytes, retransmits })
     }
 
-    /// Takes all that comes, and says how much it was.
-    fn swallow(mut self) -> Result<()> {
-        self.say(&Welcome::Ready)?;
+    /// Discards all bytes and reports their number.
+    fn receive_bulk(mut self) -> Result<()> {
+        self.send(&Welcome::Ready)?;
         let mut bytes = 0;
         self.read_to_end(|_, read| {
             bytes += read;
             Ok(())
         })?;
-        self.say(&Trailer { bytes, retransmits: 0 })
+        self.send(&Trailer { bytes, retransmits: 0 })
     }
 
-    /// Reads until the client closes its side, and tells `each` how many bytes came.
+    /// Reads until the client shuts down its sending side, and calls `each` with the number of bytes read.
     fn read_to_end(&mut self, mut each: impl FnMut(&mut TcpStream, u64) -> Result<()>) -> Result<()> {
         let mut buffer = vec![0; 128 << 10];
         loop {
             if !self.reader_delay.is_zero() && self.reader.buffer().is_empty() {
-                if !udp::is_readable(self.reader.get_ref(), LOOK) {
+                if !udp::is_readable(self.reader.get_ref(), POLL_INTERVAL) {
                     self.stop.check()?;
                     continue;
                 }
@@ -146,7 +146,7 @@ impl Connection<'_> {
         }
     }
 
-    /// As [`Connection::count_stream`], for packets to a group, which come to a socket of their own.
+    /// As [`Connection::count_stream`], for packets to a group, which need a socket of their own.
     fn count_group(
         self,
         group: Ipv4Addr,
@@ -154,36 +154,36 @@ impl Connection<'_> {
         welcome: &Welcome,
         gro: bool,
     ) -> Result<()> {
-        let socket = udp::of_group(group, self.reader.get_ref().local_addr()?, LOOK)?;
+        let socket = udp::group_receiver(group, self.reader.get_ref().local_addr()?, POLL_INTERVAL)?;
         if gro {
-            udp::allow_many(&socket, true)?;
+            udp::set_gro(&socket, true)?;
         }
         let done = Stop::new();
         thread::scope(|scope| {
-            scope.spawn(|| take_datagrams(&socket, sessions, &done));
+            scope.spawn(|| receive_datagrams(&socket, sessions, &done));
             let result = self.count_stream(session, sessions, welcome);
             done.set();
             result
         })
     }
 
-    /// Waits for the client's word that it has sent everything, then for the last packets, and says what came.
+    /// Waits for the client's [`End`], then for the last packets, and sends the statistics.
     fn count_stream(mut self, session: u64, sessions: &Sessions, welcome: &Welcome) -> Result<()> {
-        self.say(welcome)?;
+        self.send(welcome)?;
         let Some(line) = self.read_line()? else { return Ok(()) };
         let end: End = serde_json::from_slice(&line)?;
         let (mut packets, mut since_ns) = (0, clock::now_ns());
-        while packets < end.sent && clock::now_ns() - since_ns < QUIET.as_nanos() as u64 {
+        while packets < end.sent && clock::now_ns() - since_ns < QUIET_PERIOD.as_nanos() as u64 {
             thread::sleep(Duration::from_millis(5));
-            let now = sessions.arrived(session, |arrived| arrived.packets).unwrap_or(0);
+            let now = sessions.stream_stats(session, |stats| stats.packets).unwrap_or(0);
             if now > packets {
                 (packets, since_ns) = (now, clock::now_ns());
             }
         }
-        sessions.arrived(session, |arrived| self.say(arrived)).unwrap_or(Ok(()))
+        sessions.stream_stats(session, |stats| self.send(stats)).unwrap_or(Ok(()))
     }
 
-    /// A line; nothing if the client closes its side before.
+    /// Reads a line; `None` if the client shuts down its sending side before it.
     fn read_line(&mut self) -> Result<Option<Vec<u8>>> {
         let mut line = Vec::new();
         loop {
