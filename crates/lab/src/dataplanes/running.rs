@@ -37,7 +37,7 @@ pub struct Running {
     notes: Vec<&'static str>,
     tap_link: Option<TapLink>,
     /// Each stops, detaches or removes what it owns when it is dropped.
-    daemons: Vec<Box<dyn fmt::Debug>>,
+    daemons: Vec<Box<dyn fmt::Debug + Send + Sync>>,
     _lock: UnixListener,
 }
 
@@ -134,7 +134,7 @@ impl Running {
     }
 
     /// Starts one daemon per line.
-    fn start_each<D: fmt::Debug + 'static>(
+    fn start_each<D: fmt::Debug + Send + Sync + 'static>(
         &mut self,
         lines: &str,
         start: impl Fn(&str) -> Result<D>,
