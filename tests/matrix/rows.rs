@@ -133,7 +133,7 @@ fn fired(set: ProbeSet, all: &[&Seen]) -> Result<BTreeMap<String, u64>> {
     Ok(fired)
 }
 
-/// The row that ended a way so.
+/// The row of the stage map at which a path ended so.
 fn end_row(set: ProbeSet, end: End, protocol: u8) -> Option<&'static str> {
     Some(match (end, set) {
         (End::Dropped, _) => "end-dropped",

@@ -8,6 +8,7 @@ mod coverage;
 mod demo;
 mod docs;
 mod host;
+mod kernel_fixtures;
 mod labs;
 mod packages;
 mod tally;
@@ -38,6 +39,9 @@ enum Command {
     Demo(demo::Demo),
     /// Put the generated stage table into README.md
     Docs(docs::Docs),
+    /// Write anew what unit tests know of the kernels of the matrix
+    #[command(hide = true)]
+    KernelFixtures(kernel_fixtures::KernelFixtures),
     /// Test everything: format, lints, unit and golden tests, and the matrix of kernels
     Test(test::Test),
     /// Run a command, or a shell, under another kernel in a virtual machine
@@ -51,6 +55,7 @@ impl Cli {
             Command::BuildEbpf => build_ebpf::build().map(|_| ExitCode::SUCCESS),
             Command::Demo(demo) => demo.run().map(|()| ExitCode::SUCCESS),
             Command::Docs(docs) => docs.run().map(|()| ExitCode::SUCCESS),
+            Command::KernelFixtures(fixtures) => fixtures.run().map(|()| ExitCode::SUCCESS),
             Command::Test(test) => Ok(if test.run() { ExitCode::SUCCESS } else { ExitCode::FAILURE }),
             Command::Vm(vm) => vm.run(),
         }

@@ -1,6 +1,6 @@
 //! The attach plan: which program goes where on this kernel, and which stages cannot be seen and why.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use overlay_trace_common::{
     record::Outcome,
@@ -12,7 +12,7 @@ use overlay_trace_common::{
 use overlay_trace_format::ProbeSet;
 
 use super::{modules, unprobed::Unprobed};
-use crate::sys::kernel::{self, Functions, Kernel, Typed};
+use crate::sys::kernel::{Functions, Kernel, Typed};
 
 /// The stages that a set watches.
 fn stages_of(set: ProbeSet) -> Sets {
@@ -140,6 +140,31 @@ impl Plan {
             self.unseen.insert(number, reason);
         }
     }
+
+    /// Attaches the whole plan: `attach` gets the alternatives of each point, and gives what it has attached, or why
+    /// none could be. What cannot be attached is moved to the unseen stages.
+    pub fn attach<T>(&mut self, mut attach: impl FnMut(&[Attachment]) -> Result<Vec<T>, Unprobed>) -> Vec<T> {
+        let mut attached = Vec::new();
+        let mut seen = HashSet::new();
+        let mut failures: Vec<(u8, usize, Unprobed)> = Vec::new();
+        // The ends first: no packet may be followed whose end would be missed.
+        for point in self.points.iter().rev() {
+            match attach(point) {
+                Ok(programs) => {
+                    seen.insert(point[0].stage);
+                    attached.extend(programs);
+                }
+                Err(reason) => failures.push((point[0].stage, point[0].point, reason)),
+            }
+        }
+        for (stage, point, reason) in failures {
+            if !seen.contains(&stage) {
+                self.unseen.insert(stage, reason.clone());
+            }
+            self.missing.push((stage, point, reason));
+        }
+        attached
+    }
 }
 
 /// The ways to attach one probe, the cheapest first.
@@ -200,7 +225,7 @@ fn alternatives(
             let argument = typed
                 .as_ref()
                 .and_then(|typed| if wants_sock { typed.sock } else { typed.packet(probe.argument) })
-                .unwrap_or(untyped(probe, kernel::at_least));
+                .unwrap_or(untyped(probe, |version| kernel.at_least(version)));
             if argument >= POSITIONS {
                 return Err(Unprobed::ArgumentTooFar { function: name, argument });
             }

@@ -1,4 +1,4 @@
-//! The packets of a recording, with their families.
+//! The packets of a recording, with their lineage: clones, segments, fragments.
 
 use std::collections::HashMap;
 use std::ops::RangeInclusive;
@@ -92,7 +92,7 @@ impl<'a> Packets<'a> {
     }
 
     /// How many packets on the wire were sent of those that are wanted. One that was sent again alone, and not cut on
-    /// its way, stands for others too when GRO has merged those with it: they may be counted twice.
+    /// its path, stands for others too when GRO has merged those with it: they may be counted twice.
     pub fn sent_segments(&self, is_wanted: impl Fn(&Packet) -> bool) -> RangeInclusive<u64> {
         let is_merged = |packet: &&Packet| packet.end() == Some(End::Merged);
         let all = segments(self.sent().filter(|packet| is_wanted(packet)));
@@ -130,7 +130,7 @@ impl<'a> Packets<'a> {
         self.seen.recording.header.stages.get(usize::from(segment.stage)).map_or("", |row| &row.name)
     }
 
-    /// The layer in which the way ended, also if the CPU was busy with something else in the end.
+    /// The layer in which the path ended, also if the CPU was busy with something else in the end.
     pub fn last_layer(&self, packet: &Packet) -> &str {
         let stages = &self.seen.recording.header.stages;
         let layer = |segment: &Segment| stages.get(usize::from(segment.stage)).map(|row| row.layer.as_str());

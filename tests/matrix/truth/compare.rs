@@ -7,8 +7,8 @@ use overlay_trace_analysis::breakdown::{Analysis, By, Collector, Dist, Key};
 use overlay_trace_common::record::{FLAG_CHILD, RecordHeader};
 use overlay_trace_format::RecordView;
 
+use super::fixture::Window;
 use super::flow::TRUTH_PORT;
-use super::ground::Window;
 use crate::results::{Outcome, Verdict};
 use crate::seen::Seen;
 

@@ -20,16 +20,16 @@ const LONGEST: Duration = Duration::from_secs(900);
 const WATCHED: Duration = Duration::from_millis(1500);
 
 /// Requests over UDP from the lab's client to its server, with a delay behind node1's NIC.
-pub struct UnderWay {
+pub struct InFlight {
     stop: Stop,
     client: JoinHandle<Result<TrafficReport>>,
     node: Netns,
     _server: Server,
 }
 
-impl UnderWay {
-    /// Begins; when this returns, packets are on their way.
-    pub fn begin(running: &Running) -> Result<UnderWay> {
+impl InFlight {
+    /// Begins; when this returns, packets are in flight.
+    pub fn begin(running: &Running) -> Result<InFlight> {
         let node = running.netns("node1")?.clone();
         let delay = format!("tc qdisc replace dev eth0 root netem delay {}ms limit 10000", DELAY.as_millis());
         if let Some(lack) = machine::run_in(&node, &delay)? {
@@ -43,7 +43,7 @@ impl UnderWay {
         let client = thread::spawn(move || client.netns.run(|| traffic::run(&spec, target, &until))?);
         // The announcement takes a few trips over the delayed line, then the requests begin.
         thread::sleep(DELAY * 4);
-        Ok(UnderWay { stop, client, node, _server })
+        Ok(InFlight { stop, client, node, _server })
     }
 
     /// Stops sending, and waits until everything has arrived.

@@ -1,4 +1,4 @@
-//! The lab that causes are brought about in.
+//! The lab that causes are injected in.
 
 use std::fs;
 use std::path::Path;
@@ -12,7 +12,7 @@ use super::flow::{Flow, Sent};
 use crate::machine;
 
 /// A lab that stands, and is being recorded.
-pub struct Ground<'a> {
+pub struct Fixture<'a> {
     pub running: &'a Running,
     pub stop: &'a Stop,
     folder: &'a Path,
@@ -47,13 +47,13 @@ impl Change {
     }
 }
 
-impl<'a> Ground<'a> {
-    pub fn new(running: &'a Running, folder: &'a Path, stop: &'a Stop) -> Ground<'a> {
-        Ground { running, stop, folder }
+impl<'a> Fixture<'a> {
+    pub fn new(running: &'a Running, folder: &'a Path, stop: &'a Stop) -> Fixture<'a> {
+        Fixture { running, stop, folder }
     }
 
-    /// Lets nothing that is known about neighbours be forgotten: otherwise they would be asked for again now
-    /// and then, and a packet that comes by then takes a longer way.
+    /// Makes all neighbour entries permanent: otherwise they are resolved again now and then, and a packet of that
+    /// moment takes a longer path.
     pub fn settle(&self) -> Result<()> {
         self.send(&Flow { count: 1, ..Flow::PLAIN }, 0.0)?;
         for node in ["node1", "node2"] {
