@@ -1,23 +1,42 @@
-//! Finds the kernel programs that `cargo xtask build-ebpf` has built, to be embedded in the binary.
+//! Finds the kernel object that `cargo xtask build-ebpf` puts into `target/ebpf`, to be embedded in the crate.
 
-use std::{env, path::PathBuf};
+use std::{env, fs, path::PathBuf};
 
 fn main() {
-    println!("cargo::rerun-if-env-changed=OVERLAY_TRACE_EBPF");
-    let given = env::var_os("OVERLAY_TRACE_EBPF")
-        .map(|object| PathBuf::from(object).with_file_name("overlay-trace.o"));
-    let object = given.unwrap_or_else(|| {
-        // Asked for when it runs: the compiled script may have been copied from another working tree.
-        let package = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").unwrap_or_default());
-        package.join("../../target/ebpf/overlay-trace.o")
-    });
-    println!("cargo::rerun-if-changed={}", object.display());
+    embed("overlay-trace", "OVERLAY_TRACE_EBPF_OBJECT");
+}
+
+/// Gives the crate the path of a kernel object, in an environment variable, and tells it with the configuration
+/// `kernel_programs` that the object is there. Where it is missing the path is that of an empty file, so that
+/// `cargo check`, `doc`, `clippy`, rust-analyzer and the tests that need no kernel work in a fresh clone. A release
+/// build fails instead.
+fn embed(name: &str, variable: &str) {
+    println!("cargo::rustc-check-cfg=cfg(kernel_programs)");
+    println!("cargo::rerun-if-env-changed=OVERLAY_TRACE_EBPF_DIR");
+    let folder = env::var_os("OVERLAY_TRACE_EBPF_DIR").map_or_else(default_folder, PathBuf::from);
+    let mut object = folder.join(format!("{name}.o"));
+    let is_release = env::var("PROFILE").is_ok_and(|profile| profile == "release");
     if object.is_file() {
-        println!("cargo::rustc-env=OVERLAY_TRACE_EBPF_OBJECT={}", object.display());
+        println!("cargo::rerun-if-changed={}", object.display());
+        println!("cargo::rustc-cfg=kernel_programs");
+    } else if is_release {
+        println!("cargo::rerun-if-changed={}", object.display());
+        println!("cargo::error={} is missing: run `cargo xtask build-ebpf` first", object.display());
     } else {
-        println!(
-            "cargo::error=the kernel programs are not built yet ({} is missing): run `cargo xtask build-ebpf` first",
-            object.display()
-        );
+        // The folder is watched for the object to come: a missing file counts as changed each time, and the crate
+        // would be compiled anew each time. Where the folder cannot be created, that is what happens.
+        let _ = fs::create_dir_all(&folder);
+        println!("cargo::rerun-if-changed={}", folder.display());
+        object = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR")).join(format!("{name}.o"));
+        fs::write(&object, []).expect("OUT_DIR can be written to");
     }
+    println!("cargo::rustc-env={variable}={}", object.display());
+}
+
+/// `target/ebpf` of the workspace, which is the folder that holds the kernel side's source.
+fn default_folder() -> PathBuf {
+    // Asked for when it runs: the compiled script may have been copied from another working tree.
+    let package = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets CARGO_MANIFEST_DIR"));
+    let workspace = package.ancestors().find(|folder| folder.join("overlay-trace-ebpf").is_dir());
+    workspace.unwrap_or(&package).join("target/ebpf")
 }

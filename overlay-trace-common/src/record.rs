@@ -139,7 +139,7 @@ pub struct Hop {
 }
 
 /// The most hops of one recording: some 8 000 pods. Packets at later ones are recorded at hop 0, and those
-/// hops counted. A [`Segment`] has room for twice as many, and so for all (namespace, device) of a report.
+/// hops counted. A [`Segment`](crate::way::Segment) has room for twice as many, and so for all (namespace, device) of a report.
 pub const HOPS_MAX: usize = 1 << 15;
 
 /// What the kernel side counts, per CPU.

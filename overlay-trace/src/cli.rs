@@ -1,9 +1,9 @@
-//! The command line: one variant per command, each of them a file of [`cmd`](crate::cmd).
+//! The command line: one variant per command, each of them a file of [`cmd`].
 
 use std::process::ExitCode;
 
 use anyhow::Result;
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::cmd;
 
@@ -35,6 +35,9 @@ enum Command {
     Traffic(cmd::traffic::Traffic),
     /// Print the stage map
     Stages(cmd::stages::Stages),
+    /// Write man pages or shell completions to a folder
+    #[command(hide = true)]
+    Generate(cmd::generate::Generate),
 }
 
 impl Cli {
@@ -54,6 +57,7 @@ impl Cli {
             Command::Lab(command) => command.run(),
             Command::Traffic(command) => command.run(),
             Command::Stages(command) => command.run(),
+            Command::Generate(command) => command.run(Cli::command()),
         }
     }
 }

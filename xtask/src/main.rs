@@ -6,6 +6,7 @@ mod by_kernel;
 mod confusion;
 mod coverage;
 mod demo;
+mod dist;
 mod docs;
 mod host;
 mod kernel_fixtures;
@@ -37,6 +38,8 @@ enum Command {
     BuildEbpf,
     /// Show what the tool does: trace traffic with and without a VXLAN overlay, and compare
     Demo(demo::Demo),
+    /// Make the release artefacts in target/dist
+    Dist(dist::Dist),
     /// Put the generated stage table into README.md
     Docs(docs::Docs),
     /// Write anew what unit tests know of the kernels of the matrix
@@ -54,6 +57,7 @@ impl Cli {
             Command::Bench(bench) => bench.run(),
             Command::BuildEbpf => build_ebpf::build().map(|_| ExitCode::SUCCESS),
             Command::Demo(demo) => demo.run().map(|()| ExitCode::SUCCESS),
+            Command::Dist(dist) => dist.run().map(|()| ExitCode::SUCCESS),
             Command::Docs(docs) => docs.run().map(|()| ExitCode::SUCCESS),
             Command::KernelFixtures(fixtures) => fixtures.run().map(|()| ExitCode::SUCCESS),
             Command::Test(test) => Ok(if test.run() { ExitCode::SUCCESS } else { ExitCode::FAILURE }),

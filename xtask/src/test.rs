@@ -63,6 +63,8 @@ impl Test {
         let built = sum.step("kernel programs", || build_ebpf::build().map(|_| Tally::PASSED));
         if built {
             sum.step("lints", || lints().map(|()| Tally::PASSED));
+            sum.step("documentation of the code", || code_docs().map(|()| Tally::PASSED));
+            sum.step("oldest supported Rust", oldest_rust);
             sum.step("unit and golden tests", unit_tests);
             sum.step("generated documents", || docs::check().map(|()| Tally::PASSED));
             sum.step("licences", || licences().map(|()| Tally::PASSED));
@@ -163,6 +165,30 @@ fn format() -> Result<()> {
 
 fn lints() -> Result<()> {
     host::run(cargo().args(["clippy", "--quiet", "--workspace", "--all-targets", "--", "-D", "warnings"]))
+}
+
+/// The documentation comments: broken links are errors.
+fn code_docs() -> Result<()> {
+    host::run(cargo().args(["doc", "--quiet", "--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "-D warnings"))
+}
+
+/// The workspace compiles with the Rust that its `rust-version` names.
+fn oldest_rust() -> Result<Tally> {
+    let (oldest, here) =
+        (env!("CARGO_PKG_RUST_VERSION"), host::output(host::command("rustc").arg("--version"))?);
+    if here.starts_with(&format!("rustc {oldest}.")) {
+        // Every other step has compiled with it.
+        return Ok(Tally::PASSED);
+    }
+    let toolchain = format!("+{oldest}");
+    if host::output(host::command("rustc").args([&toolchain, "--version"])).is_err() {
+        return Ok(Tally::skipped(&format!("Rust {oldest} is not here: rustup toolchain install {oldest}")));
+    }
+    // In a folder of its own, so that neither compiler throws away what the other has built.
+    let target = host::target().join("oldest-rust");
+    let check = ["check", "--quiet", "--workspace", "--all-targets", "--locked"];
+    host::run(cargo().arg(toolchain).args(check).env("CARGO_TARGET_DIR", target))?;
+    Ok(Tally::PASSED)
 }
 
 fn unit_tests() -> Result<Tally> {

@@ -3,7 +3,7 @@
 //! A probe of each kind is attached to a place that `prctl(PR_SET_NAME)` passes (`__set_task_comm`, and
 //! in it the tracepoint `task:task_rename`), and the call is timed with and without it. The program does
 //! the same accounting as for a real packet, on an invented one. What besides is done once on a packet's way
-//! is measured on a packet that the kernel itself makes for test runs: see [`invented`](super::invented).
+//! is measured on a packet that the kernel itself makes for test runs: see `invented`.
 
 use std::time::Instant;
 

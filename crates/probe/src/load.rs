@@ -94,9 +94,7 @@ impl Loader {
     /// As for [`new`](Loader::new).
     pub fn sampling(kernel: &Kernel, filter: &FilterOptions, sizes: Sizes, one_in: u32) -> Result<Loader> {
         if OBJECT.is_empty() {
-            bail!(
-                "this binary was built without the kernel programs: run `cargo xtask build-ebpf` and build it again"
-            );
+            bail!("this build has no kernel programs: run `cargo xtask build-ebpf` and build again");
         }
         let settings = Settings { one_in, ..settings(kernel, filter, sizes)? };
         let globals = Globals(settings);

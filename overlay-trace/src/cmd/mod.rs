@@ -4,6 +4,7 @@ mod child;
 mod compare;
 pub mod diff;
 pub mod doctor;
+pub mod generate;
 pub mod lab;
 mod live;
 mod output;

@@ -1,5 +1,5 @@
 //! What container networks this machine looks like it has: told by its devices, chains, sets, routes and virtual
-//! servers, as the rules in [`rules`] know them. Nothing is changed by looking, and no kernel module is loaded.
+//! servers, as the rules in `rules.rs` know them. Nothing is changed by looking, and no kernel module is loaded.
 
 mod facts;
 mod look;
