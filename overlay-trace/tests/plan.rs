@@ -32,7 +32,10 @@ fn attach(plan: &mut Plan, traceable: &BTreeSet<String>) -> Vec<Attachment> {
             ProbeKind::Fentry | ProbeKind::Fexit => traceable.contains(one.target),
             ProbeKind::Kprobe | ProbeKind::TpBtf => true,
         };
-        let entry = alternatives.iter().find(is_accepted).ok_or_else(|| Unprobed::Refused("ftrace does not know it".into()))?;
+        let entry = alternatives
+            .iter()
+            .find(is_accepted)
+            .ok_or_else(|| Unprobed::Refused("ftrace does not know it".into()))?;
         Ok([Some(entry.clone()), entry.exit()].into_iter().flatten().collect())
     })
 }
@@ -218,7 +221,12 @@ fn a_module_that_is_not_loaded_is_named() {
         plan.unseen.keys().filter(|stage| !whole.unseen.contains_key(stage)).copied().collect();
     assert!(newly.contains(&stage("wireguard-encrypt")));
     for stage in newly {
-        assert_eq!(plan.unseen[&stage], "needs module wireguard", "{}", STAGES[usize::from(stage)].name);
+        assert_eq!(
+            plan.unseen[&stage].to_string(),
+            "needs module wireguard",
+            "{}",
+            STAGES[usize::from(stage)].name
+        );
     }
     assert!(modules::advice(&kernel, "wireguard").contains("`modprobe wireguard`"));
 }
@@ -241,7 +249,7 @@ fn a_function_that_the_kernel_does_not_have_is_named() {
     without_symbols(files.path(), |line| line.ends_with(" ip_forward"));
     let kernel = Kernel::from_files(files.path(), &wanted_functions()).unwrap();
     let plan = Plan::new(&kernel, ProbeSet::Full, false);
-    assert_eq!(plan.unseen[&stage("ip-forward")], "no function ip_forward in this kernel");
+    assert_eq!(plan.unseen[&stage("ip-forward")].to_string(), "no function ip_forward in this kernel");
     // All others are seen as before.
     let whole = Plan::new(&self::kernel("6.12"), ProbeSet::Full, false);
     assert_eq!(plan.points.len() + 1, whole.points.len());

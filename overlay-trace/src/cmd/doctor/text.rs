@@ -195,7 +195,10 @@ mod tests {
                 ProbeKind::Fentry | ProbeKind::Fexit => traceable.contains(one.target),
                 ProbeKind::Kprobe | ProbeKind::TpBtf => true,
             };
-            let entry = alternatives.iter().find(is_accepted).ok_or_else(|| Unprobed::Refused("ftrace does not know it".into()))?;
+            let entry = alternatives
+                .iter()
+                .find(is_accepted)
+                .ok_or_else(|| Unprobed::Refused("ftrace does not know it".into()))?;
             Ok([Some(entry.clone()), entry.exit()].into_iter().flatten().collect())
         });
         text + &stages(&kernel, &plan, &attached)
