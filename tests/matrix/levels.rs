@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use anyhow::{Result, bail, ensure};
 use overlay_trace_analysis::breakdown::By;
-use overlay_trace_common::record::FLAG_FROM_DEVICE;
+use overlay_trace_common::flags::RecordFlags;
 use overlay_trace_format::RecordView;
 use overlay_trace_lab::dataplanes::Knobs;
 use overlay_trace_lab::traffic::PORT;
@@ -209,7 +209,7 @@ fn met_on_its_way(seen: &Seen, _: &[Seen]) -> Outcome {
     let (mut met, mut wrong, mut levels) = (0, None, BTreeSet::new());
     seen.recording.for_each_record(|record| {
         let Some(first) = record.segments().next() else { return };
-        if record.header.flags & FLAG_FROM_DEVICE == 0 || !is_to_server(seen, &record) {
+        if !record.header.flags.has(RecordFlags::FROM_DEVICE) || !is_to_server(seen, &record) {
             return;
         }
         let Some(hop) = seen.recording.hops.get(&first.hop) else { return };

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail, ensure};
 use nix::sys::signal::Signal;
-use overlay_trace_common::record::{FLAG_FROM_DEVICE, FLAG_UNKNOWN_START};
+use overlay_trace_common::flags::RecordFlags;
 use overlay_trace_format::{Counters, Recording};
 use overlay_trace_probe::load::Sizes;
 use overlay_trace_probe::{FilterOptions, ProbeSet};
@@ -117,7 +117,7 @@ fn books(recording: &Recording) -> Result<Books> {
     let (mut records, mut whole) = (0, 0);
     recording.for_each_record(|record| {
         records += 1;
-        whole += u64::from(record.header.flags & (FLAG_FROM_DEVICE | FLAG_UNKNOWN_START) == 0);
+        whole += u64::from(!record.header.flags.has(RecordFlags::FROM_DEVICE | RecordFlags::UNKNOWN_START));
     })?;
     let counters = recording.last.counters.clone();
     let (finished, lost) = (counters.finished, counters.lost_records);

@@ -164,7 +164,12 @@ fn format() -> Result<()> {
 }
 
 fn lints() -> Result<()> {
-    host::run(cargo().args(["clippy", "--quiet", "--workspace", "--all-targets", "--", "-D", "warnings"]))
+    host::run(cargo().args(["clippy", "--quiet", "--workspace", "--all-targets", "--", "-D", "warnings"]))?;
+    // The kernel programs are checked for the host: their own target has no clippy. Instructions of BPF are left out.
+    let mut kernel_side = cargo();
+    kernel_side.args(["clippy", "--quiet", "--target-dir"]).arg(host::workspace().join("target/ebpf-clippy"));
+    kernel_side.args(["--", "-D", "warnings"]);
+    host::run(kernel_side.current_dir(host::workspace().join("overlay-trace-ebpf")))
 }
 
 /// The documentation comments: broken links are errors.

@@ -12,8 +12,8 @@ use aya_obj::{
     generated::{bpf_attach_type, bpf_insn},
 };
 use overlay_trace_common::{
-    kernel::{BUCKETS, Offsets, Settings, TRANSMIT_KINDS, TransmitKind, WAYS},
-    row::KPROBE_ARGUMENTS,
+    abi::{BUCKET_SLOTS, BUCKETS, Offsets, Settings, TRANSMIT_KINDS, TransmitKind},
+    probe_spec::KPROBE_ARGUMENTS,
     stage::LevelChange,
     stage_map::{STAGES, transmit_stages},
 };
@@ -52,7 +52,7 @@ pub struct Sizes {
 
 impl Default for Sizes {
     fn default() -> Self {
-        Sizes { states: BUCKETS * WAYS as u32, ring_bytes: 32 << 20 }
+        Sizes { states: BUCKETS * BUCKET_SLOTS as u32, ring_bytes: 32 << 20 }
     }
 }
 
@@ -98,7 +98,7 @@ impl Loader {
         }
         let settings = Settings { one_in, ..settings(kernel, filter, sizes)? };
         let globals = Globals(settings);
-        let buckets = sizes.states / WAYS as u32;
+        let buckets = sizes.states / BUCKET_SLOTS as u32;
         let maps = EbpfLoader::new()
             .override_global("SETTINGS", &globals, true)
             .map_max_entries("TAGS", buckets)
@@ -206,7 +206,7 @@ fn settings(kernel: &Kernel, filter: &FilterOptions, sizes: Sizes) -> Result<Set
     let mut settings = Settings {
         offsets: kernel.offsets()?,
         filter: filter.resolve()?,
-        bucket_mask: sizes.states / WAYS as u32 - 1,
+        bucket_mask: sizes.states / BUCKET_SLOTS as u32 - 1,
         ..Settings::default()
     };
     for (slot, (stage, kind)) in transmit_stages().enumerate() {

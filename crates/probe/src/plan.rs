@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, HashSet};
 
 use overlay_trace_common::{
+    flags::ProbeFlags,
+    probe_spec::*,
     record::Outcome,
-    row::*,
     stage::{Action, Point, Probe, Sets, Stage, Target},
     stage_map::STAGES,
 };
@@ -62,7 +63,7 @@ pub struct Attachment {
     pub arguments: u8,
     /// The generic program that is copied where there is none for the row's class.
     pub program: String,
-    pub row: Row,
+    pub row: ProbeSpec,
 }
 
 /// What is attached, and what cannot be seen.
@@ -179,12 +180,12 @@ fn alternatives(
     probe: &Probe,
     kprobes_only: bool,
 ) -> Result<Vec<Attachment>, Unprobed> {
-    let row = Row::of(number, stage, point, stages_of(set));
+    let row = ProbeSpec::of(number, stage, point, stages_of(set));
     let module = match probe.target {
         Target::Function(name) => kernel.symbol(name).and_then(Option::as_ref),
         _ => None,
     };
-    let attachment = |kind, target, typed: Option<&Typed>, argument: u8, row: Row| Attachment {
+    let attachment = |kind, target, typed: Option<&Typed>, argument: u8, row: ProbeSpec| Attachment {
         stage: number,
         point: index,
         kind,
@@ -201,7 +202,7 @@ fn alternatives(
             let typed = kernel.tracepoint(name).ok_or(Unprobed::NoTracepoint(name))?;
             let argument = typed.packet(probe.argument).unwrap_or(probe.argument);
             let drops = stage.outcome == Some(Outcome::Dropped);
-            let row = if drops && typed.arguments >= 3 { Row(row.0 | ROW_REASON) } else { row };
+            let row = if drops && typed.arguments >= 3 { row.with(ProbeFlags::DROP_REASON) } else { row };
             Ok(vec![attachment(ProbeKind::TpBtf, name, Some(&typed), argument, row)])
         }
         Target::Transmit(_) => {
@@ -230,7 +231,7 @@ fn alternatives(
                 return Err(Unprobed::ArgumentTooFar { function: name, argument });
             }
             let indirect = typed.as_ref().map_or(probe.indirect, |typed| typed.indirect && !wants_sock);
-            let row = if indirect { Row(row.0 | ROW_INDIRECT) } else { row };
+            let row = if indirect { row.with(ProbeFlags::INDIRECT) } else { row };
             let mut found = Vec::new();
             if let (Some(typed), false) = (&typed, kprobes_only) {
                 let kind = if at_exit(point) { ProbeKind::Fexit } else { ProbeKind::Fentry };
@@ -272,14 +273,14 @@ impl Attachment {
         };
         let is_special = ["typed_drop", "typed_queued"].contains(&&*self.program)
             || self.row.action() == Action::Copy as u8;
-        let is_plain = !self.row.has(ROW_OF_KERNEL | ROW_CALIBRATE) && !is_special;
+        let is_plain = !self.row.has(ProbeFlags::OF_KERNEL | ProbeFlags::CALIBRATE) && !is_special;
         is_plain.then(|| format!("{kind}_class_{:x}", self.row.class()))
     }
 
     /// The attachment of the exit, if the point asks for it; only fexit gives the arguments at the exit,
     /// so a kprobe has none and the stage then ends with the next one's entry.
     pub fn exit(&self) -> Option<Attachment> {
-        let wanted = self.kind == ProbeKind::Fentry && self.row.has(ROW_EXIT);
+        let wanted = self.kind == ProbeKind::Fentry && self.row.has(ProbeFlags::EXIT);
         wanted.then(|| Attachment {
             kind: ProbeKind::Fexit,
             program: self.program.replace("typed_", "typed_exit_"),
@@ -288,12 +289,12 @@ impl Attachment {
     }
 }
 
-fn program(kind: ProbeKind, argument: u8, row: Row) -> String {
+fn program(kind: ProbeKind, argument: u8, row: ProbeSpec) -> String {
     match kind {
         ProbeKind::TpBtf if row.action() == Action::End as u8 && row.outcome() == Outcome::Dropped as u8 => {
             "typed_drop".to_owned()
         }
-        ProbeKind::TpBtf if row.has(ROW_AFTER) => "typed_queued".to_owned(),
+        ProbeKind::TpBtf if row.has(ProbeFlags::AFTER_HANDOVER) => "typed_queued".to_owned(),
         ProbeKind::Fexit => format!("typed_exit_{argument}"),
         ProbeKind::Kprobe if row.action() == Action::Copy as u8 => "kprobe_pair".to_owned(),
         _ if row.action() == Action::Copy as u8 => "typed_pair".to_owned(),

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use overlay_trace_common::record::{FLAG_CHILD, Outcome as End};
+use overlay_trace_common::{flags::RecordFlags, record::Outcome as End};
 use overlay_trace_format::RecordView;
 use overlay_trace_lab::dataplanes::drive;
 use overlay_trace_lab::traffic::{Kind, PORT, Protocol, Spec};
@@ -73,7 +73,7 @@ fn cut(recorded: &Recorded, is_whole: impl Fn(&RecordView<'_>) -> bool) -> Cut {
         cut.delivered += usize::from(is_delivered(&record));
     }
     for record in recorded.packets() {
-        if record.header.flags & FLAG_CHILD != 0
+        if record.header.flags.has(RecordFlags::CHILD)
             && let Some(parts) = cut.parts.get_mut(&record.header.parent)
         {
             *parts += 1;

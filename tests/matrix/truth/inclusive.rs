@@ -8,8 +8,8 @@
 
 use anyhow::{Context, Result, ensure};
 use overlay_trace_analysis::breakdown::Analysis;
-use overlay_trace_common::record::FLAG_CHILD;
-use overlay_trace_common::way::Segment;
+use overlay_trace_common::flags::RecordFlags;
+use overlay_trace_common::path::Span;
 use overlay_trace_format::{RecordView, encode_way};
 
 use super::compare::Recorded;
@@ -145,13 +145,13 @@ pub fn calls_of(recorded: &Recorded, window: &Window, function: &Function) -> Re
     };
     let stage = number(function.stage)?;
     let after = function.after.map(number).transpose()?;
-    let begins = |before: Option<&Segment>, step: &Segment| {
+    let begins = |before: Option<&Span>, step: &Span| {
         step.stage == stage && after.is_none_or(|after| before.is_some_and(|before| before.stage == after))
     };
-    let row = |step: &Segment| stages.get(usize::from(step.stage));
-    let interrupts = |step: &Segment| row(step).is_some_and(|row| row.layer == "cpu");
-    let is_over = |before: &Segment, step: &Segment| match function.ends {
-        // Segments that no probe begins belong to the call before them. Where the clock was not read between
+    let row = |step: &Span| stages.get(usize::from(step.stage));
+    let interrupts = |step: &Span| row(step).is_some_and(|row| row.layer == "cpu");
+    let is_over = |before: &Span, step: &Span| match function.ends {
+        // Spans that no probe begins belong to the call before them. Where the clock was not read between
         // two calls, both are in the second one's time.
         Ends::AtNextEntry => {
             let is_read = before.ns > 0 || before.stage != step.stage;
@@ -161,7 +161,7 @@ pub fn calls_of(recorded: &Recorded, window: &Window, function: &Function) -> Re
     };
     let (mut calls, mut count) = (Vec::new(), 0);
     for record in recorded.datagrams(window) {
-        let way: Vec<Segment> = record.segments().collect();
+        let way: Vec<Span> = record.segments().collect();
         for part in parts(&way, begins, is_over) {
             count += match function.ends {
                 Ends::AtNextEntry => {
@@ -171,7 +171,7 @@ pub fn calls_of(recorded: &Recorded, window: &Window, function: &Function) -> Re
             };
             let mut header = record.header;
             // What is done once per path is not done in each of its parts.
-            header.flags |= FLAG_CHILD;
+            header.flags |= RecordFlags::CHILD;
             header.end_ns = header.start_ns + part.iter().map(|step| step.ns).sum::<u64>();
             calls.push((header, encode_way(part)));
         }
@@ -182,10 +182,10 @@ pub fn calls_of(recorded: &Recorded, window: &Window, function: &Function) -> Re
 
 /// The parts of a path that begin and end so.
 fn parts(
-    way: &[Segment],
-    begins: impl Fn(Option<&Segment>, &Segment) -> bool,
-    is_over: impl Fn(&Segment, &Segment) -> bool,
-) -> Vec<&[Segment]> {
+    way: &[Span],
+    begins: impl Fn(Option<&Span>, &Span) -> bool,
+    is_over: impl Fn(&Span, &Span) -> bool,
+) -> Vec<&[Span]> {
     let mut parts = Vec::new();
     let mut at = 0usize;
     while at < way.len() {

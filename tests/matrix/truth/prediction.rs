@@ -4,7 +4,7 @@
 
 use anyhow::{Context, Result, ensure};
 use overlay_trace_analysis::what_if::{Change as Without, WhatIf};
-use overlay_trace_common::record::{FLAG_CHILD, RecordHeader};
+use overlay_trace_common::{flags::RecordFlags, record::RecordHeader};
 
 use super::compare::Recorded;
 use super::fixture::{Change, Fixture, Window};
@@ -116,7 +116,7 @@ fn of_window(recorded: &Recorded, window: &Window, changes: &[Without]) -> Resul
     let wanted = |header: &RecordHeader| {
         header.flow.protocol == 17
             && header.flow.destination_port == TRUTH_PORT
-            && header.flags & FLAG_CHILD == 0
+            && !header.flags.has(RecordFlags::CHILD)
             && (window.begin_ns..window.end_ns).contains(&header.start_ns)
     };
     let what_if = WhatIf::of(&recorded.seen.recording, changes, &wanted)?;

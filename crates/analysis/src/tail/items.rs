@@ -3,8 +3,8 @@
 use anyhow::Result;
 use clap::ValueEnum;
 use overlay_trace_common::{
+    path::Span,
     record::{Flow, RecordHeader},
-    way::Segment,
 };
 use rustc_hash::FxHashMap;
 
@@ -120,7 +120,7 @@ impl<'a> Items<'a> {
                 tcp.add(packet, numbers);
             }
             way.clear();
-            let stretch = |(&row, &Segment { cpu, ns, .. }): (&u32, &Segment)| Stretch { row, cpu, ns };
+            let stretch = |(&row, &Span { cpu, ns, .. }): (&u32, &Span)| Stretch { row, cpu, ns };
             way.extend(numbers.iter().zip(packet.way).map(stretch));
             let WholePacket { header, start_ns, .. } = *packet;
             let ns = packet.ns();

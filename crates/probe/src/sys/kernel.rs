@@ -12,7 +12,7 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use overlay_trace_common::kernel::Offsets;
+use overlay_trace_common::abi::Offsets;
 
 use super::{
     addresses::Addresses,

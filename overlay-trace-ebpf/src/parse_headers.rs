@@ -1,22 +1,22 @@
-//! The innermost packet's addresses and its level, from its headers.
+//! Parsing a packet's headers: the innermost packet's addresses, and its encapsulation level.
 
 use core::{ffi::c_void, marker::PhantomData, mem::MaybeUninit};
 
 use overlay_trace_common::{
+    abi::{PORTS_PER_WORD, TrackingPhase},
     addresses::describe,
+    flags::RecordFlags,
     headers::{
         AT_IP, AT_TAG, ETHERTYPE_QINQ, ETHERTYPE_VLAN, Memory, PLAIN_BYTES, Tunnel, WINDOW_BYTES, Window,
         plain, walk,
     },
-    kernel::{ARMED_ALL, PORTS_PER_WORD},
-    record::{FLAG_UNKNOWN_START, Flow},
-    way::{WAY_WORDS, levels_more},
+    path::{PATH_WORDS, levels_up},
+    record::Flow,
 };
 
 use crate::{
-    maps::{State, TUNNEL_PORTS, setting},
+    maps::{State, TUNNEL_PORTS, setting, tracking_phase},
     read::{Access, copied, copy, field},
-    state::armed,
 };
 
 const ETHERNET_HEADER: u64 = 14;
@@ -25,7 +25,7 @@ const ETHERNET_HEADER: u64 = 14;
 struct Packet<A> {
     skb: u64,
     data: u64,
-    /// A word of a map: what is written there and read again can be anything to the verifier.
+    /// A word of a map: a number that is written there and read again is unknown to the verifier.
     scratch: *mut u64,
     access: PhantomData<A>,
 }
@@ -33,7 +33,8 @@ struct Packet<A> {
 impl<A: Access> Memory for Packet<A> {
     #[inline(always)]
     fn read(&self, window: &mut Window, address: u64) -> bool {
-        copy(&raw mut window.0 as *mut c_void, WINDOW_BYTES as u32, address)
+        // SAFETY: the window has that size, and any bytes are a window.
+        unsafe { copy(&raw mut window.0 as *mut c_void, WINDOW_BYTES as u32, address) }
     }
 
     #[inline(always)]
@@ -59,7 +60,7 @@ impl<A: Access> Memory for Packet<A> {
 
 #[inline(always)]
 fn any(scratch: *mut u64, number: u64) -> u64 {
-    // SAFETY: both callers have it from a state.
+    // SAFETY: a pointer to two words at the end of a packet's path; see `parse`. No reference to them is used meanwhile.
     unsafe {
         scratch.write_volatile(number);
         scratch.read_volatile()
@@ -79,7 +80,7 @@ impl<A: Access> Packet<A> {
         self.data + A::half::<{ field!(skb_len) }>(self.skb) as u64
     }
 
-    /// What stands where the packet's headers begin, and where that is.
+    /// The kind of the packet's first header, and its address.
     #[inline(always)]
     fn beginning(&self, head: u64, ingress: bool) -> (u64, u64) {
         let ethertype = u16::from_be(A::quarter::<{ field!(skb_protocol) }>(self.skb));
@@ -87,7 +88,7 @@ impl<A: Access> Packet<A> {
         match (ingress, is_tagged) {
             (true, false) => (AT_IP, self.data),
             (true, true) => (AT_TAG, self.data),
-            // Whether the tag was there when the network header was set is not known; the frame is.
+            // The network header may have been set before or after the tag was inserted; the frame's start is known.
             (false, true) => (AT_TAG, self.data + ETHERNET_HEADER),
             (false, false) => {
                 let offset = A::quarter::<{ field!(skb_network_header) }>(self.skb);
@@ -97,28 +98,28 @@ impl<A: Access> Packet<A> {
     }
 }
 
-/// Reads the addresses of a packet whose IP header is in place; its level grows by the encapsulations
-/// found around it. Returns false if it is no IP packet.
+/// Parses the headers of a packet whose network header is in place: reads the innermost addresses, and raises the level
+/// by the number of encapsulations. Returns false if it is not an IP packet.
 #[inline(always)]
-pub fn identify<A: Access>(skb: u64, ingress: bool, state: &mut State) -> bool {
-    // The last two words of a way are written only when the way is over.
-    let scratch = &raw mut state.record.way[WAY_WORDS - 2] as *mut u64;
+pub fn parse<A: Access>(skb: u64, ingress: bool, state: &mut State) -> bool {
+    // The last two words of a path are written only when the path is over.
+    let scratch = &raw mut state.record.path[PATH_WORDS - 2] as *mut u64;
     let packet = Packet::<A>::new(skb, scratch);
     let head = any(scratch, A::word::<{ field!(skb_head) }>(skb));
     let (what, address) = packet.beginning(head, ingress);
     let mut window = MaybeUninit::uninit();
     // SAFETY: any bytes are a window, and it is looked at only after it has been filled.
     let window: &mut Window = unsafe { &mut *window.as_mut_ptr() };
-    let is_read = what == AT_IP && copy(&raw mut window.0 as *mut c_void, PLAIN_BYTES as u32, address);
+    // SAFETY: the window has at least that size, and any bytes are a window.
+    let is_read =
+        what == AT_IP && unsafe { copy(&raw mut window.0 as *mut c_void, PLAIN_BYTES as u32, address) };
     let plain = if is_read { plain(&packet, address, window) } else { None };
     let Some(found) = plain.or_else(|| walk(&packet, what, address, window)) else { return false };
-    if found.depth != 0 && !ingress && is_born_here(state) && !note_unknown_start(state) {
+    if found.depth != 0 && !ingress && starts_here(state) && !note_unknown_start(state) {
         return false;
     }
-    let account = &mut state.followed.account;
-    let place = levels_more(account.place, found.depth);
-    account.go(&mut state.record.way, place);
-    state.identified = 1;
+    state.move_to(levels_up(state.tracked.account.position, found.depth));
+    state.parsed = 1;
     let end = A::half::<{ field!(skb_end) }>(skb);
     let segments: u16 = copied(head + end as u64, setting!(offsets.shared_gso_segs));
     let header = &mut state.record.header;
@@ -128,20 +129,20 @@ pub fn identify<A: Access>(skb: u64, ingress: bool, state: &mut State) -> bool {
     true
 }
 
-/// Whether this is the first that is seen of the packet, and it was taken for new.
+/// Whether this is the first probe hit on the packet, and it was taken for a new packet.
 #[inline(always)]
-fn is_born_here(state: &State) -> bool {
-    state.record.header.flags == 0 && state.followed.account.segments() == 0
+fn starts_here(state: &State) -> bool {
+    state.record.header.flags.is_empty() && state.tracked.account.spans() == 0
 }
 
-/// A packet that has headers around it was on its way before. False while such packets are not yet taken up.
+/// A packet that is already encapsulated was in flight before. False while such packets are not picked up.
 #[inline(always)]
 fn note_unknown_start(state: &mut State) -> bool {
-    state.record.header.flags = FLAG_UNKNOWN_START;
-    armed() >= ARMED_ALL
+    state.record.header.flags = RecordFlags::UNKNOWN_START;
+    tracking_phase() >= TrackingPhase::All as u64
 }
 
-/// Whether the filter lets the packet pass.
+/// Whether the header filter selects the packet.
 #[inline(always)]
 pub fn passes(flow: &Flow) -> bool {
     let protocol = setting!(filter.protocol);
@@ -163,5 +164,6 @@ pub fn passes(flow: &Flow) -> bool {
 #[inline(always)]
 fn words(address: &[u8; 16]) -> (u64, u64) {
     let address = address.as_ptr() as *const u64;
+    // SAFETY: the 16 bytes are two numbers of 8 bytes; alignment is not needed.
     unsafe { (address.read_unaligned(), address.add(1).read_unaligned()) }
 }

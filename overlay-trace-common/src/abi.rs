@@ -1,4 +1,5 @@
-//! What the loader hands to the kernel side as read-only globals before the programs are loaded.
+//! The binary interface between the loader and the kernel side: read-only globals that the loader sets before it loads
+//! the programs, sizes of maps, and values of maps.
 
 /// Offsets in bytes of the fields that the kernel side reads, from the running kernel's BTF.
 #[derive(Clone, Copy, Debug, Default)]
@@ -7,7 +8,7 @@ pub struct Offsets {
     pub skb_dev: u32,
     pub skb_sk: u32,
     pub skb_len: u32,
-    /// How much of it does not lie in one piece.
+    /// Bytes in fragments, outside the linear part.
     pub skb_data_len: u32,
     pub skb_protocol: u32,
     pub skb_next: u32,
@@ -27,21 +28,21 @@ pub struct Offsets {
     pub queue_dev: u32,
     pub sock_net: u32,
     pub net_inum: u32,
-    /// A number that each namespace has for itself, its cookie or a random one: it tells it from an earlier
-    /// one whose address and inode number it got.
+    /// A number that is unique to a namespace, its cookie or `hash_mix`: address and inode number of a deleted namespace
+    /// are reused.
     pub net_mix: u32,
     pub sock_protocol: u32,
     pub skb_dst: u32,
     pub dst_dev: u32,
 }
 
-/// How many there are.
+/// The number of fields.
 const FIELDS: usize = size_of::<Offsets>() / 4;
 
 impl Offsets {
-    /// All of them, in their order.
+    /// All fields, in their order.
     pub fn all(&self) -> &[u32; FIELDS] {
-        // SAFETY: it consists of these numbers and nothing else.
+        // SAFETY: a repr(C) struct of `FIELDS` fields of type u32 has the layout of that array.
         unsafe { &*(self as *const Offsets).cast() }
     }
 }
@@ -57,21 +58,21 @@ pub struct TransmitKind {
     pub up: u32,
 }
 
-/// How many [`TransmitKind`]s there can be.
+/// Maximum number of [`TransmitKind`]s.
 pub const TRANSMIT_KINDS: usize = 32;
 
-/// How many namespaces a filter can name.
+/// Maximum number of namespaces in a filter.
 pub const NETNS_MAX: usize = 8;
 
-/// Which packets are recorded. What is 0 is not asked for.
+/// Which packets are recorded. A field of 0 does not filter.
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(C)]
 pub struct Filter {
     /// Innermost source or destination.
     pub address: [u8; 16],
-    /// NUL-padded name of a device on the packet's way.
+    /// NUL-padded name of a device on the packet's path.
     pub device: [u8; 16],
-    /// Inodes of namespaces, one of which is on the packet's way; none asked for if the first is 0.
+    /// Inode numbers of namespaces, one of which is on the packet's path; the list ends at the first 0.
     pub netns: [u32; NETNS_MAX],
     /// IP version of `address`: 4, 6, or 0 for no address.
     pub address_version: u8,
@@ -81,7 +82,7 @@ pub struct Filter {
     pub port: u16,
 }
 
-/// What the kernel side needs to know of this run.
+/// The settings of a recording.
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(C)]
 pub struct Settings {
@@ -90,14 +91,14 @@ pub struct Settings {
     pub transmit: [TransmitKind; TRANSMIT_KINDS],
     /// Stage of a transmission through a device of unknown kind.
     pub transmit_default: u32,
-    /// Buckets of the state table minus 1 (a power of two minus 1).
+    /// Buckets of the packet table minus 1 (a power of two minus 1).
     pub bucket_mask: u32,
-    /// Of the ordinary packets one in so many has its record sent; 0 if every packet has.
+    /// Tail sampling: 1 in this number of the ordinary packets has its record sent; 0 sends every record.
     pub one_in: u32,
     pub _pad: u32,
 }
 
-/// How many CPUs the kernel side can tell apart.
+/// Maximum number of CPUs.
 pub const CPUS_MAX: usize = 1024;
 
 /// UDP ports per word of the map `TUNNEL_PORTS`: two bits each, a [`Tunnel`](crate::headers::Tunnel).
@@ -105,12 +106,19 @@ pub const PORTS_PER_WORD: u32 = 32;
 /// Words of the map `TUNNEL_PORTS`.
 pub const TUNNEL_WORDS: u32 = 65536 / PORTS_PER_WORD;
 
-/// Places of a bucket of the state table.
-pub const WAYS: usize = 4;
-/// Default number of buckets; each holds [`WAYS`] packets.
+/// Slots per bucket of the packet table.
+pub const BUCKET_SLOTS: usize = 4;
+/// Default number of buckets of the packet table.
 pub const BUCKETS: u32 = 4096;
 
-/// Value of the map `ARMED`: packets that are born are followed.
-pub const ARMED_BIRTHS: u64 = 1;
-/// Value of the map `ARMED`: also packets that are met on their way.
-pub const ARMED_ALL: u64 = 2;
+/// Which packets the kernel side starts to track: the value of the map `TRACKING_PHASE`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u64)]
+pub enum TrackingPhase {
+    /// None: programs are being attached or detached.
+    Off = 0,
+    /// Packets that start: packets that are already in flight when the recording begins would look cut off.
+    StartsOnly = 1,
+    /// Also packets that are picked up mid-path.
+    All = 2,
+}
