@@ -34,8 +34,7 @@ fn the_reports_are_the_known_ones() {
 #[test]
 fn the_slow_packets_are_explained_as_ever() {
     let slow = Tail::of(&recording(), Of::Packets, Threshold::Quantile(0.95), 1).unwrap();
-    check_output("replay-tail.txt", tail(&slow, DiffFormat::Text).unwrap());
-    use overlay_trace_test_support::golden;
+    golden::check("replay-tail.txt", &tail(&slow, DiffFormat::Text).unwrap());
 }
 
 #[test]
