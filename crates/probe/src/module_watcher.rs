@@ -1,10 +1,10 @@
-//! What takes long: attaching what becomes possible when a module is loaded, looking for tunnel devices, and
-//! looking up names in the kernel's list of symbols.
+//! Follows what changes in the kernel during a recording: modules that are loaded make more probes possible, and
+//! devices that come may be tunnels. It also looks up the names of kernel addresses. All this takes too long for the
+//! thread that reads the ring buffer.
 
 use std::{
     collections::{BTreeMap, HashSet},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
         mpsc::{Receiver, RecvTimeoutError, Sender},
     },
@@ -13,63 +13,27 @@ use std::{
 
 use anyhow::Result;
 use overlay_trace_common::stage_map::STAGES;
-
-use super::{
-    load::{Attached, Loader},
-    modules::Modules,
-    news::{News, Working},
-    plan::{Plan, ProbeKind, wanted_functions},
-    reasons::drop_reasons,
-    tunnels,
-};
-use crate::sys::{
-    clock::monotonic_ns,
-    kernel::{self, Kernel},
-};
 use overlay_trace_format::{Names, ProbeSet, SeenLater};
 
-/// How often it is looked whether a module was loaded or devices have changed.
-const LOOK: Duration = Duration::from_millis(100);
-/// From this kernel on the skipped kprobe programs are counted.
-const KPROBE_MISSES_SINCE: (u32, u32) = (6, 7);
+use crate::{
+    attachment::ProbeKind,
+    drop_reasons::drop_reasons,
+    functions::wanted_functions,
+    load::{Attached, Loader},
+    modules::Modules,
+    plan::Plan,
+    probes::Probes,
+    sys::{clock::monotonic_ns, kernel::Kernel},
+    tunnels::TunnelWatcher,
+    worker::Worker,
+    worker_message::WorkerMessage,
+};
 
-/// How often the kernel skipped probes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Misses {
-    /// As far as it tells; `None` where it tells of no probe.
-    pub counted: Option<u64>,
-    /// Probes of which it does not.
-    pub untold_probes: u64,
-}
+/// How often modules and devices are checked.
+const INTERVAL: Duration = Duration::from_millis(100);
 
-/// The attached programs; more can come.
-#[derive(Clone, Default)]
-pub struct Probes(Arc<Mutex<Vec<Attached>>>);
-
-impl Probes {
-    pub fn new(attached: Vec<Attached>) -> Probes {
-        Probes(Arc::new(Mutex::new(attached)))
-    }
-
-    /// All of them, for as long as this is held.
-    pub fn all(&self) -> MutexGuard<'_, Vec<Attached>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// How often the kernel skipped a probe.
-    pub fn misses(&self) -> Misses {
-        let all = self.all();
-        let is_told = |attached: &&Attached| {
-            attached.attachment.kind != ProbeKind::Kprobe || kernel::at_least(KPROBE_MISSES_SINCE)
-        };
-        let (told, untold): (Vec<&Attached>, Vec<&Attached>) = all.iter().partition(is_told);
-        let counted = (!told.is_empty()).then(|| told.iter().map(|attached| attached.misses()).sum());
-        Misses { counted, untold_probes: untold.len() as u64 }
-    }
-}
-
-/// What is needed to attach more.
-pub struct Helper {
+/// What is needed to attach more probes.
+pub struct ModuleWatcher {
     pub kernel: Kernel,
     pub loader: Loader,
     pub set: ProbeSet,
@@ -77,41 +41,41 @@ pub struct Helper {
     pub probes: Probes,
     /// The modules that the attach plan was made with.
     pub modules: Modules,
-    pub tunnels: tunnels::Watch,
+    pub tunnels: TunnelWatcher,
 }
 
-impl Helper {
-    /// Goes to work on a thread of its own: answers what is asked, and tells what it has attached.
+impl ModuleWatcher {
+    /// Starts a thread that answers `requests` for the names of kernel addresses, and reports what it has attached.
     ///
     /// # Errors
     ///
-    /// If there can be no more threads.
-    pub fn start(self, asked: Receiver<Vec<u64>>, tell: Sender<News>) -> Result<Working> {
-        Working::start("helper", move |is_over| self.work(&asked, &tell, is_over))
+    /// The thread cannot be created.
+    pub fn start(self, requests: Receiver<Vec<u64>>, messages: Sender<WorkerMessage>) -> Result<Worker> {
+        Worker::start("module-watcher", move |stop| self.work(&requests, &messages, stop))
     }
 
-    fn work(mut self, asked: &Receiver<Vec<u64>>, tell: &Sender<News>, is_over: &AtomicBool) {
-        while !is_over.load(Ordering::Relaxed) {
-            let news = match asked.recv_timeout(LOOK) {
+    fn work(mut self, requests: &Receiver<Vec<u64>>, messages: &Sender<WorkerMessage>, stop: &AtomicBool) {
+        while !stop.load(Ordering::Relaxed) {
+            let found = match requests.recv_timeout(INTERVAL) {
                 Ok(addresses) => {
-                    let symbols = self.kernel.addresses().names(&addresses).into_iter().collect();
-                    vec![News::Names(Names { symbols, ..Names::default() })]
+                    let symbols = self.kernel.kallsyms().names(&addresses).into_iter().collect();
+                    vec![WorkerMessage::Names(Names { symbols, ..Names::default() })]
                 }
-                Err(RecvTimeoutError::Timeout) if self.modules.have_come() => self.take_up_modules(),
+                Err(RecvTimeoutError::Timeout) if self.modules.have_come() => self.attach_more(),
                 Err(RecvTimeoutError::Timeout) => {
-                    self.tunnels.look(&mut self.loader.maps);
+                    self.tunnels.update(&mut self.loader.maps);
                     Vec::new()
                 }
                 Err(RecvTimeoutError::Disconnected) => return,
             };
-            if news.into_iter().any(|news| tell.send(news).is_err()) {
+            if found.into_iter().any(|message| messages.send(message).is_err()) {
                 return;
             }
         }
     }
 
-    /// Attaches what modules have made possible, and learns their reasons to drop packets.
-    fn take_up_modules(&mut self) -> Vec<News> {
+    /// Attaches the probes that have become possible, and reads the drop reasons of new modules.
+    fn attach_more(&mut self) -> Vec<WorkerMessage> {
         if let Err(error) = self.kernel.refresh(&wanted_functions()) {
             tracing::warn!("a module was loaded, but its functions cannot be read: {error:#}");
             return Vec::new();
@@ -128,7 +92,7 @@ impl Helper {
         let stages = seen_later(&attached);
         self.probes.all().extend(attached);
         let names = Names { drop_reasons: drop_reasons(&self.kernel), ..Names::default() };
-        vec![News::Stages(stages), News::Names(names)]
+        vec![WorkerMessage::Stages(stages), WorkerMessage::Names(names)]
     }
 }
 
@@ -140,19 +104,10 @@ fn seen_later(attached: &[Attached]) -> Vec<SeenLater> {
         let stage = stages.entry(attachment.stage).or_insert_with(|| SeenLater {
             stage: STAGES[attachment.stage as usize].name.to_owned(),
             since_ns,
-            probe: probe_name(attachment.kind),
+            probe: attachment.kind.into(),
             exit: false,
         });
         stage.exit |= attachment.kind == ProbeKind::Fexit;
     }
     stages.into_values().collect()
-}
-
-/// What a recording calls a kind of probe.
-pub fn probe_name(kind: ProbeKind) -> overlay_trace_format::ProbeKind {
-    match kind {
-        ProbeKind::Fentry | ProbeKind::Fexit => overlay_trace_format::ProbeKind::Fentry,
-        ProbeKind::Kprobe => overlay_trace_format::ProbeKind::Kprobe,
-        ProbeKind::TpBtf => overlay_trace_format::ProbeKind::TpBtf,
-    }
 }

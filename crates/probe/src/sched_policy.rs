@@ -1,58 +1,55 @@
-//! The recorder's threads let the traffic go first, as long as they can.
+//! The scheduling policy of the recorder's threads: they run under `SCHED_IDLE` while they keep up.
 
-use std::fs;
+use crate::sys::privilege::{self, CAP_SYS_NICE};
 
-/// The bit of `CAP_SYS_NICE` in a set of capabilities.
-const CAP_SYS_NICE: u32 = 23;
-
-/// How the scheduler treats the calling thread.
+/// The scheduling policy of the thread that reads the ring buffer.
 ///
-/// As a task of `SCHED_IDLE` it gives way as soon as any other wakes up, so that on a busy CPU no request waits behind a
-/// batch of records. There it may get too little of the CPU: then it is an ordinary task again until it has caught up.
-pub struct Manners {
-    /// From how many bytes at once on it is an ordinary task.
-    most: usize,
-    /// None where an ordinary task could not be made of an idle one again.
+/// Under `SCHED_IDLE` any other task preempts it as soon as it wakes up, so that on a busy CPU no request waits behind
+/// a batch of records. It may then get too little of the CPU: while it lags behind it runs under `SCHED_OTHER`.
+pub struct SchedPolicy {
+    /// A backlog of this many bytes counts as lagging behind.
+    lag_bytes: usize,
+    /// `None` where the kernel does not let the thread return to `SCHED_OTHER`.
     is_idle: Option<bool>,
 }
 
-impl Manners {
-    /// For a buffer of so many bytes.
-    pub fn new(buffer_bytes: u32) -> Manners {
-        Manners { most: buffer_bytes as usize / 8, is_idle: may_go_back().then_some(false) }
+impl SchedPolicy {
+    /// For a ring buffer of this size.
+    pub fn new(ring_bytes: u32) -> SchedPolicy {
+        SchedPolicy { lag_bytes: ring_bytes as usize / 8, is_idle: can_leave_idle().then_some(false) }
     }
 
-    /// So many bytes have been found since it had caught up.
-    pub fn found(&mut self, bytes: usize) {
-        if bytes >= self.most && self.is_idle == Some(true) {
-            self.be(false);
+    /// Tells how many bytes have been read since the ring buffer was empty last.
+    pub fn has_read(&mut self, bytes: usize) {
+        if bytes >= self.lag_bytes && self.is_idle == Some(true) {
+            self.set_idle(false);
         }
     }
 
-    /// So many bytes had come since the last time; there are no more.
+    /// Tells that the ring buffer is empty, and how many bytes have been read to empty it.
     pub fn caught_up(&mut self, bytes: usize) {
-        if bytes < self.most && self.is_idle == Some(false) {
-            self.be(true);
+        if bytes < self.lag_bytes && self.is_idle == Some(false) {
+            self.set_idle(true);
         }
     }
 
-    fn be(&mut self, idle: bool) {
+    fn set_idle(&mut self, idle: bool) {
         self.is_idle = schedule(idle).then_some(idle);
     }
 }
 
-/// Does some work for which nobody waits as a task of `SCHED_IDLE`, as well as the threads that it starts. Not for what
-/// holds the kernel's locks for long: others would wait for them as long as the CPU is busy.
-pub fn giving_way<T>(work: impl FnOnce() -> T) -> T {
-    let gives_way = may_go_back() && schedule(true);
-    let done = work();
-    if gives_way {
+/// Runs `work`, and the threads that it starts, under `SCHED_IDLE`. Not for work that holds locks of the kernel for
+/// long: on a busy CPU other tasks would wait for them (priority inversion).
+pub fn run_idle<T>(work: impl FnOnce() -> T) -> T {
+    let is_idle = can_leave_idle() && schedule(true);
+    let result = work();
+    if is_idle {
         schedule(false);
     }
-    done
+    result
 }
 
-/// Makes the calling thread a task of `SCHED_IDLE`, or an ordinary one.
+/// Sets the calling thread's policy to `SCHED_IDLE` or `SCHED_OTHER`; gives whether that succeeded.
 fn schedule(idle: bool) -> bool {
     let policy = if idle { libc::SCHED_IDLE } else { libc::SCHED_OTHER };
     let parameter = libc::sched_param { sched_priority: 0 };
@@ -60,9 +57,7 @@ fn schedule(idle: bool) -> bool {
     unsafe { libc::sched_setscheduler(0, policy, &raw const parameter) == 0 }
 }
 
-fn may_go_back() -> bool {
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
-    let bits = effective.and_then(|bits| u64::from_str_radix(bits.trim(), 16).ok());
-    bits.is_some_and(|bits| bits & 1 << CAP_SYS_NICE != 0)
+/// Whether the kernel lets a thread leave `SCHED_IDLE` again.
+fn can_leave_idle() -> bool {
+    privilege::has(CAP_SYS_NICE)
 }

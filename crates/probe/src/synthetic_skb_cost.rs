@@ -1,63 +1,74 @@
-//! What is done once on a packet's way, or at some of its stages, besides the accounting of a hit: measured
-//! on a packet that nobody sends.
+//! One-time costs of a packet, beyond the accounting of a hit: measured on a synthetic skb (`BPF_PROG_TEST_RUN`).
 //!
-//! A classifier that asks for the packet's data (`bpf_skb_pull_data`) is given to the kernel for a test run: it
-//! makes a packet for that, and the helper passes it to a function that is probed. There the packet is taken up
-//! and forgotten again, each time.
+//! The kernel runs a classifier on a packet that it makes for the test run. The classifier calls
+//! `bpf_skb_pull_data`, which passes the packet to [`FUNCTION`]. A probe there starts to track the packet and forgets
+//! it again, in each run.
+
+use std::os::fd::{AsFd, OwnedFd};
 
 use anyhow::{Context, Result};
 use aya::maps::{MapData, RingBuf};
 use aya_obj::generated::bpf_func_id::BPF_FUNC_skb_pull_data;
 use overlay_trace_common::{flags::ProbeFlags, probe_spec::ProbeSpec, record::Outcome, stage::Action};
-use std::os::fd::{AsFd, OwnedFd};
+use overlay_trace_format::ProbeCost;
 
-use super::{
+use crate::{
+    attachment::ProbeKind,
     calibrate::{BATCHES, attachment},
     load::Loader,
     patch::{CALL, MOVE, instruction, return_zero},
-    plan::ProbeKind,
+    sys::{
+        bpf::{self, Kind},
+        kernel::Kernel,
+    },
 };
-use crate::sys::{
-    bpf::{self, Kind},
-    kernel::Kernel,
-};
-use overlay_trace_format::ProbeCost;
 
-/// The function that the helper calls with the packet.
+/// The function that the helper passes the packet to.
 pub const FUNCTION: &str = "skb_ensure_writable";
 const RUNS: u32 = 1000;
 
-/// The same cost, with what more is done than the accounting of a hit at a function's `entry`. What cannot be
-/// measured is left out: the kernel may not allow test runs.
+/// Adds to `cost` what a packet costs once, beyond a hit at the `entry` of a function. What cannot be measured is left
+/// out: the kernel may not allow test runs.
 pub fn measure(kernel: &Kernel, loader: &mut Loader, entry: Option<ProbeKind>, cost: ProbeCost) -> ProbeCost {
-    let more = entry.and_then(|kind| differences(kernel, loader, kind, cost.entry?).ok());
-    // The records of the packets that were none.
+    let differences = entry.and_then(|kind| differences(kernel, loader, kind, cost.entry?).ok());
+    // The records of the synthetic packets are not to be written.
     if let Some(Ok(mut records)) = loader.maps.map_mut("RECORDS").map(RingBuf::<&mut MapData>::try_from) {
         while records.next().is_some() {}
     }
-    let Some([birth, headers, hop, record]) = more else { return cost };
-    ProbeCost { birth: Some(birth), headers: Some(headers), hop: Some(hop), record: Some(record), ..cost }
+    let Some(OneTimeCosts { start, headers, device, record }) = differences else { return cost };
+    ProbeCost { birth: Some(start), headers: Some(headers), hop: Some(device), record: Some(record), ..cost }
 }
 
-/// What these cost, in ns: the beginning of a way, reading the headers, coming to a device, the record.
-fn differences(kernel: &Kernel, loader: &Loader, kind: ProbeKind, entry: f64) -> Result<[f64; 4]> {
-    let classifier = load().context("the kernel allows no test runs")?;
+/// One-time costs in ns.
+struct OneTimeCosts {
+    /// The start of the packet's path.
+    start: f64,
+    /// Parsing the headers.
+    headers: f64,
+    /// Reading the packet's device.
+    device: f64,
+    /// Writing the record.
+    record: f64,
+}
+
+fn differences(kernel: &Kernel, loader: &Loader, kind: ProbeKind, entry: f64) -> Result<OneTimeCosts> {
+    let classifier = load_classifier().context("the kernel allows no test runs")?;
     let with = |outcome: u8, flags: ProbeFlags| {
-        let row = ProbeSpec::new(0, Action::Birth as u8, outcome, ProbeFlags::CALIBRATE | flags);
-        let probe = loader.attach(kernel, &attachment(kernel, kind, FUNCTION, row)?)?;
+        let spec = ProbeSpec::new(0, Action::Birth as u8, outcome, ProbeFlags::CALIBRATE | flags);
+        let probe = loader.attach(kernel, &attachment(kernel, kind, FUNCTION, spec)?)?;
         let ns = run_ns(&classifier);
         drop(probe);
         ns
     };
     let without = run_ns(&classifier)?;
-    let birth = with(0, ProbeFlags::NONE)?;
+    let start = with(0, ProbeFlags::NONE)?;
     let more = |all: f64, than: f64| (all - than).max(0.0);
-    Ok([
-        more(birth, without + entry),
-        more(with(0, ProbeFlags::PARSE_HEADERS)?, birth),
-        more(with(0, ProbeFlags::DEVICE)?, birth),
-        more(with(Outcome::Delivered as u8, ProbeFlags::NONE)?, birth),
-    ])
+    Ok(OneTimeCosts {
+        start: more(start, without + entry),
+        headers: more(with(0, ProbeFlags::PARSE_HEADERS)?, start),
+        device: more(with(0, ProbeFlags::DEVICE)?, start),
+        record: more(with(Outcome::Delivered as u8, ProbeFlags::NONE)?, start),
+    })
 }
 
 /// Nanoseconds of one run.
@@ -65,15 +76,15 @@ fn run_ns(classifier: &OwnedFd) -> Result<f64> {
     Ok(bpf::run_ns(classifier.as_fd(), &datagram(), BATCHES, RUNS)?.into())
 }
 
-/// Asks for the packet's data, and lets it pass.
-fn load() -> Result<OwnedFd> {
+/// A classifier that calls `bpf_skb_pull_data` and lets the packet pass.
+fn load_classifier() -> Result<OwnedFd> {
     let [zero, exit] = return_zero();
     let pull_data = instruction(CALL, 0, BPF_FUNC_skb_pull_data as i32);
     let program = [instruction(MOVE, 2, 0), pull_data, zero, exit];
     bpf::load("overlay_trace", "Dual MIT/GPL", &program, Kind::Classifier)
 }
 
-/// A frame with an empty UDP datagram from 198.51.100.1 to 198.51.100.2, addresses for documentation.
+/// A frame with an empty UDP datagram from 198.51.100.1 to 198.51.100.2, addresses for documentation (RFC 5737).
 fn datagram() -> [u8; 60] {
     let mut frame = [0; 60];
     frame[12..14].copy_from_slice(&[0x08, 0x00]);

@@ -15,10 +15,8 @@ const SYSTEM_PATHS: [&str; 4] = ["/usr/sbin", "/sbin", "/usr/bin", "/bin"];
 /// The tool's file.
 pub fn find(name: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
-    env::split_paths(&path)
-        .chain(SYSTEM_PATHS.map(PathBuf::from))
-        .map(|directory| directory.join(name))
-        .find(|file| file.is_file())
+    let folders = env::split_paths(&path).chain(SYSTEM_PATHS.map(PathBuf::from));
+    which::which_in(name, env::join_paths(folders).ok(), "/").ok()
 }
 
 /// A command of the tool, in a process group of its own: Ctrl-C shall not end it half-way.
