@@ -12,8 +12,8 @@ use overlay_trace_common::stage_map::{STAGES, transmit_stages};
 use overlay_trace_probe::{
     Attachment, Plan, ProbeKind, ProbeSet, Unprobed,
     modules::{self, module_of},
-    plan::wanted_functions,
     sys::{btf::Kind, kernel::Kernel},
+    wanted_functions,
 };
 use overlay_trace_test_support::{golden, kernels, workspace};
 use tempfile::TempDir;

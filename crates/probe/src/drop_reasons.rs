@@ -1,17 +1,17 @@
-//! What the running kernel calls the reasons of drops.
+//! The names of drop reasons in the running kernel.
 
 use std::collections::BTreeMap;
 
 use crate::sys::kernel::Kernel;
 
-/// The kernel's own reasons, and what their names begin with.
+/// The kernel's own enumeration, and the prefix of its names.
 const OWN: (&str, &str) = ("skb_drop_reason", "SKB_DROP_REASON_");
 /// Subsystems with reasons of their own: module and enumeration.
 const SUBSYSTEMS: [(&str, &str); 2] =
     [("openvswitch", "ovs_drop_reason"), ("mac80211", "mac80211_drop_reason")];
 
-/// The names of all reasons that can be had now, as the kernel's own tracing prints them. There are none
-/// before 5.17; then it is the location of a drop that tells.
+/// The names of all reasons that the loaded modules have, as the kernel's own tracing prints them. There are none
+/// before 5.17: there only the location of a drop is known.
 pub fn drop_reasons(kernel: &Kernel) -> BTreeMap<u32, String> {
     let (own, prefix) = OWN;
     let mut reasons: BTreeMap<u32, String> = short(kernel.enumeration(own), prefix).collect();

@@ -1,4 +1,4 @@
-//! Reading the facts of network namespaces.
+//! Reads the facts of network namespaces.
 
 use std::{collections::HashMap, fs::File, io::Read, thread};
 
@@ -20,27 +20,27 @@ use super::netfilter;
 /// The facts of all these namespaces. Entering them takes a thread of its own.
 pub fn facts(namespaces: Vec<(String, File)>) -> Vec<Facts> {
     let socket_programs = socket_programs();
-    let look = move || {
+    let read_all = move || {
         let mut all = Vec::new();
         for (netns, file) in namespaces {
             let entered = setns(&file, CloneFlags::CLONE_NEWNET).map_err(anyhow::Error::from);
-            match entered.and_then(|()| facts_of_here()) {
+            match entered.and_then(|()| facts_of_current_namespace()) {
                 Ok(facts) => all.push(Facts { netns, socket_programs, ..facts }),
-                // What goes away meanwhile is not looked at.
-                Err(error) => tracing::debug!("the network namespace {netns} is not known: {error:#}"),
+                // The namespace may have been deleted meanwhile.
+                Err(error) => tracing::debug!("the network namespace {netns} cannot be read: {error:#}"),
             }
         }
         all
     };
-    thread::spawn(look).join().unwrap_or_default()
+    thread::spawn(read_all).join().unwrap_or_default()
 }
 
 fn socket_programs() -> usize {
-    let is_one = |kind| kind == BPF_PROG_TYPE_CGROUP_SOCK_ADDR;
-    loaded_programs().flatten().filter(|program| is_one(program.program_type())).count()
+    let of_sockets = |kind| kind == BPF_PROG_TYPE_CGROUP_SOCK_ADDR;
+    loaded_programs().flatten().filter(|program| of_sockets(program.program_type())).count()
 }
 
-fn facts_of_here() -> Result<Facts> {
+fn facts_of_current_namespace() -> Result<Facts> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
     let mut facts = runtime.block_on(from_rtnetlink())?;
     facts.chains = netfilter::chains();
@@ -51,26 +51,27 @@ fn facts_of_here() -> Result<Facts> {
     Ok(facts)
 }
 
-/// The table of IPVS, which is not there without IPVS.
+/// The table of IPVS; an error without IPVS.
 fn ipvs_table() -> Result<String> {
-    // Read in large pieces: at the seam between two the kernel may leave out a service.
+    // Read in large pieces: between two reads the kernel may skip a service.
     let mut table = String::with_capacity(1 << 16);
     File::open("/proc/thread-self/net/ip_vs")?.read_to_string(&mut table)?;
     Ok(table)
 }
 
-/// The services in the table of IPVS: `TCP  0A604D4D:1E14 rr`, `FWM  00002710 rr`; lines of servers begin with `->`.
+/// Counts the services in the table of IPVS: `TCP  0A604D4D:1E14 rr`, `FWM  00002710 rr`. Lines of real servers begin
+/// with `->`.
 fn virtual_servers(table: &str) -> usize {
     const KINDS: [&str; 4] = ["TCP ", "UDP ", "SCTP", "FWM "];
     table.lines().filter(|line| KINDS.iter().any(|kind| line.starts_with(kind))).count()
 }
 
-/// The servers to which the table sends through a tunnel: `-> 0AF40202:0000 Tunnel 1 0 0`.
+/// Counts the real servers that are reached through a tunnel: `-> 0AF40202:0000 Tunnel 1 0 0`.
 fn tunnelled_servers(table: &str) -> usize {
-    let is_one = |line: &&str| {
+    let is_tunnelled = |line: &&str| {
         line.trim_start().starts_with("-> ") && line.split_whitespace().nth(2) == Some("Tunnel")
     };
-    table.lines().filter(is_one).count()
+    table.lines().filter(is_tunnelled).count()
 }
 
 async fn from_rtnetlink() -> Result<Facts> {
@@ -85,12 +86,12 @@ async fn from_rtnetlink() -> Result<Facts> {
     }
     let mut routes = handle.route().get(RouteMessageBuilder::<std::net::Ipv4Addr>::new().build()).execute();
     while let Some(route) = routes.try_next().await? {
-        take_route(&mut facts, &names, &route);
+        add_route(&mut facts, &names, &route);
     }
     Ok(facts)
 }
 
-fn take_route(facts: &mut Facts, names: &HashMap<u32, String>, route: &RouteMessage) {
+fn add_route(facts: &mut Facts, names: &HashMap<u32, String>, route: &RouteMessage) {
     if !matches!(route.header.kind, RouteType::Unicast | RouteType::BlackHole) {
         return;
     }
@@ -126,7 +127,7 @@ fn device(link: &LinkMessage) -> Device {
     device
 }
 
-/// What tells a device from others of its kind.
+/// What distinguishes a device from others of its kind.
 fn details(data: &InfoData) -> String {
     match data {
         InfoData::Vxlan(all) => {
