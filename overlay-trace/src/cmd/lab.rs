@@ -12,7 +12,7 @@ use overlay_trace_lab::dataplanes::{self, Knobs, Running, System};
 use overlay_trace_lab::traffic::{
     self, Kind, Protocol, Size, Spec, Stop, TrafficReport, parse_duration, parse_plan,
 };
-use overlay_trace_probe::{Session, SessionOptions, SlowOptions, Stub};
+use overlay_trace_probe::{BaselineProgram, Session, SessionOptions, TailSamplingOptions};
 
 /// Build the dataplanes of well-known container networks on this machine.
 #[derive(Args)]
@@ -82,11 +82,11 @@ struct Run {
     /// In the recording, probe functions by kprobe also where the kernel has fentry
     #[arg(long, requires = "record")]
     kprobes: bool,
-    /// Instead of the recorder's programs, attach ones that only show what the kernel takes for them
+    /// Attach programs that do nothing instead of the recorder's, to measure what the kernel takes to call them
     #[arg(long, value_enum, requires = "record", hide = true)]
-    stub: Option<Stub>,
+    baseline: Option<BaselineProgram>,
     #[command(flatten)]
-    slow: SlowOptions,
+    tail_sampling: TailSamplingOptions,
     /// Leave the lab standing; `lab down NAME` removes it
     #[arg(long)]
     keep: bool,
@@ -236,11 +236,11 @@ impl Run {
         let session = Session::start(SessionOptions {
             set: self.probes.set(),
             kprobes_only: self.kprobes,
-            stub: self.stub,
+            baseline: self.baseline,
             filter: running.filter(),
             output,
             force: self.force,
-            slow: self.slow.slow(),
+            sampling: self.tail_sampling.sampling(),
             ..SessionOptions::default()
         })?;
         record::announce(&session);

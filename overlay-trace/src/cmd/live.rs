@@ -1,5 +1,4 @@
-//! What a recording says on the standard error while it runs. A standard error that nobody reads any more
-//! must not end it.
+//! The messages of a recording in progress, on the standard error. A recording goes on when nobody reads them any more.
 
 use std::{
     collections::HashSet,
@@ -9,43 +8,38 @@ use std::{
 };
 
 use overlay_trace_analysis::breakdown::{Drop, Key};
-
+use overlay_trace_analysis::report::place;
+use overlay_trace_analysis::tail::cause_of;
+use overlay_trace_format::Counters;
+use overlay_trace_format::detection::{reasons, sentence};
 use overlay_trace_probe::{DropCount, Session, Summary};
 
-use overlay_trace_format::detection::{reasons, sentence};
+/// Time between progress lines where the standard error is no terminal.
+const LINE_INTERVAL: Duration = Duration::from_secs(5);
+/// A cause is reported from this rate of drops on: fewer may be accidental.
+const MIN_PACKETS_PER_S: f64 = 5.0;
 
-use overlay_trace_analysis::report::place;
-
-use overlay_trace_analysis::tail::cause_of;
-
-use overlay_trace_format::Counters;
-
-/// Without a terminal there is a line every so often.
-const WITHOUT_TERMINAL: Duration = Duration::from_secs(5);
-/// A cause is told when it drops so many packets per second: fewer may be an accident.
-const PER_SECOND: f64 = 5.0;
-
-/// The line that tells how it goes.
+/// The progress line, and the causes of drops that have been reported.
 pub(super) struct Live {
     terminal: bool,
-    /// When the last line was printed, and how many packets there were.
+    /// When the last line was printed, and the number of packets then.
     last: Duration,
     packets: u64,
     causes: Causes,
 }
 
-/// What drops packets, told once for each cause and place.
+/// Causes of drops; each is reported once per device.
 #[derive(Default)]
 struct Causes {
-    /// What was dropped when it was looked at last, and when that was.
+    /// The drops at the last call, and the time of that call.
     before: Vec<Drop>,
     at: Duration,
-    told: HashSet<(&'static str, String)>,
+    reported: HashSet<(&'static str, String)>,
 }
 
 impl Causes {
-    /// The causes that are certain now and have not been told yet, a sentence each.
-    fn tell(&mut self, drops: &[Drop], elapsed: Duration) -> Vec<String> {
+    /// The causes that are certain now and have not been reported yet, a sentence each.
+    fn new_causes(&mut self, drops: &[Drop], elapsed: Duration) -> Vec<String> {
         let seconds = (elapsed - self.at).as_secs_f64();
         let mut sentences = Vec::new();
         for drop in drops {
@@ -54,9 +48,9 @@ impl Causes {
             };
             let before = self.before.iter().find(is_same).map_or(0, |old| old.packets);
             let rate = drop.packets.saturating_sub(before) as f64 / seconds.max(1e-3);
-            let Some(cause) = cause_of(drop).filter(|_| rate >= PER_SECOND) else { continue };
+            let Some(cause) = cause_of(drop).filter(|_| rate >= MIN_PACKETS_PER_S) else { continue };
             let place = place(&drop.key);
-            if self.told.insert((cause.id, place.clone())) {
+            if self.reported.insert((cause.id, place.clone())) {
                 sentences.push(format!("{rate:.0} packets/s are dropped in {place}: {}", cause.what));
             }
         }
@@ -70,10 +64,10 @@ impl Live {
         Live { terminal: stderr().is_terminal(), last: Duration::ZERO, packets: 0, causes: Causes::default() }
     }
 
-    /// Tells what is the matter, as soon as that is certain.
-    pub fn tell_causes(&mut self, summary: &Summary, elapsed: Duration) {
+    /// Reports why packets are dropped, as soon as the cause is certain.
+    pub fn print_causes(&mut self, summary: &Summary, elapsed: Duration) {
         let drops: Vec<Drop> = summary.drops.iter().map(as_analysed).collect();
-        for sentence in self.causes.tell(&drops, elapsed) {
+        for sentence in self.causes.new_causes(&drops, elapsed) {
             self.clear();
             let _ = writeln!(stderr(), "{:>4.0} s  finding: {sentence}", elapsed.as_secs_f64());
         }
@@ -82,7 +76,7 @@ impl Live {
     /// Shows the packets so far and the rate since the last line.
     pub fn show(&mut self, summary: &Summary, elapsed: Duration) {
         let since = elapsed - self.last;
-        if !self.terminal && since < WITHOUT_TERMINAL {
+        if !self.terminal && since < LINE_INTERVAL {
             return;
         }
         let counters = &summary.counters;
@@ -100,7 +94,7 @@ impl Live {
         let _ = stderr.flush();
     }
 
-    /// Makes room for what follows.
+    /// Clears the progress line, for other text.
     pub fn clear(&self) {
         if self.terminal {
             let _ = write!(stderr(), "\r\x1b[K");
@@ -127,7 +121,7 @@ fn as_analysed(count: &DropCount) -> Drop {
     }
 }
 
-/// The losses that there are, in words.
+/// The losses that have occurred, in words.
 fn losses(counters: &Counters) -> String {
     let parts: Vec<String> = counters
         .losses()
@@ -138,7 +132,7 @@ fn losses(counters: &Counters) -> String {
     if parts.is_empty() { "nothing".into() } else { parts.join(", ") }
 }
 
-/// Says what the recording can see.
+/// Prints the probe set, what it cannot see, and the detected networks.
 pub fn announce(session: &Session) {
     let (set, reason) = session.set();
     let (probes, unseen) = session.coverage();
@@ -155,13 +149,13 @@ pub fn announce(session: &Session) {
     let _ = writeln!(stderr(), "{}{because}", sentence(found));
 }
 
-/// Says what was recorded.
+/// Prints what has been recorded.
 pub fn report(summary: &Summary, output: &Path) {
     let counters = &summary.counters;
     let misses = match counters.probe_misses {
-        None => " (probe misses are not told here)".to_owned(),
+        None => " (this kernel does not count probe misses)".to_owned(),
         Some(_) if counters.are_misses_known() => String::new(),
-        Some(_) => format!(" (probe misses are not told of {} probes)", counters.untold_probes),
+        Some(_) => format!(" (the kernel does not count the misses of {} probes)", counters.untold_probes),
     };
     let _ = writeln!(
         stderr(),
@@ -177,10 +171,9 @@ pub fn report(summary: &Summary, output: &Path) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use overlay_trace_analysis::breakdown::Key;
 
     #[test]
-    fn a_cause_is_told_once_and_only_if_it_goes_on() {
+    fn a_cause_is_reported_once_and_only_if_it_goes_on() {
         let drops = |packets, reason: &str| {
             let key =
                 Key { stage: Some("backlog-wait".into()), device: Some("eth0".into()), ..Key::default() };
@@ -188,17 +181,20 @@ mod tests {
         };
         let mut causes = Causes::default();
         let second = Duration::from_secs(1);
-        assert!(causes.tell(&drops(3, "CPU_BACKLOG"), second).is_empty());
-        // A rule that somebody has made is no finding.
-        assert!(causes.tell(&drops(900, "NETFILTER_DROP"), 2 * second).is_empty());
-        let told = causes.tell(&drops(100, "CPU_BACKLOG"), 3 * second);
-        assert_eq!(told.len(), 1);
-        assert!(told[0].contains("100 packets/s") && told[0].contains("backlog-wait at eth0"), "{told:?}");
-        assert!(causes.tell(&drops(900, "CPU_BACKLOG"), 4 * second).is_empty());
+        assert!(causes.new_causes(&drops(3, "CPU_BACKLOG"), second).is_empty());
+        // A firewall rule is intended: it is no finding.
+        assert!(causes.new_causes(&drops(900, "NETFILTER_DROP"), 2 * second).is_empty());
+        let reported = causes.new_causes(&drops(100, "CPU_BACKLOG"), 3 * second);
+        assert_eq!(reported.len(), 1);
+        assert!(
+            reported[0].contains("100 packets/s") && reported[0].contains("backlog-wait at eth0"),
+            "{reported:?}"
+        );
+        assert!(causes.new_causes(&drops(900, "CPU_BACKLOG"), 4 * second).is_empty());
     }
 
     #[test]
-    fn only_losses_that_there_are_are_told() {
+    fn only_losses_that_have_occurred_are_printed() {
         assert_eq!(losses(&Counters::default()), "nothing");
         let counters = Counters { lost_records: 3, lost_end: 1, ..Counters::default() };
         assert_eq!(losses(&counters), "3 records, 1 ends not seen");

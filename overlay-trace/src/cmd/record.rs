@@ -13,7 +13,9 @@ use tokio::{
 };
 
 use super::{child::Running, live::Live};
-use overlay_trace_probe::{FilterOptions, ProbeSet, Session, SessionOptions, SlowOptions, load::Sizes};
+use overlay_trace_probe::{
+    FilterOptions, ProbeSet, Session, SessionOptions, TailSamplingOptions, load::Sizes,
+};
 
 pub use super::live::{announce, report};
 
@@ -25,26 +27,26 @@ pub struct Record {
     /// Overwrite the recording if it exists
     #[arg(long)]
     force: bool,
-    /// How long to record, such as 30s or 2m; without this and without a command until Ctrl-C
+    /// How long to record, such as 30s or 2m; the default is until Ctrl-C, or the end of the command
     #[arg(short, long, value_name = "DURATION", value_parser = duration)]
     duration: Option<Duration>,
     /// Which probes to attach
     #[arg(long, value_enum, default_value = "auto", value_name = "SET")]
     probes: Probes,
-    /// Probe functions by kprobe also where the kernel has fentry, which is cheaper
+    /// Use kprobes for functions even where the kernel has fentry, which is cheaper
     #[arg(long)]
     kprobes: bool,
-    /// How many packets can be under way at once (a power of two)
+    /// Size of the packet table: how many packets can be in flight at once (a power of two)
     #[arg(long, default_value_t = Sizes::default().states, value_parser = power_of_two, value_name = "N")]
     states: u32,
-    /// Bytes of the buffer between kernel and file (a power of two)
+    /// Size of the ring buffer in bytes (a power of two)
     #[arg(long, default_value_t = Sizes::default().ring_bytes, value_parser = power_of_two, value_name = "BYTES")]
     buffer: u32,
     #[command(flatten)]
-    slow: SlowOptions,
+    tail_sampling: TailSamplingOptions,
     #[command(flatten)]
     filter: FilterOptions,
-    /// The command to run while recording; the recording ends with it
+    /// The command to run; the recording ends with it
     #[arg(last = true, value_name = "COMMAND")]
     command: Vec<String>,
 }
@@ -105,12 +107,12 @@ impl Signals {
     }
 }
 
-/// Why a recording ended.
+/// Why a recording ends.
 enum End {
     Command(ExitStatus),
     Signal(sys::Signal),
     Time,
-    /// The recording cannot be written any more.
+    /// The recording cannot be written to any more.
     Failure,
 }
 
@@ -128,7 +130,7 @@ impl Record {
         let child = match Running::start(&self.command) {
             Err(error) => {
                 drop(session);
-                // Nothing is in it.
+                // The recording is empty.
                 let _ = std::fs::remove_file(&self.output);
                 return Err(error);
             }
@@ -146,17 +148,17 @@ impl Record {
         })
     }
 
-    /// Attaches the probes on a thread of its own: that takes seconds, in which a signal ends the program.
-    /// Nothing of the probes outlives it.
+    /// Attaches the probes on a thread of its own: that takes seconds, in which a signal ends the program. The probes
+    /// are detached with it.
     async fn start(&self, signals: &mut Signals) -> Result<Session> {
         let options = SessionOptions {
             set: self.probes.set(),
             kprobes_only: self.kprobes,
-            stub: None,
+            baseline: None,
             filter: self.filter.clone(),
             output: self.output.clone(),
             force: self.force,
-            slow: self.slow.slow(),
+            sampling: self.tail_sampling.sampling(),
             sizes: Sizes { states: self.states, ring_bytes: self.buffer },
         };
         let (send, session) = oneshot::channel();
@@ -164,14 +166,14 @@ impl Record {
             let _ = send.send(Session::start(options));
         })?;
         tokio::select! {
-            session = session => session.context("attaching the probes has failed")?,
+            session = session => Ok(session.context("the thread that attaches the probes has ended")??),
             _ = signals.any() => {
                 bail!("interrupted while the probes were being attached: nothing was recorded")
             }
         }
     }
 
-    /// Waits for the end of the recording, and shows how it goes.
+    /// Waits for the end of the recording, and shows its progress.
     async fn watch(
         &self,
         session: &Session,
@@ -185,7 +187,7 @@ impl Record {
         let end = loop {
             tokio::select! {
                 _ = tick.tick() => {
-                    live.tell_causes(&session.progress(), begin.elapsed());
+                    live.print_causes(&session.progress(), begin.elapsed());
                     live.show(&session.progress(), begin.elapsed());
                     if session.failed() {
                         break End::Failure;
