@@ -16,12 +16,12 @@ use overlay_trace_common::stage_map::STAGES;
 use overlay_trace_format::{Names, ProbeSet, SeenLater};
 
 use crate::{
-    attachment::ProbeKind,
     drop_reasons::drop_reasons,
     functions::wanted_functions,
     load::{Attached, Loader},
     modules::Modules,
     plan::Plan,
+    probe_kind::ProbeKind,
     probes::Probes,
     sys::{clock::monotonic_ns, kernel::Kernel},
     tunnels::TunnelWatcher,
