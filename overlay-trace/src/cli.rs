@@ -11,6 +11,9 @@ use crate::cmd;
 #[derive(Parser)]
 #[command(name = "overlay-trace", version, max_term_width = 100)]
 pub struct Cli {
+    /// Parse the command line and do nothing: the book's examples are checked by it
+    #[arg(long, hide = true)]
+    parse_only: bool,
     #[command(subcommand)]
     command: Command,
 }
@@ -38,6 +41,9 @@ enum Command {
     /// Write man pages or shell completions to a folder
     #[command(hide = true)]
     Generate(cmd::generate::Generate),
+    /// Print a generated chapter of the book
+    #[command(hide = true)]
+    Book(cmd::book::Book),
 }
 
 impl Cli {
@@ -47,6 +53,9 @@ impl Cli {
     ///
     /// One sentence that says what is wrong and what to do.
     pub fn run(self) -> Result<ExitCode> {
+        if self.parse_only {
+            return Ok(ExitCode::SUCCESS);
+        }
         match self.command {
             Command::Doctor(command) => command.run(),
             Command::Record(command) => command.run(),
@@ -58,6 +67,7 @@ impl Cli {
             Command::Traffic(command) => command.run(),
             Command::Stages(command) => command.run(),
             Command::Generate(command) => command.run(Cli::command()),
+            Command::Book(command) => command.run(),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! `docs/confusion.md`: which cause `tail` named first of those that the injection suite brought about.
+//! `docs/src/confusion.md`: which cause `tail` named first of those that the injection suite injected.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -13,21 +13,21 @@ use crate::{
 };
 
 /// The file, from the workspace's root.
-const FILE: &str = "docs/confusion.md";
+const FILE: &str = "docs/src/confusion.md";
 const HEADING: &str = "\
-# What `tail` says of causes that are brought about on purpose
+# Injected causes
 
-Each row is a cause that the injection suite (`tests/matrix/tail`) brings about in a lab, under requests at a
-constant rate that varies from run to run, or a lab left as it is; the columns are the cause that
-`overlay-trace tail` named first, in how many runs. *Right* is also at the right device and level; where two
-causes are brought about, both are named. Measured under KERNEL with the deterministic clock; written by
+Each row is a cause that the injection suite (`tests/matrix/tail`) injects in a lab, or a lab without an injected
+cause. The load is requests at a constant rate, which varies from run to run. Each column is a cause; a cell says in
+how many runs `overlay-trace tail` named it first. *Right* also requires the right device and level; where two causes
+are injected, both must be named. Measured under KERNEL with a deterministic clock. Written by
 `cargo xtask test --all --bless`, or from kept outputs of the suite by `cargo xtask docs --suite`.
 
 ";
-const INJECTION: &str = "brought about";
+const INJECTION: &str = "injected";
 const RIGHT: &str = "right, with its place";
 
-/// What was named first of what was brought about, in the order in which it was.
+/// What was named first of what was injected, in the order in which it was.
 #[derive(Debug, Default, PartialEq)]
 struct Confusion(Vec<Row>);
 
@@ -41,7 +41,7 @@ struct Row {
 }
 
 /// Takes the tables from what the suite said; with `bless` puts them into the file, on top of what it knows of causes
-/// that were not brought about this time.
+/// that were not injected this time.
 ///
 /// # Errors
 ///
@@ -133,12 +133,12 @@ mod tests {
 
     const ONE: &str = "\
         6.12  tail/loss  3 requests  right: words\n\
-        | brought about | batch | nothing | right, with its place |\n\
+        | injected | batch | nothing | right, with its place |\n\
         |---|---|---|---|\n\
         | clean |  | 20 | 20 of 20 |\n\
         | loss | 1 |  | 0 of 1 |\n";
     const OTHER: &str = "\
-        | brought about | qdisc | right, with its place |\n\
+        | injected | qdisc | right, with its place |\n\
         |---|---|---|\n\
         | loss | 20 | 19 of 20 |\n";
 
@@ -155,7 +155,7 @@ mod tests {
         confusion.put(Confusion::of_text(OTHER));
         let text = confusion.file("6.12");
         assert!(
-            text.contains("| brought about | nothing | qdisc | right, with its place |\n|---|---|---|---|\n")
+            text.contains("| injected | nothing | qdisc | right, with its place |\n|---|---|---|---|\n")
         );
         assert!(text.ends_with("| clean | 20 |  | 20 of 20 |\n| loss |  | 20 | 19 of 20 |\n"), "{text}");
         assert_eq!(Confusion::of_text(&text), confusion);

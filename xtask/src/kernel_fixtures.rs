@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// Where the fixtures are, a folder for each kernel.
-const FOLDER: &str = "overlay-trace/tests/fixtures/kernels";
+const FOLDER: &str = "crates/probe/tests/fixtures/kernels";
 
 /// `cargo xtask kernel-fixtures [--kernel VERSION]`
 #[derive(Args)]

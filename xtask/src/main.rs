@@ -1,6 +1,7 @@
 //! The project's own commands: `cargo xtask COMMAND`.
 
 mod bench;
+mod book;
 mod build_ebpf;
 mod by_kernel;
 mod confusion;
@@ -40,7 +41,7 @@ enum Command {
     Demo(demo::Demo),
     /// Make the release artefacts in target/dist
     Dist(dist::Dist),
-    /// Put the generated stage table into README.md
+    /// Write the generated parts of README.md and the book, check them, build the book
     Docs(docs::Docs),
     /// Write anew what unit tests know of the kernels of the matrix
     #[command(hide = true)]

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use clap::Args;
 
 use crate::{
-    build_ebpf, confusion, coverage, docs, host, labs,
+    book, build_ebpf, confusion, coverage, host, labs,
     tally::{self, Step, Tally},
     tool::Tool,
     vm::{self, VmOptions},
@@ -29,7 +29,7 @@ const WHOLE_TIMEOUT: u64 = 10_800;
 /// With this variable golden tests write their files instead of comparing them: it must not be inherited here.
 const BLESS: &str = "BLESS";
 /// What checks licences.
-const DENY: Tool = Tool { name: "cargo-deny", version: "0.20" };
+const DENY: Tool = Tool { name: "cargo-deny", version: "0.20", features: None };
 /// How many virtual machines run at once. Much of the time they wait for their traffic.
 const MACHINES: usize = 2;
 
@@ -45,12 +45,12 @@ pub struct Test {
     /// The whole matrix: every setting and every row under every kernel
     #[arg(long, conflicts_with = "quick")]
     all: bool,
-    /// Write down what was found instead of comparing it: in docs/coverage.md by which probes the kernels' stages are
-    /// seen, in docs/labs.md which labs they can have, in docs/confusion.md what `tail` said of causes that were
-    /// brought about
+    /// Write down what was found instead of comparing it: in docs/src/coverage.md by which probes the kernels' stages are
+    /// seen, in docs/src/labs-by-kernel.md which labs they can have, in docs/src/confusion.md what `tail` said of causes that were
+    /// injected
     #[arg(long, requires = "all")]
     bless: bool,
-    /// With --all: how often each cause of a bad tail is brought about; the full suite is 20
+    /// With --all: how often each cause of a bad tail is injected; the full suite is 20
     #[arg(long, value_name = "N", default_value_t = 3)]
     tail_runs: u32,
 }
@@ -66,7 +66,7 @@ impl Test {
             sum.step("documentation of the code", || code_docs().map(|()| Tally::PASSED));
             sum.step("oldest supported Rust", oldest_rust);
             sum.step("unit and golden tests", unit_tests);
-            sum.step("generated documents", || docs::check().map(|()| Tally::PASSED));
+            sum.step("documents and book", || book::check().map(|()| Tally::PASSED));
             sum.step("licences", || licences().map(|()| Tally::PASSED));
             self.matrix(&mut sum);
         }

@@ -133,7 +133,7 @@ mod tests {
     use overlay_trace_common::stage_map::{BATCH_WAIT, COPY, GRO};
 
     use super::*;
-    use overlay_trace_format::{encode_record, encode_way};
+    use overlay_trace_format::{encode_path, encode_record};
 
     #[test]
     fn drops_are_counted_where_they_happen() {
@@ -155,7 +155,7 @@ mod tests {
                 ..Default::default()
             };
             let mut bytes = Vec::new();
-            encode_record(&header, &encode_way(&path), &mut bytes);
+            encode_record(&header, &encode_path(&path), &mut bytes);
             drops.add(&bytes);
             drops.add(&bytes[..bytes.len() / 3]);
         }

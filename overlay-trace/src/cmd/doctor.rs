@@ -4,7 +4,6 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 
-use super::output::line;
 use overlay_trace_probe::sys::{bpf, kernel, kernel::Kernel, privilege};
 use overlay_trace_probe::{
     FilterOptions, Plan, ProbeKind, ProbeSet,
@@ -12,6 +11,8 @@ use overlay_trace_probe::{
     load::{Loader, Sizes},
     wanted_functions,
 };
+
+use super::output::line;
 use text::Abilities;
 
 #[derive(clap::Args)]

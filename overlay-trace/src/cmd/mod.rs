@@ -1,5 +1,6 @@
 //! The commands, one file each.
 
+pub mod book;
 mod child;
 mod compare;
 pub mod diff;

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, fs, path::PathBuf};
 /// The kernels that there are descriptions of: those of the kernel matrix.
 pub const VERSIONS: [&str; 4] = ["5.10", "6.1", "6.12", "7.2"];
 
-const FOLDER: &str = "overlay-trace/tests/fixtures/kernels";
+const FOLDER: &str = "crates/probe/tests/fixtures/kernels";
 
 /// The folder of a kernel's files, laid out as its root folder.
 pub fn root(version: &str) -> PathBuf {

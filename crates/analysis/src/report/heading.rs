@@ -121,7 +121,7 @@ pub(super) fn losses(analysis: &Analysis) -> String {
         })
         .collect();
     let here = [
-        (analysis.cut_ways, "ways too long"),
+        (analysis.cut_paths, "ways too long"),
         (analysis.inconsistent, "inconsistent"),
         (analysis.orphans, "parts without their packet"),
         (analysis.incomplete, "packets without all their parts"),

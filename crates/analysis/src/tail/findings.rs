@@ -33,8 +33,6 @@ const FLOWS_MIN: u64 = 4;
 const LONGER_SEVERE: f64 = 10.0;
 /// So many slow packets must have lost most by it: fewer are an accident.
 const PACKETS_MIN: u64 = 3;
-/// The stage in which copies of packets begin.
-const COPY: &str = "copy";
 /// Losing this part of all packets is severe.
 const LOST_SEVERE: f64 = 0.001;
 
@@ -298,7 +296,9 @@ fn copies(tail: &Tail, rule: &'static Rule, stages: &[&str], least: f64) -> Opti
     let place = |key: &Key| (key.level, key.netns.clone(), key.device.clone());
     let is_of =
         |key: &Key, stages: &[&str]| key.stage.as_deref().is_some_and(|stage| stages.contains(&stage));
-    let copied = rows.iter().filter(|row| is_of(&row.key, &[COPY])).filter_map(|row| {
+    let clones = tail.analysis.header.stages.iter().filter(|stage| stage.behaviour.clones);
+    let clones: Vec<&str> = clones.map(|stage| stage.name.as_str()).collect();
+    let copied = rows.iter().filter(|row| is_of(&row.key, &clones)).filter_map(|row| {
         let makers = rows.iter().filter(|at| is_of(&at.key, stages) && place(&at.key) == place(&row.key));
         Some((row, makers.max_by_key(|at| at.raw.count())?))
     });

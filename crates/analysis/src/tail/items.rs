@@ -9,7 +9,7 @@ use overlay_trace_common::{
 use rustc_hash::FxHashMap;
 
 use super::{pairs::Pairs, tcp::TcpCollector};
-use crate::breakdown::{Dist, Rows, WholePacket, Wholes};
+use crate::breakdown::{Dist, PathAssembler, Rows, TracedPacket};
 use overlay_trace_format::Recording;
 
 /// So many flows are told apart; the packets of further ones are together in one.
@@ -114,15 +114,15 @@ impl<'a> Items<'a> {
         let Items { recording, of, rows, means, tcp, .. } = self;
         let (mut pairs, mut way) = (Pairs::default(), Vec::new());
         let of_no_flow = means.get(&Flow::default()).copied();
-        let mut take = |packet: &WholePacket<'_>| {
+        let mut take = |packet: &TracedPacket<'_>| {
             let numbers = rows.of(packet);
             if let Some(tcp) = tcp {
                 tcp.add(packet, numbers);
             }
             way.clear();
             let stretch = |(&row, &Span { cpu, ns, .. }): (&u32, &Span)| Stretch { row, cpu, ns };
-            way.extend(numbers.iter().zip(packet.way).map(stretch));
-            let WholePacket { header, start_ns, .. } = *packet;
+            way.extend(numbers.iter().zip(packet.path).map(stretch));
+            let TracedPacket { header, start_ns, .. } = *packet;
             let ns = packet.ns();
             let item = Item { header, start_ns, way: &way, ns, by_ns: ns, again_ns: 0 };
             match of {
@@ -135,7 +135,7 @@ impl<'a> Items<'a> {
                 }
             }
         };
-        let mut wholes = Wholes::new(&recording.header);
+        let mut wholes = PathAssembler::new(&recording.header);
         recording.for_each_record(|record| wholes.add(&record, &mut take))?;
         wholes.finish(&mut take);
         self.unpaired = pairs.unpaired();

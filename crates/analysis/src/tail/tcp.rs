@@ -9,6 +9,7 @@ use std::{
     collections::{BTreeMap, BTreeSet, BinaryHeap},
 };
 
+use overlay_trace_common::behaviour::Delivery;
 use overlay_trace_common::{
     flags::RecordFlags,
     record::{Flow, Outcome, RecordHeader},
@@ -19,8 +20,8 @@ use super::{
     connection::{Attempt, Connection, From, Sent, Timed},
     findings::is_same_place,
 };
-use crate::breakdown::{Drop, Key, Rows, WholePacket};
-use overlay_trace_format::{Header, Names};
+use crate::breakdown::{Drop, Key, Rows, TracedPacket};
+use overlay_trace_format::{Behaviour, Header, Names};
 
 const TCP: u8 = 6;
 /// The kernel's reason for dropping a segment that has arrived before.
@@ -151,14 +152,14 @@ type Arrival = (From, u32, u64);
 
 impl TcpCollector {
     pub fn new(header: &Header, names: &Names) -> TcpCollector {
-        let of = |layers: &[&str]| {
-            let stages = (0..).zip(&header.stages).filter(|(_, row)| layers.contains(&row.layer.as_str()));
+        let of = |is_so: fn(&Behaviour) -> bool| {
+            let stages = (0..).zip(&header.stages).filter(|(_, row)| is_so(&row.behaviour));
             stages.map(|(number, _)| number).collect()
         };
         TcpCollector {
-            in_tcp: of(&["socket", "transport"]),
-            in_socket: of(&["socket"]),
-            interrupts: of(&["cpu"]),
+            in_tcp: of(|stage| stage.delivers.is_certain()),
+            in_socket: of(|stage| stage.delivers == Delivery::Socket),
+            interrupts: of(|stage| stage.interrupts),
             had_already: names
                 .drop_reasons
                 .iter()
@@ -177,7 +178,7 @@ impl TcpCollector {
     }
 
     /// Takes a packet with the row of each segment of its way.
-    pub fn add(&mut self, packet: &WholePacket<'_>, rows: &[u32]) {
+    pub fn add(&mut self, packet: &TracedPacket<'_>, rows: &[u32]) {
         let header = packet.header;
         if header.flow.protocol != TCP || packet.is_unwanted() {
             return;
@@ -193,7 +194,7 @@ impl TcpCollector {
         let in_tcp_ns = time_behind(packet, &self.in_tcp);
         let has_arrived = !is_dropped && in_tcp_ns > 0;
         let done_ns = header.end_ns.saturating_sub(time_behind(packet, &self.in_socket));
-        let mut ways = packet.way.iter().zip(rows).rev();
+        let mut ways = packet.path.iter().zip(rows).rev();
         let last = ways.find(|(segment, _)| !self.interrupts.contains(&segment.stage));
         let last = last.map_or(0, |(_, row)| *row);
         let sent = Sent {
@@ -202,8 +203,8 @@ impl TcpCollector {
             bytes,
             is_syn: header.flags.has(RecordFlags::SYN),
             times: header.times(),
-            is_part: header.flags.has(RecordFlags::CHILD) && !packet.is_copy,
-            is_copy: packet.is_copy,
+            is_part: header.flags.has(RecordFlags::CHILD) && !packet.is_clone,
+            is_copy: packet.is_clone,
             from_device: packet.from_device,
             done_ns: if has_arrived { done_ns } else { 0 },
             lost_before_tcp: in_tcp_ns == 0,
@@ -331,7 +332,7 @@ fn side(flow: &Flow) -> From {
 }
 
 /// The time that a packet spent at its end in such stages, in ns.
-fn time_behind(packet: &WholePacket<'_>, stages: &BTreeSet<u8>) -> u64 {
-    let behind = packet.way.iter().rev().take_while(|segment| stages.contains(&segment.stage));
+fn time_behind(packet: &TracedPacket<'_>, stages: &BTreeSet<u8>) -> u64 {
+    let behind = packet.path.iter().rev().take_while(|segment| stages.contains(&segment.stage));
     behind.fold(0, |sum: u64, segment| sum.saturating_add(segment.ns))
 }

@@ -193,6 +193,7 @@ fn unseen(kernel: &Kernel, plan: &Plan) -> String {
 
 #[cfg(test)]
 mod tests {
+    use overlay_trace_probe::{ProbeKind, plan::wanted_functions};
     use overlay_trace_test_support::{golden, kernels};
 
     use super::*;
