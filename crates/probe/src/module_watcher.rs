@@ -61,7 +61,7 @@ impl ModuleWatcher {
                     let symbols = self.kernel.kallsyms().names(&addresses).into_iter().collect();
                     vec![WorkerMessage::Names(Names { symbols, ..Names::default() })]
                 }
-                Err(RecvTimeoutError::Timeout) if self.modules.have_come() => self.attach_more(),
+                Err(RecvTimeoutError::Timeout) if self.modules.have_been_added() => self.attach_more(),
                 Err(RecvTimeoutError::Timeout) => {
                     self.tunnels.update(&mut self.loader.maps);
                     Vec::new()
