@@ -193,11 +193,10 @@ fn unseen(kernel: &Kernel, plan: &Plan) -> String {
 
 #[cfg(test)]
 mod tests {
-    use overlay_trace_probe::{ProbeKind, plan::wanted_functions};
+    use overlay_trace_probe::wanted_functions;
     use overlay_trace_test_support::{golden, kernels};
 
     use super::*;
-    use overlay_trace_probe::wanted_functions;
 
     fn described(version: &str) -> Kernel {
         Kernel::from_files(&kernels::root(version), &wanted_functions()).unwrap()
