@@ -28,6 +28,14 @@ use overlay_trace_probe::FilterOptions;
 /// Makes the tools of iproute2 read their commands from standard input.
 const BATCH: &[&str] = &["-batch", "-"];
 
+/// A daemon or BPF program of a lab, which ends when it is dropped.
+trait Daemon: fmt::Debug + Send + Sync {}
+impl Daemon for Bird {}
+impl Daemon for Attachment {}
+impl Daemon for UdpTunnel {}
+impl Daemon for TcProgram {}
+impl Daemon for CgroupPrograms {}
+
 /// A lab that is up until this value is dropped.
 #[derive(Debug)]
 pub struct Running {
@@ -36,8 +44,7 @@ pub struct Running {
     namespaces: Vec<Netns>,
     notes: Vec<&'static str>,
     tap_link: Option<TapLink>,
-    /// Each stops, detaches or removes what it owns when it is dropped.
-    daemons: Vec<Box<dyn fmt::Debug + Send + Sync>>,
+    daemons: Vec<Box<dyn Daemon>>,
     _lock: UnixListener,
 }
 
@@ -134,7 +141,7 @@ impl Running {
     }
 
     /// Starts one daemon per line.
-    fn start_each<D: fmt::Debug + Send + Sync + 'static>(
+    fn start_each<D: Daemon + 'static>(
         &mut self,
         lines: &str,
         start: impl Fn(&str) -> Result<D>,
