@@ -1,69 +1,73 @@
-//! Published figures beside those of this machine, with a verdict.
+//! Checks published results against the measurements of this machine.
 
 use std::collections::BTreeMap;
 
-use super::claims::{CLAIMS, Claim, Measure, Side};
-use super::{Comparison, Row};
+use super::published_claims::{CLAIMS, Claim, Measure, Side};
+use super::summary::{Comparison, Row};
 use overlay_trace_analysis::report::table::lines;
 use overlay_trace_analysis::report::units::{bit_rate, signed_time, time};
 
-/// Two figures that differ by less than this part cannot be told apart.
+/// Two figures that differ by less than this share are indistinguishable.
 const NOISE: f64 = 0.05;
-/// Networks are as good as each other up to this difference.
+/// Networks are equally good up to this difference.
 const EQUAL: f64 = 0.15;
-/// Stages that are named where a claim does not hold.
-const EXPLAINING: usize = 4;
+/// The number of stages that an explanation lists.
+const EXPLAINING_STAGES: usize = 4;
 
-/// Whether this machine says what the article says.
+/// Whether the measurements of this machine agree with the article.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     Agrees,
-    /// Too close to each other to say.
-    NotToldApart,
+    /// The difference is within the noise.
+    Indistinguishable,
     Disagrees,
-    /// A lab of the two was not measured here.
+    /// One of the two labs was not measured here.
     NotMeasured,
 }
 
 impl Verdict {
-    /// In words.
+    /// The verdict as text.
     pub fn name(self) -> &'static str {
         match self {
             Verdict::Agrees => "agrees",
-            Verdict::NotToldApart => "not told apart",
+            Verdict::Indistinguishable => "indistinguishable",
             Verdict::Disagrees => "DISAGREES",
             Verdict::NotMeasured => "not measured",
         }
     }
 
-    fn of(lead: &Lead, equal: bool) -> Verdict {
-        let near = |by: f64| lead.most > 1.0 / (1.0 + by) && lead.least < 1.0 + by;
+    fn of(advantage: &Advantage, equal: bool) -> Verdict {
+        let near = |by: f64| advantage.most > 1.0 / (1.0 + by) && advantage.least < 1.0 + by;
         match equal {
             true if near(EQUAL) => Verdict::Agrees,
             true => Verdict::Disagrees,
-            false if near(NOISE) => Verdict::NotToldApart,
-            false if lead.least > 1.0 => Verdict::Agrees,
+            false if near(NOISE) => Verdict::Indistinguishable,
+            false if advantage.least > 1.0 => Verdict::Agrees,
             false => Verdict::Disagrees,
         }
     }
 }
 
-/// By what factor the better one is ahead here: at its worst against the other's best, and the other way round.
-struct Lead {
+/// The factor by which the better one is better here: its worst figure against the other's best, and vice versa.
+struct Advantage {
     least: f64,
     most: f64,
 }
 
-impl Lead {
-    fn new(measure: Measure, better: &Figure, worse: &Figure) -> Lead {
+impl Advantage {
+    fn new(measure: Measure, better: &Figure, worse: &Figure) -> Advantage {
         match measure {
-            Measure::Throughput => Lead { least: better.least / worse.most, most: better.most / worse.least },
-            Measure::Latency => Lead { least: worse.least / better.most, most: worse.most / better.least },
+            Measure::Throughput => {
+                Advantage { least: better.least / worse.most, most: better.most / worse.least }
+            }
+            Measure::Latency => {
+                Advantage { least: worse.least / better.most, most: worse.most / better.least }
+            }
         }
     }
 }
 
-/// What was measured here, bits per second or ns: the median, and from where to where it went.
+/// A measurement of this machine, bits per second or ns: median and range.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Figure {
     pub median: f64,
@@ -71,35 +75,35 @@ pub struct Figure {
     pub most: f64,
 }
 
-/// A claim and what this machine says to it.
-pub struct Checked {
+/// A claim, with the measurements of this machine.
+pub struct CheckedClaim {
     pub claim: &'static Claim,
-    /// The better one's and the worse one's figure here.
+    /// The figures measured here: of the better one, and of the worse one.
     pub here: Option<(Figure, Figure)>,
     pub verdict: Verdict,
-    /// Where it disagrees: the stages in which the two differ most.
-    pub because: Option<String>,
+    /// Where it does not agree: the stages in which the two differ most.
+    pub explanation: Option<String>,
 }
 
-/// Checks all claims: `quick` has the labs, `mtu` those with other MTUs.
-pub fn check(quick: &Comparison, mtu: &Comparison) -> Vec<Checked> {
+/// Checks all claims. `quick` has the measurements at the default MTU, `mtu` those at others.
+pub fn check(quick: &Comparison, mtu: &Comparison) -> Vec<CheckedClaim> {
     CLAIMS.iter().map(|claim| check_one(claim, quick, mtu)).collect()
 }
 
-fn check_one(claim: &'static Claim, quick: &Comparison, mtu: &Comparison) -> Checked {
+fn check_one(claim: &'static Claim, quick: &Comparison, mtu: &Comparison) -> CheckedClaim {
     let row = |side: &Side| {
         let comparison = if side.mtu.is_some() { mtu } else { quick };
         comparison.rows.iter().find(|row| row.lab == side.lab)
     };
     let figure = |side: &Side| row(side).and_then(|row| figure(row, claim.measure, side.mtu));
     let here = figure(&claim.better).zip(figure(&claim.worse));
-    let lead = here.as_ref().map(|(better, worse)| Lead::new(claim.measure, better, worse));
-    let verdict = lead.map_or(Verdict::NotMeasured, |lead| Verdict::of(&lead, claim.equal));
+    let advantage = here.as_ref().map(|(better, worse)| Advantage::new(claim.measure, better, worse));
+    let verdict = advantage.map_or(Verdict::NotMeasured, |advantage| Verdict::of(&advantage, claim.equal));
     let rows = row(&claim.better).zip(row(&claim.worse)).filter(|_| claim.better.mtu.is_none());
-    let because = rows
-        .filter(|_| matches!(verdict, Verdict::Disagrees | Verdict::NotToldApart))
-        .map(|(better, worse)| because(better, worse));
-    Checked { claim, here, verdict, because }
+    let explanation = rows
+        .filter(|_| matches!(verdict, Verdict::Disagrees | Verdict::Indistinguishable))
+        .map(|(better, worse)| explain(better, worse));
+    CheckedClaim { claim, here, verdict, explanation }
 }
 
 fn figure(row: &Row, measure: Measure, mtu: Option<u32>) -> Option<Figure> {
@@ -119,8 +123,8 @@ fn figure(row: &Row, measure: Measure, mtu: Option<u32>) -> Option<Figure> {
     (least > 0.0).then_some(Figure { median, least, most })
 }
 
-/// What the network's own time says of the two, and where they differ most.
-fn because(better: &Row, worse: &Row) -> String {
+/// The difference of the two networks' time per packet, and the stages in which they differ most.
+fn explain(better: &Row, worse: &Row) -> String {
     let mut differences: BTreeMap<(String, u8), f64> = BTreeMap::new();
     for (row, sign) in [(worse, 1.0), (better, -1.0)] {
         let stages = &row.measured.stages;
@@ -133,7 +137,7 @@ fn because(better: &Row, worse: &Row) -> String {
     largest.sort_by(|a, b| b.1.abs().total_cmp(&a.1.abs()));
     let parts: Vec<String> = largest
         .iter()
-        .take(EXPLAINING)
+        .take(EXPLAINING_STAGES)
         .map(|((stage, level), ns)| format!("{stage} (level {level}) {}", signed_time(*ns)))
         .collect();
     let whole = worse.per_packet.network_ns() - better.per_packet.network_ns();
@@ -142,22 +146,22 @@ fn because(better: &Row, worse: &Row) -> String {
     format!("{worse} takes {} {than} per packet than {better}: {}", time(whole.abs()), parts.join(", "))
 }
 
-/// The claims, row by row.
-pub fn reproduced(checked: &[Checked]) -> String {
-    let heading = ["what was published", "there", "here", "verdict"];
+/// The checked claims as a table, with explanations.
+pub fn checked_claims_text(checked: &[CheckedClaim]) -> String {
+    let heading = ["published claim", "published", "measured here", "verdict"];
     let rows: Vec<Vec<String>> = checked.iter().map(cells).collect();
     let mut out = lines(&heading, &rows, 4).join("\n");
     out.push('\n');
     for checked in checked {
-        if let Some(because) = &checked.because {
-            out += &format!("\n{}: {because}", said(checked.claim));
+        if let Some(explanation) = &checked.explanation {
+            out += &format!("\n{}: {explanation}", claim_text(checked.claim));
         }
     }
     let mut sources: Vec<&str> = checked.iter().map(|checked| checked.claim.source).collect();
     sources.dedup();
     out += &format!(
-        "\n\nPublished in: {}. Their figures are of real clusters; only order and direction can be compared. Within {:.0} % \
-         two networks are not told apart, nor where the throughputs of their transfers overlap; as good as each other means within {:.0} %.\n",
+        "\n\nPublished in: {}. The published figures are of real clusters; only the order can be compared. Two networks are \
+         indistinguishable within {:.0} %, or where the throughputs of their transfers overlap; \"as good as\" means within {:.0} %.\n",
         sources.join("; "),
         NOISE * 100.0,
         EQUAL * 100.0
@@ -165,7 +169,7 @@ pub fn reproduced(checked: &[Checked]) -> String {
     out
 }
 
-fn said(claim: &Claim) -> String {
+fn claim_text(claim: &Claim) -> String {
     let name = |side: &Side| match side.mtu {
         Some(mtu) => format!("{} at MTU {mtu}", side.lab),
         None => side.lab.to_owned(),
@@ -179,15 +183,15 @@ fn said(claim: &Claim) -> String {
     format!("{of}: {} {how} {}", name(&claim.better), name(&claim.worse))
 }
 
-fn cells(checked: &Checked) -> Vec<String> {
-    let Checked { claim, here, verdict, .. } = checked;
+fn cells(checked: &CheckedClaim) -> Vec<String> {
+    let CheckedClaim { claim, here, verdict, .. } = checked;
     let Claim { better, worse, .. } = claim;
     let shown = |figure: &Figure| match claim.measure {
         Measure::Throughput => bit_rate(figure.median),
         Measure::Latency => time(figure.median),
     };
     vec![
-        said(claim),
+        claim_text(claim),
         format!("{}{}, {}{}", better.published, better.unit, worse.published, worse.unit),
         here.as_ref().map_or("-".to_owned(), |(one, other)| format!("{}, {}", shown(one), shown(other))),
         verdict.name().to_owned(),
@@ -199,16 +203,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_verdict_follows_from_the_lead() {
-        let verdict = |least, most, equal| Verdict::of(&Lead { least, most }, equal);
-        let ahead: Vec<Verdict> = [2.0, 1.02, 0.98, 0.5].map(|lead| verdict(lead, lead, false)).to_vec();
-        assert_eq!(verdict(0.7, 1.6, false), Verdict::NotToldApart);
+    fn a_verdict_follows_from_the_advantage() {
+        let verdict = |least, most, equal| Verdict::of(&Advantage { least, most }, equal);
+        let ahead: Vec<Verdict> =
+            [2.0, 1.02, 0.98, 0.5].map(|factor| verdict(factor, factor, false)).to_vec();
+        assert_eq!(verdict(0.7, 1.6, false), Verdict::Indistinguishable);
         assert_eq!(verdict(1.2, 1.6, false), Verdict::Agrees);
         assert_eq!(
             ahead,
-            [Verdict::Agrees, Verdict::NotToldApart, Verdict::NotToldApart, Verdict::Disagrees]
+            [Verdict::Agrees, Verdict::Indistinguishable, Verdict::Indistinguishable, Verdict::Disagrees]
         );
-        let equal: Vec<Verdict> = [1.3, 1.1, 0.9, 0.7].map(|lead| verdict(lead, lead, true)).to_vec();
+        let equal: Vec<Verdict> = [1.3, 1.1, 0.9, 0.7].map(|factor| verdict(factor, factor, true)).to_vec();
         assert_eq!(equal, [Verdict::Disagrees, Verdict::Agrees, Verdict::Agrees, Verdict::Disagrees]);
     }
 }

@@ -1,4 +1,4 @@
-//! A folder of results, a file for each lab: what a comparison goes on from.
+//! The results folder of a comparison: one file per lab, from which an interrupted comparison continues.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -6,25 +6,26 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::{Conditions, LabResult, Machine, Outcome};
+use super::machine_limits::Machine;
+use super::result::{Conditions, LabResult, Outcome};
 
-/// Where a comparison's results are.
+/// The folder with a comparison's results.
 #[derive(Debug)]
 pub struct Folder(PathBuf);
 
 impl Folder {
-    /// The folder of a plan's results within `path`; it is made if need be.
+    /// Opens the folder of a plan's results in `path`, and creates it if necessary.
     ///
     /// # Errors
     ///
-    /// When it cannot be made.
+    /// When it cannot be created.
     pub fn open(path: &Path, plan: &str) -> Result<Folder> {
         let path = path.join(plan);
-        fs::create_dir_all(&path).with_context(|| format!("cannot make the folder {}", path.display()))?;
+        fs::create_dir_all(&path).with_context(|| format!("cannot create the folder {}", path.display()))?;
         Ok(Folder(path))
     }
 
-    /// A file in it.
+    /// The path of a file in it.
     pub fn file(&self, name: &str) -> PathBuf {
         self.0.join(name)
     }
@@ -36,7 +37,7 @@ impl Folder {
         (holds && matches!(result.outcome, Outcome::Measured(_))).then_some(result)
     }
 
-    /// Keeps a lab's result.
+    /// Stores a lab's result.
     ///
     /// # Errors
     ///
@@ -45,12 +46,12 @@ impl Folder {
         self.write_json(&format!("{}.json", result.lab), result)
     }
 
-    /// What the machine can offer, as it was found before: so that all labs get the same.
+    /// The stored limits of the machine, so that all labs get the same rates.
     pub fn machine(&self) -> Option<Machine> {
         self.read(MACHINE)
     }
 
-    /// Keeps what the machine can offer.
+    /// Stores the limits of the machine.
     ///
     /// # Errors
     ///
@@ -59,7 +60,7 @@ impl Folder {
         self.write_json(MACHINE, machine)
     }
 
-    /// Writes a file so that it is there as a whole or not at all.
+    /// Writes a file atomically.
     ///
     /// # Errors
     ///
@@ -75,7 +76,7 @@ impl Folder {
         self.write(name, &serde_json::to_vec_pretty(value)?)
     }
 
-    /// `None` also for what another version wrote, or what is damaged: it is measured anew.
+    /// `None` also for a damaged file or one of another version: the lab is then measured again.
     fn read<T: DeserializeOwned>(&self, name: &str) -> Option<T> {
         serde_json::from_slice(&fs::read(self.file(name)).ok()?).ok()
     }

@@ -1,21 +1,20 @@
-//! What articles have published about container networks, as pairs of which one is ahead. The figures are
-//! theirs, of their machines; what can be checked elsewhere is order and direction. To add one: a row in
-//! [`CLAIMS`].
+//! Published results about container networks, as pairs of networks. The figures are those of the articles' machines;
+//! on another machine only the order can be checked. To add one: a row in [`CLAIMS`].
 
-/// One network ahead of another, or next to it.
+/// One network is better than another, or as good.
 #[derive(Debug)]
 pub struct Claim {
     /// The article's title.
     pub source: &'static str,
     pub measure: Measure,
-    /// The one that is ahead: more throughput, or less latency.
+    /// The one with more throughput, or less latency.
     pub better: Side,
     pub worse: Side,
-    /// The article took them for equal.
+    /// The article rates the two as equal.
     pub equal: bool,
 }
 
-/// What is compared.
+/// The quantity that is compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Measure {
     /// Bulk TCP.
@@ -24,13 +23,13 @@ pub enum Measure {
     Latency,
 }
 
-/// One of the two, and the article's figure.
+/// One of the two networks, with the article's figure.
 #[derive(Debug)]
 pub struct Side {
     pub lab: &'static str,
-    /// The underlay's MTU, where that is what differs.
+    /// The underlay's MTU, where the two differ in it.
     pub mtu: Option<u32>,
-    /// In the article's unit.
+    /// The article's figure, in `unit`.
     pub published: f64,
     pub unit: &'static str,
 }
@@ -82,7 +81,7 @@ pub const CLAIMS: &[Claim] = &[
     throughput(OPENSTACK, side("flannel-vxlan", 100.0, " %"), side("flannel-in-neutron", 59.0, " %")),
     throughput(OPENSTACK, side("host", 100.0, " %"), side("neutron-linuxbridge-flat", 63.0, " %")),
     throughput(OPENSTACK, side("flannel-host-gw", 100.0, " %"), side("kube-proxy-iptables", 90.0, " %")),
-    // The article's are 1450 and 1000.
+    // The article's MTUs are 1450 and 1000.
     throughput(
         OPENSTACK,
         with_mtu(3000, side("flannel-vxlan", 100.0, " %")),
@@ -95,14 +94,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_claim_is_about_labs_that_there_are() {
+    fn every_claim_is_about_existing_labs() {
         for side in CLAIMS.iter().flat_map(|claim| [&claim.better, &claim.worse]) {
             assert!(crate::dataplanes::find(side.lab).is_some(), "{}", side.lab);
         }
     }
 
     #[test]
-    fn the_published_figures_say_what_the_claims_say() {
+    fn the_published_figures_support_the_claims() {
         for Claim { measure, better, worse, equal, .. } in CLAIMS {
             let (more, less) = match measure {
                 Measure::Throughput => (better.published, worse.published),

@@ -1,4 +1,4 @@
-//! CPU time, of this program and of the whole machine.
+//! CPU time of this program and of the whole machine.
 
 use std::fs;
 
@@ -7,20 +7,20 @@ use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike;
 use nix::unistd::{SysconfVar, sysconf};
 
-use super::Cpu;
+use super::result::Cpu;
 
-/// CPU time since the machine's, and this program's, beginning.
+/// CPU time since the start of the machine, and of this program.
 pub fn now() -> Result<Cpu> {
     let text = fs::read_to_string("/proc/stat").context("cannot read /proc/stat")?;
     let ticks_per_s = sysconf(SysconfVar::CLK_TCK)?.unwrap_or(100).max(1) as u64;
-    let machine = parse(&text, ticks_per_s).context("/proc/stat is not as expected")?;
+    let machine = parse(&text, ticks_per_s).context("cannot parse /proc/stat")?;
     let usage = getrusage(UsageWho::RUSAGE_SELF)?;
     let own = usage.user_time() + usage.system_time();
     let kernel_ns = kernel_threads() * (1_000_000_000 / ticks_per_s);
     Ok(Cpu { own_ns: own.num_microseconds() as u64 * 1000, kernel_ns, ..machine })
 }
 
-/// Ticks of all threads of the kernel but ksoftirqd, whose are softirqs and counted as such.
+/// Ticks of all kernel threads except ksoftirqd, whose ticks are already counted as softirqs.
 fn kernel_threads() -> u64 {
     let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
     let is_process = |entry: &fs::DirEntry| entry.file_name().as_encoded_bytes()[0].is_ascii_digit();
@@ -28,17 +28,17 @@ fn kernel_threads() -> u64 {
     stats.filter_map(|stat| of_kernel_thread(&String::from_utf8_lossy(&stat))).sum()
 }
 
-/// The ticks in a process' line, if it is such a thread: flags, user and system time come behind its name.
+/// The ticks in a line of /proc/PID/stat if it is such a thread. Flags, user and system time follow the name.
 fn of_kernel_thread(stat: &str) -> Option<u64> {
     const PF_KTHREAD: u64 = 0x0020_0000;
     let (name, rest) = stat.rsplit_once(") ")?;
     let fields: Vec<&str> = rest.split_whitespace().collect();
     let number = |at: usize| fields.get(at)?.parse::<u64>().ok();
-    let is_one = number(6)? & PF_KTHREAD != 0 && !name.contains("(ksoftirqd/");
-    is_one.then_some(number(11)? + number(12)?)
+    let is_kernel_thread = number(6)? & PF_KTHREAD != 0 && !name.contains("(ksoftirqd/");
+    is_kernel_thread.then_some(number(11)? + number(12)?)
 }
 
-/// The line of all CPUs: user, nice, system, idle, iowait, irq, softirq, in ticks.
+/// The total of all CPUs in /proc/stat: user, nice, system, idle, iowait, irq, softirq, in ticks.
 fn parse(stat: &str, ticks_per_s: u64) -> Option<Cpu> {
     let line = stat.lines().find_map(|line| line.strip_prefix("cpu "))?;
     let ticks: Vec<u64> = line.split_whitespace().map_while(|number| number.parse().ok()).collect();
@@ -53,14 +53,14 @@ fn parse(stat: &str, ticks_per_s: u64) -> Option<Cpu> {
 }
 
 impl Cpu {
-    /// What the traffic used: this program, the kernel's threads and interrupts. Where ticks are all there is,
-    /// interrupts of this program are in its own time too: it is no more than the machine was busy. It is no less
-    /// than the own time, which is exact where a machine that is itself a guest misses ticks.
+    /// The CPU time of the traffic: this program, kernel threads and interrupts. With tick-based accounting,
+    /// interrupts are counted in the interrupted program's time too, so the machine's busy time is an upper bound. The
+    /// program's own time, which is exact, is a lower bound: a virtual machine may miss ticks.
     pub fn used_ns(self) -> u64 {
         self.busy_ns.min(self.own_ns + self.interrupts_ns + self.kernel_ns).max(self.own_ns)
     }
 
-    /// What was used since `before`.
+    /// The CPU time since `before`.
     pub fn since(self, before: Cpu) -> Cpu {
         Cpu {
             busy_ns: self.busy_ns.saturating_sub(before.busy_ns),
@@ -76,7 +76,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_machines_line_is_read() {
+    fn the_total_line_is_parsed() {
         let stat = "cpu  10 1 20 5000 7 2 3 0 0 0\ncpu0 5 0 10 2500 3 1 1 0 0 0\nintr 1\n";
         let cpu = parse(stat, 100).unwrap();
         assert_eq!((cpu.busy_ns, cpu.interrupts_ns), (360_000_000, 50_000_000));
@@ -84,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn threads_of_the_kernel_are_told_from_programs() {
+    fn kernel_threads_are_distinguished_from_programs() {
         let line =
             |name: &str, flags: u64| format!("7 ({name}) S 2 0 0 0 -1 {flags} 0 0 0 0 30 12 0 0 20 0 1 0");
         assert_eq!(of_kernel_thread(&line("kworker/0:1 (x) y", 0x0420_8060)), Some(42));
@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn used_is_between_the_own_time_and_all_that_was_busy() {
+    fn used_time_is_between_own_and_busy_time() {
         let cpu = |busy_ns, own_ns| Cpu { busy_ns, own_ns, interrupts_ns: 20, kernel_ns: 5 }.used_ns();
         assert_eq!((cpu(1000, 50), cpu(60, 50), cpu(30, 50)), (75, 60, 50));
     }

@@ -1,9 +1,10 @@
-//! A lab's flame graph within the page: time per packet, on a scale that all labs share.
+//! A lab's flame graph in the page: time per packet, on a scale that all labs share.
 
 use inferno::flamegraph::color::Color;
 use maud::Markup;
 
-use super::{Row, StageTime};
+use super::result::StageTime;
+use super::summary::Row;
 use overlay_trace_analysis::breakdown::{Direction, Key};
 use overlay_trace_analysis::report::frames::stack;
 use overlay_trace_analysis::report::page::graph::{self, Frame};
@@ -23,7 +24,8 @@ fn key(time: &StageTime) -> Key {
     }
 }
 
-/// The lab's frames without waiting in sockets, which is the reading program's: from itself over direction, level and layer to the stage.
+/// The frames of a lab: direction, level, layer, stage. Socket wait, which depends on the reading program, is left
+/// out.
 fn frames(row: &Row) -> Frame {
     let mut root = Frame::new(row.lab.clone(), Color { r: 238, g: 236, b: 231 });
     let stages = &row.measured.stages;
@@ -32,8 +34,8 @@ fn frames(row: &Row) -> Frame {
         let stack: Vec<(String, Color)> = stack("", &key)
             .into_iter()
             .skip(1)
-            .map(|(tells, name)| {
-                let colour = colour(tells, &name, &key);
+            .map(|(column, name)| {
+                let colour = colour(column, &name, &key);
                 (name, colour)
             })
             .collect();
@@ -42,10 +44,10 @@ fn frames(row: &Row) -> Frame {
     root
 }
 
-/// The picture; its whole width stands for `scale_ns` per packet.
+/// The flame graph; its full width is `scale_ns` per packet.
 pub(super) fn graph(row: &Row, scale_ns: f64) -> Markup {
     let root = frames(row);
-    let tell =
+    let label =
         |frame: &Frame| format!("{} per packet, {}", time(frame.ns), percent(frame.ns / root.ns.max(1.0)));
-    graph::graph(&root, scale_ns, &format!("Flame graph of {}", row.lab), &tell)
+    graph::graph(&root, scale_ns, &format!("Flame graph of {}", row.lab), &label)
 }

@@ -1,4 +1,4 @@
-//! What the machine can offer: plans ask for no more.
+//! The limits of this machine, which bound the rates of a plan.
 
 use std::time::Duration;
 
@@ -9,31 +9,31 @@ use super::BASELINE;
 use crate::dataplanes::{self, Knobs, Running};
 use crate::traffic::{Kind, Protocol, Size, Spec, Stop};
 
-/// How long each of the two is tried.
+/// The duration of each of the two trials.
 const TRIAL: Duration = Duration::from_millis(500);
-/// Per second: more than any machine can do.
-const TOO_MANY: f64 = 5e6;
+/// A rate per second that exceeds every machine's limit.
+const UNREACHABLE_RATE: f64 = 5e6;
 
-/// What the network without any overlay takes, at the most.
+/// The maximum rates of the network without an overlay.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Machine {
-    /// UDP packets of 1400 bytes that arrive, per second.
+    /// Received UDP packets of 1400 bytes, per second.
     pub packets_per_s: f64,
-    /// TCP requests that are answered over 16 connections, per second.
+    /// Answered TCP requests over 16 connections, per second.
     pub requests_per_s: f64,
 }
 
 impl Machine {
-    /// Tries it, on the lab of the baseline.
+    /// Measures them in the baseline lab.
     ///
     /// # Errors
     ///
     /// When that lab cannot be built, or a `stop` interrupted it.
     pub fn measure(stop: &Stop) -> Result<Machine> {
-        let host = dataplanes::find(BASELINE).context("there is no lab to compare with")?;
+        let host = dataplanes::find(BASELINE).context("the baseline lab is missing")?;
         let running = Running::up(host, Knobs::default(), stop)?;
         let trial = |kind, protocol| Spec {
-            rate: TOO_MANY,
+            rate: UNREACHABLE_RATE,
             duration: TRIAL,
             timeout: Duration::from_millis(200),
             size: if kind == Kind::Stream { Size { request: 1400, answer: 1400 } } else { Size::B350 },

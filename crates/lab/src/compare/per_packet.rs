@@ -1,21 +1,22 @@
-//! Time per packet, summed by what a report has as columns.
+//! Time per packet, summed by level and by layer.
 
-use super::{StageTime, Stages};
+use super::result::{StageTime, Stages};
 
-/// Time per packet, ns. With `socket_wait_ns` added, `levels_ns` are `whole_ns`, and so are `layers_ns`.
+/// Time per packet, ns. `whole_ns` is the sum of `socket_wait_ns` and `levels_ns`, and also of `socket_wait_ns` and
+/// `layers_ns`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct PerPacket {
     pub whole_ns: f64,
-    /// In sockets, until the program took the packet.
+    /// Wait in sockets, until the program read the packet.
     pub socket_wait_ns: f64,
-    /// Everything else, by level: what stands at 1 is what the first overlay adds, and so on.
+    /// All other time, by encapsulation level: index 1 is the cost of the first overlay.
     pub levels_ns: Vec<f64>,
-    /// The same by layer, along the packets' path.
+    /// The same time by layer, in the order of the packets' path.
     pub layers_ns: Vec<(String, f64)>,
 }
 
 impl PerPacket {
-    /// Spreads all times over all packets.
+    /// Divides all times by the number of packets.
     pub fn of(stages: &Stages) -> PerPacket {
         let mut sums = PerPacket::default();
         for row in &stages.rows {
@@ -38,25 +39,25 @@ impl PerPacket {
         sums
     }
 
-    /// The network's own time: all but waiting in sockets, ns.
+    /// The network's time: all but socket wait, ns.
     pub fn network_ns(&self) -> f64 {
         self.levels_ns.iter().sum()
     }
 
-    /// The time in a layer, ns; 0 when packets do not come through it.
+    /// The time in a layer, ns; 0 when packets do not pass it.
     pub fn layer(&self, name: &str) -> f64 {
         self.layers_ns.iter().find(|(layer, _)| layer == name).map_or(0.0, |(_, ns)| *ns)
     }
 }
 
 impl Stages {
-    /// A row's time spread over all packets, the probes' cost taken off where it is known, ns.
+    /// A row's time per packet, net of probe overhead where that is known, ns.
     pub fn per_packet(&self, row: &StageTime) -> f64 {
         row.net_ns as f64 / self.packets.max(1) as f64
     }
 }
 
-/// All layers of some labs, the one with the most time in any of them first.
+/// All layers of these labs, ordered by the largest time in any of them.
 pub fn largest<'a>(labs: impl Iterator<Item = &'a PerPacket>) -> Vec<String> {
     let mut layers: Vec<(String, f64)> = Vec::new();
     for (layer, ns) in labs.flat_map(|lab| &lab.layers_ns) {
