@@ -1,19 +1,17 @@
-//! Every output of a known recording, to the letter. After an intended change:
-//! `OVERLAY_TRACE_BLESS=1 cargo test --test golden`, then read the difference before it is committed.
+//! Every output of a known recording, byte for byte. After an intended change:
+//! `OVERLAY_TRACE_BLESS=1 cargo test -p overlay-trace-analysis --test golden`, then review the difference.
 
 mod support;
 
 use std::{env, fs, path::PathBuf};
 
-use overlay_trace_analysis::breakdown::{Analysis, By, Diff, Per};
-
-use overlay_trace_analysis::report::{DiffFormat, Format, Sort, WhatIfFormat, diff, report, tail, what_if};
-
-use overlay_trace_analysis::tail::{Of, Tail, Threshold};
-
+use overlay_trace_analysis::{
+    breakdown::{Analysis, By, Diff, Per},
+    report::{DiffFormat, Format, Sort, WhatIfFormat, diff, report, tail, what_if},
+    tail::{Of, Tail, Threshold},
+    what_if::{Change, WhatIf},
+};
 use overlay_trace_format::Recording;
-
-use overlay_trace_analysis::what_if::{Change, WhatIf};
 use tempfile::TempDir;
 
 fn open(dir: &TempDir, encapsulated: bool, finish: bool) -> Recording {
@@ -23,7 +21,7 @@ fn open(dir: &TempDir, encapsulated: bool, finish: bool) -> Recording {
 }
 
 fn check(name: &str, output: &[u8]) {
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../tests/golden").join(name);
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden").join(name);
     if env::var_os("OVERLAY_TRACE_BLESS").is_some() {
         fs::write(&path, output).unwrap();
     }
@@ -115,7 +113,7 @@ fn pages_need_nothing_else() {
         assert!(!outside.contains(word), "{word}");
     }
     assert_eq!(page.matches("<figure class=\"packet\">").count(), 3);
-    // Every stretch of the slowest packets' ways can be pointed at and is in a table.
+    // Every step of the slowest packets' paths has a bar with a text, and is in a table.
     let steps: usize = slow.slowest.iter().map(|packet| packet.steps.len()).sum();
     assert_eq!(page.matches("<title>at +").count(), steps);
     assert_eq!(page.matches("<td class=\"name\">L").count(), steps);

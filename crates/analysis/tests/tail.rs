@@ -1,5 +1,4 @@
-//! The slow packets against the ordinary ones: what must hold for any recording, and what known causes are
-//! called.
+//! The slow packets compared with the ordinary ones: what holds for any recording, and the names of known causes.
 
 #[path = "tail/causes.rs"]
 mod causes;
@@ -11,10 +10,10 @@ mod tcp;
 
 use std::path::Path;
 
-use overlay_trace_analysis::report::{self, DiffFormat};
-
-use overlay_trace_analysis::tail::{Of, Tail, Threshold};
-
+use overlay_trace_analysis::{
+    report::{self, DiffFormat},
+    tail::{Of, Tail, TailRow, Threshold},
+};
 use overlay_trace_common::{
     record::{FLAG_CHILD, FLAG_PARENT, Outcome, RecordHeader},
     way::Segment,
@@ -48,21 +47,20 @@ fn recording(
     Recording::open(&path).unwrap()
 }
 
-fn of_fixture(dir: &Path, records: &[Record], above: Threshold, packets: usize) -> Tail {
+fn of_fixture(dir: &Path, records: &[Record], threshold: Threshold, packets: usize) -> Tail {
     let recording = recording(dir, &support::header(), &support::hops(), &Names::default(), records);
-    Tail::of(&recording, Of::Packets, above, packets).unwrap()
+    Tail::of(&recording, Of::Packets, threshold, packets).unwrap()
 }
 
 /// What holds for every tail.
 fn assert_conserved(tail: &Tail) {
-    let sum =
-        |of: &dyn Fn(&overlay_trace_analysis::tail::TailRow) -> i128| tail.rows.iter().map(of).sum::<i128>();
+    let sum = |of: &dyn Fn(&TailRow) -> i128| tail.rows.iter().map(of).sum::<i128>();
     assert_eq!(sum(&|row| row.slow_ns), tail.slow.mean_ns);
     assert_eq!(sum(&|row| row.ordinary_ns), tail.ordinary.mean_ns);
     assert_eq!(sum(&|row| row.excess_ns()), tail.excess_ns());
     assert_eq!(tail.rows.iter().map(|row| row.slow_sum_ns).sum::<u128>(), tail.slow.sum_ns);
     assert_eq!(tail.rows.iter().map(|row| row.ordinary_sum_ns).sum::<u128>(), tail.ordinary.sum_ns);
-    assert_eq!(tail.rows.iter().map(|row| row.leads).sum::<u64>(), tail.slow.packets);
+    assert_eq!(tail.rows.iter().map(|row| row.dominant).sum::<u64>(), tail.slow.packets);
     assert!(tail.rows.is_sorted_by_key(|row| std::cmp::Reverse(row.excess_ns())));
     for packet in &tail.slowest {
         assert!(packet.ns > tail.threshold_ns);
@@ -95,7 +93,7 @@ fn family() -> impl Strategy<Value = Family> {
     (segments(), prop::collection::vec(segments(), 0..4), any::<bool>())
 }
 
-/// Records of families, and how long each of their packets was under way.
+/// Records of families, and the time of each of their packets, ns.
 fn records(families: &[Family]) -> (Vec<Record>, Vec<u64>) {
     let (mut records, mut times) = (Vec::new(), Vec::new());
     let mut id = 0;
@@ -203,12 +201,12 @@ fn a_recording_without_slow_or_ordinary_packets_is_told_as_such() {
     let dir = TempDir::new().unwrap();
     let way = vec![Segment { ns: 700, hop: 2, level: 0, stage: support::stage("ip-rcv"), cpu: None }];
     let one = [(support::record(1, 0, &way, Outcome::Delivered), way)];
-    for (records, above, words) in [
-        (&one[..0], Threshold::default(), "No packet finished its way"),
+    for (records, threshold, words) in [
+        (&one[..0], Threshold::default(), "No packet finished its path"),
         (&one[..], Threshold::Time(700), "None of 1 packets took longer than 700ns"),
         (&one[..], Threshold::default(), "there are no others"),
     ] {
-        let tail = of_fixture(dir.path(), records, above, 1);
+        let tail = of_fixture(dir.path(), records, threshold, 1);
         let text = report::tail(&tail, DiffFormat::Text).unwrap();
         let text = String::from_utf8(text).unwrap();
         assert!(text.lines().next().unwrap().contains(words), "{text}");

@@ -201,6 +201,6 @@ mod tests {
     fn only_losses_that_there_are_are_told() {
         assert_eq!(losses(&Counters::default()), "nothing");
         let counters = Counters { lost_records: 3, lost_end: 1, ..Counters::default() };
-        assert_eq!(losses(&counters), "3 records, 1 ends not seen");
+        assert_eq!(losses(&counters), "3 records, 1 missed ends");
     }
 }

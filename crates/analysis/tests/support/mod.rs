@@ -1,6 +1,9 @@
 //! A small recording, made without a kernel: UDP requests and their answers between two pods of a flannel
 //! VXLAN network, always the same.
 
+// Each test program uses a part of it.
+#![allow(dead_code)]
+
 use std::path::Path;
 
 use overlay_trace_common::{

@@ -1,7 +1,6 @@
 //! Every cause that a recording alone can betray, made on purpose: it is named first, at its place.
 
-use overlay_trace_analysis::tail::{Core, Evidence, Of, RULES, Tail, Threshold};
-
+use overlay_trace_analysis::tail::{Evidence, Of, SingleCpu, Tail, Threshold, rules};
 use overlay_trace_common::{
     record::{FLAG_CHILD, FLAG_PARENT, Outcome, RecordHeader},
     stage_map::STAGES,
@@ -68,7 +67,7 @@ fn hops() -> Vec<(u16, HopName)> {
 
 /// What is done to one packet of a hundred.
 #[derive(Clone, Copy)]
-enum Harm {
+enum Fault {
     /// It is longer in this stage, at this level and hop, by so many ns.
     Longer(&'static str, u8, u16, u64),
     /// It waits so many ns more in each queue from the NIC on.
@@ -90,16 +89,16 @@ enum Harm {
     /// A copy is made of it in this stage, at this level and hop, which nobody wants.
     Copied(&'static str, u8, u16),
 }
-use Harm::*;
+use Fault::*;
 
 /// So many flows take turns, two hundred packets each; what comes in by the NIC is spread over two CPUs by flow.
 const FLOWS: u64 = 8;
 const NIC: u16 = 5;
 
 /// A packet's way and outcome, and the copies of it.
-fn packet(id: u64, harms: &[Harm]) -> (Vec<Record>, Names) {
+fn packet(id: u64, faults: &[Fault]) -> (Vec<Record>, Names) {
     let flow = id / 100 % FLOWS;
-    let is_steered = harms.iter().any(|harm| matches!(harm, Steered(_)));
+    let is_steered = faults.iter().any(|fault| matches!(fault, Steered(_)));
     let cpu = |hop: u16| Some(if hop >= NIC && (is_steered || flow % 2 == 1) { 1 } else { 0 });
     let jitter = |at: u64| (id * 7919 + at * 104_729) % 13;
     let mut way: Vec<Segment> = (0..)
@@ -114,9 +113,9 @@ fn packet(id: u64, harms: &[Harm]) -> (Vec<Record>, Names) {
         .collect();
     let mut names = Names::default();
     let (mut drop, mut copies) = (None, Vec::new());
-    for (which, &harm) in (0..).zip(harms) {
+    for (which, &fault) in (0..).zip(faults) {
         let is_hit = id % 100 == 50 + which;
-        match harm {
+        match fault {
             Longer(stage, level, hop, ns) if is_hit => lengthen(&mut way, stage, level, hop, ns + id * 13),
             Few(stage, level, hop, ns) if id % 300 == 50 + which => lengthen(&mut way, stage, level, hop, ns),
             Once(stage, level, hop, ns) if id == 1000 + which => lengthen(&mut way, stage, level, hop, ns),
@@ -175,14 +174,14 @@ fn lengthen(way: &mut Vec<Segment>, stage: &str, level: u8, hop: u16, ns: u64) {
     }
 }
 
-fn tail(harms: &[Harm]) -> Tail {
-    tail_on(2, harms)
+fn tail(faults: &[Fault]) -> Tail {
+    tail_on(2, faults)
 }
 
 /// The same on a node with so many CPUs.
-fn tail_on(cpus: u32, harms: &[Harm]) -> Tail {
+fn tail_on(cpus: u32, faults: &[Fault]) -> Tail {
     let dir = TempDir::new().unwrap();
-    let packets: Vec<(Vec<Record>, Names)> = (0..2000).map(|id| packet(id, harms)).collect();
+    let packets: Vec<(Vec<Record>, Names)> = (0..2000).map(|id| packet(id, faults)).collect();
     let names = packets[0].1.clone();
     let records: Vec<Record> = packets.into_iter().flat_map(|(records, _)| records).collect();
     let header = Header { start_monotonic_ns: 0, cpus: Some(cpus), ..Header::new() };
@@ -196,7 +195,7 @@ fn ids(tail: &Tail) -> Vec<&'static str> {
     tail.findings.iter().map(|finding| finding.rule.id).collect()
 }
 
-const CASES: &[(&str, Harm)] = &[
+const CASES: &[(&str, Fault)] = &[
     ("slow-reader", Longer("socket-wait", 0, 8, 900_000)),
     ("one-core", Steered(100_000)),
     ("busy-core-ksoftirqd", Longer("ksoftirqd-wait", 0, 8, 4_000_000)),
@@ -240,7 +239,7 @@ const CASES: &[(&str, Harm)] = &[
 ];
 
 /// The same where the kernel gives no reason, as those before 5.17.
-const UNSAID: &[(&str, Harm)] = &[
+const UNSAID: &[(&str, Fault)] = &[
     ("conntrack-race", Dropped("conntrack-confirm", 2, "", "nf_hook_slow")),
     ("rule-drop", Dropped("iptables", 2, "", "nf_hook_slow")),
     ("tc-drop", Dropped("dev-queue-xmit", 3, "", "__dev_queue_xmit")),
@@ -251,12 +250,12 @@ fn every_cause_is_named_first_at_its_place() {
     let tested: Vec<&str> = CASES.iter().map(|case| case.0).collect();
     // The others are about requests: see there.
     let of_requests = ["slow-answer", "retransmission", "zero-window", "elsewhere"];
-    let rules: Vec<&str> = RULES.iter().map(|rule| rule.id).filter(|id| !of_requests.contains(id)).collect();
+    let rules: Vec<&str> = rules().map(|rule| rule.id).filter(|id| !of_requests.contains(id)).collect();
     assert_eq!(tested, rules);
-    for &(id, harm) in CASES.iter().chain(UNSAID) {
-        let tail = tail(&[harm]);
+    for &(id, fault) in CASES.iter().chain(UNSAID) {
+        let tail = tail(&[fault]);
         assert_eq!(ids(&tail), [id]);
-        let (stage, level, hop) = match harm {
+        let (stage, level, hop) = match fault {
             Longer(stage, level, hop, _)
             | Few(stage, level, hop, _)
             | Once(stage, level, hop, _)
@@ -271,7 +270,7 @@ fn every_cause_is_named_first_at_its_place() {
         let key = &tail.findings[0].key;
         let found = (key.stage.as_deref(), key.level, key.netns.as_deref(), key.device.as_deref());
         assert_eq!(found, (Some(stage), Some(level), Some(&*place.netns), Some(&*place.device)), "{id}");
-        if let Longer(..) = harm {
+        if let Longer(..) = fault {
             assert_eq!(tail.rows[0].key, *key, "{id}");
             assert!(tail.findings[0].share.unwrap() > 0.5, "{id}");
         }
@@ -286,7 +285,7 @@ fn a_clean_recording_has_no_cause() {
 #[test]
 fn one_core_is_told_by_its_number_and_only_where_there_are_others() {
     let finding = &tail(&[Steered(100_000)]).findings[0];
-    assert_eq!(finding.core, Some(Core { cpu: 1, flows: FLOWS }));
+    assert_eq!(finding.cpu, Some(SingleCpu { cpu: 1, flows: FLOWS }));
     assert_eq!(ids(&tail_on(1, &[Steered(100_000)])), ["interleaving"]);
     // At one place, as at several.
     let one_place = [Longer("backlog-wait", 1, NIC, 500_000), Steered(0)];
@@ -322,8 +321,8 @@ fn two_causes_at_once_are_both_named() {
     for pair in
         [["slow-reader", "qdisc-wait"], ["backlog-wait", "gro-cells-overflow"], ["batch", "rule-drop"]]
     {
-        let harm = |id: &str| CASES.iter().find(|case| case.0 == id).unwrap().1;
-        let scaled = match pair.map(harm) {
+        let fault = |id: &str| CASES.iter().find(|case| case.0 == id).unwrap().1;
+        let scaled = match pair.map(fault) {
             // About as much each, so that neither hides the other.
             [Longer(a, l, h, _), Longer(b, m, i, _)] => [Longer(a, l, h, 950_000), Longer(b, m, i, 900_000)],
             other => other,
@@ -339,19 +338,19 @@ fn two_causes_at_once_are_both_named() {
 
 #[test]
 fn rules_are_about_stages_and_layers_that_there_are() {
-    let mut ids: Vec<&str> = RULES.iter().map(|rule| rule.id).collect();
+    let mut ids: Vec<&str> = rules().map(|rule| rule.id).collect();
     ids.sort_unstable();
     ids.dedup();
-    assert_eq!(ids.len(), RULES.len());
-    for rule in RULES {
+    assert_eq!(ids.len(), rules().count());
+    for rule in rules() {
         let (stages, layers): (&[&str], &[&str]) = match &rule.evidence {
             Evidence::Excess(stages)
-            | Evidence::Led(stages)
-            | Evidence::OfProgram(stages)
-            | Evidence::Spread(stages)
-            | Evidence::OneCore(stages) => (stages, &[]),
+            | Evidence::ExcessLed(stages)
+            | Evidence::ExcessInProgram(stages)
+            | Evidence::ExcessSpread(stages)
+            | Evidence::ExcessOnOneCpu(stages) => (stages, &[]),
             Evidence::Copies { stages, .. } => (stages, &[]),
-            Evidence::Time { layers, .. } => (&[], layers),
+            Evidence::TimeShare { layers, .. } => (&[], layers),
             Evidence::Timeouts | Evidence::ZeroWindows => (&[], &[]),
             Evidence::Drops { stages, reasons, functions, .. } => {
                 assert!(!reasons.is_empty() || !functions.is_empty(), "{}", rule.id);

@@ -1,9 +1,9 @@
-//! TCP's view: what was sent again, why, and where the attempt before was lost.
+//! TCP: what was retransmitted, why, and where the attempt before was lost.
 
-use overlay_trace_analysis::report::{DiffFormat, tail};
-
-use overlay_trace_analysis::tail::{Again, Of, Tail, Threshold};
-
+use overlay_trace_analysis::{
+    report::{DiffFormat, tail},
+    tail::{Of, RetransmitTrigger, Tail, Threshold},
+};
 use overlay_trace_common::{
     record::{FLAG_NO_DATA, FLAG_SYN, FLAG_ZERO_WINDOW, Flow, Outcome, RecordHeader},
     way::Segment,
@@ -66,9 +66,9 @@ impl Connection {
     }
 }
 
-fn losses(tail: &Tail) -> Vec<(Again, u64, u64)> {
+fn losses(tail: &Tail) -> Vec<(RetransmitTrigger, u64, u64)> {
     let mut losses: Vec<_> =
-        tail.tcp.losses.iter().map(|loss| (loss.again, loss.segments, loss.longest_ns)).collect();
+        tail.tcp.retransmissions.iter().map(|loss| (loss.trigger, loss.segments, loss.longest_ns)).collect();
     losses.sort_unstable();
     losses
 }
@@ -89,11 +89,12 @@ fn timeouts_are_joined_to_what_was_dropped() {
         }
     }
     let found = connection.view("CPU_BACKLOG", "enqueue_to_backlog");
-    assert_eq!(losses(&found), [(Again::Timeout, 11, 406 * MS)]);
-    let (shortest, times) = found.tcp.plateau.as_ref().unwrap();
-    assert_eq!((*shortest, times.clone().into_iter().collect::<Vec<_>>()), (203 * MS, vec![(1, 10), (2, 1)]));
+    assert_eq!(losses(&found), [(RetransmitTrigger::Timeout, 11, 406 * MS)]);
+    let waits = found.tcp.timeout_waits.as_ref().unwrap();
+    let by_multiple: Vec<_> = waits.by_multiple.clone().into_iter().collect();
+    assert_eq!((waits.shortest_ns, by_multiple), (203 * MS, vec![(1, 10), (2, 1)]));
     let first = &found.findings[0];
-    assert_eq!((first.rule.id, first.again.timeouts), ("backlog-overflow", 11));
+    assert_eq!((first.rule.id, first.retransmitted.timeouts), ("backlog-overflow", 11));
     assert_eq!(first.key.device.as_deref(), Some("flannel.1"));
     assert_eq!(first.lost_ns, u128::from(203 * 10 + 406 * MS / MS) * u128::from(MS));
     let text = String::from_utf8(tail(&found, DiffFormat::Text).unwrap()).unwrap();
@@ -121,7 +122,11 @@ fn what_acknowledgements_asked_for_is_fast_and_what_connects_is_told_apart() {
     let found = connection.view("", "");
     assert_eq!(
         losses(&found),
-        [(Again::Handshake, 1, 1000 * MS), (Again::Probe, 1, 20 * MS), (Again::Fast, 1, 2 * MS + 1600)]
+        [
+            (RetransmitTrigger::Handshake, 1, 1000 * MS),
+            (RetransmitTrigger::Probe, 1, 20 * MS),
+            (RetransmitTrigger::Fast, 1, 2 * MS + 1600)
+        ]
     );
     assert_eq!((found.tcp.segments, found.tcp.out_of_order), (4, 0));
 }
@@ -133,9 +138,12 @@ fn a_lost_acknowledgement_is_why_its_segment_was_sent_again() {
     connection.add(MS, false, 300, 0, FLAG_NO_DATA, true);
     connection.add(210 * MS, true, 100, 100, 0, false);
     let found = connection.view("QDISC_DROP", "__dev_queue_xmit");
-    assert_eq!(losses(&found), [(Again::Timeout, 1, 210 * MS)]);
-    let lost_at = found.tcp.losses[0].lost_at.as_ref().unwrap();
-    assert_eq!((lost_at.reason.as_str(), lost_at.key.device.as_deref()), ("QDISC_DROP", Some("flannel.1")));
+    assert_eq!(losses(&found), [(RetransmitTrigger::Timeout, 1, 210 * MS)]);
+    let dropped_at = found.tcp.retransmissions[0].dropped_at.as_ref().unwrap();
+    assert_eq!(
+        (dropped_at.reason.as_str(), dropped_at.key.device.as_deref()),
+        ("QDISC_DROP", Some("flannel.1"))
+    );
 }
 
 #[test]
@@ -169,8 +177,8 @@ fn what_was_left_out_counts_and_what_was_lost_is_joined() {
     connection.add(415 * MS, true, 3050, 10, 0, false);
     let tail = connection.view("", "gro_cells_receive");
     assert_eq!(tail.tcp.segments, 201);
-    assert_eq!(losses(&tail), [(Again::Timeout, 1, 210 * MS)]);
-    assert!(tail.tcp.losses[0].lost_at.is_some());
+    assert_eq!(losses(&tail), [(RetransmitTrigger::Timeout, 1, 210 * MS)]);
+    assert!(tail.tcp.retransmissions[0].dropped_at.is_some());
 }
 
 #[test]
@@ -183,6 +191,6 @@ fn what_arrives_twice_after_a_lost_acknowledgement_was_sent_again_though_the_fir
     let (again, _) = connection.records.last_mut().unwrap();
     (again.outcome, again.drop_reason) = (Outcome::Dropped as u8, OLD_DATA);
     let found = connection.view("", "gro_cells_receive");
-    assert_eq!(losses(&found), [(Again::Timeout, 1, 210 * MS)]);
-    assert!(found.tcp.losses[0].lost_at.is_some());
+    assert_eq!(losses(&found), [(RetransmitTrigger::Timeout, 1, 210 * MS)]);
+    assert!(found.tcp.retransmissions[0].dropped_at.is_some());
 }
