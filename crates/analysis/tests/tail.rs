@@ -52,7 +52,7 @@ fn of_fixture(dir: &Path, records: &[Record], threshold: Threshold, packets: usi
     Tail::of(&recording, Of::Packets, threshold, packets).unwrap()
 }
 
-/// What holds for every tail.
+/// What holds for every comparison.
 fn assert_conserved(tail: &Tail) {
     let sum = |of: &dyn Fn(&TailRow) -> i128| tail.rows.iter().map(of).sum::<i128>();
     assert_eq!(sum(&|row| row.slow_ns), tail.slow.mean_ns);
@@ -85,10 +85,10 @@ prop_compose! {
     }
 }
 
-/// A packet's way, those of the packets that were made of it, and whether it was cut.
+/// A packet's path, those of the packets that were made of it, and whether it was segmented.
 type Family = (Vec<Segment>, Vec<Vec<Segment>>, bool);
 
-/// A packet that is alone, was cut into parts, or was copied on its way.
+/// A packet without children, a segmented one, or one that was cloned on its path.
 fn family() -> impl Strategy<Value = Family> {
     (segments(), prop::collection::vec(segments(), 0..4), any::<bool>())
 }
@@ -109,7 +109,7 @@ fn records(families: &[Family]) -> (Vec<Record>, Vec<u64>) {
         let ns = parent.end_ns - parent.start_ns;
         times.extend((!is_cut).then_some(ns));
         for way in children {
-            // A part is there when its packet has been cut, a copy from any moment on.
+            // A segment starts when its packet is segmented, a clone at any moment.
             let made_after = if is_cut { ns } else { ns / 3 };
             id += 1;
             let mut child = support::record(id, parent.start_ns + made_after, way, Outcome::Delivered);
@@ -117,7 +117,7 @@ fn records(families: &[Family]) -> (Vec<Record>, Vec<u64>) {
             times.push(child.end_ns - parent.start_ns);
             records.push((child, way.clone()));
         }
-        // Records come at the ways' ends, in any order.
+        // Records come at the paths' ends, in any order.
         let place = if at % 2 == 0 { records.len() } else { records.len() - children.len() };
         records.insert(place, (parent, way.clone()));
     }
@@ -148,7 +148,7 @@ proptest! {
 }
 
 prop_compose! {
-    /// A record of a damaged recording: its times and relatives are anything.
+    /// A record of a damaged recording, with arbitrary times and relatives.
     fn wild()(
         way in segments(), id in 0..20u64, times in any::<(u64, u64)>(), flags in any::<u8>(),
         outcome in 0..7u8, parts in any::<u16>(), ports in (0..3u16, 0..3u16), sequence in 0..3u32,
@@ -182,7 +182,7 @@ proptest! {
 }
 
 #[test]
-fn a_part_has_waited_for_all_of_its_packets_way() {
+fn a_segment_inherits_the_path_of_its_packet() {
     let segment = |name, ns| Segment { ns, hop: 2, level: 0, stage: support::stage(name), cpu: None };
     let cut = [segment("ip-rcv", 1000), segment("dev-queue-xmit", 500)];
     let part = [segment("driver-xmit", 70)];
@@ -197,7 +197,7 @@ fn a_part_has_waited_for_all_of_its_packets_way() {
 }
 
 #[test]
-fn a_recording_without_slow_or_ordinary_packets_is_told_as_such() {
+fn a_recording_without_slow_or_ordinary_packets_says_so() {
     let dir = TempDir::new().unwrap();
     let way = vec![Segment { ns: 700, hop: 2, level: 0, stage: support::stage("ip-rcv"), cpu: None }];
     let one = [(support::record(1, 0, &way, Outcome::Delivered), way)];

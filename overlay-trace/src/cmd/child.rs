@@ -1,4 +1,4 @@
-//! The command that runs while a recording is made.
+//! The command that runs during a recording.
 
 use std::{
     process::{ExitCode, ExitStatus},
@@ -15,9 +15,9 @@ use tokio::{
     time::timeout,
 };
 
-/// How long a command may take to end by itself after Ctrl-C: a terminal has sent it the signal too.
+/// How long a command may take to end after Ctrl-C by itself: the terminal has sent it the signal too.
 const BY_ITSELF: Duration = Duration::from_secs(1);
-/// How long a command that was asked to end may take before it is killed.
+/// How long a command may take to end after a signal before it is killed.
 const GRACE: Duration = Duration::from_secs(5);
 
 /// A running command.
@@ -28,7 +28,7 @@ impl Running {
     pub fn check(command: &[String]) -> Result<()> {
         let Some(program) = command.first() else { return Ok(()) };
         which::which(program).map(drop).map_err(|_| {
-            anyhow::anyhow!("cannot start {program}: there is no such program, or it may not be executed")
+            anyhow::anyhow!("cannot start {program}: no such program, or it is not executable")
         })
     }
 
@@ -38,7 +38,7 @@ impl Running {
         let child = Command::new(program)
             .args(arguments)
             .spawn()
-            .with_context(|| format!("cannot start {program}: check that it is a program"))?;
+            .with_context(|| format!("cannot start {program}"))?;
         Ok(Some(Running(child)))
     }
 
@@ -50,8 +50,8 @@ impl Running {
         }
     }
 
-    /// Ends the command as `signal` asks for: SIGINT reaches it from the terminal as a rule, so it has a
-    /// moment before it is sent one.
+    /// Ends the command with `signal`. SIGINT usually reaches it from the terminal, so it gets a moment before it is sent
+    /// another one.
     pub async fn end(self, signal: Signal) {
         let Running(mut child) = self;
         if signal == Signal::SIGINT && timeout(BY_ITSELF, child.wait()).await.is_ok() {
@@ -66,7 +66,7 @@ impl Running {
     }
 }
 
-/// The command's exit code is passed on; that of one that a signal has ended is what shells give it.
+/// The command's exit code; 128 plus the signal's number if a signal ended it, as in shells.
 pub(super) fn exit_code(status: ExitStatus) -> ExitCode {
     use std::os::unix::process::ExitStatusExt;
     let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal));

@@ -1,3 +1,5 @@
+//! `doctor`: what this kernel allows.
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,

@@ -1,5 +1,4 @@
-//! What a recording says on the standard error while it runs. A standard error that nobody reads any more
-//! must not end it.
+//! The progress of a recording on standard error. A closed standard error must not end the recording.
 
 use std::{
     collections::HashSet,
@@ -8,24 +7,23 @@ use std::{
     time::Duration,
 };
 
-use overlay_trace_analysis::breakdown::{Drop, Key};
-
+use overlay_trace_analysis::{
+    breakdown::{Drop, Key},
+    report::place,
+    tail::cause_of,
+};
+use overlay_trace_format::{
+    Counters,
+    detection::{reasons, sentence},
+};
 use overlay_trace_probe::{DropCount, Session, Summary};
 
-use overlay_trace_format::detection::{reasons, sentence};
-
-use overlay_trace_analysis::report::place;
-
-use overlay_trace_analysis::tail::cause_of;
-
-use overlay_trace_format::Counters;
-
-/// Without a terminal there is a line every so often.
+/// Interval of the progress lines where standard error is no terminal.
 const WITHOUT_TERMINAL: Duration = Duration::from_secs(5);
-/// A cause is told when it drops so many packets per second: fewer may be an accident.
+/// A cause is reported from this many drops per second on: fewer can be chance.
 const PER_SECOND: f64 = 5.0;
 
-/// The line that tells how it goes.
+/// The progress line.
 pub(super) struct Live {
     terminal: bool,
     /// When the last line was printed, and how many packets there were.
@@ -34,18 +32,19 @@ pub(super) struct Live {
     causes: Causes,
 }
 
-/// What drops packets, told once for each cause and place.
+/// Reports what drops packets, once per cause and place.
 #[derive(Default)]
 struct Causes {
-    /// What was dropped when it was looked at last, and when that was.
+    /// The drops at the last check.
     before: Vec<Drop>,
+    /// Time of the last check.
     at: Duration,
-    told: HashSet<(&'static str, String)>,
+    reported: HashSet<(&'static str, String)>,
 }
 
 impl Causes {
-    /// The causes that are certain now and have not been told yet, a sentence each.
-    fn tell(&mut self, drops: &[Drop], elapsed: Duration) -> Vec<String> {
+    /// The causes that are certain and have not been reported yet, one sentence each.
+    fn new_ones(&mut self, drops: &[Drop], elapsed: Duration) -> Vec<String> {
         let seconds = (elapsed - self.at).as_secs_f64();
         let mut sentences = Vec::new();
         for drop in drops {
@@ -56,8 +55,8 @@ impl Causes {
             let rate = drop.packets.saturating_sub(before) as f64 / seconds.max(1e-3);
             let Some(cause) = cause_of(drop).filter(|_| rate >= PER_SECOND) else { continue };
             let place = place(&drop.key);
-            if self.told.insert((cause.id, place.clone())) {
-                sentences.push(format!("{rate:.0} packets/s are dropped in {place}: {}", cause.what));
+            if self.reported.insert((cause.id, place.clone())) {
+                sentences.push(format!("{rate:.0} packets/s dropped in {place}: {}", cause.what));
             }
         }
         (self.before, self.at) = (drops.to_vec(), elapsed);
@@ -70,10 +69,10 @@ impl Live {
         Live { terminal: stderr().is_terminal(), last: Duration::ZERO, packets: 0, causes: Causes::default() }
     }
 
-    /// Tells what is the matter, as soon as that is certain.
-    pub fn tell_causes(&mut self, summary: &Summary, elapsed: Duration) {
+    /// Reports causes of drops as soon as they are certain.
+    pub fn report_causes(&mut self, summary: &Summary, elapsed: Duration) {
         let drops: Vec<Drop> = summary.drops.iter().map(as_analysed).collect();
-        for sentence in self.causes.tell(&drops, elapsed) {
+        for sentence in self.causes.new_ones(&drops, elapsed) {
             self.clear();
             let _ = writeln!(stderr(), "{:>4.0} s  finding: {sentence}", elapsed.as_secs_f64());
         }
@@ -100,7 +99,7 @@ impl Live {
         let _ = stderr.flush();
     }
 
-    /// Makes room for what follows.
+    /// Clears the progress line.
     pub fn clear(&self) {
         if self.terminal {
             let _ = write!(stderr(), "\r\x1b[K");
@@ -108,7 +107,7 @@ impl Live {
     }
 }
 
-/// A count of drops as an analysis of the recording would give it.
+/// A count of drops, as the analysis of the recording will give it.
 fn as_analysed(count: &DropCount) -> Drop {
     Drop {
         packets: count.packets,
@@ -127,7 +126,7 @@ fn as_analysed(count: &DropCount) -> Drop {
     }
 }
 
-/// The losses that there are, in words.
+/// The loss counters that are not 0.
 fn losses(counters: &Counters) -> String {
     let parts: Vec<String> = counters
         .losses()
@@ -138,30 +137,30 @@ fn losses(counters: &Counters) -> String {
     if parts.is_empty() { "nothing".into() } else { parts.join(", ") }
 }
 
-/// Says what the recording can see.
+/// Prints the probe set, the number of probes and the networks that were detected.
 pub fn announce(session: &Session) {
     let (set, reason) = session.set();
     let (probes, unseen) = session.coverage();
     let unseen = match unseen {
         0 => String::new(),
-        1 => "; 1 stage cannot be seen here (`overlay-trace doctor` says why)".to_owned(),
-        number => format!("; {number} stages cannot be seen here (`overlay-trace doctor` says why)"),
+        1 => "; 1 stage cannot be probed here (`overlay-trace doctor` says why)".to_owned(),
+        number => format!("; {number} stages cannot be probed here (`overlay-trace doctor` says why)"),
     };
     let reason = reason.map(|reason| format!(" ({reason})")).unwrap_or_default();
     let _ =
-        writeln!(stderr(), "recording with the probe set {}{reason}: {probes} probes{unseen}", set.name());
+        writeln!(stderr(), "recording with probe set {}{reason}: {probes} probes{unseen}", set.name());
     let found = session.networks();
     let because = if found.is_empty() { String::new() } else { format!(": {}", reasons(found)) };
     let _ = writeln!(stderr(), "{}{because}", sentence(found));
 }
 
-/// Says what was recorded.
+/// Prints the totals of the recording.
 pub fn report(summary: &Summary, output: &Path) {
     let counters = &summary.counters;
     let misses = match counters.probe_misses {
-        None => " (probe misses are not told here)".to_owned(),
+        None => " (probe misses unknown: this kernel does not count them)".to_owned(),
         Some(_) if counters.are_misses_known() => String::new(),
-        Some(_) => format!(" (probe misses are not told of {} probes)", counters.untold_probes),
+        Some(_) => format!(" (probe misses unknown for {} probes)", counters.untold_probes),
     };
     let _ = writeln!(
         stderr(),
@@ -177,10 +176,9 @@ pub fn report(summary: &Summary, output: &Path) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use overlay_trace_analysis::breakdown::Key;
 
     #[test]
-    fn a_cause_is_told_once_and_only_if_it_goes_on() {
+    fn a_cause_is_reported_once_and_only_if_it_goes_on() {
         let drops = |packets, reason: &str| {
             let key =
                 Key { stage: Some("backlog-wait".into()), device: Some("eth0".into()), ..Key::default() };
@@ -188,17 +186,17 @@ mod tests {
         };
         let mut causes = Causes::default();
         let second = Duration::from_secs(1);
-        assert!(causes.tell(&drops(3, "CPU_BACKLOG"), second).is_empty());
-        // A rule that somebody has made is no finding.
-        assert!(causes.tell(&drops(900, "NETFILTER_DROP"), 2 * second).is_empty());
-        let told = causes.tell(&drops(100, "CPU_BACKLOG"), 3 * second);
+        assert!(causes.new_ones(&drops(3, "CPU_BACKLOG"), second).is_empty());
+        // A firewall rule is intended.
+        assert!(causes.new_ones(&drops(900, "NETFILTER_DROP"), 2 * second).is_empty());
+        let told = causes.new_ones(&drops(100, "CPU_BACKLOG"), 3 * second);
         assert_eq!(told.len(), 1);
         assert!(told[0].contains("100 packets/s") && told[0].contains("backlog-wait at eth0"), "{told:?}");
-        assert!(causes.tell(&drops(900, "CPU_BACKLOG"), 4 * second).is_empty());
+        assert!(causes.new_ones(&drops(900, "CPU_BACKLOG"), 4 * second).is_empty());
     }
 
     #[test]
-    fn only_losses_that_there_are_are_told() {
+    fn only_counters_that_are_not_zero_are_shown() {
         assert_eq!(losses(&Counters::default()), "nothing");
         let counters = Counters { lost_records: 3, lost_end: 1, ..Counters::default() };
         assert_eq!(losses(&counters), "3 records, 1 missed ends");

@@ -1,3 +1,5 @@
+//! `record`: attaches the probes and writes a recording until the command, the time or a signal ends it.
+
 use std::{
     path::PathBuf,
     process::{ExitCode, ExitStatus},
@@ -12,74 +14,56 @@ use tokio::{
     time::{Instant, interval, sleep_until},
 };
 
-use super::{child::Running, live::Live};
-use overlay_trace_probe::{FilterOptions, ProbeSet, Session, SessionOptions, SlowOptions, load::Sizes};
-
-pub use super::live::{announce, report};
+use super::{
+    child::{self, Running},
+    live::{Live, announce, report},
+    probes::Probes,
+};
+use overlay_trace_probe::{FilterOptions, Session, SessionOptions, SlowOptions, load::Sizes};
 
 #[derive(clap::Args)]
 pub struct Record {
-    /// The recording to write
+    /// Recording to write
     #[arg(short, long, default_value = "overlay-trace.otr", value_name = "FILE")]
     output: PathBuf,
     /// Overwrite the recording if it exists
     #[arg(long)]
     force: bool,
-    /// How long to record, such as 30s or 2m; without this and without a command until Ctrl-C
+    /// How long to record, such as 30s or 2m; without this option and without a command until Ctrl-C
     #[arg(short, long, value_name = "DURATION", value_parser = duration)]
     duration: Option<Duration>,
-    /// Which probes to attach
+    /// Probe set to attach
     #[arg(long, value_enum, default_value = "auto", value_name = "SET")]
     probes: Probes,
-    /// Probe functions by kprobe also where the kernel has fentry, which is cheaper
+    /// Use kprobes even where fentry, which is cheaper, is available
     #[arg(long)]
     kprobes: bool,
-    /// How many packets can be under way at once (a power of two)
+    /// Size of the packet table: the number of packets in flight (a power of two)
     #[arg(long, default_value_t = Sizes::default().states, value_parser = power_of_two, value_name = "N")]
     states: u32,
-    /// Bytes of the buffer between kernel and file (a power of two)
+    /// Size of the ring buffer between kernel and file in bytes (a power of two)
     #[arg(long, default_value_t = Sizes::default().ring_bytes, value_parser = power_of_two, value_name = "BYTES")]
     buffer: u32,
     #[command(flatten)]
     slow: SlowOptions,
     #[command(flatten)]
     filter: FilterOptions,
-    /// The command to run while recording; the recording ends with it
+    /// Command to run; the recording ends when it exits
     #[arg(last = true, value_name = "COMMAND")]
     command: Vec<String>,
-}
-
-/// The probe set, or the richest that the kernel allows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum Probes {
-    Auto,
-    Full,
-    Light,
-    Device,
-}
-
-impl Probes {
-    pub fn set(self) -> Option<ProbeSet> {
-        match self {
-            Probes::Auto => None,
-            Probes::Full => Some(ProbeSet::Full),
-            Probes::Light => Some(ProbeSet::Light),
-            Probes::Device => Some(ProbeSet::Device),
-        }
-    }
 }
 
 fn power_of_two(text: &str) -> Result<u32, String> {
     match text.parse::<u32>() {
         Ok(number) if number.is_power_of_two() && number >= 4 => Ok(number),
-        _ => Err("give a power of two".to_owned()),
+        _ => Err("expected a power of two, at least 4".to_owned()),
     }
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
     match humantime::parse_duration(text) {
         Ok(duration) if !duration.is_zero() => Ok(duration),
-        _ => Err("give a time such as 30s, 1m30s or 500ms".to_owned()),
+        _ => Err("expected a time such as 30s, 1m30s or 500ms".to_owned()),
     }
 }
 
@@ -110,7 +94,7 @@ enum End {
     Command(ExitStatus),
     Signal(sys::Signal),
     Time,
-    /// The recording cannot be written any more.
+    /// The recording cannot be written any longer.
     Failure,
 }
 
@@ -128,7 +112,7 @@ impl Record {
         let child = match Running::start(&self.command) {
             Err(error) => {
                 drop(session);
-                // Nothing is in it.
+                // It is empty.
                 let _ = std::fs::remove_file(&self.output);
                 return Err(error);
             }
@@ -141,13 +125,13 @@ impl Record {
         }
         report(&session.stop()?, &self.output);
         Ok(match end {
-            End::Command(status) => super::child::exit_code(status),
+            End::Command(status) => child::exit_code(status),
             _ => ExitCode::SUCCESS,
         })
     }
 
-    /// Attaches the probes on a thread of its own: that takes seconds, in which a signal ends the program.
-    /// Nothing of the probes outlives it.
+    /// Attaches the probes on a thread of its own, because it takes seconds and a signal must be able to end the program
+    /// meanwhile. The kernel detaches the probes when the program ends.
     async fn start(&self, signals: &mut Signals) -> Result<Session> {
         let options = SessionOptions {
             set: self.probes.set(),
@@ -164,14 +148,14 @@ impl Record {
             let _ = send.send(Session::start(options));
         })?;
         tokio::select! {
-            session = session => session.context("attaching the probes has failed")?,
+            session = session => session.context("the thread that attaches the probes ended unexpectedly")?,
             _ = signals.any() => {
-                bail!("interrupted while the probes were being attached: nothing was recorded")
+                bail!("interrupted while attaching the probes: nothing was recorded")
             }
         }
     }
 
-    /// Waits for the end of the recording, and shows how it goes.
+    /// Waits for the end of the recording and shows its progress.
     async fn watch(
         &self,
         session: &Session,
@@ -185,7 +169,7 @@ impl Record {
         let end = loop {
             tokio::select! {
                 _ = tick.tick() => {
-                    live.tell_causes(&session.progress(), begin.elapsed());
+                    live.report_causes(&session.progress(), begin.elapsed());
                     live.show(&session.progress(), begin.elapsed());
                     if session.failed() {
                         break End::Failure;

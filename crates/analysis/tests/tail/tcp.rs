@@ -18,7 +18,7 @@ const REASON: u32 = 77;
 const OLD_DATA: u32 = 78;
 const PLACE: u64 = 0xffff_ffff_8100_0000;
 
-/// One connection, whose segments are written down one after the other.
+/// The segments of one connection, in order.
 #[derive(Default)]
 struct Connection {
     records: Vec<Record>,
@@ -44,7 +44,7 @@ impl Connection {
         let mut way = vec![segment("udp-send", 1000, 2), segment("gro-cells-wait", 500, 7)];
         if !is_lost {
             way.push(segment("udp-rcv", 800, 9));
-            // What acknowledges alone is done with there; data lies in the socket for a while.
+            // A pure acknowledgement ends there; data waits in the socket for a while.
             way.extend((flags & FLAG_NO_DATA == 0).then(|| segment("socket-wait", MS, 9)));
         }
         let outcome = if is_lost { Outcome::Dropped } else { Outcome::Delivered };
@@ -74,7 +74,7 @@ fn losses(tail: &Tail) -> Vec<(RetransmitTrigger, u64, u64)> {
 }
 
 #[test]
-fn timeouts_are_joined_to_what_was_dropped() {
+fn timeouts_are_joined_to_drops() {
     let mut connection = Connection::default();
     let mut at_ns = 0;
     for number in 0..10 {
@@ -102,21 +102,21 @@ fn timeouts_are_joined_to_what_was_dropped() {
     for words in ["11 TCP segments waited", "10 for 203ms, 1 for 2 times that", "enqueue_to_backlog in"] {
         assert!(line.contains(words), "{line}");
     }
-    // Where no rule knows the drop, the wait itself is the cause.
+    // Where no rule knows the drop, the timeout itself is the finding.
     assert_eq!(connection.view("STRANGE", "strange").findings[0].rule.id, "retransmission");
 }
 
 #[test]
-fn what_acknowledgements_asked_for_is_fast_and_what_connects_is_told_apart() {
+fn fast_retransmits_probes_and_handshakes_are_told_apart() {
     let mut connection = Connection::default();
     connection.add(0, true, 900, 0, FLAG_SYN | FLAG_NO_DATA, true);
     connection.add(1000 * MS, true, 900, 0, FLAG_SYN | FLAG_NO_DATA, false);
     connection.add(1010 * MS, true, 901, 100, 0, true);
     connection.add(1011 * MS, true, 1001, 100, 0, false);
-    // Its acknowledgement is being looked at when the first one is sent again.
+    // Its acknowledgement is being processed when the first one is retransmitted.
     connection.add(1012 * MS, false, 300, 0, FLAG_NO_DATA, false);
     connection.add(1012 * MS + 1600, true, 901, 100, 0, false);
-    // Nothing had come, but the timer was short.
+    // No acknowledgement had arrived, and the timer was short.
     connection.add(1100 * MS, true, 1101, 100, 0, true);
     connection.add(1120 * MS, true, 1101, 100, 0, false);
     let found = connection.view("", "");
@@ -132,7 +132,7 @@ fn what_acknowledgements_asked_for_is_fast_and_what_connects_is_told_apart() {
 }
 
 #[test]
-fn a_lost_acknowledgement_is_why_its_segment_was_sent_again() {
+fn a_retransmission_is_joined_to_a_dropped_acknowledgement() {
     let mut connection = Connection::default();
     connection.add(0, true, 100, 100, 0, false);
     connection.add(MS, false, 300, 0, FLAG_NO_DATA, true);
@@ -147,12 +147,12 @@ fn a_lost_acknowledgement_is_why_its_segment_was_sent_again() {
 }
 
 #[test]
-fn overtaking_and_closed_windows_are_counted() {
+fn reordering_and_zero_windows_are_counted() {
     let mut connection = Connection::default();
     for (at_ns, sequence) in [(0, 100), (10 * MS, 200), (11 * MS, 300), (20 * MS, 400)] {
         connection.add(at_ns, true, sequence, 100, 0, false);
     }
-    // The second one lies somewhere, until the third has arrived.
+    // The second one waits until the third has arrived.
     let (header, way) = &mut connection.records[1];
     way[1].ns += 5 * MS;
     header.end_ns += 5 * MS;
@@ -166,9 +166,9 @@ fn overtaking_and_closed_windows_are_counted() {
 }
 
 #[test]
-fn what_was_left_out_counts_and_what_was_lost_is_joined() {
+fn sampled_segments_are_weighted_and_retransmissions_joined() {
     let mut connection = Connection::default();
-    // Every tenth request has a record; one between them is lost, and its second attempt is kept too.
+    // Every tenth request has a record. One in between is lost; it and its retransmission have records too.
     for number in 0..20 {
         connection.add(number * 10 * MS, true, 1000 + number as u32 * 100, 10, 0, false);
         connection.records.last_mut().unwrap().0.stands_for = 10;
@@ -182,14 +182,14 @@ fn what_was_left_out_counts_and_what_was_lost_is_joined() {
 }
 
 #[test]
-fn what_arrives_twice_after_a_lost_acknowledgement_was_sent_again_though_the_first_attempt_has_no_record() {
+fn a_duplicate_after_a_lost_acknowledgement_is_a_retransmission_even_without_a_record_of_the_first_attempt() {
     let mut connection = Connection::default();
     connection.add(0, true, 100, 100, 0, false);
     connection.add(500 * MS, true, 900, 0, FLAG_NO_DATA, true);
     connection.add(710 * MS, false, 7000, 100, 0, false);
-    // TCP has it already.
-    let (again, _) = connection.records.last_mut().unwrap();
-    (again.outcome, again.drop_reason) = (Outcome::Dropped as u8, OLD_DATA);
+    // TCP has the data already.
+    let (duplicate, _) = connection.records.last_mut().unwrap();
+    (duplicate.outcome, duplicate.drop_reason) = (Outcome::Dropped as u8, OLD_DATA);
     let found = connection.view("", "gro_cells_receive");
     assert_eq!(losses(&found), [(RetransmitTrigger::Timeout, 1, 210 * MS)]);
     assert!(found.tcp.retransmissions[0].dropped_at.is_some());
