@@ -1,15 +1,15 @@
-//! Lists the classes of rows of the stage map, for which `src/main.rs` has a program each.
+//! Lists the classes of the probe specs of the stage map: `src/main.rs` has a program for each.
 
 use std::{collections::BTreeSet, env, fmt::Write, fs, path::Path};
 
-use overlay_trace_common::{row::Row, stage::Sets, stage_map::STAGES};
+use overlay_trace_common::{probe_spec::ProbeSpec, stage::Sets, stage_map::STAGES};
 
 fn main() {
     let mut classes = BTreeSet::new();
     for set in [Sets::FULL, Sets::LIGHT, Sets::DEVICE] {
         for (number, stage) in STAGES.iter().enumerate().filter(|(_, stage)| stage.sets.contains(set)) {
             for point in stage.points {
-                classes.insert(Row::of(number as u8, stage, point, set).class());
+                classes.insert(ProbeSpec::of(number as u8, stage, point, set).class());
             }
         }
     }

@@ -1,15 +1,15 @@
 //! A real recording, made on a real kernel, is reported as it always was: 50 requests each over UDP and TCP
 //! through the lab flannel-vxlan, under Debian's kernel 6.12. After an intended change:
-//! `OVERLAY_TRACE_BLESS=1 cargo test -p overlay-trace-tests`, then read the difference before it is committed.
+//! `BLESS=1 cargo test -p overlay-trace-tests`, then read the difference before it is committed.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::{env, fs};
 
 use overlay_trace_analysis::breakdown::{Analysis, By, Collector};
 use overlay_trace_analysis::report::{DiffFormat, Format, Sort, report, tail};
 use overlay_trace_analysis::tail::{Of, Tail, Threshold};
 use overlay_trace_format::Recording;
+use overlay_trace_test_support::golden;
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).into()
@@ -21,16 +21,7 @@ fn recording() -> Recording {
 
 fn check(name: &str, by: By, format: Format) {
     let output = report(&mut Analysis::of(&recording(), by).unwrap(), format, Sort::Path).unwrap();
-    check_output(name, output);
-}
-
-fn check_output(name: &str, output: Vec<u8>) {
-    let path = folder().join("golden").join(name);
-    if env::var_os("OVERLAY_TRACE_BLESS").is_some() {
-        fs::write(&path, &output).unwrap();
-    }
-    let expected = fs::read(&path).unwrap_or_default();
-    assert!(expected == output, "{name} differs; what came out:\n{}", String::from_utf8_lossy(&output));
+    golden::check(name, &output);
 }
 
 #[test]
@@ -43,7 +34,7 @@ fn the_reports_are_the_known_ones() {
 #[test]
 fn the_slow_packets_are_explained_as_ever() {
     let slow = Tail::of(&recording(), Of::Packets, Threshold::Quantile(0.95), 1).unwrap();
-    check_output("replay-tail.txt", tail(&slow, DiffFormat::Text).unwrap());
+    golden::check("replay-tail.txt", &tail(&slow, DiffFormat::Text).unwrap());
 }
 
 #[test]

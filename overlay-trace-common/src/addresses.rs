@@ -1,14 +1,15 @@
 //! The innermost packet's addresses, ports and length, from its headers.
 
+use crate::flags::RecordFlags;
 use crate::headers::{IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_TCP, IPPROTO_UDP, Innermost, Memory, Window};
-use crate::record::{FLAG_NO_DATA, FLAG_SYN, FLAG_ZERO_WINDOW, RecordHeader};
+use crate::record::RecordHeader;
 
 /// Flags of a TCP header.
 const TCP_SYN: u8 = 2;
 const TCP_RST: u8 = 4;
 
-/// Writes a packet's addresses and its length into its record. The window holds what [`Innermost::window`]
-/// says. `rest` is how many bytes there are from the packet's IP header to its end.
+/// Writes a packet's addresses and length into its record. The window holds the bytes at [`Innermost::window`]. `rest`
+/// is the number of bytes from the packet's IP header to its end.
 #[inline(always)]
 pub fn describe<M: Memory>(
     memory: &M,
@@ -33,7 +34,7 @@ pub fn describe<M: Memory>(
         set(&mut header.flow.destination, [window.at::<u64>(24), window.at::<u64>(32)]);
         header.bytes = window.short(4) as u32 + 40;
     }
-    // The length field is not yet written on the way out, and cannot hold that of a GSO packet.
+    // On the transmit path the length field is not written yet; it also cannot hold the length of a GSO packet.
     if header.segments > 1 || header.bytes <= 40 {
         header.bytes = rest;
     }
@@ -52,21 +53,21 @@ pub fn describe<M: Memory>(
     }
 }
 
-/// Writes an address as whole words.
+/// Writes an address in whole words.
 #[inline(always)]
-fn set<T>(address: &mut [u8; 16], value: T) {
-    debug_assert!(size_of::<T>() <= 16);
-    // SAFETY: no more than the 16 bytes of the address are written.
+fn set<T: Copy>(address: &mut [u8; 16], value: T) {
+    const { assert!(size_of::<T>() <= 16) };
+    // SAFETY: at most the 16 bytes of the address are written, as the assertion says; alignment is not needed.
     unsafe { (address.as_mut_ptr() as *mut T).write_unaligned(value) }
 }
 
-/// Whether an ICMP message's type is that of an echo's request or answer: those of IPv4 and of IPv6 are different.
+/// Whether an ICMP type is an echo request or reply, of IPv4 or IPv6.
 #[inline(always)]
 const fn is_echo(kind: u8) -> bool {
     matches!(kind, 0 | 8 | 128 | 129)
 }
 
-/// Reads the transport's header, `at` which it is followed by its data, `length` bytes together.
+/// Reads the transport header at the window's offset `at`; header and data have `length` bytes.
 #[inline(always)]
 fn ports(header: &mut RecordHeader, window: &Window, at: usize, length: u32) {
     let flow = &mut header.flow;
@@ -87,11 +88,11 @@ fn ports(header: &mut RecordHeader, window: &Window, at: usize, length: u32) {
     flow.sequence = u32::from_be(window.at(at + 4));
     let flags: u8 = window.at(at + 13);
     let is_empty = length <= (window.at::<u8>(at + 12) >> 4) as u32 * 4;
-    let mut marks = if is_empty { FLAG_NO_DATA } else { 0 };
+    let mut marks = if is_empty { RecordFlags::NO_DATA } else { RecordFlags::NONE };
     if flags & TCP_SYN != 0 {
-        marks |= FLAG_SYN;
+        marks |= RecordFlags::SYN;
     } else if flags & TCP_RST == 0 && window.at::<u16>(at + 14) == 0 {
-        marks |= FLAG_ZERO_WINDOW;
+        marks |= RecordFlags::ZERO_WINDOW;
     }
     header.flags |= marks;
 }

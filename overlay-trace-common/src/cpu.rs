@@ -1,238 +1,236 @@
-//! Which packet a CPU is busy with, and what that says of the others: pure, as [`way`](crate::way) is.
+//! Which packet a CPU works on, and what that says about the others. Pure, as [`path`](crate::path) is.
 //!
-//! A packet is at work while the CPU that it was last seen on is busy with it. When that CPU turns to
-//! something else, the packet waits, until a probe sees it again.
+//! A packet is being worked on while the CPU that it was last seen on works on it. When that CPU turns to something
+//! else, the packet waits until a probe sees it again.
 
 use crate::{
+    path::{Account, Words, opaque},
+    shared::Shared,
     stage_map::{BATCH_WAIT, KSOFTIRQD_WAIT, SCHEDULING_WAIT, SOFTIRQ_WAIT},
-    way::{Account, Words, opaque},
 };
 
-/// A packet that is followed.
+/// A tracked packet.
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(C)]
-pub struct Followed {
-    /// Address of its `sk_buff`; 0 when the place in the table is free.
+pub struct Tracked {
+    /// Address of its `sk_buff`; 0 once its path is over.
     pub skb: u64,
     pub account: Account,
-    /// Its own number in the table of packets.
+    /// The packet's number in the packet table.
     pub number: u32,
-    /// 1: the CPU that it is on was busy with it, and has not left it in a queue since; it may still hold it for
-    /// its own.
+    /// 1: the CPU that it is on has worked on it and has not queued it since; that CPU may still hold it as its
+    /// current packet.
     pub is_held: u32,
 }
 
-impl Followed {
-    /// The packet turns up on a CPU that was not busy with it.
+impl Tracked {
+    /// A CPU that did not work on the packet sees it.
     #[inline(always)]
-    pub fn turn_up(&mut self, number: u32, words: &mut Words, packets: &impl Packets) {
+    pub fn seen_by(&mut self, number: u32, words: &mut Words, packets: &impl Packets) {
         if self.account.cpu as u32 != number {
-            self.change(number, words, packets);
+            self.migrate(number, words, packets);
         }
     }
 
     /// The packet is on another CPU than before.
     #[cfg_attr(target_arch = "bpf", inline(never))]
-    fn change(&mut self, number: u32, words: &mut Words, packets: &impl Packets) {
+    fn migrate(&mut self, number: u32, words: &mut Words, packets: &impl Packets) {
         if self.is_held != 0 {
-            packets.let_go(self.account.cpu, self.skb);
+            packets.drop_current(self.account.cpu, self.skb);
         }
-        // Of a sender that was interrupted a part was still there: `close` tells the two apart.
+        // Part of an interrupted sender's time belongs to the former CPU: `close` splits it.
         if self.account.interrupted_ns == 0 {
-            self.account.run_on(words, number);
+            self.account.move_to_cpu(words, number);
         }
     }
-}
 
-/// What a CPU is doing.
-#[derive(Clone, Copy, Debug, Default)]
-#[repr(C)]
-pub struct Cpu {
-    /// Address of the packet that it is busy with, 0 if none.
-    pub skb: u64,
-    /// When the last probe fired here.
-    pub last_ns: u64,
-    /// Number of the packet in the table of packets.
-    pub packet: u32,
-    /// That of the packet that a softirq came upon.
-    pub outer_packet: u32,
-    /// When the last network receive softirq began here; 0 if that is not watched.
-    pub softirq_ns: u64,
-    /// Address of the packet that a softirq came upon.
-    pub outer_skb: u64,
-    /// The stage of packets that waited for that softirq.
-    pub deferred_by: u8,
-    pub _pad: [u8; 7],
-    /// The task on which that softirq ran.
-    pub softirq_task: u64,
-    /// When a task last got the CPU; 0 if that is not watched.
-    pub switched_ns: u64,
-}
-
-const _: () = assert!(size_of::<Cpu>() == 64, "it is to fill a cache line");
-
-/// The table of packets.
-pub trait Packets {
-    /// The packet of a number, if there is one, and the words of its way.
+    /// The packet waits from the context's time on in the stage `by`, if it is the current packet of the context's CPU
+    /// and was last seen there. A sender whose task has migrated was not.
     ///
     /// # Safety
     ///
-    /// What is returned may be used until the next call.
-    fn get(&self, number: u32) -> Option<(*mut Followed, *mut Words)>;
-
-    /// See to it that this CPU, which is another one, does not hold the packet of this address for the one that it is
-    /// busy with.
-    fn let_go(&self, cpu: u16, skb: u64);
+    /// The pointer is valid, and no reference to what it points at is used meanwhile.
+    #[inline(always)]
+    pub unsafe fn interrupt(packet: *mut Tracked, context: Context, by: u8) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            if (*packet).skb != context.cpu.skb.get() || (*packet).account.cpu as u32 != context.number {
+                return;
+            }
+            (*packet).account.interrupt(context.now, by);
+        }
+    }
 }
 
-impl Cpu {
-    /// Gives the time of a packet up to `now` to its open stage. `number` is this CPU's.
+/// The state of a CPU. Programs in interrupts change it in the middle of the programs that they interrupt.
+#[derive(Default)]
+#[repr(C)]
+pub struct Cpu {
+    /// Address of the current packet, the one that the CPU works on; 0 if none.
+    pub skb: Shared<u64>,
+    /// When the last probe fired here.
+    pub last_ns: Shared<u64>,
+    /// Number of the current packet in the packet table.
+    pub packet: Shared<u32>,
+    /// Number of the packet that a softirq interrupted.
+    pub outer_packet: Shared<u32>,
+    /// When the last NET_RX softirq began here; 0 if softirqs are not probed.
+    pub softirq_ns: Shared<u64>,
+    /// Address of the packet that a softirq interrupted.
+    pub outer_skb: Shared<u64>,
+    /// The stage of packets that waited for that softirq.
+    pub deferred_by: Shared<u8>,
+    pub _pad: [u8; 7],
+    /// The task on which that softirq ran.
+    pub softirq_task: Shared<u64>,
+    /// When a task was last scheduled in; 0 if that is not probed.
+    pub switched_ns: Shared<u64>,
+}
+
+const _: () = assert!(size_of::<Cpu>() == 64, "one cache line");
+
+/// The packet table, as far as the accounting needs it.
+pub trait Packets {
+    /// Interrupts the context's CPU's current packet, if the table has it: see [`Tracked::interrupt`].
+    fn interrupt_current(&self, context: Context, by: u8);
+
+    /// Makes another CPU forget that the packet at this address is its current one: see [`Cpu::drop_current`].
+    fn drop_current(&self, cpu: u16, skb: u64);
+}
+
+/// Where and when a probe fires.
+#[derive(Clone, Copy)]
+pub struct Context<'c> {
+    pub cpu: &'c Cpu,
+    /// The CPU's number.
+    pub number: u32,
+    /// The time in ns of the records' clock; 0 until the clock has been read.
+    pub now: u64,
+}
+
+impl Context<'_> {
+    /// Assigns the packet's time up to now to its open stage.
     #[inline(always)]
-    pub fn close(&self, number: u32, packet: &mut Followed, words: &mut Words, now: u64) {
-        if packet.account.close_plainly(words, now) {
+    pub fn close(self, packet: &mut Tracked, words: &mut Words) {
+        if packet.account.close_fast(words, self.now) {
             return;
         }
         let is_interrupted = packet.account.interrupted_ns != 0;
-        let resumed_ns = if is_interrupted { self.resumed_ns(number, packet) } else { 0 };
-        packet.account.close(words, now, resumed_ns, number);
+        let resumed_ns = if is_interrupted { self.resumed_ns(packet) } else { 0 };
+        packet.account.close(words, self.now, resumed_ns, self.number);
     }
 
-    /// When the packet, which was interrupted, went on.
+    /// When the packet, which was interrupted, resumed.
     #[inline(always)]
-    fn resumed_ns(&self, number: u32, packet: &mut Followed) -> u64 {
+    fn resumed_ns(self, packet: &mut Tracked) -> u64 {
         match packet.account.interrupted_by {
             // It lay in a queue that a softirq empties: once that has begun, it waits for its turn.
             SOFTIRQ_WAIT => {
-                packet.account.interrupted_by = self.left_to(number, &packet.account);
-                self.softirq_ns
+                packet.account.interrupted_by = self.softirq_wait(&packet.account);
+                self.cpu.softirq_ns.get()
             }
-            // The last thing that happened on the CPU that its task now runs on is that it got it.
-            SCHEDULING_WAIT => self.last_ns,
-            // A sender that has been moved to another CPU was not interrupted by what happens on this one.
-            _ if packet.account.cpu as u32 != number => 0,
-            // The CPU was busy with another packet until now.
-            _ if self.skb != 0 && self.skb != packet.skb => u64::MAX,
-            // Until the last that was heard of what had interrupted it.
-            _ => self.last_ns,
+            // The last event on the CPU that its task now runs on is that the task was scheduled in.
+            SCHEDULING_WAIT => self.cpu.last_ns.get(),
+            // A sender that has migrated to this CPU was not interrupted by what happens here.
+            _ if packet.account.cpu as u32 != self.number => 0,
+            // The CPU worked on another packet until now.
+            _ if self.cpu.skb.get() != 0 && self.cpu.skb.get() != packet.skb => u64::MAX,
+            // Until the last event of what had interrupted it.
+            _ => self.cpu.last_ns.get(),
         }
     }
 
-    /// The stage in which a packet waited for the last network receive softirq. A CPU on which softirqs are pending
-    /// gives no task its turn unless they are left to ksoftirqd; then they waited for that, also if an interrupt came
-    /// first and did them. Of a packet from another CPU it is not known since when its softirq was pending here.
+    /// The stage in which a packet waited for the last NET_RX softirq. A CPU with pending softirqs schedules no task
+    /// unless they are left to ksoftirqd. Then packets waited for ksoftirqd, even if an interrupt came first and ran
+    /// them. For a packet from another CPU it is unknown since when its softirq was pending here.
     #[inline(always)]
-    fn left_to(&self, number: u32, account: &Account) -> u8 {
-        let is_left = account.interrupted_ns < self.switched_ns && self.switched_ns < self.softirq_ns;
-        if is_left && account.cpu as u32 == number { KSOFTIRQD_WAIT } else { self.deferred_by }
+    fn softirq_wait(self, account: &Account) -> u8 {
+        let (switched_ns, softirq_ns) = (self.cpu.switched_ns.get(), self.cpu.softirq_ns.get());
+        let is_left = account.interrupted_ns < switched_ns && switched_ns < softirq_ns;
+        if is_left && account.cpu as u32 == self.number { KSOFTIRQD_WAIT } else { self.cpu.deferred_by.get() }
     }
 
-    /// The CPU is busy with the packet from `now` on; another one with which it was busy waits.
+    /// The CPU works on the packet from now on; its former current packet waits.
     #[inline(always)]
-    pub fn take(&mut self, number: u32, packet: &mut Followed, now: u64, packets: &impl Packets) {
+    pub fn work_on(self, packet: &mut Tracked, packets: &impl Packets) {
         let skb = opaque(packet.skb);
-        if self.skb != skb {
-            if self.skb != 0 {
-                self.interrupt(number, BATCH_WAIT, now, packets);
+        if self.cpu.skb.get() != skb {
+            // The table entry of the former one can have been given to this packet: then nobody waits.
+            if self.cpu.skb.get() != 0 && self.cpu.packet.get() != packet.number {
+                packets.interrupt_current(self, BATCH_WAIT);
             }
-            self.skb = skb;
-            self.packet = packet.number;
+            self.cpu.skb.set(skb);
+            self.cpu.packet.set(packet.number);
             packet.is_held = 1;
         }
-        self.keep(now);
+        self.cpu.last_ns.set(self.now);
     }
 
-    /// The CPU goes on with the packet that it is busy with.
+    /// The CPU queues the packet.
     #[inline(always)]
-    pub fn keep(&mut self, now: u64) {
-        self.last_ns = now;
-    }
-
-    /// The CPU leaves the packet in a queue.
-    #[inline(always)]
-    pub fn leave(&mut self, number: u32, packet: &mut Followed, now: u64, packets: &impl Packets) {
-        self.release(number, opaque(packet.skb), now, packets);
+    pub fn queue(self, packet: &mut Tracked, packets: &impl Packets) {
+        self.release(packet, packets);
         packet.is_held = 0;
     }
 
-    /// The CPU does not hold the packet at the address `skb` any longer for the one that it is busy with, or was
-    /// when a softirq came.
+    /// The CPU has nothing more to do with the packet for now.
     #[inline(always)]
-    pub fn let_go(&mut self, skb: u64) {
-        if self.skb == skb {
-            self.skb = 0;
+    pub fn release(self, packet: &Tracked, packets: &impl Packets) {
+        let (skb, current) = (opaque(packet.skb), self.cpu.skb.get());
+        if current != skb && current != 0 && self.cpu.packet.get() != packet.number {
+            packets.interrupt_current(self, BATCH_WAIT);
         }
-        if self.outer_skb == skb {
-            self.outer_skb = 0;
+        self.cpu.skb.set(0);
+        if self.cpu.outer_skb.get() == skb {
+            self.cpu.outer_skb.set(0);
         }
+        self.cpu.last_ns.set(self.now);
     }
 
-    /// The CPU has nothing more to do with the packet at the address `skb` for now.
+    /// A softirq begins: the current packet, if any, waits in the stage `by`.
     #[inline(always)]
-    pub fn release(&mut self, number: u32, skb: u64, now: u64, packets: &impl Packets) {
-        if self.skb != skb && self.skb != 0 {
-            self.interrupt(number, BATCH_WAIT, now, packets);
+    pub fn begin_softirq(self, by: u8, packets: &impl Packets) {
+        let current = self.cpu.skb.get();
+        if current != 0 {
+            packets.interrupt_current(self, by);
         }
-        self.skb = 0;
-        if self.outer_skb == skb {
-            self.outer_skb = 0;
+        self.cpu.outer_skb.set(current);
+        self.cpu.outer_packet.set(self.cpu.packet.get());
+        self.cpu.skb.set(0);
+    }
+
+    /// The softirq is over: the CPU resumes what the softirq interrupted.
+    #[inline(always)]
+    pub fn end_softirq(self) {
+        self.cpu.skb.set(self.cpu.outer_skb.get());
+        self.cpu.packet.set(self.cpu.outer_packet.get());
+        self.resume();
+    }
+
+    /// An interruption is over. The current packet is not touched: the interrupt may have come in the middle of its
+    /// accounting. If one span has several interruptions, the time between them counts as interruption.
+    #[inline(always)]
+    pub fn resume(self) {
+        self.cpu.last_ns.set(self.now);
+    }
+
+    /// Another task has been scheduled in.
+    #[inline(always)]
+    pub fn switch_task(self) {
+        self.cpu.last_ns.set(self.now);
+        self.cpu.switched_ns.set(self.now);
+    }
+}
+
+impl Cpu {
+    /// The packet at the address `skb` is not the current packet any more, nor the one that a softirq interrupted.
+    #[inline(always)]
+    pub fn drop_current(&self, skb: u64) {
+        if self.skb.get() == skb {
+            self.skb.set(0);
         }
-        self.last_ns = now;
-    }
-
-    /// The packet that the CPU is busy with, if any, waits from `now` on in the stage `by`.
-    #[inline(always)]
-    pub fn interrupt(&self, number: u32, by: u8, now: u64, packets: &impl Packets) {
-        if let Some((packet, _)) = self.packet(number, packets) {
-            packet.account.interrupt(now, by);
+        if self.outer_skb.get() == skb {
+            self.outer_skb.set(0);
         }
-    }
-
-    /// A softirq begins: the packet that the CPU is busy with, if any, waits in the stage `by`.
-    #[inline(always)]
-    pub fn begin_softirq(&mut self, number: u32, by: u8, now: u64, packets: &impl Packets) {
-        if self.skb != 0 {
-            self.interrupt(number, by, now, packets);
-        }
-        self.outer_skb = self.skb;
-        self.outer_packet = self.packet;
-        self.skb = 0;
-    }
-
-    /// The softirq is over: what it left off at is done, and the CPU goes on where it was.
-    #[inline(always)]
-    pub fn end_softirq(&mut self, now: u64) {
-        self.skb = self.outer_skb;
-        self.packet = self.outer_packet;
-        self.resume(now);
-    }
-
-    /// What had interrupted the CPU is over. The packet that it is busy with is left alone: an interrupt can
-    /// come in the middle of its accounting. Of several interruptions of one segment, what lies between them
-    /// counts to them.
-    #[inline(always)]
-    pub fn resume(&mut self, now: u64) {
-        self.last_ns = now;
-    }
-
-    /// Another task has got the CPU.
-    #[inline(always)]
-    pub fn switched(&mut self, now: u64) {
-        self.last_ns = now;
-        self.switched_ns = now;
-    }
-
-    /// The packet that the CPU is busy with. A sender that has been moved to another CPU is not.
-    #[allow(clippy::mut_from_ref)] // What is in the table belongs to nobody.
-    #[inline(always)]
-    fn packet<'a>(
-        &self,
-        number: u32,
-        packets: &'a impl Packets,
-    ) -> Option<(&'a mut Followed, &'a mut Words)> {
-        let (packet, words) = packets.get(self.packet)?;
-        // SAFETY: they are of different parts of one entry of the table, and nothing else is taken out of
-        // it while they are in use.
-        let (packet, words) = unsafe { (&mut *packet, &mut *words) };
-        (packet.skb == self.skb && packet.account.cpu as u32 == number).then_some((packet, words))
     }
 }

@@ -20,12 +20,16 @@ const ROUNDS: u32 = 24;
 pub struct Window(pub [u64; WINDOW_BYTES / 8]);
 
 impl Window {
-    /// The number at an offset that its size divides, as it lies in memory.
+    /// The number at an offset that its size divides, in memory order.
+    ///
+    /// # Panics
+    ///
+    /// If the number does not lie in the window. (Offsets are constants: nothing of this is left in kernel programs.)
     #[inline(always)]
-    pub fn at<T: Copy>(&self, offset: usize) -> T {
-        debug_assert!(offset + size_of::<T>() <= WINDOW_BYTES);
-        // SAFETY: all callers name offsets within the window; any bytes are a number. Volatile, since on the
-        // kernel side a helper wrote them.
+    pub fn at<T: Integer>(&self, offset: usize) -> T {
+        assert!(offset + size_of::<T>() <= WINDOW_BYTES && offset.is_multiple_of(size_of::<T>()));
+        // SAFETY: the number lies in the window and is aligned, as was asserted; any bytes are an integer. Volatile,
+        // since on the kernel side a helper wrote them.
         unsafe { (self.0.as_ptr() as *const u8).add(offset).cast::<T>().read_volatile() }
     }
 
@@ -36,7 +40,14 @@ impl Window {
     }
 }
 
-/// Where a packet lies, and what of the machine must be known to read it.
+/// The integers that a [`Window`] can be read as: for each of them any bytes are a value.
+pub trait Integer: Copy {}
+impl Integer for u8 {}
+impl Integer for u16 {}
+impl Integer for u32 {}
+impl Integer for u64 {}
+
+/// The memory that holds a packet, and the machine's tunnel ports.
 pub trait Memory {
     /// Fills the window from an address; false if that cannot be read.
     fn read(&self, window: &mut Window, address: u64) -> bool;

@@ -1,18 +1,26 @@
-//! What the kernel side and the user side of overlay-trace share: the words of the stage map ([`stage`]),
-//! the map itself ([`stage_map`]) and the layout of everything that crosses from one side to the other
-//! ([`record`]); the pure accounting ([`way`], [`cpu`]); and the walk through a packet's headers ([`headers`],
-//! [`addresses`]).
+//! The code that the kernel side and the user side of overlay-trace share:
+//!
+//! - the stage map: its types ([`stage`]), its rows ([`stage_map`]) and how a row is packed into a kernel program
+//!   ([`probe_spec`]);
+//! - the layout of everything that crosses between kernel and user space ([`abi`], [`record`],
+//!   [`latency_histogram`], [`flags`]);
+//! - the accounting of packets and CPUs, which is pure ([`path`], [`cpu`]), and the ownership of the slots of the
+//!   packet table ([`slot`], [`shared`]);
+//! - the parser of a packet's headers ([`headers`], [`addresses`]).
 #![no_std]
 #![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
 
+pub mod abi;
 pub mod addresses;
 pub mod cpu;
+pub mod flags;
 pub mod headers;
-pub mod kernel;
 pub mod lab;
+pub mod latency_histogram;
+pub mod path;
+pub mod probe_spec;
 pub mod record;
-pub mod row;
+pub mod shared;
+pub mod slot;
 pub mod stage;
 pub mod stage_map;
-pub mod tail;
-pub mod way;

@@ -1,12 +1,12 @@
-//! The accounting of the kernel side, driven by invented packets, CPUs and clocks: whatever comes in whatever
-//! order, and whatever is missed, every nanosecond of every packet has one owner.
+//! The accounting of the kernel side, driven by synthetic packets, CPUs and clocks: in whatever order events come, and
+//! whatever is missed, every nanosecond of every packet has one owner.
 
-use std::cell::RefCell;
+use std::{cell::RefCell, rc::Rc};
 
 use overlay_trace_common::{
-    cpu::{Cpu, Followed, Packets},
+    cpu::{Context, Cpu, Packets, Tracked},
+    path::{self, PATH_WORDS, Span, Words, position},
     stage_map::{BATCH_WAIT, KSOFTIRQD_WAIT, OTHER, SCHEDULING_WAIT, SOFTIRQ_INTERRUPTION, SOFTIRQ_WAIT},
-    way::{self, Segment, WAY_WORDS, Words, place},
 };
 use proptest::prelude::*;
 
@@ -18,20 +18,31 @@ const INTERRUPTS: u8 = 61;
 
 /// The table of packets, and when each of them began.
 struct Table {
-    packets: RefCell<Vec<(Followed, Words)>>,
-    cpus: RefCell<[Cpu; CPUS]>,
+    packets: RefCell<Vec<(Tracked, Words)>>,
+    cpus: Rc<[Cpu; CPUS]>,
     begun: Vec<u64>,
 }
 
+impl Table {
+    /// Takes a packet out of the table and puts it back afterwards: an event may interrupt another one.
+    fn with<T>(&self, number: usize, apply: impl FnOnce(&mut Tracked, &mut Words) -> T) -> T {
+        let (mut packet, mut words) = self.packets.borrow()[number];
+        let result = apply(&mut packet, &mut words);
+        self.packets.borrow_mut()[number] = (packet, words);
+        result
+    }
+}
+
 impl Packets for Table {
-    fn get(&self, number: u32) -> Option<(*mut Followed, *mut Words)> {
-        let mut packets = self.packets.borrow_mut();
-        let (packet, words) = packets.get_mut(number as usize)?;
-        Some((packet, words))
+    fn interrupt_current(&self, context: Context, by: u8) {
+        if let Some((packet, _)) = self.packets.borrow_mut().get_mut(context.cpu.packet.get() as usize) {
+            // SAFETY: the pointer comes from a reference that is not used any more.
+            unsafe { Tracked::interrupt(packet, context, by) };
+        }
     }
 
-    fn let_go(&self, cpu: u16, skb: u64) {
-        self.cpus.borrow_mut()[usize::from(cpu)].let_go(skb);
+    fn drop_current(&self, cpu: u16, skb: u64) {
+        self.cpus[usize::from(cpu)].drop_current(skb);
     }
 }
 
@@ -54,7 +65,7 @@ enum Event {
     Go(u16, u8),
     /// The packet is a copy or a part of another one, and begins where that is.
     Child(usize),
-    /// The way is over.
+    /// The path is over.
     Finish,
     /// The packet's end was missed: its place is taken by another one.
     Lost,
@@ -85,7 +96,7 @@ fn step() -> impl Strategy<Value = i64> {
 
 struct World {
     table: Table,
-    /// By packet: the CPU that it was last seen on, and those of its segments.
+    /// By packet: the CPU that it was last seen on, and those of its spans.
     on: Vec<(u16, Vec<u16>)>,
     now: u64,
 }
@@ -93,156 +104,158 @@ struct World {
 impl World {
     fn new() -> World {
         let packets = (0..PACKETS).map(|number| {
-            let followed = Followed { number: number as u32, ..Followed::default() };
-            (followed, [0; WAY_WORDS])
+            let tracked = Tracked { number: number as u32, ..Tracked::default() };
+            (tracked, [0; PATH_WORDS])
         });
-        let table = Table {
-            packets: RefCell::new(packets.collect()),
-            cpus: RefCell::default(),
-            begun: vec![0; PACKETS],
-        };
+        let table =
+            Table { packets: RefCell::new(packets.collect()), cpus: Rc::default(), begun: vec![0; PACKETS] };
         World { table, on: vec![(0, Vec::new()); PACKETS], now: EPOCH }
     }
 
-    fn begin(&mut self, number: usize, on: usize, at: Option<Followed>) {
+    fn begin(&mut self, number: usize, on: usize, at: Option<Tracked>) {
         let mut packets = self.table.packets.borrow_mut();
         let (packet, words) = &mut packets[number];
         packet.skb = 64 * (1 + number as u64);
-        packet.account.begin(words, self.now, OTHER, on as u32);
+        packet.account.start(words, self.now, OTHER, on as u32);
         if let Some(parent) = at {
             packet.account.stage = parent.account.stage;
-            packet.account.go(words, parent.account.place);
+            packet.account.move_to(words, parent.account.position);
         }
         self.table.begun[number] = self.now;
         self.on[number] = (on as u16, Vec::new());
     }
 
-    /// Something was seen of a packet on a CPU. Its segments since then are of that CPU; of an interrupted one the part
+    /// Something was seen of a packet on a CPU. Its spans since then are of that CPU; of an interrupted one the part
     /// before is of the CPU where it was.
     fn on(&mut self, number: usize, on: usize) {
-        let (segments, _) = self.way(number);
+        let (spans, _) = self.path(number);
         let (before, cpus) = &mut self.on[number];
-        let new = segments.get(cpus.len()..).unwrap_or_default();
+        let new = spans.get(cpus.len()..).unwrap_or_default();
         if let [part, by, ..] = new
             && part.ns > 0
             && by.stage >= INTERRUPTS
         {
             cpus.push(*before);
         }
-        cpus.resize(segments.len(), on as u16);
+        cpus.resize(spans.len(), on as u16);
         *before = on as u16;
     }
 
-    /// A packet's way so far, and the time that it covers.
-    fn way(&self, number: usize) -> (Vec<Segment>, u64) {
+    /// A packet's path so far, and the time that it covers.
+    fn path(&self, number: usize) -> (Vec<Span>, u64) {
         let packets = self.table.packets.borrow();
         let (packet, words) = &packets[number];
-        let segments = way::segments(&words[..packet.account.length as usize]).collect();
-        (segments, packet.account.last_ns - self.table.begun[number])
+        let spans = path::spans(&words[..packet.account.length as usize]).collect();
+        (spans, packet.account.last_ns - self.table.begun[number])
     }
 
     fn check(&self, number: usize) -> Result<(), TestCaseError> {
-        let (segments, covered) = self.way(number);
+        let (spans, covered) = self.path(number);
         let overflow = self.table.packets.borrow()[number].0.account.overflow_ns;
-        let sum: u64 = segments.iter().map(|segment| segment.ns).sum();
+        let sum: u64 = spans.iter().map(|span| span.ns).sum();
         prop_assert_eq!(sum + overflow, covered);
-        let cpus: Vec<u16> = segments.iter().filter_map(|segment| segment.cpu).collect();
+        let cpus: Vec<u16> = spans.iter().filter_map(|span| span.cpu).collect();
         prop_assert_eq!(&cpus, &self.on[number].1);
         Ok(())
     }
 
-    fn is_followed(&self, number: usize) -> bool {
+    fn is_tracked(&self, number: usize) -> bool {
         self.table.packets.borrow()[number].0.skb != 0
     }
 
     /// Applies an event as the kernel side does.
     fn apply(&mut self, event: &Event, number: usize, on: usize) -> Result<(), TestCaseError> {
-        let (now, table) = (self.now, &self.table);
-        let mut cpu = table.cpus.borrow()[on];
+        let cpus = Rc::clone(&self.table.cpus);
+        let context = Context { cpu: &cpus[on], number: on as u32, now: self.now };
+        let table = &self.table;
         match *event {
             Event::Interrupt(by) => {
-                cpu.interrupt(on as u32, by, now, table);
+                table.interrupt_current(context, by);
                 if by == SCHEDULING_WAIT {
-                    cpu.switched(now);
+                    context.switch_task();
                 }
             }
-            Event::Resume => cpu.resume(now),
+            Event::Resume => context.resume(),
             Event::Softirq(thread) => {
-                cpu.softirq_ns = now;
-                cpu.deferred_by = if thread { KSOFTIRQD_WAIT } else { SOFTIRQ_WAIT };
-                cpu.begin_softirq(on as u32, SOFTIRQ_INTERRUPTION, now, table);
+                context.cpu.softirq_ns.set(self.now);
+                context.cpu.deferred_by.set(if thread { KSOFTIRQD_WAIT } else { SOFTIRQ_WAIT });
+                context.begin_softirq(SOFTIRQ_INTERRUPTION, table);
             }
-            Event::SoftirqEnds => cpu.end_softirq(now),
+            Event::SoftirqEnds => context.end_softirq(),
             Event::Begin => {
-                self.turn_up(number, on, &cpu);
+                self.seen_by(number, context);
                 self.begin(number, on, None);
             }
             Event::Child(parent) => {
-                self.turn_up(number, on, &cpu);
+                self.seen_by(number, context);
                 let at = self.table.packets.borrow()[parent].0;
                 self.begin(number, on, Some(at));
             }
             // All others are of packets that are known.
-            _ if !self.is_followed(number) => {}
+            _ if !self.is_tracked(number) => {}
             Event::Lost => {
-                self.turn_up(number, on, &cpu);
+                self.seen_by(number, context);
                 let packet = &mut self.table.packets.borrow_mut()[number].0;
-                cpu.let_go(packet.skb);
+                context.cpu.drop_current(packet.skb);
                 packet.skb = 0;
             }
             _ => {
-                self.turn_up(number, on, &cpu);
-                self.seen(event, number, (on, &mut cpu))?;
+                self.seen_by(number, context);
+                self.seen(event, number, context)?;
                 self.on(number, on);
             }
         }
-        self.table.cpus.borrow_mut()[on] = cpu;
         Ok(())
     }
 
     /// A packet is found on a CPU.
-    fn turn_up(&self, number: usize, on: usize, cpu: &Cpu) {
-        let Some((packet, words)) = self.table.get(number as u32) else { return };
-        // SAFETY: as in the kernel, nothing else holds the packet.
-        let (packet, words) = unsafe { (&mut *packet, &mut *words) };
-        if packet.skb != 0 && packet.skb != cpu.skb {
-            packet.turn_up(on as u32, words, &self.table);
-        }
+    fn seen_by(&self, number: usize, context: Context) {
+        self.table.with(number, |packet, words| {
+            if packet.skb != 0 && packet.skb != context.cpu.skb.get() {
+                packet.seen_by(context.number, words, &self.table);
+            }
+        });
     }
 
-    fn seen(&self, event: &Event, number: usize, (on, cpu): (usize, &mut Cpu)) -> Result<(), TestCaseError> {
-        let (now, table) = (self.now, &self.table);
-        let Some((packet, words)) = table.get(number as u32) else { return Ok(()) };
-        // SAFETY: as in the kernel, nothing else holds the packet.
-        let (packet, words) = unsafe { (&mut *packet, &mut *words) };
-        let goes_on = |stage| cpu.skb == packet.skb && packet.account.stage == stage;
-        if matches!(*event, Event::Work(stage, false) if goes_on(stage)) && packet.account.again(words) {
+    fn seen(&self, event: &Event, number: usize, context: Context) -> Result<(), TestCaseError> {
+        self.table.with(number, |packet, words| self.seen_packet(event, (packet, words), context))
+    }
+
+    fn seen_packet(
+        &self,
+        event: &Event,
+        (packet, words): (&mut Tracked, &mut Words),
+        context: Context,
+    ) -> Result<(), TestCaseError> {
+        let table = &self.table;
+        let goes_on = |stage| context.cpu.skb.get() == packet.skb && packet.account.stage == stage;
+        if matches!(*event, Event::Work(stage, false) if goes_on(stage)) && packet.account.repeat(words) {
             return Ok(());
         }
-        cpu.close(on as u32, packet, words, now);
+        context.close(packet, words);
         match *event {
             Event::Work(stage, true) => packet.account.enter(stage),
             Event::Work(stage, false) | Event::Wait(stage, _) => packet.account.stage = stage,
             Event::Leave => packet.account.stage = packet.account.before,
-            Event::Go(hop, level) => packet.account.go(words, place(level.into(), hop.into())),
+            Event::Go(hop, level) => packet.account.move_to(words, position(level.into(), hop.into())),
             _ => {}
         }
         match *event {
             Event::Wait(_, deferred) => {
-                cpu.leave(on as u32, packet, now, table);
+                context.queue(packet, table);
                 if deferred {
-                    packet.account.interrupt(now, SOFTIRQ_WAIT);
+                    packet.account.interrupt(context.now, SOFTIRQ_WAIT);
                 }
             }
             Event::Finish => {
-                cpu.release(on as u32, packet.skb, now, table);
+                context.release(packet, table);
                 let (length, _) = packet.account.finish(words, OTHER);
-                prop_assert!(length as usize <= WAY_WORDS);
-                let sum: u64 = way::segments(&words[..length as usize]).map(|segment| segment.ns).sum();
-                prop_assert_eq!(sum, packet.account.last_ns - table.begun[number]);
+                prop_assert!(length as usize <= PATH_WORDS);
+                let sum: u64 = path::spans(&words[..length as usize]).map(|span| span.ns).sum();
+                prop_assert_eq!(sum, packet.account.last_ns - table.begun[packet.number as usize]);
                 packet.skb = 0;
             }
-            _ => cpu.take(on as u32, packet, now, table),
+            _ => context.work_on(packet, table),
         }
         Ok(())
     }
@@ -277,11 +290,11 @@ fn play(events: &[(u64, Event, usize, usize)]) -> World {
 }
 
 fn steps(world: &World, number: usize) -> Vec<(u8, u64)> {
-    world.way(number).0.iter().map(|segment| (segment.stage, segment.ns)).collect()
+    world.path(number).0.iter().map(|span| (span.stage, span.ns)).collect()
 }
 
 fn cpus(world: &World, number: usize) -> Vec<u16> {
-    world.way(number).0.iter().filter_map(|segment| segment.cpu).collect()
+    world.path(number).0.iter().filter_map(|span| span.cpu).collect()
 }
 
 #[test]
@@ -447,18 +460,18 @@ fn a_queue_s_wait_is_first_for_the_softirq_and_then_for_the_turn() {
 }
 
 #[test]
-fn a_long_way_and_a_long_time_are_kept_whole() {
+fn a_long_path_and_a_long_time_are_kept_whole() {
     let mut events = vec![(0, Event::Begin, 0, 0), (0, Event::Work(1, false), 0, 0)];
     for step in 1..=1000u64 {
         events.push((step * 100_000_000, Event::Work((2 + step % 50) as u8, false), 0, 0));
     }
     let world = play(&events);
-    let (segments, covered) = world.way(0);
+    let (spans, covered) = world.path(0);
     assert_eq!(covered, 100_000_000_000);
-    assert_eq!(segments[1], Segment { ns: 100_000_000, hop: 0, level: 0, stage: 1, cpu: Some(0) });
+    assert_eq!(spans[1], Span { ns: 100_000_000, hop: 0, level: 0, stage: 1, cpu: Some(0) });
     let mut packets = world.table.packets.borrow_mut();
     let (packet, words) = &mut packets[0];
-    let (length, is_overfull) = packet.account.finish(words, OTHER);
-    let last = way::segments(&words[..length as usize]).last().expect("a way");
-    assert!(is_overfull && last.stage == OTHER && last.ns > covered / 2);
+    let (length, is_full) = packet.account.finish(words, OTHER);
+    let last = path::spans(&words[..length as usize]).last().expect("a path");
+    assert!(is_full && last.stage == OTHER && last.ns > covered / 2);
 }

@@ -2,10 +2,11 @@
 
 use etherparse::{EtherType, Ethernet2Header, IpNumber, Ipv4Header, Ipv6Header, TcpHeader, UdpHeader};
 use overlay_trace_common::addresses::describe;
+use overlay_trace_common::flags::RecordFlags;
 use overlay_trace_common::headers::{
     AT_IP, AT_TAG, Innermost, Memory, PLAIN_BYTES, Tunnel, WINDOW_BYTES, Window, plain, walk,
 };
-use overlay_trace_common::record::{FLAG_NO_DATA, FLAG_SYN, FLAG_ZERO_WINDOW, FLAGS_OF_TCP, RecordHeader};
+use overlay_trace_common::record::RecordHeader;
 use proptest::prelude::*;
 
 /// Where the packet lies.
@@ -165,11 +166,11 @@ fn a_tcp_header_says_what_its_segment_is() {
         let segment = ipv4(6, &segment);
         look(&segment, AT_IP, segment.len()).unwrap().1.flags
     };
-    assert_eq!(marks(0x10, [0, 1], b"data"), 0);
-    assert_eq!(marks(0x10, [0, 0], b"data"), FLAG_ZERO_WINDOW);
-    assert_eq!(marks(0x10, [0, 0], b""), FLAG_ZERO_WINDOW | FLAG_NO_DATA);
-    assert_eq!(marks(0x02, [0, 0], b""), FLAG_SYN | FLAG_NO_DATA);
-    assert_eq!(marks(0x14, [0, 0], b""), FLAG_NO_DATA);
+    assert_eq!(marks(0x10, [0, 1], b"data"), RecordFlags::NONE);
+    assert_eq!(marks(0x10, [0, 0], b"data"), RecordFlags::ZERO_WINDOW);
+    assert_eq!(marks(0x10, [0, 0], b""), RecordFlags::ZERO_WINDOW | RecordFlags::NO_DATA);
+    assert_eq!(marks(0x02, [0, 0], b""), RecordFlags::SYN | RecordFlags::NO_DATA);
+    assert_eq!(marks(0x14, [0, 0], b""), RecordFlags::NO_DATA);
 }
 
 #[test]
@@ -177,12 +178,15 @@ fn an_ordinary_packet_is_itself() {
     finds_inner(&inner(), AT_IP, 0);
     let segment = ipv4(6, &tcp(b"data"));
     let (_, header) = look(&segment, AT_IP, segment.len()).unwrap();
-    assert_eq!((header.flow.source_port, header.flow.sequence, header.flags), (4000, 0x0102_0304, 0));
+    assert_eq!(
+        (header.flow.source_port, header.flow.sequence, header.flags),
+        (4000, 0x0102_0304, RecordFlags::NONE)
+    );
     let acknowledgement = ipv6(6, &tcp(b""));
     let (found, header) = look(&acknowledgement, AT_IP, acknowledgement.len()).unwrap();
     assert_eq!((found.depth, header.flow.destination_port), (0, 7700));
     assert_eq!((header.flow.version, header.flow.source, header.bytes), (6, [0xfd; 16], 72));
-    assert_eq!(header.flags & FLAGS_OF_TCP, FLAG_NO_DATA);
+    assert_eq!(header.flags & RecordFlags::TCP, RecordFlags::NO_DATA);
     let echo = ipv4(1, &[8, 0, 0, 0, 0x12, 0x34, 0, 1]);
     let (_, header) = look(&echo, AT_IP, echo.len()).unwrap();
     assert_eq!((header.flow.source_port, header.flow.destination_port), (0x1234, 0x1234));

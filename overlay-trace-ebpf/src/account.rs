@@ -1,84 +1,118 @@
-//! The accounting, which is pure (`overlay_trace_common::{cpu, way}`), applied to this CPU and the table of
-//! states; and the record at the end.
+//! The accounting, which is pure (`overlay_trace_common::{cpu, path}`), applied to this CPU and the packet table; and
+//! the record at the end.
 
 use aya_ebpf::helpers::generated::{bpf_get_smp_processor_id, bpf_ringbuf_output};
 use overlay_trace_common::{
-    cpu::{Cpu, Followed, Packets},
-    kernel::CPUS_MAX,
-    record::{Counter, FLAG_WAY_FULL, HEADER_BYTES},
+    abi::CPUS_MAX,
+    cpu::{Context, Cpu, Packets, Tracked},
+    flags::RecordFlags,
+    path::PATH_WORDS,
+    record::{Counter, HEADER_BYTES, Outcome},
     stage_map::OTHER,
-    way::{WAY_WORDS, Words},
 };
 
 use crate::{
-    maps::{COUNTS, CPUS, RECORDS, STATES, State, setting},
-    read::opaque,
-    tail,
+    insn::opaque,
+    maps::{COUNTS, CPUS, RECORDS, STATES, State, count, setting},
+    tail_sampling,
 };
 
-/// Do not wake the reader for each record: it looks by itself, several times a second.
+/// Do not wake the reader for each record: it polls, several times a second.
 const BPF_RB_NO_WAKEUP: u64 = 1;
 
-/// This CPU, and its number.
+/// The context of this run of a program; the clock has not been read yet.
 #[inline(always)]
-pub fn this_cpu() -> (&'static mut Cpu, u32) {
+pub fn here() -> Context<'static> {
+    // SAFETY: a helper without arguments that every program may call.
     let number = unsafe { bpf_get_smp_processor_id() };
-    (cpu_of(number), number)
+    Context { cpu: cpu_of(number), number, now: 0 }
 }
 
 #[inline(always)]
-fn cpu_of(number: u32) -> &'static mut Cpu {
+fn cpu_of(number: u32) -> &'static Cpu {
+    // Opaque, so that the register that is checked is the one that is used.
     let index = opaque(number as u64) as usize & (CPUS_MAX - 1);
-    unsafe { &mut *(&raw mut CPUS as *mut Cpu).add(index) }
+    // SAFETY: the mask keeps the index in the array, whose length is a power of two.
+    unsafe { &*(&raw const CPUS as *const Cpu).add(index) }
 }
 
-/// The table of states.
-pub struct States;
+/// The packet table, for the accounting.
+pub struct Table;
 
-impl Packets for States {
+impl Packets for Table {
     #[inline(always)]
-    fn get(&self, number: u32) -> Option<(*mut Followed, *mut Words)> {
-        let state = STATES.get_ptr_mut(number)?;
-        unsafe { Some((&raw mut (*state).followed, &raw mut (*state).record.way)) }
+    fn interrupt_current(&self, context: Context, by: u8) {
+        if let Some(state) = STATES.get_ptr_mut(context.cpu.packet.get()) {
+            // SAFETY: an entry of the map. It is not the entry of the packet that is being accounted, which
+            // `Context::work_on` and `Context::release` exclude; at other callers there is none.
+            unsafe { Tracked::interrupt(&raw mut (*state).tracked, context, by) };
+        }
     }
 
     #[inline(always)]
-    fn let_go(&self, cpu: u16, skb: u64) {
-        cpu_of(cpu as u32).let_go(skb);
+    fn drop_current(&self, cpu: u16, skb: u64) {
+        cpu_of(cpu as u32).drop_current(skb);
     }
 }
 
-/// Gives the packet's time up to `now` to its open stage.
+/// Assigns the packet's time up to now to its open stage.
 #[inline(always)]
-pub fn close(state: &mut State, cpu: &Cpu, number: u32, now: u64) {
-    cpu.close(number, &mut state.followed, &mut state.record.way, now);
+pub fn close(state: &mut State, context: Context) {
+    context.close(&mut state.tracked, &mut state.record.path);
 }
 
-/// Hands the finished record to the reader, unless it is one of those that others stand for.
+/// This CPU, which did not work on the packet, sees it.
+#[inline(always)]
+pub fn seen_here(state: &mut State, context: Context) {
+    state.tracked.seen_by(context.number, &mut state.record.path, &Table);
+}
+
+/// Makes the record of a packet whose last span is closed.
+#[inline(always)]
+pub fn conclude(state: &mut State, context: Context, outcome: u8) {
+    if !state.is_counted() {
+        // No filter selects it, or it was counted when the header filter rejected it.
+    } else if state.parsed == 0 {
+        count(Counter::Filtered, 1);
+    } else {
+        let header = &mut state.record.header;
+        header.end_ns = state.tracked.account.last_ns;
+        header.cpu = context.number as u16;
+        header.outcome = outcome;
+        if outcome == Outcome::Split as u8 {
+            header.segments = state.children;
+        }
+        send(state);
+    }
+}
+
+/// Hands the finished record to the reader, unless another sample represents the packet.
 #[inline(always)]
 pub fn send(state: &mut State) {
     let Some(counts) = COUNTS.get_ptr_mut(0) else { return };
+    // SAFETY: a pointer to this CPU's counters; see `count`.
     let add = |counter: Counter, number: u64| unsafe { (*counts)[counter as usize] += number };
     let one_in = setting!(one_in);
     if one_in != 0 {
-        state.record.header.stands_for = tail::stands_for(state, one_in);
-        if state.record.header.stands_for == 0 {
+        state.record.header.weight = tail_sampling::weight(state, one_in);
+        if state.record.header.weight == 0 {
             add(Counter::Finished, 1);
-            add(Counter::LeftOut, 1);
-            return add(Counter::Hits, state.followed.account.segments() as u64);
+            add(Counter::NotSampled, 1);
+            return add(Counter::Hits, state.tracked.account.spans() as u64);
         }
     }
-    let (length, is_overfull) = state.followed.account.finish(&mut state.record.way, OTHER);
-    state.record.header.way_len = length as u16;
-    if is_overfull {
-        state.record.header.flags |= FLAG_WAY_FULL;
+    let (length, is_full) = state.tracked.account.finish(&mut state.record.path, OTHER);
+    state.record.header.path_len = length as u16;
+    if is_full {
+        state.record.header.flags |= RecordFlags::PATH_FULL;
     }
     // Opaque, so that the register that is checked is the one that is used.
-    let pairs = opaque(length + 1 >> 1);
-    if pairs > WAY_WORDS as u64 / 2 {
+    let pairs = opaque((length + 1) >> 1);
+    if pairs > PATH_WORDS as u64 / 2 {
         return;
     }
     let bytes = HEADER_BYTES as u64 + pairs * 8;
+    // SAFETY: the record has at least so many bytes, as was just checked; the helper only reads them.
     let sent = unsafe {
         bpf_ringbuf_output(
             &raw const RECORDS as *mut _,
@@ -88,7 +122,7 @@ pub fn send(state: &mut State) {
         )
     };
     add(Counter::Finished, 1);
-    add(Counter::Hits, length - state.followed.account.controls as u64);
+    add(Counter::Hits, length - state.tracked.account.controls as u64);
     if sent == 0 {
         add(Counter::RecordBytes, bytes);
     } else {

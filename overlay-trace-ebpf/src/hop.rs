@@ -1,32 +1,33 @@
 //! Hops: the device and the namespace that a packet is at.
 //!
-//! A hop is found by the address of its device (or of its namespace, for a packet that is at no device
-//! yet). Addresses are used again, and so are the numbers of namespaces and devices: in the place of a pod
-//! that has vanished the next one can have its address, its inode number, and an `eth0` of the same index.
-//! So a hop is also told by its namespace's random number and by its device's name; what differs in one
-//! of them is another hop. Name and link kind are noted when the hop is first seen, so they outlive the
-//! device.
+//! A hop is found by the address of its device (or of its namespace, for a packet that is at no device yet). The
+//! kernel reuses addresses, and so the numbers of namespaces and devices: a new pod can get the address and the inode
+//! number of a deleted one, and an `eth0` of the same index. So the key of a hop also has the namespace's random number
+//! and the device's name; what differs in one of them is another hop. Name and link kind are stored when the hop is
+//! first seen, so they outlive the device.
 
-use core::{arch::asm, ffi::c_void};
+use core::ffi::c_void;
 
 use aya_ebpf::helpers::generated::bpf_probe_read_kernel_str;
 use overlay_trace_common::{
-    kernel::{NETNS_MAX, TRANSMIT_KINDS},
+    abi::{NETNS_MAX, TRANSMIT_KINDS},
     record::{Counter, HOPS_MAX, Hop},
+    slot::{Word, give, take},
 };
 
 use crate::{
-    atomic::{give, next_hop, take},
+    hop_numbers::next_hop,
+    insn::{barrier, low_half, opaque},
     maps::{DEVICES_CHANGED, HOP_CACHE, HOP_ENTRIES, HOPS, HopEntry, NEVER, Role, count, setting},
-    read::{Access, copied, field, low_half, now, opaque},
+    read::{Access, copied, field, now},
 };
 
-/// How many neighbouring places of the cache a hop may stand at.
-const PLACES: u32 = 8;
+/// A hop may be in one of so many adjacent entries of the cache.
+const PROBED_ENTRIES: u32 = 8;
 
-/// What a hop is told by.
+/// The key of a hop.
 #[derive(Clone, Copy)]
-struct Mark {
+struct HopKey {
     /// Address of the device or the namespace.
     owner: u64,
     /// The namespace's random number and the device's index.
@@ -51,60 +52,57 @@ pub fn of_net(net: u64) -> Option<&'static HopEntry> {
     unchanged(owner).or_else(|| verified(owner, owner, false))
 }
 
-/// A device, somewhere, has come, gone, or got another name or namespace.
+/// A device, in any namespace, was created, deleted, renamed or moved.
 #[inline(always)]
 pub fn changed() {
-    unsafe {
-        let changes = (&raw const DEVICES_CHANGED).read_volatile();
-        (&raw mut DEVICES_CHANGED).write_volatile(changes + 1);
-    }
+    // The kernel holds its lock of network configuration here, so that no two CPUs count at the same time.
+    DEVICES_CHANGED.store(DEVICES_CHANGED.load() + 1);
     count(Counter::DeviceChanges, 1);
 }
 
-/// Where a hop stands, if the places before have been taken.
+/// The cache entry of a hop, if the `number` entries before have been taken by others.
 #[inline(always)]
-fn place(owner: u64, number: u32) -> *mut HopEntry {
+fn entry(owner: u64, number: u32) -> &'static HopEntry {
     let index = ((low_half(owner) >> 6).wrapping_mul(0x9e37_79b1) >> 16) + number;
-    unsafe { (&raw mut HOP_CACHE as *mut HopEntry).add((index & (HOP_ENTRIES - 1)) as usize) }
+    // SAFETY: the mask keeps the index in the array, whose length is a power of two.
+    unsafe { &*(&raw const HOP_CACHE as *const HopEntry).add((index & (HOP_ENTRIES - 1)) as usize) }
 }
 
-/// The hop at its first place, if no device has changed since it was last looked at.
+/// The hop in its first entry, if no device has changed since it was last checked.
 #[inline(always)]
 fn unchanged(owner: u64) -> Option<&'static HopEntry> {
-    let entry = unsafe { &*place(owner, 0) };
-    let changes = unsafe { (&raw const DEVICES_CHANGED).read_volatile() };
-    (entry.owner == owner && entry.looked_at == changes).then_some(entry)
+    let entry = entry(owner, 0);
+    let changes = DEVICES_CHANGED.load();
+    (entry.owner.get() == owner && entry.checked_at.get() == changes).then_some(entry)
 }
 
-/// The hop of a device or a namespace, told by all that it is told by; one that is seen for the first time
-/// is noted.
+/// The hop of a device or a namespace, by its whole key; a new one is added.
 #[inline(never)]
 fn verified(owner: u64, net: u64, is_device: bool) -> Option<&'static HopEntry> {
-    let looked_at = match unsafe { (&raw const DEVICES_CHANGED).read_volatile() } {
+    let checked_at = match DEVICES_CHANGED.load() {
         0 => NEVER,
         changes => changes,
     };
     let mix: u32 = copied(net, setting!(offsets.net_mix));
-    let mut mark = Mark { owner, identity: (mix as u64) << 32, name: [0; 2] };
+    let mut key = HopKey { owner, identity: (mix as u64) << 32, name: [0; 2] };
     if is_device {
-        mark.identity |= copied::<u32>(owner, setting!(offsets.dev_ifindex)) as u64;
-        mark.name = copied(owner, setting!(offsets.dev_name));
+        key.identity |= copied::<u32>(owner, setting!(offsets.dev_ifindex)) as u64;
+        key.name = copied(owner, setting!(offsets.dev_name));
     }
     let mut number = 0;
-    while number < PLACES {
-        let entry = unsafe { &mut *place(owner, number) };
-        let known = unsafe { (&raw const entry.owner).read_volatile() };
-        if known == owner && entry.identity == mark.identity && entry.name == mark.name {
-            entry.looked_at = looked_at;
+    while number < PROBED_ENTRIES {
+        let entry = entry(owner, number);
+        if entry.owner.load() == owner && entry.identity.get() == key.identity && has_name(entry, &key) {
+            entry.checked_at.set(checked_at);
             return Some(entry);
         }
-        if is_free(entry, owner) && take(&raw mut entry.holder) {
+        if is_free(entry, owner) && take(&entry.holder) {
             let is_ours = is_free(entry, owner);
             if is_ours {
-                create(entry, &mark, net);
-                entry.looked_at = looked_at;
+                create(entry, &key, net);
+                entry.checked_at.set(checked_at);
             }
-            give(&raw mut entry.holder);
+            give(&entry.holder);
             if is_ours {
                 return Some(entry);
             }
@@ -114,56 +112,57 @@ fn verified(owner: u64, net: u64, is_device: bool) -> Option<&'static HopEntry> 
     None
 }
 
-/// Nothing is here, or what was at the same address and is no more, or has another name now.
+#[inline(always)]
+fn has_name(entry: &HopEntry, key: &HopKey) -> bool {
+    entry.name[0].get() == key.name[0] && entry.name[1].get() == key.name[1]
+}
+
+/// The entry is empty, or its device is gone or renamed: another device is at its address.
 #[inline(always)]
 fn is_free(entry: &HopEntry, owner: u64) -> bool {
-    let known = unsafe { (&raw const entry.owner).read_volatile() };
+    let known = entry.owner.load();
     known == 0 || known == owner
 }
 
-/// Notes a hop.
+/// Fills an entry, of which the caller has the lock.
 #[inline(always)]
-fn create(entry: &mut HopEntry, mark: &Mark, net: u64) {
-    unsafe { (&raw mut entry.owner).write_volatile(0) };
-    in_order();
+fn create(entry: &HopEntry, key: &HopKey, net: u64) {
+    entry.owner.store(0);
+    barrier();
     let mut described = Hop {
         netns: copied(net, setting!(offsets.net_inum)),
-        netns_mix: (mark.identity >> 32) as u32,
-        ifindex: mark.identity as u32,
+        netns_mix: (key.identity >> 32) as u32,
+        ifindex: key.identity as u32,
         ..Hop::default()
     };
-    entry.identity = mark.identity;
-    entry.name = mark.name;
-    entry.role = if described.ifindex != 0 {
-        describe(mark.owner, &mut described);
+    entry.identity.set(key.identity);
+    entry.name[0].set(key.name[0]);
+    entry.name[1].set(key.name[1]);
+    entry.role.set(if described.ifindex != 0 {
+        describe(key.owner, &mut described);
         role(&described.kind)
     } else {
         Role::new(setting!(transmit_default), false, false)
-    };
-    entry.matched = matches(&described) as u16;
-    entry.hop = numbered(&described);
-    in_order();
-    unsafe { (&raw mut entry.owner).write_volatile(mark.owner) };
+    });
+    entry.matched.set(matches(&described) as u16);
+    entry.hop.set(numbered(&described));
+    barrier();
+    entry.owner.store(key.owner);
 }
 
-/// What was written before is written before what is written after; the processor keeps to it by itself.
-#[inline(always)]
-fn in_order() {
-    unsafe { asm!("", options(nostack)) };
-}
-
-/// Gives a hop its number and tells it to the reader; 0 when there are no more numbers.
+/// Gives a hop its number and hands it to the reader; 0 if the hop table is full.
 #[inline(always)]
 fn numbered(described: &Hop) -> u16 {
     let number = next_hop().unwrap_or(HOPS_MAX as u64);
     if number >= HOPS_MAX as u64 {
-        count(Counter::HopsFull, 1);
+        count(Counter::HopTableFull, 1);
         return 0;
     }
     let Some(slot) = HOPS.get_ptr_mut(number as u32) else { return 0 };
+    // SAFETY: an entry of the map, whose number nobody else has got. The reader waits for `since_ns`.
     unsafe {
         *slot = *described;
-        in_order();
+        barrier();
         (&raw mut (*slot).since_ns).write_volatile(now());
     }
     number as u16
@@ -171,18 +170,21 @@ fn numbered(described: &Hop) -> u16 {
 
 #[inline(always)]
 fn describe(device: u64, described: &mut Hop) {
-    let name = device + setting!(offsets.dev_name) as u64;
-    unsafe {
-        bpf_probe_read_kernel_str(&raw mut described.device as *mut c_void, 16, name as *const c_void);
-        let operations: u64 = copied(device, setting!(offsets.dev_link_ops));
-        if operations != 0 {
-            let kind: u64 = copied(operations, setting!(offsets.link_ops_kind));
-            bpf_probe_read_kernel_str(&raw mut described.kind as *mut c_void, 16, kind as *const c_void);
-        }
+    text(&mut described.device, device + setting!(offsets.dev_name) as u64);
+    let operations: u64 = copied(device, setting!(offsets.dev_link_ops));
+    if operations != 0 {
+        text(&mut described.kind, copied(operations, setting!(offsets.link_ops_kind)));
     }
 }
 
-/// What devices of this link kind do.
+/// Copies a NUL-terminated text of the kernel's.
+#[inline(always)]
+fn text(target: &mut [u8; 16], source: u64) {
+    // SAFETY: the helper writes at most the target's 16 bytes, and checks the source.
+    unsafe { bpf_probe_read_kernel_str(target.as_mut_ptr() as *mut c_void, 16, source as *const c_void) };
+}
+
+/// The role of devices of this link kind.
 #[inline(always)]
 fn role(kind: &[u8; 16]) -> Role {
     let wanted = words(kind);
@@ -198,7 +200,7 @@ fn role(kind: &[u8; 16]) -> Role {
     Role::new(setting!(transmit_default), false, edge)
 }
 
-/// Whether a device of this kind is an edge of the machine: NICs have none, taps are of the kind `tun`.
+/// Whether devices of this link kind are an edge of the machine: NICs have none, taps are of the kind `tun`.
 #[inline(always)]
 fn is_edge(kind: &[u8; 16]) -> bool {
     let (first, _) = words(kind);
@@ -208,10 +210,11 @@ fn is_edge(kind: &[u8; 16]) -> bool {
 #[inline(always)]
 fn words(text: &[u8; 16]) -> (u64, u64) {
     let text = text.as_ptr() as *const [u8; 8];
+    // SAFETY: the 16 bytes are two arrays of 8 bytes.
     unsafe { (u64::from_ne_bytes(*text), u64::from_ne_bytes(*text.add(1))) }
 }
 
-/// Whether the filter asks for this hop, or for none.
+/// Whether the filter selects this hop, or does not filter by hop.
 #[inline(always)]
 fn matches(hop: &Hop) -> bool {
     let device = setting!(filter.device);
@@ -231,6 +234,6 @@ fn in_netns(inode: u32) -> bool {
         }
         number += 1;
     }
-    // Nothing was asked for, or nothing of it is this.
+    // An empty list selects every namespace.
     number == 0
 }

@@ -1,99 +1,135 @@
-//! The kernel side of overlay-trace: a program for each class of rows of the stage map, and generic ones, one
-//! per kind of probe and position of the packet among the arguments. The loader makes one copy per probe and
-//! patches the probe's row of the stage map into it (see `overlay_trace_common::row`).
+//! The kernel side of overlay-trace: a program for each class of probe specs, and generic programs, one per kind of
+//! probe and position of the packet among the arguments. The loader makes one copy per probe and patches the probe's
+//! spec into it (see `overlay_trace_common::probe_spec`).
+//!
+//! The modules, each of which uses only those before it: `insn`, `maps`, `read`; `hop_numbers`, `hop`;
+//! `tail_sampling`, `account`; `packet_table`; `track_start`, `parse_headers`; `clone_tracking`, `fragment_tracking`;
+//! `enter_stage`, `handlers`.
 #![no_std]
 #![no_main]
-#![feature(asm_experimental_arch)]
+#![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
 
 mod account;
-mod atomic;
-mod birth;
-mod event;
-mod family;
+mod clone_tracking;
+mod enter_stage;
+mod fragment_tracking;
+mod handlers;
 mod hop;
-mod identify;
+mod hop_numbers;
+mod insn;
 mod maps;
+mod packet_table;
+mod parse_headers;
 mod read;
-mod state;
-mod tail;
+mod tail_sampling;
+mod track_start;
 
-use overlay_trace_common::{row::*, stage::Action};
+use overlay_trace_common::{
+    flags::ProbeFlags,
+    probe_spec::{KPROBE_ARGUMENTS, ProbeSpec},
+    stage::Action,
+};
 
-use crate::read::{Access, Copied, Direct, field};
+use crate::{
+    insn::{opaque, packet_argument, result, spec},
+    packet_table::Table,
+    read::{Access, Copied, Direct, field},
+};
 
-/// This copy's row: an immediate that the loader replaces.
+/// A word of a program's context.
+///
+/// # Safety
+///
+/// The program's context has so many words. (The verifier refuses a program that reads beyond its context.)
 #[inline(always)]
-fn row() -> Row {
-    let row: u64;
-    unsafe {
-        core::arch::asm!("{0} = 0x0eae7ace0b5e55ed ll", out(reg) row, options(pure, nomem, nostack, preserves_flags))
-    };
-    Row(row)
+unsafe fn word(context: *const u64, index: usize) -> u64 {
+    // SAFETY: the word is part of the context, says the caller.
+    unsafe { context.add(index).read_volatile() }
 }
 
-/// What a function has returned lies behind its arguments, of which the loader knows the number: it
-/// replaces the offset. (Kernels before 5.17 have no helper for this.)
+/// An argument of a function that is probed by a kprobe, whose context is the registers.
+///
+/// # Safety
+///
+/// The context is that of a kprobe.
 #[inline(always)]
-fn result(context: *const u64) -> u64 {
-    let result: u64;
-    unsafe {
-        core::arch::asm!("{0} = *(u64 *)({1} + {offset})", out(reg) result, in(reg) context, offset = const RESULT_MARKER)
-    };
-    result
+unsafe fn register(context: *const u8, argument: usize) -> u64 {
+    // SAFETY: `KPROBE_ARGUMENTS` has the offsets of registers in `struct pt_regs`.
+    unsafe { context.add(KPROBE_ARGUMENTS[argument]).cast::<u64>().read_volatile() }
 }
 
-/// What a probe at an entry or a tracepoint does, as its row says.
+/// The packet table of this run.
+///
+/// # Safety
+///
+/// As that of [`Table::open`]. Each program below opens it once, or once more when the first is not used any more.
+macro_rules! table {
+    () => {
+        // SAFETY: nothing else of this run holds the table or a packet.
+        unsafe { Table::open() }
+    };
+}
+
+/// What a probe at an entry or a tracepoint does, as its spec says.
 #[inline(always)]
-fn fired<A: Access>(packet: u64, row: Row) {
-    if row.has(ROW_CALIBRATE) && row.action() == Action::Enter as u8 {
-        event::calibrate(row);
-    } else if row.action() == Action::Note as u8 {
-        birth::note(packet, row);
-    } else if row.action() == Action::End as u8 {
-        if row.has(ROW_CURRENT) {
-            event::queued::<Copied>(packet, row);
+fn fired<A: Access>(packet: u64, spec: ProbeSpec) {
+    let action = spec.action();
+    if spec.has(ProbeFlags::CALIBRATE) && action == Action::Enter as u8 {
+        handlers::calibrate(table!(), spec);
+    } else if action == Action::Note as u8 {
+        track_start::note(packet, spec);
+    } else if action == Action::End as u8 {
+        if spec.has(ProbeFlags::CURRENT_PACKET) {
+            handlers::queued::<Copied>(table!(), packet, spec);
         } else {
-            event::end(packet, row, 0, 0);
+            handlers::end(table!(), packet, spec, 0, 0);
         }
-    } else if row.action() == Action::Interrupt as u8 {
-        event::interrupted(packet, row);
-    } else if row.action() == Action::Change as u8 {
+    } else if action == Action::Interrupt as u8 {
+        handlers::interrupted(packet, spec);
+    } else if action == Action::Change as u8 {
         hop::changed();
-    } else if row.action() == Action::Resume as u8 {
-        event::resumed(row);
-    } else if row.is_step() {
-        event::step(packet, row);
-    } else if row.has(ROW_INDIRECT) {
-        event::enter::<Copied>(read::copied(packet, 0), row);
+    } else if action == Action::Resume as u8 {
+        handlers::resumed(spec);
+    } else if spec.is_step() {
+        enter_stage::step(table!(), packet, spec);
+    } else if spec.has(ProbeFlags::INDIRECT) {
+        enter_stage::enter::<Copied>(table!(), read::copied(packet, 0), spec);
     } else {
-        event::enter::<A>(packet, row);
-        if row.has(ROW_CALIBRATE) {
-            event::forget(packet, row);
+        enter_stage::enter::<A>(table!(), packet, spec);
+        if spec.has(ProbeFlags::CALIBRATE) {
+            handlers::end_calibration(table!(), packet, spec);
         }
     }
 }
 
-/// What a probe at a function's exit does, as its row says.
+/// What a probe at a function's exit does, as its spec says.
+///
+/// # Safety
+///
+/// The context is that of fexit.
 #[inline(always)]
-fn returned(context: *const u64, packet: u64, row: Row) {
-    if row.has(ROW_CALIBRATE) {
-        return event::calibrate(row);
+unsafe fn returned(context: *const u64, packet: u64, spec: ProbeSpec) {
+    if spec.has(ProbeFlags::CALIBRATE) {
+        return handlers::calibrate(table!(), spec);
     }
-    if row.action() == Action::Note as u8 {
-        return birth::noted(packet, row);
+    if spec.action() == Action::Note as u8 {
+        return track_start::note_end(packet, spec);
     }
-    let returned = if row.has(ROW_CHILDREN | ROW_IF_ZERO) { result(context) } else { 0 };
-    if row.has(ROW_IF_ZERO) {
+    let returned =
+        if spec.has(ProbeFlags::RETURNS_PACKETS | ProbeFlags::IF_ZERO) { result(context) } else { 0 };
+    if spec.has(ProbeFlags::IF_ZERO) {
         if returned as u32 == 0 {
-            family::merged(unsafe { context.read_volatile() }, packet);
-            event::end(packet, row, 0, 0);
+            // SAFETY: such functions have the packet that keeps the other one as their first argument.
+            let keeper = unsafe { word(context, 0) };
+            let table = fragment_tracking::merged(table!(), keeper, packet);
+            handlers::end(table, packet, spec, 0, 0);
         }
-    } else if row.action() == Action::Copy as u8 {
-        family::cut_off(packet, returned);
-    } else if row.action() == Action::Join as u8 {
-        family::joined(packet);
+    } else if spec.action() == Action::Copy as u8 {
+        fragment_tracking::cut_off(table!(), packet, returned);
+    } else if spec.action() == Action::Join as u8 {
+        fragment_tracking::joined(table!(), packet);
     } else {
-        event::leave(packet, row, returned);
+        handlers::leave(table!(), packet, spec, returned);
     }
 }
 
@@ -102,15 +138,17 @@ macro_rules! typed_programs {
     ($($entry:ident $exit:ident $section:literal $exit_section:literal $argument:literal;)*) => {$(
         #[unsafe(no_mangle)]
         #[unsafe(link_section = $section)]
-        pub extern "C" fn $entry(context: *const u64) -> i32 {
-            fired::<Direct>(unsafe { context.add($argument).read_volatile() }, row());
+        extern "C" fn $entry(context: *const u64) -> i32 {
+            // SAFETY: the loader attaches the program to functions with such an argument.
+            fired::<Direct>(unsafe { word(context, $argument) }, spec());
             0
         }
 
         #[unsafe(no_mangle)]
         #[unsafe(link_section = $exit_section)]
-        pub extern "C" fn $exit(context: *const u64) -> i32 {
-            returned(context, unsafe { context.add($argument).read_volatile() }, row());
+        extern "C" fn $exit(context: *const u64) -> i32 {
+            // SAFETY: the loader attaches the program to the exits of functions with such an argument.
+            unsafe { returned(context, word(context, $argument), spec()) };
             0
         }
     )*};
@@ -123,62 +161,52 @@ typed_programs! {
     typed_3 typed_exit_3 "fentry/typed_3" "fexit/typed_exit_3" 3;
 }
 
-/// Programs for the classes of rows that the stage map has. The loader puts the argument's offset into the
-/// load at [`ARGUMENT_MARKER`].
+/// Programs for the classes of the stage map's probe specs. The loader writes the argument's offset into the load of
+/// [`packet_argument`].
 macro_rules! class_programs {
     ($($class:literal $typed:ident $typed_section:literal $kprobe:ident $kprobe_section:literal;)*) => {$(
         #[unsafe(no_mangle)]
         #[unsafe(link_section = $typed_section)]
-        pub extern "C" fn $typed(context: *const u64) -> i32 {
-            fired::<Direct>(marked_argument(context as u64), Row($class | row().stage() as u64));
+        extern "C" fn $typed(context: *const u64) -> i32 {
+            fired::<Direct>(packet_argument(context), ProbeSpec($class | spec().stage() as u64));
             0
         }
 
         #[unsafe(no_mangle)]
         #[unsafe(link_section = $kprobe_section)]
-        pub extern "C" fn $kprobe(context: *const u64) -> i32 {
-            fired::<Copied>(marked_argument(context as u64), Row($class | row().stage() as u64));
+        extern "C" fn $kprobe(context: *const u64) -> i32 {
+            fired::<Copied>(packet_argument(context), ProbeSpec($class | spec().stage() as u64));
             0
         }
     )*};
 }
 
-#[inline(always)]
-fn marked_argument(context: u64) -> u64 {
-    let argument: u64;
-    unsafe {
-        core::arch::asm!(
-            "{0} = *(u64 *)({1} + 0x7f8)", out(reg) argument, in(reg) context, options(pure, readonly, nostack)
-        )
-    };
-    argument
-}
-
-const _: () = assert!(ARGUMENT_MARKER == 0x7f8);
-
 // Written by build.rs.
 include!(concat!(env!("OUT_DIR"), "/classes.rs"));
 
-/// `skb:kfree_skb`: the packet, where, and from 5.17 on why.
+/// `skb:kfree_skb`: the packet, the location, and from 5.17 on the reason.
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "fentry/typed_drop")]
-pub extern "C" fn typed_drop(context: *const u64) -> i32 {
-    let row = row();
-    let packet = unsafe { context.read_volatile() };
-    let location = unsafe { context.add(1).read_volatile() };
-    let reason = if row.has(ROW_REASON) { unsafe { context.add(2).read_volatile() as u32 } } else { 0 };
-    event::end(packet, row, read::opaque(location), reason);
+extern "C" fn typed_drop(context: *const u64) -> i32 {
+    let spec = spec();
+    // SAFETY: the tracepoint has two arguments.
+    let (packet, location) = unsafe { (word(context, 0), word(context, 1)) };
+    // SAFETY: with this flag it has three.
+    let reason = if spec.has(ProbeFlags::DROP_REASON) { unsafe { word(context, 2) as u32 } } else { 0 };
+    handlers::end(table!(), packet, spec, opaque(location), reason);
     0
 }
 
-/// `qdisc:qdisc_enqueue`: the qdisc, the device's queue, the packet. Where the packet says at which device it is,
-/// a qdisc that keeps its packets in a tree has written something else by then.
+/// `qdisc:qdisc_enqueue`: the qdisc, the device's queue, the packet. `skb->dev` is not the device here: a qdisc that
+/// keeps its packets in a tree has overwritten it.
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "fentry/typed_queued")]
-pub extern "C" fn typed_queued(context: *const u64) -> i32 {
-    let (queue, packet) = unsafe { (context.add(1).read_volatile(), context.add(2).read_volatile()) };
+extern "C" fn typed_queued(context: *const u64) -> i32 {
+    // SAFETY: the tracepoint has three arguments.
+    let (queue, packet) = unsafe { (word(context, 1), word(context, 2)) };
     if queue != 0 {
-        event::enter_at::<Direct>(packet, Direct::word::<{ field!(queue_dev) }>(queue), row());
+        let device = Direct::word::<{ field!(queue_dev) }>(queue);
+        enter_stage::enter_at::<Direct>(table!(), packet, device, spec());
     }
     0
 }
@@ -186,18 +214,19 @@ pub extern "C" fn typed_queued(context: *const u64) -> i32 {
 /// For functions that make one packet of another: the new one, and the old one.
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "fentry/typed_pair")]
-pub extern "C" fn typed_pair(context: *const u64) -> i32 {
-    let (new, old) = unsafe { (context.read_volatile(), context.add(1).read_volatile()) };
-    family::made::<Direct>(new, old, row());
+extern "C" fn typed_pair(context: *const u64) -> i32 {
+    // SAFETY: such functions have two arguments.
+    let (new, old) = unsafe { (word(context, 0), word(context, 1)) };
+    fragment_tracking::made::<Direct>(table!(), new, old, spec());
     0
 }
 
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "kprobe/kprobe_pair")]
-pub extern "C" fn kprobe_pair(context: *const u8) -> i32 {
-    let argument =
-        |number: usize| unsafe { context.add(KPROBE_ARGUMENTS[number]).cast::<u64>().read_volatile() };
-    family::made::<Copied>(argument(0), argument(1), row());
+extern "C" fn kprobe_pair(context: *const u8) -> i32 {
+    // SAFETY: the program is attached as a kprobe.
+    let (new, old) = unsafe { (register(context, 0), register(context, 1)) };
+    fragment_tracking::made::<Copied>(table!(), new, old, spec());
     0
 }
 
@@ -206,9 +235,9 @@ macro_rules! kprobe_programs {
     ($($entry:ident $section:literal $argument:literal;)*) => {$(
         #[unsafe(no_mangle)]
         #[unsafe(link_section = $section)]
-        pub extern "C" fn $entry(context: *const u8) -> i32 {
-            let packet = unsafe { (context.add(KPROBE_ARGUMENTS[$argument]) as *const u64).read_volatile() };
-            fired::<Copied>(packet, row());
+        extern "C" fn $entry(context: *const u8) -> i32 {
+            // SAFETY: the program is attached as a kprobe.
+            fired::<Copied>(unsafe { register(context, $argument) }, spec());
             0
         }
     )*};

@@ -1,4 +1,4 @@
-//! The maps, and what is in them.
+//! The maps, the global variables, and what is in them.
 
 use core::mem::offset_of;
 
@@ -7,82 +7,114 @@ use aya_ebpf::{
     maps::{Array, HashMap, PerCpuArray, RingBuf},
 };
 use overlay_trace_common::{
-    cpu::{Cpu, Followed},
-    kernel::{BUCKETS, CPUS_MAX, Settings, TUNNEL_WORDS, WAYS},
+    abi::{BUCKET_SLOTS, BUCKETS, CPUS_MAX, Settings, TUNNEL_WORDS},
+    cpu::{Cpu, Tracked},
+    path::Words,
     record::{COUNTERS, Counter, HOPS_MAX, Hop, RecordHeader},
-    way::Words,
+    shared::Shared,
 };
 
 /// Set by the loader before the programs are loaded.
 #[unsafe(no_mangle)]
+// SAFETY: integers, of which zero is a value.
 pub static SETTINGS: Settings = unsafe { core::mem::zeroed() };
 
 /// Reads a field of [`SETTINGS`]; volatile, because the compiler sees only zeros.
 macro_rules! setting {
-    ($($field:tt)+) => {
-        {
-            #[allow(unused_unsafe)]
-            let value = unsafe { core::ptr::read_volatile(&raw const $crate::maps::SETTINGS.$($field)+) };
-            value
-        }
-    };
+    ($($field:tt)+) => {{
+        // SAFETY: a pointer to a field of a variable that nobody writes while programs run.
+        #[allow(unused_unsafe)]
+        let value = unsafe { core::ptr::read_volatile(&raw const $crate::maps::SETTINGS.$($field)+) };
+        value
+    }};
 }
 pub(crate) use setting;
 
-/// A record as it goes to the ring buffer: a header and the words of the way.
+/// A record as it goes to the ring buffer: a header and the words of the path.
 #[repr(C)]
 pub struct Record {
     pub header: RecordHeader,
-    pub way: Words,
+    pub path: Words,
 }
 
-/// The one authoritative copy of what is known of a packet, found by the address of its `sk_buff`.
+/// The one authoritative copy of what is known of a packet: an entry of the packet table.
 #[repr(C)]
 pub struct State {
-    pub followed: Followed,
-    pub identified: u8,
-    /// The packet has been where the filter asks for.
+    pub tracked: Tracked,
+    /// 1: the headers have been parsed.
+    pub parsed: u8,
+    /// 1: the packet has been at a hop that the filter selects.
     pub matched: u8,
     pub _pad_matched: u8,
-    /// The filter does not let it pass: its state only says that it need not be looked at again.
+    /// 1: the header filter rejects the packet. The state only says that it need not be parsed again.
     pub rejected: u8,
-    /// What the device is that the packet is at.
-    pub at: Role,
+    /// The role of the device that the packet is at.
+    pub device_role: Role,
     /// Address of the socket that sent the packet, 0 if it came from a device.
     pub sock: u64,
     /// Address of the device that the packet is at.
     pub device: u64,
-    /// How many packets were made of it.
+    /// Number of packets that were made of this one.
     pub children: u16,
-    /// Whether the packet has come in through a device since its beginning ([`ARRIVED`]), and is being forwarded
-    /// since then ([`FORWARDED`]); 0 if not.
+    /// Whether the packet has come in through a device since its start ([`ARRIVED`]), and has been forwarded since
+    /// then ([`FORWARDED`]); 0 if not.
     pub arrived: u8,
     pub _pad_children: u8,
-    /// Number of the state of the packet that it was made of.
+    /// Number in the packet table of the packet that this one was made of.
     pub parent: u32,
-    /// Address of the packet's last copy, and `last_ns` when it was made.
-    pub copy: u64,
-    pub copied_ns: u64,
-    /// The place, the open stage and that of its exit when it was made.
-    pub copied_place: u32,
-    pub copied_stage: u8,
-    pub copied_before: u8,
-    pub _pad_copied: [u8; 2],
-    /// Of a copy: where its data may be, those of the packet that it was made of and its own.
+    /// Address of the last clone of the packet, and the packet's `last_ns` at that moment.
+    pub clone: u64,
+    pub cloned_ns: u64,
+    /// Position, open stage and the stage before it at that moment.
+    pub cloned_position: u32,
+    pub cloned_stage: u8,
+    pub cloned_before: u8,
+    pub _pad_cloned: [u8; 2],
+    /// Of a clone: the data buffers (`skb->head`) of its original and of itself.
     pub heads: [u64; 2],
-    /// How many packets have had this place in the table.
-    pub births: u64,
+    /// How many packets this entry has been used for.
+    pub uses: u64,
+    /// A lock of the slot; see [`overlay_trace_common::slot`].
+    pub transfer: Shared<u64>,
     pub record: Record,
 }
 
 impl State {
-    /// Zeroes the marks of one byte, from `identified` on, in one go; side by side, the compiler makes of it a
-    /// call that writes byte by byte.
+    /// Zeroes the marks `parsed`, `matched` and `rejected`, and the role, by one store. The compiler would turn four
+    /// adjacent stores into a call of memset, which writes byte by byte.
     #[inline(always)]
     pub fn clear_marks(&mut self) {
-        const { assert!(offset_of!(State, sock) - offset_of!(State, identified) == 8) };
-        // SAFETY: they are the eight bytes before `sock`, and begin at a multiple of eight.
-        unsafe { (&raw mut self.identified as *mut u64).write_volatile(0) };
+        const { assert!(offset_of!(State, sock) - offset_of!(State, parsed) == 8) };
+        // SAFETY: the eight bytes before `sock`, at a multiple of eight; zeros are a value of all their fields. The
+        // pointer is derived from that of the whole state.
+        unsafe { (self as *mut State).byte_add(offset_of!(State, parsed)).cast::<u64>().write_volatile(0) };
+    }
+
+    /// Whether the filter selects the packet, so that it is counted.
+    #[inline(always)]
+    pub fn is_counted(&self) -> bool {
+        self.matched != 0 && self.rejected == 0
+    }
+
+    /// Appends a span to the packet's path.
+    #[inline(always)]
+    pub fn push(&mut self, stage: u8, ns: u64) {
+        self.tracked.account.push(&mut self.record.path, stage, ns);
+    }
+
+    /// Moves the packet to a position.
+    #[inline(always)]
+    pub fn move_to(&mut self, position: u32) {
+        self.tracked.account.move_to(&mut self.record.path, position);
+    }
+
+    /// The packet is at a hop. The first hop that the filter selects makes it counted.
+    #[inline(always)]
+    pub fn reach(&mut self, hop: &HopEntry) {
+        if self.matched == 0 && hop.matched.get() != 0 {
+            self.matched = 1;
+            count(Counter::Started, 1);
+        }
     }
 }
 
@@ -90,37 +122,38 @@ impl State {
 pub const ARRIVED: u8 = 1;
 pub const FORWARDED: u8 = 2;
 
-/// What a task has begun to send from a socket.
+/// A send call that a task has begun on a socket. Two tasks can share an entry: who finds another's keeps off.
 #[repr(C)]
 pub struct SendNote {
-    pub sock: u64,
-    pub task: u64,
-    /// When the send call began; 0 if it did not.
-    pub call_ns: u64,
+    pub sock: Shared<u64>,
+    pub task: Shared<u64>,
+    /// When the send call began; 0 if that was not seen.
+    pub call_ns: Shared<u64>,
     /// When TCP began to transmit; 0 if it did not.
-    pub transmit_ns: u64,
-    /// When programs of its cgroup began to look at the call, 0 if none did, and how long they took.
-    pub program_ns: u64,
-    pub programmed_ns: u64,
+    pub transmit_ns: Shared<u64>,
+    /// When the programs of the task's cgroup began to run on the call, 0 if none did, and how long they ran.
+    pub program_ns: Shared<u64>,
+    pub programmed_ns: Shared<u64>,
 }
 
-/// A device, or a namespace when the packet is at no device yet.
+/// An entry of the cache of hops: a device, or a namespace for a packet that is at no device yet.
 #[repr(C)]
 pub struct HopEntry {
-    /// Address of the `net_device`, or of the `net`; 0 for a free entry, or while it is being written.
-    pub owner: u64,
-    /// Taken by who writes it.
-    pub holder: u64,
-    /// What [`DEVICES_CHANGED`] was when it was last compared with its device, [`NEVER`] if that was 0.
-    pub looked_at: u64,
-    /// With the name what tells it from another one at the same address, later.
-    pub identity: u64,
+    /// Address of the `net_device` or of the `net`; 0 for a free entry, or while it is being written.
+    pub owner: Shared<u64>,
+    /// Lock of who writes the entry.
+    pub holder: Shared<u64>,
+    /// The value of [`DEVICES_CHANGED`] when the entry was last compared with its device, [`NEVER`] if that was 0.
+    pub checked_at: Shared<u64>,
+    /// Together with the name: distinguishes the device from a later one at the same address.
+    pub identity: Shared<u64>,
     /// The device's name, as it lies in the `net_device`.
-    pub name: [u64; 2],
-    pub hop: u16,
-    /// 1: the filter asks for this hop, or for none.
-    pub matched: u16,
-    pub role: Role,
+    pub name: [Shared<u64>; 2],
+    /// The number of the hop.
+    pub hop: Shared<u16>,
+    /// 1: the filter selects this hop, or does not filter by hop.
+    pub matched: Shared<u16>,
+    pub role: Shared<Role>,
 }
 
 /// What a device does with packets; in one word, since it is copied at each hop.
@@ -129,13 +162,13 @@ pub struct HopEntry {
 pub struct Role(u32);
 
 impl Role {
-    const UP: u32 = 1 << 8;
+    const ENCAPSULATES: u32 = 1 << 8;
     const EDGE: u32 = 1 << 9;
 
     #[inline(always)]
-    pub fn new(transmit_stage: u32, up: bool, edge: bool) -> Role {
+    pub fn new(transmit_stage: u32, encapsulates: bool, edge: bool) -> Role {
         let mark = |is: bool, mark: u32| if is { mark } else { 0 };
-        Role(transmit_stage & 0xff | mark(up, Role::UP) | mark(edge, Role::EDGE))
+        Role(transmit_stage & 0xff | mark(encapsulates, Role::ENCAPSULATES) | mark(edge, Role::EDGE))
     }
 
     /// The stage that a transmission through the device enters.
@@ -146,48 +179,51 @@ impl Role {
 
     /// The device encapsulates.
     #[inline(always)]
-    pub fn up(self) -> bool {
-        self.0 & Role::UP != 0
+    pub fn encapsulates(self) -> bool {
+        self.0 & Role::ENCAPSULATES != 0
     }
 
-    /// An edge of this machine, a NIC or a tap: what comes in by it was not here before.
+    /// The device is an edge of this machine, a NIC or a tap: what it receives was not on this machine before.
     #[inline(always)]
-    pub fn edge(self) -> bool {
+    pub fn is_edge(self) -> bool {
         self.0 & Role::EDGE != 0
     }
 }
 
-/// Counts the changes of devices (coming, going, renaming, moving) anywhere; 0 as long as none was seen.
+/// Counts the changes of devices (created, deleted, renamed, moved) in all namespaces; 0 until one was seen.
 #[unsafe(no_mangle)]
-pub static mut DEVICES_CHANGED: u64 = 0;
+pub static DEVICES_CHANGED: Shared<u64> = Shared::new(0);
 
-/// In [`HopEntry::looked_at`]: nobody tells whether the device has changed since.
+/// In [`HopEntry::checked_at`]: changes of devices are not probed.
 pub const NEVER: u64 = u64::MAX;
 
+/// Number of [`SendNote`]s, a power of two.
 pub const NOTES: u32 = 4096;
 /// A power of two, and more than there can be hops.
 pub const HOP_ENTRIES: u32 = 2 * HOPS_MAX as u32;
 
-/// The places of a bucket of the state table; as large as a cache line.
+/// A bucket of the packet table: the words of its slots that are searched, on one cache line.
 #[repr(C)]
 pub struct Bucket {
-    /// Address of the `sk_buff` that the place is taken for, 0 when it is free.
-    pub tags: [u64; WAYS],
-    /// Who has the place; see [`crate::atomic::take`].
-    pub holders: [u64; WAYS],
+    /// Address of the `sk_buff` that the slot is taken for, 0 when it is free.
+    pub tags: [Shared<u64>; BUCKET_SLOTS],
+    /// A lock of the slot; see [`overlay_trace_common::slot`].
+    pub holders: [Shared<u64>; BUCKET_SLOTS],
 }
 
 #[map]
 pub static TAGS: Array<Bucket> = Array::with_max_entries(BUCKETS, 0);
 #[map]
-pub static STATES: Array<State> = Array::with_max_entries(BUCKETS * WAYS as u32, 0);
-/// By number of CPU. A variable, not a map: reaching it costs two instructions.
+pub static STATES: Array<State> = Array::with_max_entries(BUCKETS * BUCKET_SLOTS as u32, 0);
+/// By number of CPU. A variable, not a map: an access costs two instructions.
 #[unsafe(no_mangle)]
-pub static mut CPUS: [Cpu; CPUS_MAX] = unsafe { core::mem::zeroed() };
-/// By a mixture of the owner's address. A variable, as [`CPUS`] is; together they are smaller than the 4 MB
+// SAFETY: integers, of which zero is a value.
+pub static CPUS: [Cpu; CPUS_MAX] = unsafe { core::mem::zeroed() };
+/// By a hash of the owner's address. A variable, as [`CPUS`] is; together they are smaller than the 4 MB
 /// (`KMALLOC_MAX_SIZE`) that 5.10 allows.
 #[unsafe(no_mangle)]
-pub static mut HOP_CACHE: [HopEntry; HOP_ENTRIES as usize] = unsafe { core::mem::zeroed() };
+// SAFETY: integers, of which zero is a value.
+pub static HOP_CACHE: [HopEntry; HOP_ENTRIES as usize] = unsafe { core::mem::zeroed() };
 #[map]
 pub static SEND_NOTES: Array<SendNote> = Array::with_max_entries(NOTES, 0);
 #[map]
@@ -207,14 +243,23 @@ pub static RECORDS: RingBuf = RingBuf::with_byte_size(16 << 20, 0);
 #[map]
 pub static TUNNEL_PORTS: Array<u64> = Array::with_max_entries(TUNNEL_WORDS, 0);
 
-/// One number, written by the loader: which ways may begin.
+/// One number, written by the loader: a [`TrackingPhase`](overlay_trace_common::abi::TrackingPhase).
 #[map]
-pub static ARMED: Array<u64> = Array::with_max_entries(1, 0);
+pub static TRACKING_PHASE: Array<u64> = Array::with_max_entries(1, 0);
+
+/// The number of the current [`TrackingPhase`](overlay_trace_common::abi::TrackingPhase).
+#[inline(always)]
+pub fn tracking_phase() -> u64 {
+    // SAFETY: a pointer to a map's number.
+    TRACKING_PHASE.get_ptr(0).map_or(0, |phase| unsafe { phase.read_volatile() })
+}
 
 /// Adds to a counter of this CPU.
 #[inline(always)]
 pub fn count(counter: Counter, number: u64) {
     if let Some(counts) = COUNTS.get_ptr_mut(0) {
+        // SAFETY: a pointer to this CPU's counters. A program that interrupts this addition can lose its own; that is
+        // the price of counting without atomic operations.
         unsafe { (*counts)[counter as usize] += number }
     }
 }

@@ -1,9 +1,9 @@
-//! The command line: one variant per command, each of them a file of [`cmd`](crate::cmd).
+//! The command line: one variant per command, each of them a file of [`cmd`].
 
 use std::process::ExitCode;
 
 use anyhow::Result;
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::cmd;
 
@@ -11,6 +11,9 @@ use crate::cmd;
 #[derive(Parser)]
 #[command(name = "overlay-trace", version, max_term_width = 100)]
 pub struct Cli {
+    /// Parse the command line and do nothing: the book's examples are checked by it
+    #[arg(long, hide = true)]
+    parse_only: bool,
     #[command(subcommand)]
     command: Command,
 }
@@ -35,6 +38,12 @@ enum Command {
     Traffic(cmd::traffic::Traffic),
     /// Print the stage map
     Stages(cmd::stages::Stages),
+    /// Write man pages or shell completions to a folder
+    #[command(hide = true)]
+    Generate(cmd::generate::Generate),
+    /// Print a generated chapter of the book
+    #[command(hide = true)]
+    Book(cmd::book::Book),
 }
 
 impl Cli {
@@ -44,6 +53,9 @@ impl Cli {
     ///
     /// One sentence: what is wrong and what to do.
     pub fn run(self) -> Result<ExitCode> {
+        if self.parse_only {
+            return Ok(ExitCode::SUCCESS);
+        }
         match self.command {
             Command::Doctor(command) => command.run(),
             Command::Record(command) => command.run(),
@@ -54,6 +66,8 @@ impl Cli {
             Command::Lab(command) => command.run(),
             Command::Traffic(command) => command.run(),
             Command::Stages(command) => command.run(),
+            Command::Generate(command) => command.run(Cli::command()),
+            Command::Book(command) => command.run(),
         }
     }
 }

@@ -1,5 +1,5 @@
-//! What of the stage map a kernel does not have, and need not have. What is absent without being told here is
-//! a failure, and so is what is told here and is there all the same.
+//! Points of the stage map that a kernel does not have, and need not have. A point that is absent and not declared
+//! here is a failure, and so is one that is declared absent and exists.
 
 use overlay_trace_common::stage::{Point, Target};
 use overlay_trace_probe::sys::kernel;

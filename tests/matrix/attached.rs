@@ -1,7 +1,6 @@
 //! What of the stage map the running kernel lets be probed, and how.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
-use std::process::Command;
 
 use anyhow::Result;
 use overlay_trace_common::stage_map::{STAGES, transmit_stages};
@@ -9,6 +8,8 @@ use overlay_trace_probe::load::{Loader, Sizes};
 use overlay_trace_probe::plan::wanted_functions;
 use overlay_trace_probe::sys::kernel::Kernel;
 use overlay_trace_probe::{FilterOptions, Plan, ProbeKind, ProbeSet, Unprobed};
+
+use crate::describe;
 
 /// The probes of a set, as this kernel accepts them.
 pub struct Attached {
@@ -23,11 +24,7 @@ pub struct Attached {
 impl Attached {
     /// Loads the modules that the stage map names, and attaches the set for a moment.
     pub fn of(set: ProbeSet) -> Result<Attached> {
-        let modules: BTreeSet<&str> = wanted_functions().values().copied().flatten().collect();
-        for module in modules {
-            // Whether it is there is seen by its functions.
-            let _ = Command::new("modprobe").args(["-q", module]).status();
-        }
+        describe::load_modules();
         let kernel = Kernel::read(&wanted_functions())?;
         let loader = Loader::new(&kernel, &FilterOptions::default(), Sizes::default())?;
         let mut plan = Plan::new(&kernel, set, false);

@@ -11,10 +11,10 @@ use overlay_trace_probe::sys::clock::monotonic_ns;
 use overlay_trace_probe::{FilterOptions, ProbeSet, Session, SessionOptions};
 
 use crate::counters::{self, Counted};
+use crate::in_flight::InFlight;
 use crate::machine;
 use crate::scene::{Lack, Scene, Setting};
 use crate::seen::Seen;
-use crate::under_way::UnderWay;
 
 /// What else this machine sends while the lab stands is none of its business.
 fn in_the_lab(filter: FilterOptions, running: &Running) -> FilterOptions {
@@ -54,7 +54,7 @@ pub struct Standing {
 /// Records the scene in the lab that stands, and reads the recording back.
 pub fn record(standing: &Standing, scene: &'static Scene, folder: &Path, stop: &Stop) -> Result<Seen> {
     let Standing { setting, running, lacks } = standing;
-    let before = if scene.under_way { Some(UnderWay::begin(running)?) } else { None };
+    let before = if scene.in_flight { Some(InFlight::begin(running)?) } else { None };
     let path = folder.join(format!("{}-{}.otr", setting.name, scene.name));
     let mut session = Session::start(SessionOptions {
         set: Some(scene.set),
@@ -67,7 +67,7 @@ pub fn record(standing: &Standing, scene: &'static Scene, folder: &Path, stop: &
     let counters_before = counters::of(running)?;
     let driven = (scene.drive)(running, stop);
     let counted = counters::growth(&counters_before, &counters::at_rest(running)?);
-    before.map_or(Ok(()), UnderWay::end)?;
+    before.map_or(Ok(()), InFlight::end)?;
     if session.failed() {
         bail!("the recording gave up before its end");
     }
@@ -87,9 +87,9 @@ pub fn record_together(
     folder: &Path,
     stop: &Stop,
 ) -> Result<Vec<Result<Seen>>> {
-    let under_way = scenes.iter().filter(|(_, scene)| scene.under_way);
-    let under_way =
-        under_way.map(|(standing, _)| UnderWay::begin(&standing.running)).collect::<Result<Vec<_>>>()?;
+    let in_flight = scenes.iter().filter(|(_, scene)| scene.in_flight);
+    let in_flight =
+        in_flight.map(|(standing, _)| InFlight::begin(&standing.running)).collect::<Result<Vec<_>>>()?;
     let whole = folder.join(format!("{}.otr", set.name()));
     let session = Session::start(SessionOptions {
         set: Some(set),
@@ -104,7 +104,7 @@ pub fn record_together(
         let reports = (scene.drive)(running, stop);
         driven.push((begin_ns, reports, counters::growth(&before, &counters::at_rest(running)?)));
     }
-    under_way.into_iter().try_for_each(UnderWay::end)?;
+    in_flight.into_iter().try_for_each(InFlight::end)?;
     if let Some((standing, _)) = scenes.first() {
         // No scene need change a device, and the row of that is to fire.
         let client = standing.running.client()?.netns;

@@ -225,7 +225,7 @@ fn send_all(network: &Network) -> Result<()> {
     for case in CASES {
         network.netns("a")?.run(|| send(case))??;
     }
-    // The last ones are still on their way.
+    // The last ones are still in flight.
     thread::sleep(Duration::from_millis(500));
     Ok(())
 }
@@ -237,7 +237,7 @@ fn send(case: &Case) -> Result<()> {
     }
     let to = SocketAddr::new(case.to.parse()?, case.port);
     for _ in 0..COUNT {
-        // An answer that says that there is no way, or nobody, makes the next send fail.
+        // An answer that says that there is no route, or nobody listens, makes the next send fail.
         while socket.send_to(&[7; 100], to).is_err() {}
         thread::sleep(Duration::from_millis(2));
     }

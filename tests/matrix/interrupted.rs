@@ -45,7 +45,7 @@ fn kill(set: ProbeSet, (folder, stop): (&Path, &Stop), results: &mut Results) ->
     let network = || -> Result<_> { Ok((machine::queues(&running)?, machine::links()?, machine::pinned())) };
     let before = network()?;
     let file = folder.join("killed.otr");
-    // One of an earlier run, in a folder that is kept, would be taken for the new one.
+    // One of an earlier run, in a folder that is kept, would be mistaken for the new one.
     if file.exists() {
         fs::remove_file(&file)?;
     }

@@ -128,7 +128,7 @@ fn accounting(seen: &Seen, _: &[Seen]) -> Outcome {
     ensure!(counters.started >= ended, "{} began, {ended} ended or were filtered", counters.started);
     let unfinished = counters.started - ended;
     ensure!(seen.json["packets"]["unfinished"] == unfinished, "the report has another number of unfinished");
-    // A few acknowledgements and connections' last segments are on their way when the recording ends.
+    // A few acknowledgements and connections' last segments are in flight when the recording ends.
     ensure!(
         unfinished <= ends_unseen(seen, counters.started),
         "{unfinished} of {} packets never ended",
@@ -153,7 +153,7 @@ fn losses(seen: &Seen, _: &[Seen]) -> Outcome {
 }
 
 /// When the recording begins, each processor may be in the middle of a function whose exit is then seen alone, and of
-/// the way of a packet, if it does not get on with it for longer than the recording waits.
+/// the path of a packet, if it does not get on with it for longer than the recording waits.
 fn losses_begun_under_way(seen: &Seen, _: &[Seen]) -> Outcome {
     lossless(seen, std::thread::available_parallelism()?.get() as u64)
 }
@@ -192,7 +192,7 @@ pub fn is_delivered(seen: &Seen, record: &RecordView<'_>) -> bool {
     }
 }
 
-/// Whether no headers are around the packet at its end: what a user-space overlay's daemon gets is on its way.
+/// Whether no headers are around the packet at its end: what a user-space overlay's daemon gets is not at its end.
 fn is_unpacked(record: &RecordView<'_>) -> bool {
     record.segments().last().is_some_and(|last| last.level == 0)
 }

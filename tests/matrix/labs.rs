@@ -13,7 +13,7 @@ use overlay_trace_probe::detection;
 use crate::machine;
 use crate::results::{Outcome, Results, Verdict};
 
-/// What each lab is taken for.
+/// What each lab is detected as.
 const LOOKS_LIKE: &[(&str, &str)] = &[
     ("host", "nothing here is known as a container network"),
     ("same-pod", "this looks like pods on a bridge (cni0)"),
@@ -128,7 +128,7 @@ const LOOKS_LIKE: &[(&str, &str)] = &[
     ("ipsec", "this looks like flannel (host-gw) with IPsec and kube-proxy (iptables)"),
 ];
 
-/// What the lab of this name is taken for.
+/// What the lab of this name is detected as.
 pub fn looks_like(name: &str) -> Result<&'static str> {
     let said = LOOKS_LIKE.iter().find(|(lab, _)| *lab == name);
     Ok(said.context("nothing is said of this lab")?.1)
@@ -180,7 +180,7 @@ fn build(lab: &'static Lab, system: &System, stop: &Stop, results: &mut Results)
 }
 
 /// Tests a lab that stands as it is by default. Tells whether the machine's own devices, routes and rules are as before,
-/// so that nothing can leave the lab; others may stand beside it.
+/// so that nothing can leave the lab; other labs may stand at the same time.
 pub fn while_it_stands(
     running: &mut Running,
     before: &Result<BTreeSet<String>>,
@@ -189,7 +189,9 @@ pub fn while_it_stands(
 ) -> Result<()> {
     let lab = running.lab();
     results.add(&test(lab, "stands"), Ok(Verdict::Passed));
-    results.add(&test(lab, "reaches"), all_reach(running, system, stop));
+    let mut retries = 0;
+    results.add(&test(lab, "reaches"), all_reach(running, system, stop, &mut retries));
+    results.note_retries(&test(lab, "reaches"), retries);
     results.add(&test(lab, "recognised"), is_recognised(running));
     let mut during = machine::state()?;
     during.retain(|line| !line.starts_with("cgroup ot-"));
@@ -204,25 +206,26 @@ pub fn afterwards(lab: &Lab, alone: Result<()>, before: &Result<BTreeSet<String>
 }
 
 /// The client's pings are answered, and so are its requests over TCP and UDP, also over IPv6 if the lab has it.
-fn all_reach(running: &mut Running, system: &System, stop: &Stop) -> Outcome {
-    reach(running, stop)?;
+fn all_reach(running: &mut Running, system: &System, stop: &Stop, retries: &mut u32) -> Outcome {
+    reach(running, stop, retries)?;
     if !running.lab().has_ipv6(system) {
         return Ok(Verdict::With("IPv4".to_owned()));
     }
     running.set_ipv6(true);
-    let reached = reach(running, stop).context("over IPv6");
+    let reached = reach(running, stop, retries).context("over IPv6");
     running.set_ipv6(false);
     reached?;
     Ok(Verdict::With("IPv4 and IPv6".to_owned()))
 }
 
 /// In one of the attempts all is answered: on a busy machine a worker that encrypts may come too late.
-fn reach(running: &Running, stop: &Stop) -> Result<()> {
+fn reach(running: &Running, stop: &Stop, retries: &mut u32) -> Result<()> {
     let mut reached = all_answered(running, stop);
     for _ in 1..ATTEMPTS {
         if reached.is_ok() || stop.is_set() {
             break;
         }
+        *retries += 1;
         reached = all_answered(running, stop);
     }
     reached
@@ -250,7 +253,7 @@ fn plan() -> [Spec; 3] {
     [spec(Kind::Ping, Protocol::Icmp), spec(Kind::Rr, Protocol::Tcp), spec(Kind::Rr, Protocol::Udp)]
 }
 
-/// What the lab is taken for is what it is.
+/// The lab is detected as what it is.
 fn is_recognised(running: &Running) -> Outcome {
     let name = running.lab().name;
     let expected = looks_like(name)?;

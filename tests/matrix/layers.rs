@@ -140,7 +140,7 @@ fn tunnel_level(seen: &Seen, _: &[Seen]) -> Outcome {
     Ok(Verdict::Passed)
 }
 
-/// The parts of the way from client to server: namespace, level, direction.
+/// The parts of the path from client to server: namespace, level, direction.
 type Part = (&'static str, u8, &'static str);
 
 /// The packets to the server were in exactly these parts.
@@ -220,7 +220,7 @@ fn outline(seen: &Seen, _: &[Seen]) -> Outcome {
     Ok(Verdict::Passed)
 }
 
-/// Every device of the way is seen.
+/// Every device of the path is seen.
 fn devices(seen: &Seen, _: &[Seen]) -> Outcome {
     let expected: &[&str] = match seen.lab {
         "host" => &["eth0"],

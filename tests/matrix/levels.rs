@@ -1,11 +1,11 @@
 //! Levels: in networks of all shapes, each packet is at the right level at every device, also when the
-//! recording meets it in the middle of its way.
+//! recording meets it in the middle of its path.
 
 use std::collections::BTreeSet;
 
 use anyhow::{Result, bail, ensure};
 use overlay_trace_analysis::breakdown::By;
-use overlay_trace_common::record::FLAG_FROM_DEVICE;
+use overlay_trace_common::flags::RecordFlags;
 use overlay_trace_format::RecordView;
 use overlay_trace_lab::dataplanes::Knobs;
 use overlay_trace_lab::traffic::PORT;
@@ -15,7 +15,7 @@ use crate::invariants::{BEGUN_UNDER_WAY, EXACT, MODERATE, REQUESTS};
 use crate::results::{Outcome, Verdict};
 use crate::scene::{Check, Scene, Setting, check};
 use crate::seen::Seen;
-use crate::{networks, under_way};
+use crate::{in_flight, networks};
 
 const WHERE: &[Check] = &[check("places", places), check("tunnels", tunnels)];
 const PARTLY: &[Check] = &[check("places", no_other_places), check("tunnels", encapsulations)];
@@ -23,8 +23,8 @@ const PARTLY: &[Check] = &[check("places", no_other_places), check("tunnels", en
 const PLAIN: Scene = Scene::of(Full, &[EXACT, MODERATE, REQUESTS, WHERE]);
 const UNDER_WAY: Scene = Scene {
     name: "under-way",
-    drive: under_way::watch,
-    under_way: true,
+    drive: in_flight::watch,
+    in_flight: true,
     ..Scene::of(Full, &[EXACT, BEGUN_UNDER_WAY, WHERE, MET])
 };
 const MET: &[Check] = &[check("met", met_on_its_way)];
@@ -77,7 +77,7 @@ type Place = (String, String, u8);
 /// A stage that packs or unpacks, and where.
 type Step = (String, Place);
 
-/// The way of a lab's packets from client to server: the places, and the steps by which the level changes.
+/// The path of a lab's packets from client to server: the places, and the steps by which the level changes.
 #[derive(Default)]
 struct Way {
     places: BTreeSet<Place>,
@@ -209,7 +209,7 @@ fn met_on_its_way(seen: &Seen, _: &[Seen]) -> Outcome {
     let (mut met, mut wrong, mut levels) = (0, None, BTreeSet::new());
     seen.recording.for_each_record(|record| {
         let Some(first) = record.segments().next() else { return };
-        if record.header.flags & FLAG_FROM_DEVICE == 0 || !is_to_server(seen, &record) {
+        if !record.header.flags.has(RecordFlags::FROM_DEVICE) || !is_to_server(seen, &record) {
             return;
         }
         let Some(hop) = seen.recording.hops.get(&first.hop) else { return };

@@ -128,7 +128,7 @@ pub fn do_in(netns: &Netns, command: &str) -> Result<()> {
     run_in(netns, command)?.map_or(Ok(()), |lack| Err(anyhow!(lack)))
 }
 
-/// What [`state`] has told, again.
+/// What [`state`] has found, by reference.
 pub fn as_read(state: &Result<BTreeSet<String>>) -> Result<&BTreeSet<String>> {
     state.as_ref().map_err(|error| anyhow!("{error:#}"))
 }

@@ -10,9 +10,12 @@ mod capture;
 mod comparison;
 mod counters;
 mod cpus;
+mod describe;
 mod drops;
+mod expected_skips;
 mod filters;
 mod identity;
+mod in_flight;
 mod interrupted;
 mod invariants;
 mod labs;
@@ -36,7 +39,6 @@ mod since;
 mod special;
 mod tail;
 mod truth;
-mod under_way;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -53,7 +55,7 @@ use results::Results;
 #[command(name = "matrix")]
 struct Options {
     /// The probe sets to test: full, light, device
-    #[arg(long, value_enum, value_delimiter = ',', required = true)]
+    #[arg(long, value_enum, value_delimiter = ',', required_unless_present = "describe_kernel")]
     set: Vec<ProbeSet>,
     /// Instead of the other tests those that compare times; they want a machine whose clock counts instructions
     #[arg(long)]
@@ -61,7 +63,7 @@ struct Options {
     /// Instead of the other tests the injection suite: causes of bad tails, which `tail` must name
     #[arg(long, conflicts_with = "truth")]
     tail: bool,
-    /// How often the injection suite brings each cause about
+    /// How often the injection suite injects each cause
     #[arg(long, default_value_t = 3)]
     runs: u32,
     /// Only the tests whose name contains one of these
@@ -70,6 +72,9 @@ struct Options {
     /// Keep the recordings in this folder
     #[arg(long, value_name = "FOLDER")]
     keep: Option<PathBuf>,
+    /// Instead of testing, write into this folder what unit tests need to know of the running kernel
+    #[arg(long, value_name = "FOLDER", hide = true)]
+    describe_kernel: Option<PathBuf>,
 }
 
 fn main() -> ExitCode {
@@ -85,11 +90,15 @@ fn main() -> ExitCode {
 
 /// True if nothing failed.
 fn run(options: &Options) -> Result<bool> {
+    if let Some(folder) = &options.describe_kernel {
+        describe::write(folder)?;
+        return Ok(true);
+    }
     let stop = Stop::on_signals()?;
     let temporary = tempfile::tempdir().context("cannot create a folder for the recordings")?;
     let folder = options.keep.as_deref().unwrap_or(temporary.path());
     std::fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
-    let mut results = Results::new(options.only.clone());
+    let mut results = Results::new(options.only.clone())?;
     let place = (folder, &stop);
     let outcome = if options.tail {
         tail::run(options.runs, place, &mut results);

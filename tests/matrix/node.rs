@@ -10,7 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use overlay_trace_common::record::FLAG_CHILD;
+use overlay_trace_common::flags::RecordFlags;
 use overlay_trace_format::{RecordView, Recording};
 use overlay_trace_lab::traffic::Stop;
 use overlay_trace_probe::load::Sizes;
@@ -64,7 +64,7 @@ pub fn for_each_of(recording: &Recording, port: u16, mut each: impl FnMut(&Recor
     recording.for_each_record(|record| {
         let flow = record.header.flow;
         // Asking for a neighbour again takes a copy of the packet that waits for it.
-        let is_copy = record.header.flags & FLAG_CHILD != 0;
+        let is_copy = record.header.flags.has(RecordFlags::CHILD);
         if flow.protocol == 17 && flow.destination_port == port && !is_copy {
             count += 1;
             each(&record);

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail, ensure};
 use nix::sys::signal::Signal;
-use overlay_trace_common::record::{FLAG_FROM_DEVICE, FLAG_UNKNOWN_START};
+use overlay_trace_common::flags::RecordFlags;
 use overlay_trace_format::{Counters, Recording};
 use overlay_trace_probe::load::Sizes;
 use overlay_trace_probe::{FilterOptions, ProbeSet};
@@ -29,7 +29,7 @@ const PORT: u16 = 7731;
 const BURST: usize = 400;
 /// Room for a burst in a socket, bytes.
 const ROOM: usize = 1 << 20;
-/// Of so many packets under way the table of states can hold few.
+/// Of so many packets in flight the table of states can hold few.
 const FEW_STATES: u32 = 64;
 const PAGE: u32 = 4096;
 /// For the next datagram of a burst.
@@ -105,7 +105,7 @@ fn read_patiently(socket: &UdpSocket) -> Result<usize> {
 /// What a recording has read, and what it says that it lost.
 struct Books {
     records: u64,
-    /// Records of ways that were seen from their beginning on.
+    /// Records of paths that were seen from their start.
     whole: u64,
     counters: Counters,
 }
@@ -117,7 +117,7 @@ fn books(recording: &Recording) -> Result<Books> {
     let (mut records, mut whole) = (0, 0);
     recording.for_each_record(|record| {
         records += 1;
-        whole += u64::from(record.header.flags & (FLAG_FROM_DEVICE | FLAG_UNKNOWN_START) == 0);
+        whole += u64::from(!record.header.flags.has(RecordFlags::FROM_DEVICE | RecordFlags::UNKNOWN_START));
     })?;
     let counters = recording.last.counters.clone();
     let (finished, lost) = (counters.finished, counters.lost_records);
@@ -130,7 +130,7 @@ fn books(recording: &Recording) -> Result<Books> {
 /// Lets a burst lie in a queue for some seconds.
 const SLOW: &str = "tc qdisc replace dev eth0 root tbf rate 200kbit burst 2kb limit 1mb";
 
-/// More packets under way than there are states.
+/// More packets in flight than there are states.
 fn states(plan: &Plan) -> Result<Verdict> {
     let network = pair()?;
     if let Some(lack) = machine::run_in(&network.netns("a")?, SLOW)? {

@@ -153,7 +153,7 @@ pub fn is_exact(recording: &Recording) -> Result<()> {
     Ok(())
 }
 
-/// Nothing was lost in any way, but for what the kernel did not show: it skips a probe that an interrupt
+/// Nothing was lost, except for what the kernel did not show: it skips a probe that an interrupt
 /// finds busy, says so, and the packet's beginning or end may be missing then.
 pub fn no_losses(recording: &Recording) -> Result<()> {
     let counters = &recording.last.counters;
@@ -173,7 +173,7 @@ pub fn no_losses(recording: &Recording) -> Result<()> {
     Ok(())
 }
 
-/// The full names of namespace and device of each step of a way, where they are known.
+/// The full names of namespace and device of each span of a path, where they are known.
 pub fn places<'a>(recording: &'a Recording, record: &RecordView<'_>) -> Vec<(&'a str, &'a str)> {
     let hop = |hop| recording.hops.get(&hop).map(|hop| (hop.netns.as_str(), hop.device.as_str()));
     record.segments().filter_map(|step| hop(step.hop)).collect()

@@ -7,7 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
-use overlay_trace_common::record::FLAG_CHILD;
+use overlay_trace_common::flags::RecordFlags;
 use overlay_trace_format::{RecordView, Recording};
 use overlay_trace_lab::traffic::Stop;
 
@@ -97,7 +97,7 @@ fn receive(socket: &UdpSocket, is_over: &AtomicBool) -> Result<usize> {
 /// Datagrams from pods to the hub.
 fn is_of_pod(record: &RecordView<'_>) -> bool {
     let flow = record.header.flow;
-    flow.protocol == 17 && flow.destination_port == PORT && record.header.flags & FLAG_CHILD == 0
+    flow.protocol == 17 && flow.destination_port == PORT && !record.header.flags.has(RecordFlags::CHILD)
 }
 
 fn names(recording: &Recording, made: usize, network: &Network) -> Outcome {

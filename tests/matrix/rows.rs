@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, HashSet};
 
 use anyhow::{Result, bail, ensure};
-use overlay_trace_common::record::{FLAG_CHILD, Outcome as End};
 use overlay_trace_common::stage::{Action, Sets, Stage};
 use overlay_trace_common::stage_map::STAGES;
+use overlay_trace_common::{flags::RecordFlags, record::Outcome as End};
 use overlay_trace_probe::ProbeSet;
 
 use crate::absent;
@@ -115,7 +115,7 @@ fn fired(set: ProbeSet, all: &[&Seen]) -> Result<BTreeMap<String, u64>> {
             record.segments().for_each(|step| stages[usize::from(step.stage)] += 1);
             let header = record.header;
             ends.extend(End::from_u8(header.outcome).and_then(|end| end_row(set, end, header.flow.protocol)));
-            if header.flags & FLAG_CHILD != 0 {
+            if header.flags.has(RecordFlags::CHILD) {
                 children.push(header.parent);
             }
             if header.outcome == End::Split as u8 {
@@ -133,7 +133,7 @@ fn fired(set: ProbeSet, all: &[&Seen]) -> Result<BTreeMap<String, u64>> {
     Ok(fired)
 }
 
-/// The row that ended a way so.
+/// The row of the stage map at which a path ended so.
 fn end_row(set: ProbeSet, end: End, protocol: u8) -> Option<&'static str> {
     Some(match (end, set) {
         (End::Dropped, _) => "end-dropped",

@@ -155,9 +155,9 @@ fn together(
     seen: &mut Vec<Seen>,
     results: &mut Results,
 ) {
-    for (set, under_way) in [(ProbeSet::Full, false), (ProbeSet::Light, false), (ProbeSet::Full, true)] {
+    for (set, in_flight) in [(ProbeSet::Full, false), (ProbeSet::Light, false), (ProbeSet::Full, true)] {
         let fits =
-            |scene: &&&'static Scene| scene.set == set && scene.under_way == under_way && scene.shares();
+            |scene: &&&'static Scene| scene.set == set && scene.in_flight == in_flight && scene.shares();
         let sharing: Vec<(usize, &'static Scene)> = (0..)
             .zip(standing.iter())
             .flat_map(|(number, (_, scenes))| scenes.iter().filter(fits).map(move |scene| (number, *scene)))
@@ -176,6 +176,9 @@ fn together(
                     results.kernel(),
                     scenes.len()
                 );
+                for (one, scene) in &scenes {
+                    results.note_recorded_again(&format!("{}/{}", one.setting.name, scene.name));
+                }
                 continue;
             }
         };
@@ -248,7 +251,8 @@ fn checked(
     let outcomes: Vec<Outcome> = scene.checks().map(|check| (check.run)(&recorded, seen)).collect();
     let skipped = recorded.skipped();
     if skipped > 0 && again && outcomes.iter().any(Result::is_err) {
-        eprintln!("{}  {} is recorded anew: {skipped} probes were skipped", results.kernel(), name(""));
+        eprintln!("{}  {} is recorded again: {skipped} probes were skipped", results.kernel(), name(""));
+        results.note_recorded_again(&format!("{}/{}", setting.name, scene.name));
         return false;
     }
     for (check, outcome) in scene.checks().zip(outcomes) {

@@ -40,8 +40,8 @@ pub struct Scene {
     /// Sends the traffic.
     pub drive: fn(&Running, &Stop) -> Result<Vec<TrafficReport>>,
     pub checks: &'static [&'static [Check]],
-    /// Traffic runs already when the recording begins, and packets of before are still on their way then.
-    pub under_way: bool,
+    /// Traffic runs already when the recording begins, and packets that were sent before are in flight then.
+    pub in_flight: bool,
     /// Which kernels can do what the scene shows.
     pub since: Since,
 }
@@ -83,7 +83,7 @@ impl Scene {
             filter: FilterOptions::default,
             drive: networks::requests,
             checks,
-            under_way: false,
+            in_flight: false,
             since: None,
         }
     }

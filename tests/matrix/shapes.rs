@@ -469,7 +469,7 @@ fn places(seen: &Seen, _: &[Seen]) -> Outcome {
     Ok(Verdict::With(format!("{} as expected", shape.places.len())))
 }
 
-/// The recording says what network it is of, also when others stood beside it.
+/// The recording says what network it is of, also when other networks stood at the same time.
 fn named(seen: &Seen, _: &[Seen]) -> Outcome {
     let found = seen.recording.header.networks.as_deref().context("no network was looked for")?;
     let (said, expected) = (sentence(found), looks_like(seen.lab)?);

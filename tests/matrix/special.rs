@@ -266,7 +266,7 @@ pub fn through_tunnels(running: &Running, stop: &Stop) -> Result<Vec<TrafficRepo
     let mut reports = Vec::new();
     for end in ENDS {
         let server = SocketAddr::new(end.parse()?, PORT);
-        // To a tunnel that this machine lacks there is no way; that each was used is checked by its rows.
+        // To a tunnel that this machine lacks there is no route; that each was used is checked by its rows.
         reports.extend(running.client()?.netns.run(|| traffic::run(&ping, server, stop))?.ok());
     }
     Ok(reports)

@@ -13,8 +13,9 @@ use crate::{host, packages, tool::Tool};
 /// The LLVM that [`LINKER`] reads; a compiler with another one writes what it cannot link.
 const LLVM_MAJOR: u32 = 22;
 /// Later versions of bpf-linker want a later LLVM.
-const LINKER: Tool = Tool { name: "bpf-linker", version: "0.10" };
-const TARGET: &str = "bpfel-unknown-none";
+const LINKER: Tool = Tool { name: "bpf-linker", version: "0.10", features: None };
+/// The target of the kernel programs.
+pub const TARGET: &str = "bpfel-unknown-none";
 /// Debug information and BTF are what the loader and the verifier's messages live on; BPF's third
 /// instruction set has jumps and arithmetic on 32 bits. The atomic operations that came with 5.12 the
 /// programs must not use: 5.10 does not take them.

@@ -1,4 +1,4 @@
-//! Tables in `docs/` of what the kernel matrix found on each kernel: compared with what it finds now, or written anew.
+//! Tables in the book of what the kernel matrix found on each kernel: compared with what it finds now, or written anew.
 
 use std::{collections::BTreeMap, fmt::Write, fs};
 

@@ -1,4 +1,4 @@
-//! `docs/confusion.md`: which cause `tail` named first of those that the injection suite brought about.
+//! `docs/src/confusion.md`: which cause `tail` named first of those that the injection suite brought about.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -13,14 +13,14 @@ use crate::{
 };
 
 /// The file, from the workspace's root.
-const FILE: &str = "docs/confusion.md";
+const FILE: &str = "docs/src/confusion.md";
 const HEADING: &str = "\
-# What `tail` says of causes that are brought about on purpose
+# Injected causes
 
-Each row is a cause that the injection suite (`tests/matrix/tail`) brings about in a lab, under requests at a
-constant rate that varies from run to run, or a lab left as it is; the columns are the cause that
-`overlay-trace tail` named first, in how many runs. *Right* is also at the right device and level; where two
-causes are brought about, both are named. Measured under KERNEL with the deterministic clock; written by
+Each row is a cause that the injection suite (`tests/matrix/tail`) injects in a lab, or a lab without an injected
+cause. The load is requests at a constant rate, which varies from run to run. Each column is a cause; a cell says in
+how many runs `overlay-trace tail` named it first. *Right* also requires the right device and level; where two causes
+are injected, both must be named. Measured under KERNEL with a deterministic clock. Written by
 `cargo xtask test --all --bless`, or from kept outputs of the suite by `cargo xtask docs --suite`.
 
 ";

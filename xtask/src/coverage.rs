@@ -1,18 +1,18 @@
-//! `docs/coverage.md`: by which kind of probe each stage is seen on each kernel, as the kernel matrix found it.
+//! `docs/src/coverage.md`: by which kind of probe each stage is seen on each kernel, as the kernel matrix found it.
 
 use anyhow::Result;
 
 use crate::by_kernel::{Document, Found, Notes, results};
 
 const DOCUMENT: Document = Document {
-    file: "docs/coverage.md",
+    file: "docs/src/coverage.md",
     heading: "\
-# The stages on each kernel
+# Stages by kernel
 
-By which kind of probe each stage of the set `full` is entered, with all modules of the stage map loaded.
-Every entry was found by attaching the stage's probes on that kernel and by packets that fired them. *light*:
-the stage is of the set `light` too. Found by `cargo xtask test --all`, which fails when it finds something else;
-`cargo xtask test --all --bless` writes it down.
+The kind of probe by which each stage of the set `full` is entered, with all modules of the stage map loaded. Each
+entry was found by attaching the stage's probes on that kernel and by packets that fired them. *light*: the stage is in
+the set `light` too. `cargo xtask test --all` finds it and fails when it differs; `cargo xtask test --all --bless`
+writes it.
 
 ",
     rows: "stage",

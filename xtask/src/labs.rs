@@ -1,17 +1,17 @@
-//! `docs/labs.md`: on which kernels each lab can be built, and why not on the others, as the kernel matrix found it.
+//! `docs/src/labs-by-kernel.md`: on which kernels each lab can be built, and why not on the others, as the kernel matrix found it.
 
 use anyhow::Result;
 
 use crate::by_kernel::{Document, Found, Notes, results};
 
 const DOCUMENT: Document = Document {
-    file: "docs/labs.md",
+    file: "docs/src/labs-by-kernel.md",
     heading: "\
-# The labs on each kernel
+# Labs by kernel
 
-Every lab was built on that kernel, and its pods reached each other by ping, TCP and UDP; where there is IPv6, by that
-too. What a lab cannot be had without is named where it is missing. Found by `cargo xtask test --all`, which fails when
-it finds something else; `cargo xtask test --all --bless` writes it down.
+Each lab was built on that kernel, and its pods reached each other by ping, TCP and UDP, over each IP version that it
+carries. Where a lab cannot be built, the cell says what is missing. `cargo xtask test --all` finds it and fails when it
+differs; `cargo xtask test --all --bless` writes it.
 
 ",
     rows: "lab",

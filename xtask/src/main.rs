@@ -1,13 +1,16 @@
 //! The project's own commands: `cargo xtask COMMAND`.
 
 mod bench;
+mod book;
 mod build_ebpf;
 mod by_kernel;
 mod confusion;
 mod coverage;
 mod demo;
+mod dist;
 mod docs;
 mod host;
+mod kernel_fixtures;
 mod labs;
 mod packages;
 mod tally;
@@ -36,8 +39,13 @@ enum Command {
     BuildEbpf,
     /// Show what the tool does: trace traffic with and without a VXLAN overlay, and compare
     Demo(demo::Demo),
-    /// Put the generated stage table into README.md
+    /// Make the release artefacts in target/dist
+    Dist(dist::Dist),
+    /// Write the generated parts of README.md and the book, check them, build the book
     Docs(docs::Docs),
+    /// Write anew what unit tests know of the kernels of the matrix
+    #[command(hide = true)]
+    KernelFixtures(kernel_fixtures::KernelFixtures),
     /// Test everything: format, lints, unit and golden tests, and the matrix of kernels
     Test(test::Test),
     /// Run a command, or a shell, under another kernel in a virtual machine
@@ -50,7 +58,9 @@ impl Cli {
             Command::Bench(bench) => bench.run(),
             Command::BuildEbpf => build_ebpf::build().map(|_| ExitCode::SUCCESS),
             Command::Demo(demo) => demo.run().map(|()| ExitCode::SUCCESS),
+            Command::Dist(dist) => dist.run().map(|()| ExitCode::SUCCESS),
             Command::Docs(docs) => docs.run().map(|()| ExitCode::SUCCESS),
+            Command::KernelFixtures(fixtures) => fixtures.run().map(|()| ExitCode::SUCCESS),
             Command::Test(test) => Ok(if test.run() { ExitCode::SUCCESS } else { ExitCode::FAILURE }),
             Command::Vm(vm) => vm.run(),
         }

@@ -31,6 +31,9 @@ pub const EBPF_COMPILER: &[Package] = &[
     ),
 ];
 
+/// What makes a program small enough to be released.
+pub const STRIP: &[Package] = &[package("strip", "binutils", "takes the debug information out of a program")];
+
 /// What fetches and unpacks packages of another suite.
 pub const DOWNLOAD: &[Package] = &[
     package("apt-get", "apt", "downloads packages"),

@@ -15,16 +15,21 @@ pub struct Tally {
     pub passed: u64,
     pub failed: u64,
     pub skipped: u64,
+    /// Scenes of the kernel matrix that were recorded again.
+    pub recorded_again: u64,
+    /// What tests of the kernel matrix have tried again.
+    pub retried: u64,
 }
 
 impl Tally {
-    pub const PASSED: Self = Self { passed: 1, failed: 0, skipped: 0 };
-    const FAILED: Self = Self { passed: 0, failed: 1, skipped: 0 };
+    pub const PASSED: Self = Self { passed: 1, ..Self::NONE };
+    const FAILED: Self = Self { failed: 1, ..Self::NONE };
+    const NONE: Self = Self { passed: 0, failed: 0, skipped: 0, recorded_again: 0, retried: 0 };
 
     /// One test that was left out; says why.
     pub fn skipped(why: &str) -> Self {
         host::progress(&format!("skipped ({why})"));
-        Self { passed: 0, failed: 0, skipped: 1 }
+        Self { skipped: 1, ..Self::NONE }
     }
 
     /// True if something was tested and nothing failed.
@@ -42,6 +47,8 @@ impl Tally {
         self.passed += other.passed;
         self.failed += other.failed;
         self.skipped += other.skipped;
+        self.recorded_again += other.recorded_again;
+        self.retried += other.retried;
     }
 
     /// Runs steps, so many of them at once, as [`step`](Self::step) does.
@@ -80,7 +87,13 @@ impl Tally {
 
 impl fmt::Display for Tally {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{} passed, {} failed, {} skipped", self.passed, self.failed, self.skipped)
+        write!(formatter, "{} passed, {} failed, {} skipped", self.passed, self.failed, self.skipped)?;
+        for (count, what) in [(self.recorded_again, "recorded again"), (self.retried, "retried")] {
+            if count > 0 {
+                write!(formatter, ", {count} {what}")?;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -89,16 +102,23 @@ pub fn of_cargo(output: &str) -> Tally {
     let mut sum = Tally::default();
     for line in output.lines().filter_map(|line| line.trim_start().strip_prefix("test result: ")) {
         let count = |what: &str| numbers_before(line, what).next().unwrap_or(0);
-        sum.add(Tally { passed: count("passed"), failed: count("failed"), skipped: count("ignored") });
+        let (passed, failed, skipped) = (count("passed"), count("failed"), count("ignored"));
+        sum.add(Tally { passed, failed, skipped, ..Tally::NONE });
     }
     sum
 }
 
-/// The last line of the form `N passed, N failed, N skipped`.
+/// The last line of the form `N passed, N failed, N skipped`, perhaps with `, N recorded again` and `, N retried`.
 pub fn last_line(output: &str) -> Option<Tally> {
     output.lines().rev().find_map(|line| {
         let count = |what: &str| numbers_before(line, what).next();
-        let tally = Tally { passed: count("passed")?, failed: count("failed")?, skipped: count("skipped")? };
+        let tally = Tally {
+            passed: count("passed")?,
+            failed: count("failed")?,
+            skipped: count("skipped")?,
+            recorded_again: count("recorded").unwrap_or(0),
+            retried: count("retried").unwrap_or(0),
+        };
         (line.trim() == tally.to_string()).then_some(tally)
     })
 }
@@ -121,7 +141,7 @@ mod tests {
         let output = "test a ... ok\n\
              test result: ok. 12 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.00s\n\
              test result: FAILED. 3 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.01s\n";
-        assert_eq!(of_cargo(output), Tally { passed: 15, failed: 2, skipped: 1 });
+        assert_eq!(of_cargo(output), Tally { passed: 15, failed: 2, skipped: 1, ..Tally::NONE });
     }
 
     #[test]
@@ -130,6 +150,10 @@ mod tests {
             last_line("6.1 vxlan passed\n7 passed, 1 failed, 2 skipped\r\n").map(|tally| tally.passed),
             Some(7)
         );
+        let line = "7 passed, 0 failed, 2 skipped, 3 recorded again, 1 retried";
+        let tally = last_line(line).unwrap_or_default();
+        assert_eq!((tally.skipped, tally.recorded_again, tally.retried), (2, 3, 1));
+        assert_eq!(tally.to_string(), line);
         assert_eq!(last_line("about 7 passed, 1 failed, 2 skipped\n"), None);
     }
 
@@ -141,7 +165,7 @@ mod tests {
         };
         let mut sum = Tally::PASSED;
         sum.steps_at_once(2, vec![step(true), step(false), step(true)]);
-        assert_eq!(sum, Tally { passed: 3, failed: 1, skipped: 0 });
+        assert_eq!(sum, Tally { passed: 3, failed: 1, ..Tally::NONE });
     }
 
     #[test]

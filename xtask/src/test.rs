@@ -6,7 +6,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use clap::Args;
 
 use crate::{
-    build_ebpf, confusion, coverage, docs, host, labs,
+    book, build_ebpf, confusion, coverage, host, labs,
     tally::{self, Step, Tally},
     tool::Tool,
     vm::{self, VmOptions},
@@ -16,16 +16,20 @@ use crate::{
 pub const KERNELS: &[&str] = &["5.10", "6.1", "6.12", "7.2"];
 /// The kernel of the injection suite.
 const TAIL_KERNEL: &str = "6.12";
-/// The settings that are always tested; the others are, with `--all`.
-const CORE: &str = "host/,same-pod/,flannel-host-gw/,flannel-vxlan/,flannel-vxlan+ipv6/,calico-ipip/";
+/// The settings that are always tested, and that every point of the stage map can be probed; the others are, with
+/// `--all`.
+const CORE: &str =
+    "host/,same-pod/,flannel-host-gw/,flannel-vxlan/,flannel-vxlan+ipv6/,calico-ipip/,rows/points";
 /// The name by which the machine's own kernel is chosen.
 const OWN_KERNEL: &str = "own";
 /// Seconds that a kernel's tests may take: those of the core, and all. Beginning a recording of the full set takes
 /// half a minute in a virtual machine, and there are some seventy.
 const CORE_TIMEOUT: u64 = 2400;
 const WHOLE_TIMEOUT: u64 = 10_800;
+/// With this variable golden tests write their files instead of comparing them: it must not be inherited here.
+const BLESS: &str = "BLESS";
 /// What checks licences.
-const DENY: Tool = Tool { name: "cargo-deny", version: "0.20" };
+const DENY: Tool = Tool { name: "cargo-deny", version: "0.20", features: None };
 /// How many virtual machines run at once. Much of the time they wait for their traffic.
 const MACHINES: usize = 2;
 
@@ -41,8 +45,8 @@ pub struct Test {
     /// The whole matrix: every setting and every row under every kernel
     #[arg(long, conflicts_with = "quick")]
     all: bool,
-    /// Write down what was found instead of comparing it: in docs/coverage.md by which probes the kernels' stages are
-    /// seen, in docs/labs.md which labs they can have, in docs/confusion.md what `tail` said of causes that were
+    /// Write down what was found instead of comparing it: in docs/src/coverage.md by which probes the kernels' stages are
+    /// seen, in docs/src/labs-by-kernel.md which labs they can have, in docs/src/confusion.md what `tail` said of causes that were
     /// brought about
     #[arg(long, requires = "all")]
     bless: bool,
@@ -59,8 +63,10 @@ impl Test {
         let built = sum.step("kernel programs", || build_ebpf::build().map(|_| Tally::PASSED));
         if built {
             sum.step("lints", || lints().map(|()| Tally::PASSED));
+            sum.step("documentation of the code", || code_docs().map(|()| Tally::PASSED));
+            sum.step("oldest supported Rust", oldest_rust);
             sum.step("unit and golden tests", unit_tests);
-            sum.step("generated documents", || docs::check().map(|()| Tally::PASSED));
+            sum.step("documents and book", || book::check().map(|()| Tally::PASSED));
             sum.step("licences", || licences().map(|()| Tally::PASSED));
             self.matrix(&mut sum);
         }
@@ -158,11 +164,41 @@ fn format() -> Result<()> {
 }
 
 fn lints() -> Result<()> {
-    host::run(cargo().args(["clippy", "--quiet", "--workspace", "--all-targets", "--", "-D", "warnings"]))
+    host::run(cargo().args(["clippy", "--quiet", "--workspace", "--all-targets", "--", "-D", "warnings"]))?;
+    // The kernel programs are checked for the host: their own target has no clippy. Instructions of BPF are left out.
+    let mut kernel_side = cargo();
+    kernel_side.args(["clippy", "--quiet", "--target-dir"]).arg(host::workspace().join("target/ebpf-clippy"));
+    kernel_side.args(["--", "-D", "warnings"]);
+    host::run(kernel_side.current_dir(host::workspace().join("overlay-trace-ebpf")))
+}
+
+/// The documentation comments: broken links are errors.
+fn code_docs() -> Result<()> {
+    host::run(cargo().args(["doc", "--quiet", "--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "-D warnings"))
+}
+
+/// The workspace compiles with the Rust that its `rust-version` names.
+fn oldest_rust() -> Result<Tally> {
+    let (oldest, here) =
+        (env!("CARGO_PKG_RUST_VERSION"), host::output(host::command("rustc").arg("--version"))?);
+    if here.starts_with(&format!("rustc {oldest}.")) {
+        // Every other step has compiled with it.
+        return Ok(Tally::PASSED);
+    }
+    let toolchain = format!("+{oldest}");
+    if host::output(host::command("rustc").args([&toolchain, "--version"])).is_err() {
+        return Ok(Tally::skipped(&format!("Rust {oldest} is not here: rustup toolchain install {oldest}")));
+    }
+    // In a folder of its own, so that neither compiler throws away what the other has built.
+    let target = host::target().join("oldest-rust");
+    let check = ["check", "--quiet", "--workspace", "--all-targets", "--locked"];
+    host::run(cargo().arg(toolchain).args(check).env("CARGO_TARGET_DIR", target))?;
+    Ok(Tally::PASSED)
 }
 
 fn unit_tests() -> Result<Tally> {
-    let (status, output) = host::watch(cargo().args(["test", "--workspace", "--no-fail-fast"]))?;
+    let (status, output) =
+        host::watch(cargo().args(["test", "--workspace", "--no-fail-fast"]).env_remove(BLESS))?;
     Ok(tally::of_cargo(&output).checked(status.success()))
 }
 
@@ -182,7 +218,7 @@ fn licences() -> Result<()> {
 }
 
 /// The program that tests under one kernel.
-fn matrix_program() -> Result<PathBuf> {
+pub fn matrix_program() -> Result<PathBuf> {
     let program = host::build_binaries()?.join("matrix");
     if !program.is_file() {
         bail!("the package overlay-trace-tests has no program `matrix`");

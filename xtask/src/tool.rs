@@ -11,6 +11,8 @@ pub struct Tool {
     pub name: &'static str,
     /// Its first numbers: `0.10` is each 0.10.
     pub version: &'static str,
+    /// The only features that are needed; `None` for the usual ones.
+    pub features: Option<&'static str>,
 }
 
 impl Tool {
@@ -20,7 +22,7 @@ impl Tool {
     ///
     /// It is not there, and cannot be built.
     pub fn find(&self) -> Result<PathBuf> {
-        let Tool { name, version } = self;
+        let Tool { name, version, features } = self;
         let tools = host::cache()?.join("tools");
         let ours = tools.join("bin").join(name);
         if let Some(found) = host::find_program(name).into_iter().chain([ours.clone()]).find(|at| self.is(at))
@@ -28,13 +30,14 @@ impl Tool {
             return Ok(found);
         }
         host::progress(&format!("building {name} {version} (once, a minute or three)"));
-        host::run(
-            host::command("cargo")
-                .args(["install", name, "--locked", "--version", &format!("^{version}"), "--root"])
-                .arg(&tools)
-                .env("CARGO_TARGET_DIR", tools.join("build")),
-        )
-        .with_context(|| {
+        let mut install = host::command("cargo");
+        install
+            .args(["install", name, "--locked", "--version", &format!("^{version}"), "--root"])
+            .arg(&tools);
+        if let Some(features) = features {
+            install.args(["--no-default-features", "--features", features]);
+        }
+        host::run(install.env("CARGO_TARGET_DIR", tools.join("build"))).with_context(|| {
             format!("{name} cannot be built here: run `cargo install {name} --locked --version ^{version}`")
         })?;
         // The intermediate files are of no more use, and their absence does no harm.
@@ -44,6 +47,7 @@ impl Tool {
 
     fn is(&self, program: &PathBuf) -> bool {
         let said = host::output(host::command(program).arg("--version")).unwrap_or_default();
-        said.split_whitespace().any(|word| word.starts_with(&format!("{}.", self.version)))
+        said.split_whitespace()
+            .any(|word| word.trim_start_matches('v').starts_with(&format!("{}.", self.version)))
     }
 }

@@ -45,9 +45,12 @@ struct Options {
 const PARTS: u64 = 10;
 /// So many records are made before they are written.
 const BATCH: u64 = 1000;
-/// By how many bytes the memory may grow after the first part: packets whose relatives have not come are
-/// kept up to a bound.
-const GROWTH: u64 = 96 << 20;
+/// So much memory a collector may take, in bytes: packets whose relatives have not come are kept up to a bound.
+const PER_THREAD: u64 = 160 << 20;
+/// After so many records a collector has reached that bound: from then on its memory no longer grows.
+const SETTLED: u64 = 4_200_000;
+/// By how many bytes the memory may grow after that, for all threads: the allocator does not use every gap again.
+const GROWTH: u64 = 16 << 20;
 
 fn main() -> Result<ExitCode> {
     let options = Options::parse();
@@ -68,7 +71,7 @@ fn streamed(options: &Options, source: &Recording) -> Result<ExitCode> {
             Ok((collector, Generator::new(source, number, options.interrupted)?))
         })
         .collect::<Result<_>>()?;
-    let mut first = 0;
+    let mut memory = Memory { begin: resident()?, settled: None };
     println!("{:>13}  {:>11}  {:>8}", "records", "records/s", "memory");
     for part in 1..=PARTS {
         let each = options.records / PARTS / options.threads;
@@ -78,17 +81,41 @@ fn streamed(options: &Options, source: &Recording) -> Result<ExitCode> {
                 scope.spawn(move || generator.generate(each, |record| collector.add(&record)));
             }
         });
-        let memory = resident()?;
-        first = if part == 1 { memory } else { first };
+        let resident = resident()?;
         let rate = (each * options.threads) as f64 / part_begin.elapsed().as_secs_f64();
-        let megabytes = memory >> 20;
-        println!("{:>13}  {rate:>11.0}  {megabytes:>5} MB", each * options.threads * part);
-        ensure!(memory <= first + GROWTH, "the memory grows with the number of records");
+        println!("{:>13}  {rate:>11.0}  {:>5} MB", each * options.threads * part, resident >> 20);
+        memory.check(resident, each * part, options.threads)?;
     }
     let mut all = Collector::new(&source.header, &source.hops, By::Stage);
     let expected: u128 = collectors.iter().map(|(_, generator)| generator.ns).sum();
     collectors.into_iter().for_each(|(collector, _)| all.append(collector));
     finish(&all.finish(&source.names), expected, begin)
+}
+
+/// The memory of this process, in bytes.
+struct Memory {
+    /// Before the first record.
+    begin: u64,
+    /// When all collectors had reached their bound.
+    settled: Option<u64>,
+}
+
+impl Memory {
+    /// Whether the memory is what so many threads may take that have had `each` records each.
+    fn check(&mut self, resident: u64, each: u64, threads: u64) -> Result<()> {
+        let taken = resident.saturating_sub(self.begin);
+        ensure!(taken <= threads * PER_THREAD, "{} MB are more than the collectors may take", taken >> 20);
+        if each >= SETTLED {
+            let settled = *self.settled.get_or_insert(resident);
+            ensure!(
+                resident <= settled + GROWTH,
+                "the memory grows with the number of records: from {} to {} MB",
+                settled >> 20,
+                resident >> 20
+            );
+        }
+        Ok(())
+    }
 }
 
 /// Through a file, as `overlay-trace report` does it.

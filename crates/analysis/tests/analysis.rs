@@ -11,10 +11,11 @@ use std::collections::BTreeMap;
 use overlay_trace_analysis::breakdown::{Analysis, By, Collector, Diff, Per, Row};
 
 use overlay_trace_common::{
-    record::{FLAG_CHILD, FLAG_FROM_DEVICE, Outcome, RecordHeader},
+    flags::RecordFlags,
+    path::{CODE_POSITION, NS_MAX, Span},
+    record::{Outcome, RecordHeader},
     stage::{Layer, Target},
     stage_map::STAGES,
-    way::{CODE_PLACE, NS_MAX, Segment},
 };
 use overlay_trace_format::{
     Header, HopName, Names, ProbeCost, ProbeKind, RecordView, Recording, StageRow, encode_way,
@@ -27,7 +28,7 @@ fn analyse(
     header: &Header,
     hops: &BTreeMap<u16, HopName>,
     by: By,
-    records: &[(RecordHeader, Vec<Segment>)],
+    records: &[(RecordHeader, Vec<Span>)],
 ) -> Analysis {
     let mut collector = Collector::new(header, hops, by);
     for (header, way) in records {
@@ -51,11 +52,11 @@ fn number(name: &str) -> u8 {
 }
 
 /// "stage level hop ns" lines to a way.
-fn way(lines: &str) -> Vec<Segment> {
+fn way(lines: &str) -> Vec<Span> {
     let segment = |line: &str| {
         let fields: Vec<&str> = line.split_whitespace().collect();
         let [stage, level, hop, ns] = fields[..] else { panic!("{line}") };
-        Segment {
+        Span {
             ns: ns.parse().unwrap(),
             hop: hop.parse().unwrap(),
             level: level.parse().unwrap(),
@@ -94,10 +95,10 @@ prop_compose! {
         cpu in any::<u16>(),
         fits in any::<bool>(), start in any::<u32>(), length in any::<u64>(), mut header in
             (0..20u64, any::<u32>(), any::<u64>(), any::<u8>(), any::<u8>(), any::<u16>()),
-    ) -> (RecordHeader, Vec<Segment>) {
-        let way: Vec<Segment> = stage_bytes.into_iter().map(|(stage, level, hop, ns)| {
-            let stage = if stage < 200 { stage % 70 } else { stage % CODE_PLACE };
-            Segment { ns: (ns & NS_MAX) >> (ns % 48), hop, level: level % 4, stage, cpu: Some(cpu ^ (ns >> 63) as u16) }
+    ) -> (RecordHeader, Vec<Span>) {
+        let way: Vec<Span> = stage_bytes.into_iter().map(|(stage, level, hop, ns)| {
+            let stage = if stage < 200 { stage % 70 } else { stage % CODE_POSITION };
+            Span { ns: (ns & NS_MAX) >> (ns % 48), hop, level: level % 4, stage, cpu: Some(cpu ^ (ns >> 63) as u16) }
         }).collect();
         let ns = way.iter().map(|s| u128::from(s.ns)).sum::<u128>();
         let length = if fits && ns < 1 << 63 { ns as u64 } else { length };
@@ -105,8 +106,8 @@ prop_compose! {
         let start_ns = u64::from(start);
         (RecordHeader {
             id: header.0, parent: header.0 / 2, start_ns, end_ns: start_ns.saturating_add(length),
-            drop_location: header.2, drop_reason: header.1, outcome: header.3, flags: header.4,
-            segments: header.5, way_len: way.len() as u16, ..RecordHeader::default()
+            drop_location: header.2, drop_reason: header.1, outcome: header.3, flags: overlay_trace_common::flags::RecordFlags::from_bits(header.4),
+            segments: header.5, path_len: way.len() as u16, ..RecordHeader::default()
         }, way)
     }
 }
@@ -118,7 +119,7 @@ proptest! {
     fn every_nanosecond_has_one_owner(records in prop::collection::vec(record(), 1..20)) {
         let hops = hops(&[(1, "a", "eth0"), (2, "b", "eth0"), (3, "b", "cni0"), (4, "", ""), (9, "c", "")]);
         let by_stage = analyse(&Header::new(), &hops, By::Stage, &records);
-        let nowhere = |way: &[Segment]| way.iter().map(|segment| Segment { cpu: None, ..*segment }).collect();
+        let nowhere = |way: &[Span]| way.iter().map(|segment| Span { cpu: None, ..*segment }).collect();
         let without: Vec<_> = records.iter().map(|(header, way)| (*header, nowhere(way))).collect();
         prop_assert_eq!(rows(&by_stage), rows(&analyse(&Header::new(), &hops, By::Stage, &without)));
         let other = |row: &&Row| row.key.layer.as_deref() == Some("other");
@@ -147,7 +148,7 @@ proptest! {
 
     #[test]
     fn a_record_that_adds_up_is_consistent(records in prop::collection::vec(record(), 1..10)) {
-        let adds_up = |(header, way): &&(RecordHeader, Vec<Segment>)| {
+        let adds_up = |(header, way): &&(RecordHeader, Vec<Span>)| {
             way.iter().map(|s| u128::from(s.ns)).sum::<u128>() == u128::from(header.end_ns - header.start_ns)
         };
         let wrong = records.len() - records.iter().filter(adds_up).count();
@@ -245,7 +246,7 @@ receive 0 1 1
 iptables 0 1 2");
     let hops = hops(&[(1, "n", "eth0"), (2, "n", "eth1")]);
     let mut header = support::record(1, 0, &forwarded, Outcome::Freed);
-    header.flags |= FLAG_FROM_DEVICE;
+    header.flags |= RecordFlags::FROM_DEVICE;
     let dropped = support::record(2, 0, &stays, Outcome::Dropped);
     let analysis = analyse(&Header::new(), &hops, By::Stage, &[(header, forwarded), (dropped, stays)]);
     assert_eq!(
@@ -271,8 +272,11 @@ gso-segment 0 2 2");
     let child_way = way("driver-xmit 0 2 5");
     let hops = hops(&[(1, "n", "veth"), (2, "n", "eth0")]);
     let parent = support::record(7, 0, &parent_way, Outcome::Split);
-    let child =
-        RecordHeader { parent: 7, flags: FLAG_CHILD, ..support::record(8, 3, &child_way, Outcome::Freed) };
+    let child = RecordHeader {
+        parent: 7,
+        flags: RecordFlags::CHILD,
+        ..support::record(8, 3, &child_way, Outcome::Freed)
+    };
     let orphan = RecordHeader { parent: 6, ..child };
     let with_parent =
         analyse(&Header::new(), &hops, By::Stage, &[(parent, parent_way), (child, child_way.clone())]);
@@ -284,7 +288,7 @@ gso-segment 0 2 2");
 
 #[test]
 fn a_time_of_two_words_is_one_segment() {
-    let way = vec![Segment { ns: (2 << 32) + 5, hop: 1, level: 0, stage: number("socket-wait"), cpu: None }];
+    let way = vec![Span { ns: (2 << 32) + 5, hop: 1, level: 0, stage: number("socket-wait"), cpu: None }];
     let header = support::record(1, 0, &way, Outcome::Delivered);
     let analysis = analyse(&Header::new(), &hops(&[(1, "pod", "eth0")]), By::Stage, &[(header, way)]);
     assert_eq!(analysis.rows.len(), 1);
@@ -317,7 +321,7 @@ fn the_probes_cost_is_taken_off_per_visit_and_never_more() {
         },
         ..Header::default()
     };
-    let segment = |stage, ns| Segment { ns, stage, ..Segment::default() };
+    let segment = |stage, ns| Span { ns, stage, ..Span::default() };
     let way = vec![
         segment(0, 1000),
         segment(1, 200),
@@ -346,16 +350,16 @@ fn the_probes_cost_is_taken_off_per_visit_and_never_more() {
     // What is done once on a way, and at each device.
     header.stages[0].headers = true;
     let more = ProbeCost { birth: Some(40.0), headers: Some(30.0), hop: Some(7.0), ..header.probe_cost_ns };
-    let elsewhere = [segment(0, 1000), Segment { hop: 1, ..segment(1, 200) }, segment(2, 100)];
+    let elsewhere = [segment(0, 1000), Span { hop: 1, ..segment(1, 200) }, segment(2, 100)];
     let costing = Header { probe_cost_ns: more, ..header.clone() };
-    let whole = |flags: u8| {
+    let whole = |flags: RecordFlags| {
         let mut record = support::record(1, 0, &elsewhere, Outcome::Delivered);
         record.flags |= flags;
         let analysis = analyse(&costing, &hops(&[]), By::Stage, &[(record, elsewhere.to_vec())]);
         analysis.net.as_ref().unwrap().sum()
     };
-    assert_eq!(whole(0), 1300 - 100 - 40 - 30 - 100 - 7 - 10 - 7);
-    assert_eq!(whole(FLAG_CHILD), 1300 - 100 - 100 - 7 - 10 - 7);
+    assert_eq!(whole(RecordFlags::NONE), 1300 - 100 - 40 - 30 - 100 - 7 - 10 - 7);
+    assert_eq!(whole(RecordFlags::CHILD), 1300 - 100 - 100 - 7 - 10 - 7);
 
     // The second of two calls in a row, for which the clock is not read.
     let again = ProbeCost { again: Some(60.0), ..header.probe_cost_ns };
@@ -413,9 +417,9 @@ fn stages_that_transmit_are_named_so() {
 #[test]
 fn more_shapes_than_are_remembered_make_no_difference() {
     let stages = STAGES.iter().filter(|stage| stage.outcome.is_none()).count() as u64;
-    let shape = |number: u64| -> Vec<Segment> {
+    let shape = |number: u64| -> Vec<Span> {
         let step = |place: u32| (number / stages.pow(place) % stages) as u8;
-        (0..3).map(|place| Segment { ns: 7, hop: 1, level: 0, stage: step(place), cpu: None }).collect()
+        (0..3).map(|place| Span { ns: 7, hop: 1, level: 0, stage: step(place), cpu: None }).collect()
     };
     let records: Vec<_> = (0..6000u64)
         .map(|number| (support::record(number, 0, &shape(number), Outcome::Delivered), shape(number)))

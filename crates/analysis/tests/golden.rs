@@ -1,9 +1,7 @@
 //! Every output of a known recording, byte for byte. After an intended change:
-//! `OVERLAY_TRACE_BLESS=1 cargo test -p overlay-trace-analysis --test golden`, then review the difference.
+//! `BLESS=1 cargo test -p overlay-trace-analysis --test golden`, then review the difference.
 
 mod support;
-
-use std::{env, fs, path::PathBuf};
 
 use overlay_trace_analysis::{
     breakdown::{Analysis, By, Diff, Per},
@@ -12,25 +10,13 @@ use overlay_trace_analysis::{
     what_if::{Change, WhatIf},
 };
 use overlay_trace_format::Recording;
+use overlay_trace_test_support::golden::check;
 use tempfile::TempDir;
 
 fn open(dir: &TempDir, encapsulated: bool, finish: bool) -> Recording {
     let path = dir.path().join(if encapsulated { "vxlan.otr" } else { "host-gw.otr" });
     support::write(&path, encapsulated, finish);
     Recording::open(&path).unwrap()
-}
-
-fn check(name: &str, output: &[u8]) {
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden").join(name);
-    if env::var_os("OVERLAY_TRACE_BLESS").is_some() {
-        fs::write(&path, output).unwrap();
-    }
-    let expected = fs::read(&path).unwrap_or_default();
-    assert!(
-        expected == output,
-        "{name} differs; what came out:\n{}",
-        String::from_utf8_lossy(&output[..output.len().min(20_000)])
-    );
 }
 
 fn check_report(name: &str, by: By, format: Format, sort: Sort) {

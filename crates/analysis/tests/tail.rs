@@ -15,8 +15,9 @@ use overlay_trace_analysis::{
     tail::{Of, Tail, TailRow, Threshold},
 };
 use overlay_trace_common::{
-    record::{FLAG_CHILD, FLAG_PARENT, Outcome, RecordHeader},
-    way::Segment,
+    flags::RecordFlags,
+    path::Span,
+    record::{Outcome, RecordHeader},
 };
 use overlay_trace_format::{
     Checkpoint, Header, HopName, Names, Recording, Writer, encode_record, encode_way,
@@ -24,7 +25,7 @@ use overlay_trace_format::{
 use proptest::prelude::*;
 use tempfile::TempDir;
 
-type Record = (RecordHeader, Vec<Segment>);
+type Record = (RecordHeader, Vec<Span>);
 
 /// Writes a recording and opens it.
 fn recording(
@@ -76,17 +77,17 @@ fn assert_conserved(tail: &Tail) {
 prop_compose! {
     fn segments()(
         parts in prop::collection::vec((0..22u8, 0..3u8, 0..10u16, 1u64..1 << 34, 0..34u32), 1..25)
-    ) -> Vec<Segment> {
+    ) -> Vec<Span> {
         let segment = |(stage, level, hop, ns, less): (u8, u8, u16, u64, u32)| {
             let cpu = (ns % 4).checked_sub(1).map(|cpu| cpu as u16);
-            Segment { ns: ns >> less, hop, level, stage, cpu }
+            Span { ns: ns >> less, hop, level, stage, cpu }
         };
         parts.into_iter().map(segment).collect()
     }
 }
 
 /// A packet's path, those of the packets that were made of it, and whether it was segmented.
-type Family = (Vec<Segment>, Vec<Vec<Segment>>, bool);
+type Family = (Vec<Span>, Vec<Vec<Span>>, bool);
 
 /// A packet without children, a segmented one, or one that was cloned on its path.
 fn family() -> impl Strategy<Value = Family> {
@@ -103,7 +104,7 @@ fn records(families: &[Family]) -> (Vec<Record>, Vec<u64>) {
         let outcome = if is_cut { Outcome::Split } else { Outcome::Delivered };
         let mut parent = support::record(id, 1000 * at as u64, way, outcome);
         if !children.is_empty() {
-            parent.flags |= FLAG_PARENT;
+            parent.flags |= RecordFlags::PARENT;
             parent.segments = children.len() as u16;
         }
         let ns = parent.end_ns - parent.start_ns;
@@ -113,7 +114,7 @@ fn records(families: &[Family]) -> (Vec<Record>, Vec<u64>) {
             let made_after = if is_cut { ns } else { ns / 3 };
             id += 1;
             let mut child = support::record(id, parent.start_ns + made_after, way, Outcome::Delivered);
-            (child.flags, child.parent) = (FLAG_CHILD, parent.id);
+            (child.flags, child.parent) = (RecordFlags::CHILD, parent.id);
             times.push(child.end_ns - parent.start_ns);
             records.push((child, way.clone()));
         }
@@ -154,7 +155,7 @@ prop_compose! {
         outcome in 0..7u8, parts in any::<u16>(), ports in (0..3u16, 0..3u16), sequence in 0..3u32,
     ) -> Record {
         let mut header = support::record(id, times.0, &[], Outcome::Delivered);
-        (header.end_ns, header.parent, header.flags) = (times.1, id / 2, flags);
+        (header.end_ns, header.parent, header.flags) = (times.1, id / 2, RecordFlags::from_bits(flags));
         (header.outcome, header.segments) = (outcome, parts);
         (header.flow.source_port, header.flow.destination_port) = ports;
         (header.flow.version, header.flow.protocol, header.flow.sequence) = (4, 6, sequence);
@@ -183,7 +184,7 @@ proptest! {
 
 #[test]
 fn a_segment_inherits_the_path_of_its_packet() {
-    let segment = |name, ns| Segment { ns, hop: 2, level: 0, stage: support::stage(name), cpu: None };
+    let segment = |name, ns| Span { ns, hop: 2, level: 0, stage: support::stage(name), cpu: None };
     let cut = [segment("ip-rcv", 1000), segment("dev-queue-xmit", 500)];
     let part = [segment("driver-xmit", 70)];
     let dir = TempDir::new().unwrap();
@@ -199,7 +200,7 @@ fn a_segment_inherits_the_path_of_its_packet() {
 #[test]
 fn a_recording_without_slow_or_ordinary_packets_says_so() {
     let dir = TempDir::new().unwrap();
-    let way = vec![Segment { ns: 700, hop: 2, level: 0, stage: support::stage("ip-rcv"), cpu: None }];
+    let way = vec![Span { ns: 700, hop: 2, level: 0, stage: support::stage("ip-rcv"), cpu: None }];
     let one = [(support::record(1, 0, &way, Outcome::Delivered), way)];
     for (records, threshold, words) in [
         (&one[..0], Threshold::default(), "No packet finished its path"),

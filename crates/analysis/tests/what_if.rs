@@ -7,7 +7,7 @@ use overlay_trace_analysis::breakdown::Dist;
 use overlay_trace_format::{Header, ProbeCost, Recording, Writer, encode_record, encode_way};
 
 use overlay_trace_analysis::what_if::{Change, WhatIf};
-use overlay_trace_common::{record::Outcome, way::Segment};
+use overlay_trace_common::{path::Span, record::Outcome};
 use proptest::prelude::*;
 use tempfile::TempDir;
 
@@ -20,7 +20,7 @@ fn header() -> Header {
     }
 }
 
-fn write(dir: &TempDir, header: &Header, ways: &[Vec<Segment>]) -> Recording {
+fn write(dir: &TempDir, header: &Header, ways: &[Vec<Span>]) -> Recording {
     let path = dir.path().join("a.otr");
     let mut writer = Writer::create(&path, true, header).unwrap();
     writer.hops(&support::hops()).unwrap();
@@ -35,17 +35,17 @@ fn write(dir: &TempDir, header: &Header, ways: &[Vec<Segment>]) -> Recording {
 }
 
 /// A packet over VXLAN, without its answer; and the time of the stages for which it is so.
-fn a_way() -> Vec<Segment> {
+fn a_way() -> Vec<Span> {
     support::way(0, true, &mut support::Lcg(7))
 }
 
-fn time(way: &[Segment], is_so: impl Fn(&str, &Segment) -> bool) -> u64 {
+fn time(way: &[Span], is_so: impl Fn(&str, &Span) -> bool) -> u64 {
     let stages = support::header().stages;
-    let name = |segment: &Segment| stages[usize::from(segment.stage)].name.clone();
+    let name = |segment: &Span| stages[usize::from(segment.stage)].name.clone();
     way.iter().filter(|segment| is_so(&name(segment), segment)).map(|segment| segment.ns).sum()
 }
 
-fn predict(way: &[Segment], change: &str) -> WhatIf {
+fn predict(way: &[Span], change: &str) -> WhatIf {
     let dir = TempDir::new().unwrap();
     WhatIf::of(&write(&dir, &header(), &[way.to_vec()]), &[change.parse().unwrap()], &|_| true).unwrap()
 }
@@ -60,7 +60,7 @@ fn without_an_overlay_the_nics_are_left() {
     let what_if = predict(&way, "overlay");
     let devices = ["dev-queue-xmit", "driver-xmit", "veth-xmit", "receive", "qdisc-wait", "backlog-wait"];
     const TUNNEL: [u16; 2] = [4, 7];
-    let goes = |name: &str, segment: &Segment| match segment.level {
+    let goes = |name: &str, segment: &Span| match segment.level {
         0 => TUNNEL.contains(&segment.hop) && devices.contains(&name),
         _ => !devices.contains(&name) && name != "batch-wait",
     };
@@ -119,8 +119,8 @@ fn without_known_costs_there_is_no_prediction() {
 prop_compose! {
     fn segments()(
         parts in prop::collection::vec((0..22u8, 0..4u8, 0..10u16, 1u64..1 << 34, 0..34u32), 1..25)
-    ) -> Vec<Segment> {
-        let segment = |(stage, level, hop, ns, less): (u8, u8, u16, u64, u32)| Segment { ns: ns >> less, hop, level, stage, cpu: None };
+    ) -> Vec<Span> {
+        let segment = |(stage, level, hop, ns, less): (u8, u8, u16, u64, u32)| Span { ns: ns >> less, hop, level, stage, cpu: None };
         parts.into_iter().map(segment).collect()
     }
 }

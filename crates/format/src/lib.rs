@@ -4,7 +4,7 @@
 //! namespaces, drop reasons and kernel addresses, and what was lost. It can be read on any machine of
 //! the same byte order, without privileges, and in constant memory.
 //!
-//! It is a sequence of chunks, each complete in itself ([`format`]), so that what a killed recorder or a
+//! It is a sequence of chunks, each complete in itself ([`mod@format`]), so that what a killed recorder or a
 //! full disk leaves behind can still be used.
 
 pub mod detection;

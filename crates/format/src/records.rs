@@ -1,10 +1,8 @@
 //! Records as they lie in a recording: a borrowed view for readers, and an encoder.
 
 use overlay_trace_common::{
+    path::{CODE_CPU, CODE_MORE, CODE_POSITION, Span, Spans, VALUE_BITS, VALUE_MASK, position, spans, word},
     record::{HEADER_BYTES, RecordHeader},
-    way::{
-        CODE_CPU, CODE_MORE, CODE_PLACE, Segment, Segments, VALUE_BITS, VALUE_MASK, place, segments, word,
-    },
 };
 
 /// Words of a record's header.
@@ -21,8 +19,8 @@ pub struct RecordView<'a> {
 
 impl<'a> RecordView<'a> {
     /// The segments of the packet's way, in order.
-    pub fn segments(&self) -> Segments<'a> {
-        segments(self.way)
+    pub fn segments(&self) -> Spans<'a> {
+        spans(self.way)
     }
 }
 
@@ -32,7 +30,7 @@ pub(super) fn split_record(words: &[u64]) -> Option<(RecordView<'_>, &[u64])> {
     // SAFETY: `header` is HEADER_BYTES long and aligned to 8, the alignment of RecordHeader, which has
     // only integers in it: every bit pattern is one.
     let header = unsafe { header.as_ptr().cast::<RecordHeader>().read() };
-    let length = usize::from(header.way_len);
+    let length = usize::from(header.path_len);
     let (way, rest) = rest.split_at_checked(length.div_ceil(2))?;
     // SAFETY: a u64 is two u32, and as many of them are there.
     let way = unsafe { std::slice::from_raw_parts(way.as_ptr().cast::<u32>(), length) };
@@ -40,7 +38,7 @@ pub(super) fn split_record(words: &[u64]) -> Option<(RecordView<'_>, &[u64])> {
 }
 
 /// The header and the way of a record as the kernel side made it.
-pub fn record_of(bytes: &[u8]) -> Option<(RecordHeader, Vec<Segment>)> {
+pub fn record_of(bytes: &[u8]) -> Option<(RecordHeader, Vec<Span>)> {
     let mut words = vec![0; bytes.len() / 8];
     bytes_of(&mut words).copy_from_slice(&bytes[..bytes.len() / 8 * 8]);
     let (record, _) = split_record(&words)?;
@@ -54,16 +52,16 @@ pub(super) fn bytes_of(words: &mut [u64]) -> &mut [u8] {
 }
 
 /// The words of a way of these segments. One without a CPU is where the one before is.
-pub fn encode_way(segments: &[Segment]) -> Vec<u32> {
+pub fn encode_way(segments: &[Span]) -> Vec<u32> {
     let (mut words, mut at, mut on) = (Vec::new(), 0, None);
     for segment in segments {
         if let Some(cpu) = segment.cpu.filter(|_| segment.cpu != on) {
             words.push(word(CODE_CPU, cpu.into()));
             on = segment.cpu;
         }
-        let here = place(u32::from(segment.level), u32::from(segment.hop));
+        let here = position(u32::from(segment.level), u32::from(segment.hop));
         if here != at {
-            words.push(word(CODE_PLACE, here));
+            words.push(word(CODE_POSITION, here));
             at = here;
         }
         let more = (segment.ns >> VALUE_BITS) as u32;
@@ -75,9 +73,9 @@ pub fn encode_way(segments: &[Segment]) -> Vec<u32> {
     words
 }
 
-/// Appends a record to `out`, in this machine's byte order; `header.way_len` is set to the way's length.
+/// Appends a record to `out`, in this machine's byte order; `header.path_len` is set to the way's length.
 pub fn encode_record(header: &RecordHeader, way: &[u32], out: &mut Vec<u8>) {
-    let h = RecordHeader { way_len: way.len() as u16, ..*header };
+    let h = RecordHeader { path_len: way.len() as u16, ..*header };
     for number in [h.id, h.parent, h.start_ns, h.end_ns, h.drop_location] {
         out.extend(number.to_ne_bytes());
     }
@@ -91,10 +89,10 @@ pub fn encode_record(header: &RecordHeader, way: &[u32], out: &mut Vec<u8>) {
     out.extend(h.bytes.to_ne_bytes());
     out.extend(h.drop_reason.to_ne_bytes());
     out.extend(h.segments.to_ne_bytes());
-    out.extend(h.way_len.to_ne_bytes());
-    out.extend([h.outcome, h.flags]);
+    out.extend(h.path_len.to_ne_bytes());
+    out.extend([h.outcome, h.flags.bits()]);
     out.extend(h.cpu.to_ne_bytes());
-    out.extend(h.stands_for.to_ne_bytes());
+    out.extend(h.weight.to_ne_bytes());
     for word in way {
         out.extend(word.to_ne_bytes());
     }

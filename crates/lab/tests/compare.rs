@@ -1,10 +1,8 @@
 //! Comparisons of invented results, to the letter, and the folder that they go on from. After an intended
-//! change: `OVERLAY_TRACE_BLESS=1 cargo test --test compare`, then read the difference before it is committed.
+//! change: `BLESS=1 cargo test --test compare`, then read the difference before it is committed.
 
 #[path = "../../analysis/tests/support/mod.rs"]
 mod support;
-
-use std::{env, fs, path::PathBuf};
 
 use overlay_trace_analysis::breakdown::{Analysis, By};
 
@@ -16,6 +14,7 @@ use overlay_trace_lab::compare::{
 use overlay_trace_format::Recording;
 
 use overlay_trace_lab::traffic::TrafficReport;
+use overlay_trace_test_support::golden::check;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -96,16 +95,6 @@ fn comparison() -> Comparison {
         result("weave-sleeve", Outcome::Failed("the server <pod2> & its port do not answer".into())),
     ];
     Comparison::new(Plan::find("quick").unwrap(), 0.5, results)
-}
-
-fn check(name: &str, output: &[u8]) {
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../tests/golden").join(name);
-    if env::var_os("OVERLAY_TRACE_BLESS").is_some() {
-        fs::write(&path, output).unwrap();
-    }
-    let expected = fs::read(&path).unwrap_or_default();
-    let shown = String::from_utf8_lossy(&output[..output.len().min(20_000)]);
-    assert!(expected == output, "{name} differs; what came out:\n{shown}");
 }
 
 #[test]

@@ -3,14 +3,11 @@
 //! A probe of each kind is attached to a place that `prctl(PR_SET_NAME)` passes (`__set_task_comm`, and
 //! in it the tracepoint `task:task_rename`), and the call is timed with and without it. The program does
 //! the same accounting as for a real packet, on an invented one. What besides is done once on a packet's way
-//! is measured on a packet that the kernel itself makes for test runs: see [`invented`](super::invented).
+//! is measured on a packet that the kernel itself makes for test runs: see `invented`.
 
 use std::time::Instant;
 
-use overlay_trace_common::{
-    record::Outcome,
-    row::{ROW_CALIBRATE, Row},
-};
+use overlay_trace_common::{flags::ProbeFlags, probe_spec::ProbeSpec, record::Outcome};
 
 use super::{
     invented,
@@ -62,7 +59,7 @@ pub fn measure(kernel: &Kernel, loader: &Loader, entry: Option<ProbeKind>, plan:
 /// The probe of a stage that an invented packet enters; again, if there is an outcome.
 fn step(kernel: &Kernel, kind: ProbeKind, outcome: u8) -> anyhow::Result<Attachment> {
     let target = if kind == ProbeKind::TpBtf { TRACEPOINT } else { FUNCTION };
-    attachment(kernel, kind, target, Row::new(0, 0, outcome, ROW_CALIBRATE))
+    attachment(kernel, kind, target, ProbeSpec::new(0, 0, outcome, ProbeFlags::CALIBRATE))
 }
 
 /// A probe for a measurement.
@@ -70,7 +67,7 @@ pub fn attachment(
     kernel: &Kernel,
     kind: ProbeKind,
     target: &'static str,
-    row: Row,
+    row: ProbeSpec,
 ) -> anyhow::Result<Attachment> {
     let missing = || anyhow::anyhow!("this kernel has no {target}");
     let type_id = match kind {

@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use overlay_trace_common::{
+    path::Span,
     record::{Outcome, RecordHeader},
     stage::{Layer, Stage},
     stage_map::STAGES,
-    way::Segment,
 };
 
 use overlay_trace_format::{HopName, Names, record_of};
@@ -69,7 +69,7 @@ impl Drops {
         let Some((header, way)) = record_of(record) else { return };
         // Who waited for the CPU was dropped in what it was in the middle of.
         let is_stage =
-            |at: &&Segment| STAGES.get(usize::from(at.stage)).is_some_and(|stage| stage.layer != Layer::Cpu);
+            |at: &&Span| STAGES.get(usize::from(at.stage)).is_some_and(|stage| stage.layer != Layer::Cpu);
         let Some(last) = way.iter().rev().find(is_stage) else { return };
         let key = (header.drop_reason, header.drop_location, last.stage, last.level, last.hop);
         if self.counts.len() < MOST || self.counts.contains_key(&key) {
@@ -127,7 +127,7 @@ mod tests {
         let reasons = BTreeMap::from([(7, "CPU_BACKLOG".into())]);
         let mut drops = Drops::new(Names { drop_reasons: reasons, ..Names::default() });
         drops.hops(vec![(3, HopName { netns: "node2".into(), device: "eth0".into(), ..HopName::default() })]);
-        let segment = |stage| Segment { ns: 5, hop: 3, level: 1, stage, cpu: None };
+        let segment = |stage| Span { ns: 5, hop: 3, level: 1, stage, cpu: None };
         for (outcome, way) in [
             (Outcome::Dropped, vec![segment(COPY), segment(GRO), segment(BATCH_WAIT)]),
             (Outcome::Dropped, vec![segment(GRO)]),

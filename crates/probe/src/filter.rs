@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use anyhow::{Result, bail};
-use overlay_trace_common::kernel::{Filter, NETNS_MAX};
+use overlay_trace_common::abi::{Filter, NETNS_MAX};
 
 use crate::sys::netns;
 

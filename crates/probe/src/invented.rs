@@ -8,11 +8,7 @@
 use anyhow::{Context, Result};
 use aya::maps::{MapData, RingBuf};
 use aya_obj::generated::bpf_func_id::BPF_FUNC_skb_pull_data;
-use overlay_trace_common::{
-    record::Outcome,
-    row::{ROW_CALIBRATE, ROW_HOP, ROW_IDENTIFY, Row},
-    stage::Action,
-};
+use overlay_trace_common::{flags::ProbeFlags, probe_spec::ProbeSpec, record::Outcome, stage::Action};
 use std::os::fd::{AsFd, OwnedFd};
 
 use super::{
@@ -46,21 +42,21 @@ pub fn measure(kernel: &Kernel, loader: &mut Loader, entry: Option<ProbeKind>, c
 /// What these cost, in ns: the beginning of a way, reading the headers, coming to a device, the record.
 fn differences(kernel: &Kernel, loader: &Loader, kind: ProbeKind, entry: f64) -> Result<[f64; 4]> {
     let classifier = load().context("the kernel allows no test runs")?;
-    let with = |outcome: u8, flags: u64| {
-        let row = Row::new(0, Action::Birth as u8, outcome, ROW_CALIBRATE | flags);
+    let with = |outcome: u8, flags: ProbeFlags| {
+        let row = ProbeSpec::new(0, Action::Birth as u8, outcome, ProbeFlags::CALIBRATE | flags);
         let probe = loader.attach(kernel, &attachment(kernel, kind, FUNCTION, row)?)?;
         let ns = run_ns(&classifier);
         drop(probe);
         ns
     };
     let without = run_ns(&classifier)?;
-    let birth = with(0, 0)?;
+    let birth = with(0, ProbeFlags::NONE)?;
     let more = |all: f64, than: f64| (all - than).max(0.0);
     Ok([
         more(birth, without + entry),
-        more(with(0, ROW_IDENTIFY)?, birth),
-        more(with(0, ROW_HOP)?, birth),
-        more(with(Outcome::Delivered as u8, 0)?, birth),
+        more(with(0, ProbeFlags::PARSE_HEADERS)?, birth),
+        more(with(0, ProbeFlags::DEVICE)?, birth),
+        more(with(Outcome::Delivered as u8, ProbeFlags::NONE)?, birth),
     ])
 }
 

@@ -12,8 +12,8 @@ use aya_obj::{
     generated::{bpf_attach_type, bpf_insn},
 };
 use overlay_trace_common::{
-    kernel::{BUCKETS, Offsets, Settings, TRANSMIT_KINDS, TransmitKind, WAYS},
-    row::KPROBE_ARGUMENTS,
+    abi::{BUCKET_SLOTS, BUCKETS, Offsets, Settings, TRANSMIT_KINDS, TransmitKind},
+    probe_spec::KPROBE_ARGUMENTS,
     stage::LevelChange,
     stage_map::{STAGES, transmit_stages},
 };
@@ -52,7 +52,7 @@ pub struct Sizes {
 
 impl Default for Sizes {
     fn default() -> Self {
-        Sizes { states: BUCKETS * WAYS as u32, ring_bytes: 32 << 20 }
+        Sizes { states: BUCKETS * BUCKET_SLOTS as u32, ring_bytes: 32 << 20 }
     }
 }
 
@@ -94,13 +94,11 @@ impl Loader {
     /// As for [`new`](Loader::new).
     pub fn sampling(kernel: &Kernel, filter: &FilterOptions, sizes: Sizes, one_in: u32) -> Result<Loader> {
         if OBJECT.is_empty() {
-            bail!(
-                "this binary was built without the kernel programs: run `cargo xtask build-ebpf` and build it again"
-            );
+            bail!("this build has no kernel programs: run `cargo xtask build-ebpf` and build again");
         }
         let settings = Settings { one_in, ..settings(kernel, filter, sizes)? };
         let globals = Globals(settings);
-        let buckets = sizes.states / WAYS as u32;
+        let buckets = sizes.states / BUCKET_SLOTS as u32;
         let maps = EbpfLoader::new()
             .override_global("SETTINGS", &globals, true)
             .map_max_entries("TAGS", buckets)
@@ -155,24 +153,11 @@ impl Loader {
     /// Attaches the whole plan: for each point the first alternative that the kernel accepts. What cannot
     /// be attached is moved to the plan's unseen stages.
     pub fn attach_plan(&self, kernel: &Kernel, plan: &mut Plan) -> Vec<Attached> {
-        let mut attached: Vec<Attached> = Vec::new();
-        let mut failures: Vec<(u8, usize, Unprobed)> = Vec::new();
-        // The ends first: no packet may be followed whose end would be missed.
-        for point in plan.points.iter().rev() {
-            match self.attach_point(kernel, point) {
-                Ok(programs) => attached.extend(programs),
-                Err(reason) => failures.push((point[0].stage, point[0].point, reason)),
-            }
-        }
-        let seen: HashSet<u8> = attached.iter().map(|attached| attached.attachment.stage).collect();
-        for (stage, point, reason) in failures {
-            tracing::debug!("stage {}: {reason}", STAGES[stage as usize].name);
-            if !seen.contains(&stage) {
-                plan.unseen.insert(stage, reason.clone());
-            }
-            plan.missing.push((stage, point, reason));
-        }
-        attached
+        plan.attach(|point| {
+            self.attach_point(kernel, point).inspect_err(|reason| {
+                tracing::debug!("stage {}: {reason}", STAGES[point[0].stage as usize].name);
+            })
+        })
     }
 
     fn attach_point(&self, kernel: &Kernel, alternatives: &[Attachment]) -> Result<Vec<Attached>, Unprobed> {
@@ -221,7 +206,7 @@ fn settings(kernel: &Kernel, filter: &FilterOptions, sizes: Sizes) -> Result<Set
     let mut settings = Settings {
         offsets: kernel.offsets()?,
         filter: filter.resolve()?,
-        bucket_mask: sizes.states / WAYS as u32 - 1,
+        bucket_mask: sizes.states / BUCKET_SLOTS as u32 - 1,
         ..Settings::default()
     };
     for (slot, (stage, kind)) in transmit_stages().enumerate() {
@@ -283,11 +268,8 @@ mod tests {
 
     /// The verifier refuses what it does not know also where it is never reached.
     #[test]
+    #[cfg_attr(not(kernel_programs), ignore = "the kernel programs are not built: `cargo xtask build-ebpf`")]
     fn no_program_has_an_instruction_that_5_10_does_not_know() {
-        if OBJECT.is_empty() {
-            eprintln!("not tested: the kernel programs are not built");
-            return;
-        }
         let object = Object::parse(OBJECT).unwrap();
         assert!(!object.functions.is_empty());
         for ((_, at), function) in &object.functions {

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, fs, io::Read};
 
-use crate::{sys::kernel, unprobed::Unprobed};
+use crate::{sys::kernel::Kernel, unprobed::Unprobed};
 
 /// What names begin with, and the module; the first that fits counts. Functions that are in none of
 /// these are in the kernel itself.
@@ -98,15 +98,15 @@ fn live(list: &str) -> impl Iterator<Item = &str> {
         .filter_map(|line| line.split(' ').next())
 }
 
-/// How to get a module on the running kernel.
-pub fn advice(module: &str) -> String {
-    let folder = format!("/lib/modules/{}", kernel::release());
-    match fs::read_to_string(format!("{folder}/modules.dep")) {
-        Ok(list) if list.contains(&format!("/{module}.ko")) => {
+/// How to get a module on this kernel.
+pub fn advice(kernel: &Kernel, module: &str) -> String {
+    match kernel.loadable_modules() {
+        Some(list) if list.contains(&format!("/{module}.ko")) => {
             format!("not loaded: `modprobe {module}`, or start what uses it, before you record")
         }
-        Ok(_) => "not among this kernel's modules: install the package that has it".to_owned(),
-        Err(_) => {
+        Some(_) => "not among this kernel's modules: install the package that has it".to_owned(),
+        None => {
+            let folder = kernel.module_folder();
             format!("not loaded, and {folder} is not there: this kernel may have been built without it")
         }
     }

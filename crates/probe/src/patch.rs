@@ -2,8 +2,8 @@
 
 use aya_obj::generated::bpf_insn;
 use overlay_trace_common::{
-    kernel::Offsets,
-    row::{ARGUMENT_MARKER, FIELD_MARKER, RESULT_MARKER, ROW_MARKER, Row},
+    abi::Offsets,
+    probe_spec::{ARGUMENT_MARKER, FIELD_MARKER, ProbeSpec, RESULT_MARKER, SPEC_MARKER},
 };
 
 /// Opcodes: the first half of a 64-bit immediate load, and the load of a 64-bit word.
@@ -33,7 +33,7 @@ pub fn return_zero() -> [bpf_insn; 2] {
 
 /// What is put into a copy.
 pub struct Probe<'a> {
-    pub row: Row,
+    pub row: ProbeSpec,
     /// Offset of the packet's address in the program's context.
     pub argument: i16,
     /// How many arguments the function has: its result lies behind them.
@@ -49,7 +49,7 @@ pub fn patch(generic: &[bpf_insn], probe: &Probe) -> Vec<bpf_insn> {
     for index in 0..instructions.len() {
         let next = instructions.get(index + 1).map_or(0, |next| next.imm);
         let this = &mut instructions[index];
-        if this.code == LOAD_IMMEDIATE && this.imm as u32 as u64 | (next as u32 as u64) << 32 == ROW_MARKER {
+        if this.code == LOAD_IMMEDIATE && this.imm as u32 as u64 | (next as u32 as u64) << 32 == SPEC_MARKER {
             this.imm = row.0 as u32 as i32;
             instructions[index + 1].imm = (row.0 >> 32) as i32;
         } else if this.code == LOAD_WORD && this.off == ARGUMENT_MARKER {
@@ -79,8 +79,8 @@ mod tests {
     #[test]
     fn markers_are_replaced_and_nothing_else() {
         let generic = [
-            (LOAD_IMMEDIATE, 0, ROW_MARKER as u32 as i32),
-            (0, 0, (ROW_MARKER >> 32) as i32),
+            (LOAD_IMMEDIATE, 0, SPEC_MARKER as u32 as i32),
+            (0, 0, (SPEC_MARKER >> 32) as i32),
             (LOAD_WORD, RESULT_MARKER, 0),
             (LOAD_WORD, ARGUMENT_MARKER, 0),
             (LOAD_WORD, 8, 0),
@@ -103,7 +103,7 @@ mod tests {
             (0, 0, 0),
         ];
         let offsets = Offsets { skb_dev: 300, skb_len: 112, ..Offsets::default() };
-        let probe = Probe { row: Row(0x1_0000_0002), argument: 16, arguments: 3, offsets: &offsets };
+        let probe = Probe { row: ProbeSpec(0x1_0000_0002), argument: 16, arguments: 3, offsets: &offsets };
         let patched = patch(&generic.map(at_offset), &probe);
         assert_eq!(patched.iter().map(|this| (this.code, this.off, this.imm)).collect::<Vec<_>>(), expected);
     }

@@ -1,10 +1,11 @@
 //! The attach plan: which program goes where on this kernel, and which stages cannot be seen and why.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use overlay_trace_common::{
+    flags::ProbeFlags,
+    probe_spec::*,
     record::Outcome,
-    row::*,
     stage::{Action, Point, Probe, Sets, Stage, Target},
     stage_map::STAGES,
 };
@@ -12,7 +13,7 @@ use overlay_trace_common::{
 use overlay_trace_format::ProbeSet;
 
 use super::{modules, unprobed::Unprobed};
-use crate::sys::kernel::{self, Functions, Kernel, Typed};
+use crate::sys::kernel::{Functions, Kernel, Typed};
 
 /// The stages that a set watches.
 fn stages_of(set: ProbeSet) -> Sets {
@@ -62,7 +63,7 @@ pub struct Attachment {
     pub arguments: u8,
     /// The generic program that is copied where there is none for the row's class.
     pub program: String,
-    pub row: Row,
+    pub row: ProbeSpec,
 }
 
 /// What is attached, and what cannot be seen.
@@ -140,6 +141,31 @@ impl Plan {
             self.unseen.insert(number, reason);
         }
     }
+
+    /// Attaches the whole plan: `attach` gets the alternatives of each point, and gives what it has attached, or why
+    /// none could be. What cannot be attached is moved to the unseen stages.
+    pub fn attach<T>(&mut self, mut attach: impl FnMut(&[Attachment]) -> Result<Vec<T>, Unprobed>) -> Vec<T> {
+        let mut attached = Vec::new();
+        let mut seen = HashSet::new();
+        let mut failures: Vec<(u8, usize, Unprobed)> = Vec::new();
+        // The ends first: no packet may be followed whose end would be missed.
+        for point in self.points.iter().rev() {
+            match attach(point) {
+                Ok(programs) => {
+                    seen.insert(point[0].stage);
+                    attached.extend(programs);
+                }
+                Err(reason) => failures.push((point[0].stage, point[0].point, reason)),
+            }
+        }
+        for (stage, point, reason) in failures {
+            if !seen.contains(&stage) {
+                self.unseen.insert(stage, reason.clone());
+            }
+            self.missing.push((stage, point, reason));
+        }
+        attached
+    }
 }
 
 /// The ways to attach one probe, the cheapest first.
@@ -154,12 +180,12 @@ fn alternatives(
     probe: &Probe,
     kprobes_only: bool,
 ) -> Result<Vec<Attachment>, Unprobed> {
-    let row = Row::of(number, stage, point, stages_of(set));
+    let row = ProbeSpec::of(number, stage, point, stages_of(set));
     let module = match probe.target {
         Target::Function(name) => kernel.symbol(name).and_then(Option::as_ref),
         _ => None,
     };
-    let attachment = |kind, target, typed: Option<&Typed>, argument: u8, row: Row| Attachment {
+    let attachment = |kind, target, typed: Option<&Typed>, argument: u8, row: ProbeSpec| Attachment {
         stage: number,
         point: index,
         kind,
@@ -176,7 +202,7 @@ fn alternatives(
             let typed = kernel.tracepoint(name).ok_or(Unprobed::NoTracepoint(name))?;
             let argument = typed.packet(probe.argument).unwrap_or(probe.argument);
             let drops = stage.outcome == Some(Outcome::Dropped);
-            let row = if drops && typed.arguments >= 3 { Row(row.0 | ROW_REASON) } else { row };
+            let row = if drops && typed.arguments >= 3 { row.with(ProbeFlags::DROP_REASON) } else { row };
             Ok(vec![attachment(ProbeKind::TpBtf, name, Some(&typed), argument, row)])
         }
         Target::Transmit(_) => {
@@ -200,12 +226,12 @@ fn alternatives(
             let argument = typed
                 .as_ref()
                 .and_then(|typed| if wants_sock { typed.sock } else { typed.packet(probe.argument) })
-                .unwrap_or(untyped(probe, kernel::at_least));
+                .unwrap_or(untyped(probe, |version| kernel.at_least(version)));
             if argument >= POSITIONS {
                 return Err(Unprobed::ArgumentTooFar { function: name, argument });
             }
             let indirect = typed.as_ref().map_or(probe.indirect, |typed| typed.indirect && !wants_sock);
-            let row = if indirect { Row(row.0 | ROW_INDIRECT) } else { row };
+            let row = if indirect { row.with(ProbeFlags::INDIRECT) } else { row };
             let mut found = Vec::new();
             if let (Some(typed), false) = (&typed, kprobes_only) {
                 let kind = if at_exit(point) { ProbeKind::Fexit } else { ProbeKind::Fentry };
@@ -247,14 +273,14 @@ impl Attachment {
         };
         let is_special = ["typed_drop", "typed_queued"].contains(&&*self.program)
             || self.row.action() == Action::Copy as u8;
-        let is_plain = !self.row.has(ROW_OF_KERNEL | ROW_CALIBRATE) && !is_special;
+        let is_plain = !self.row.has(ProbeFlags::OF_KERNEL | ProbeFlags::CALIBRATE) && !is_special;
         is_plain.then(|| format!("{kind}_class_{:x}", self.row.class()))
     }
 
     /// The attachment of the exit, if the point asks for it; only fexit gives the arguments at the exit,
     /// so a kprobe has none and the stage then ends with the next one's entry.
     pub fn exit(&self) -> Option<Attachment> {
-        let wanted = self.kind == ProbeKind::Fentry && self.row.has(ROW_EXIT);
+        let wanted = self.kind == ProbeKind::Fentry && self.row.has(ProbeFlags::EXIT);
         wanted.then(|| Attachment {
             kind: ProbeKind::Fexit,
             program: self.program.replace("typed_", "typed_exit_"),
@@ -263,12 +289,12 @@ impl Attachment {
     }
 }
 
-fn program(kind: ProbeKind, argument: u8, row: Row) -> String {
+fn program(kind: ProbeKind, argument: u8, row: ProbeSpec) -> String {
     match kind {
         ProbeKind::TpBtf if row.action() == Action::End as u8 && row.outcome() == Outcome::Dropped as u8 => {
             "typed_drop".to_owned()
         }
-        ProbeKind::TpBtf if row.has(ROW_AFTER) => "typed_queued".to_owned(),
+        ProbeKind::TpBtf if row.has(ProbeFlags::AFTER_HANDOVER) => "typed_queued".to_owned(),
         ProbeKind::Fexit => format!("typed_exit_{argument}"),
         ProbeKind::Kprobe if row.action() == Action::Copy as u8 => "kprobe_pair".to_owned(),
         _ if row.action() == Action::Copy as u8 => "typed_pair".to_owned(),

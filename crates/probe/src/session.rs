@@ -15,7 +15,7 @@ use std::{
 use anyhow::{Context, Result, bail};
 use aya::maps::{Array, MapData, PerCpuArray};
 use overlay_trace_common::{
-    kernel::{ARMED_ALL, ARMED_BIRTHS},
+    abi::TrackingPhase,
     stage_map::{STAGES, transmit_stages},
 };
 
@@ -211,16 +211,16 @@ struct Gate {
 
 impl Gate {
     fn new(loader: &mut Loader) -> Result<Gate> {
-        let map = loader.maps.take_map("ARMED").context("the map ARMED is missing")?;
+        let map = loader.maps.take_map("TRACKING_PHASE").context("the map TRACKING_PHASE is missing")?;
         Ok(Gate { armed: Array::try_from(map)? })
     }
 
     /// Lets ways begin: first those of packets that are born, so that a packet that was under way while
     /// the probes were attached is not taken for one whose beginning is unknown.
     fn open(&mut self) -> Result<()> {
-        self.armed.set(0, ARMED_BIRTHS, 0)?;
+        self.armed.set(0, TrackingPhase::StartsOnly as u64, 0)?;
         thread::sleep(UNDER_WAY);
-        Ok(self.armed.set(0, ARMED_ALL, 0)?)
+        Ok(self.armed.set(0, TrackingPhase::All as u64, 0)?)
     }
 
     /// Lets no more ways begin, and gives those that have begun time to end.

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use aya::maps::{Array, MapData, PerCpuArray};
-use overlay_trace_common::tail::{CLASSES, Ended, ONE_IN_MAX, shortest};
+use overlay_trace_common::latency_histogram::{BUCKETS, LatencyHistogram, ONE_IN_MAX, lowest};
 
 use super::load::Loader;
 use overlay_trace_format::{Sampling, Threshold};
@@ -49,21 +49,21 @@ impl Slow {
     }
 }
 
-/// [`Ended`] for aya's typed interface.
+/// [`LatencyHistogram`] for aya's typed interface.
 #[derive(Clone, Copy)]
 #[repr(transparent)]
-struct RawEnded(Ended);
+struct RawHistogram(LatencyHistogram);
 // SAFETY: a repr(C) struct of plain integers.
-unsafe impl aya::Pod for RawEnded {}
+unsafe impl aya::Pod for RawHistogram {}
 
 /// Keeps the kernel side's idea of "slow" up to date.
 pub struct Watch {
-    ended: PerCpuArray<MapData, RawEnded>,
+    ended: PerCpuArray<MapData, RawHistogram>,
     slow_from: Array<MapData, u64>,
     above: Threshold,
     recent: Recent,
     /// What each CPU had counted when it was looked at last.
-    before: Vec<[u32; CLASSES]>,
+    before: Vec<[u32; BUCKETS]>,
     looked: Instant,
     slow_from_ns: u64,
 }
@@ -78,8 +78,8 @@ impl Watch {
         let mut take =
             |name: &str| loader.maps.take_map(name).with_context(|| format!("the map {name} is missing"));
         let mut watch = Watch {
-            ended: PerCpuArray::try_from(take("ENDED")?)?,
-            slow_from: Array::try_from(take("SLOW_FROM")?)?,
+            ended: PerCpuArray::try_from(take("LATENCY_HISTOGRAM")?)?,
+            slow_from: Array::try_from(take("LATENCY_THRESHOLD_NS")?)?,
             above,
             recent: Recent::default(),
             before: Vec::new(),
@@ -124,15 +124,15 @@ impl Watch {
     }
 
     /// How many packets of each class have ended since the last call.
-    fn new_times(&mut self) -> Result<[u64; CLASSES]> {
-        let mut new = [0; CLASSES];
+    fn new_times(&mut self) -> Result<[u64; BUCKETS]> {
+        let mut new = [0; BUCKETS];
         let cpus = self.ended.get(&0, 0)?;
-        self.before.resize(cpus.len(), [0; CLASSES]);
-        for (RawEnded(now), before) in cpus.iter().zip(&mut self.before) {
+        self.before.resize(cpus.len(), [0; BUCKETS]);
+        for (RawHistogram(now), before) in cpus.iter().zip(&mut self.before) {
             for (class, new) in new.iter_mut().enumerate() {
-                *new += u64::from(now.times[class].wrapping_sub(before[class]));
+                *new += u64::from(now.counts[class].wrapping_sub(before[class]));
             }
-            *before = now.times;
+            *before = now.counts;
         }
         Ok(new)
     }
@@ -140,18 +140,18 @@ impl Watch {
 
 /// How long packets took lately, by class.
 struct Recent {
-    times: [f64; CLASSES],
+    times: [f64; BUCKETS],
 }
 
 impl Default for Recent {
     fn default() -> Recent {
-        Recent { times: [0.0; CLASSES] }
+        Recent { times: [0.0; BUCKETS] }
     }
 }
 
 impl Recent {
     /// Adds packets; what is more than `enough` is taken off all alike, so that old ones fade away.
-    fn add(&mut self, new: &[u64; CLASSES], enough: f64) {
+    fn add(&mut self, new: &[u64; BUCKETS], enough: f64) {
         self.times.iter_mut().zip(new).for_each(|(sum, new)| *sum += *new as f64);
         let sum: f64 = self.times.iter().sum();
         if sum > enough {
@@ -172,20 +172,20 @@ impl Recent {
             // What floating point has lost is of no matter.
             sum >= above * (1.0 - 1e-9)
         })?;
-        Some(shortest(class))
+        Some(lowest(class))
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use overlay_trace_common::tail::class;
+    use overlay_trace_common::latency_histogram::bucket;
     use proptest::prelude::*;
 
     use super::*;
 
-    fn counted(times: impl IntoIterator<Item = u64>) -> [u64; CLASSES] {
-        let mut counts = [0; CLASSES];
-        times.into_iter().for_each(|ns| counts[class(ns)] += 1);
+    fn counted(times: impl IntoIterator<Item = u64>) -> [u64; BUCKETS] {
+        let mut counts = [0; BUCKETS];
+        times.into_iter().for_each(|ns| counts[bucket(ns)] += 1);
         counts
     }
 
@@ -200,7 +200,7 @@ mod tests {
             let above = times.len() as f64 * (1.0 - part);
             prop_assert!(times.iter().filter(|&&ns| ns >= from).count() as f64 >= above - 1e-6);
             // The next class alone would have been too few.
-            let next = shortest(class(from) + 1);
+            let next = lowest(bucket(from) + 1);
             prop_assert!((times.iter().filter(|&&ns| ns >= next).count() as f64) < above + 1e-6);
         }
     }

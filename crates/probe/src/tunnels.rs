@@ -11,7 +11,7 @@ use anyhow::{Context, Result};
 use aya::{Ebpf, maps::Array};
 use futures_util::TryStreamExt;
 use nix::sched::{CloneFlags, setns};
-use overlay_trace_common::{headers::Tunnel, kernel::PORTS_PER_WORD};
+use overlay_trace_common::{abi::PORTS_PER_WORD, headers::Tunnel};
 use rtnetlink::packet_route::link::{InfoData, InfoGeneve, InfoVxlan, LinkAttribute, LinkInfo};
 
 use super::{manners::giving_way, reader::Summary};

@@ -18,6 +18,7 @@ use overlay_trace_common::lab::{LabNetwork, LabSettings};
 
 /// Set by the loader before the programs are loaded.
 #[unsafe(no_mangle)]
+// SAFETY: integers, of which zero is a value.
 pub static LAB: LabSettings = unsafe { core::mem::zeroed() };
 
 const ETHERTYPE_IPV4: u32 = (0x0800u16).to_be() as u32;
@@ -34,22 +35,30 @@ const DESTINATION_V6: u32 = 38;
 
 /// Volatile, because the compiler sees only zeros.
 fn settings() -> LabSettings {
+    // SAFETY: a pointer to a variable that nobody writes while programs run.
     unsafe { core::ptr::read_volatile(&raw const LAB) }
 }
 
-/// What lies so far from the frame's beginning, if it is so long.
+/// Integers and arrays of integers: any bytes are a value.
+trait Plain: Copy {}
+impl Plain for u32 {}
+impl Plain for [u32; 4] {}
+
+/// The number at an offset of the frame, if the frame is so long.
 #[inline(always)]
-fn read<T: Copy>(skb: *mut __sk_buff, offset: u32) -> Option<T> {
+fn read<T: Plain>(skb: *mut __sk_buff, offset: u32) -> Option<T> {
     let mut bytes = MaybeUninit::<T>::uninit();
     let (to, length) = (bytes.as_mut_ptr() as *mut c_void, size_of::<T>() as u32);
+    // SAFETY: the helper writes as many bytes as the variable has; `skb` is a program's context.
     let is_there = unsafe { bpf_skb_load_bytes(skb as *const c_void, offset, to, length) } == 0;
-    // SAFETY: it has been filled; the callers want integers.
+    // SAFETY: it has been filled, and any bytes are a value.
     if is_there { Some(unsafe { bytes.assume_init() }) } else { None }
 }
 
 /// Whether the frame goes to this network.
 #[inline(always)]
 fn leads_to(skb: *mut __sk_buff, network: &LabNetwork) -> bool {
+    // SAFETY: `skb` is a program's context.
     match unsafe { (*skb).protocol } {
         ETHERTYPE_IPV4 => read(skb, DESTINATION_V4).is_some_and(|address| network.has_v4(address)),
         ETHERTYPE_IPV6 => read(skb, DESTINATION_V6).is_some_and(|address| network.has_v6(&address)),
@@ -61,41 +70,48 @@ fn leads_to(skb: *mut __sk_buff, network: &LabNetwork) -> bool {
 /// node, past the node's own stack.
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "classifier/from_container")]
-pub extern "C" fn from_container(skb: *mut __sk_buff) -> i32 {
+extern "C" fn from_container(skb: *mut __sk_buff) -> i32 {
     let settings = settings();
     if !leads_to(skb, &settings.network) {
-        return TC_ACT_OK as i32;
+        return TC_ACT_OK;
     }
     if settings.is_tunnel == 0 {
+        // SAFETY: a helper that takes numbers, and here no address of a neighbour.
         return unsafe { bpf_redirect_neigh(settings.out, core::ptr::null_mut(), 0, 0) } as i32;
     }
+    // SAFETY: integers, of which zero is a value.
     let mut key: bpf_tunnel_key = unsafe { core::mem::zeroed() };
     key.tunnel_id = settings.vni;
     key.tunnel_ttl = 64;
     key.__bindgen_anon_1.remote_ipv4 = settings.remote;
+    // SAFETY: the key has so many bytes; `skb` is the program's context.
     if unsafe { bpf_skb_set_tunnel_key(skb, &raw mut key, KEY_BYTES, WITHOUT_CHECKSUM) } != 0 {
-        return TC_ACT_SHOT as i32;
+        return TC_ACT_SHOT;
     }
+    // SAFETY: a helper that takes numbers.
     unsafe { bpf_redirect(settings.out, 0) as i32 }
 }
 
 /// At the device that other nodes' packets come from: straight into the pod, past its device's queue.
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "classifier/to_endpoint")]
-pub extern "C" fn to_endpoint(skb: *mut __sk_buff) -> i32 {
+extern "C" fn to_endpoint(skb: *mut __sk_buff) -> i32 {
     let settings = settings();
     if !leads_to(skb, &settings.network) {
-        return TC_ACT_OK as i32;
+        return TC_ACT_OK;
     }
     let addresses = [settings.pod_mac, settings.node_mac];
     let from = &raw const addresses as *const c_void;
+    // SAFETY: the addresses have so many bytes; `skb` is the program's context.
     if unsafe { bpf_skb_store_bytes(skb, 0, from, 12, 0) } != 0 {
-        return TC_ACT_SHOT as i32;
+        return TC_ACT_SHOT;
     }
     // It came to the tunnel with another address; some kernels do not look again in the pod.
+    // SAFETY: `skb` is the program's context.
     if unsafe { bpf_skb_change_type(skb, PACKET_HOST) } != 0 {
-        return TC_ACT_SHOT as i32;
+        return TC_ACT_SHOT;
     }
+    // SAFETY: a helper that takes numbers.
     unsafe { bpf_redirect_peer(settings.pod_device, 0) as i32 }
 }
 

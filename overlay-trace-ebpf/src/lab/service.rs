@@ -23,13 +23,16 @@ static TRANSLATED: LruHashMap<u64, u32> = LruHashMap::with_max_entries(4096, 0);
 #[inline(always)]
 fn translate(call: *mut bpf_sock_addr) -> i32 {
     let settings = settings();
+    // SAFETY: `call` is a program's context.
     let (address, port) = unsafe { ((*call).user_ip4, (*call).user_port) };
     if address != settings.service || port != settings.service_port {
         return ALLOW;
     }
+    // SAFETY: `call` is a program's context.
     let socket = unsafe { bpf_get_socket_cookie(call as *mut c_void) };
     // A socket that finds no place in the map sees the server's own address in what it is answered.
     let _ = TRANSLATED.insert(socket, settings.server, 0);
+    // SAFETY: `call` is a program's context, and these programs may write both.
     unsafe {
         (*call).user_ip4 = settings.server;
         (*call).user_port = settings.server_port;
@@ -41,12 +44,16 @@ fn translate(call: *mut bpf_sock_addr) -> i32 {
 #[inline(always)]
 fn translate_back(call: *mut bpf_sock_addr) -> i32 {
     let settings = settings();
+    // SAFETY: `call` is a program's context.
     let (address, port) = unsafe { ((*call).user_ip4, (*call).user_port) };
     if address != settings.server || port != settings.server_port {
         return ALLOW;
     }
+    // SAFETY: `call` is a program's context.
     let socket = unsafe { bpf_get_socket_cookie(call as *mut c_void) };
-    if unsafe { TRANSLATED.get(&socket) }.is_some() {
+    // SAFETY: the entry is not read: it may be replaced at any time.
+    if unsafe { TRANSLATED.get(socket) }.is_some() {
+        // SAFETY: as above.
         unsafe {
             (*call).user_ip4 = settings.service;
             (*call).user_port = settings.service_port;
@@ -57,37 +64,37 @@ fn translate_back(call: *mut bpf_sock_addr) -> i32 {
 
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "cgroup/connect4")]
-pub extern "C" fn connect4(call: *mut bpf_sock_addr) -> i32 {
+extern "C" fn connect4(call: *mut bpf_sock_addr) -> i32 {
     translate(call)
 }
 
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "cgroup/sendmsg4")]
-pub extern "C" fn sendmsg4(call: *mut bpf_sock_addr) -> i32 {
+extern "C" fn sendmsg4(call: *mut bpf_sock_addr) -> i32 {
     translate(call)
 }
 
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "cgroup/recvmsg4")]
-pub extern "C" fn recvmsg4(call: *mut bpf_sock_addr) -> i32 {
+extern "C" fn recvmsg4(call: *mut bpf_sock_addr) -> i32 {
     translate_back(call)
 }
 
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "cgroup/getpeername4")]
-pub extern "C" fn getpeername4(call: *mut bpf_sock_addr) -> i32 {
+extern "C" fn getpeername4(call: *mut bpf_sock_addr) -> i32 {
     translate_back(call)
 }
 
 /// As systemd has them, to allow a unit's addresses: looks at each packet of the cgroup's sockets.
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "cgroup_skb/ingress")]
-pub extern "C" fn ingress(_: *mut __sk_buff) -> i32 {
+extern "C" fn ingress(_: *mut __sk_buff) -> i32 {
     ALLOW
 }
 
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "cgroup_skb/egress")]
-pub extern "C" fn egress(_: *mut __sk_buff) -> i32 {
+extern "C" fn egress(_: *mut __sk_buff) -> i32 {
     ALLOW
 }

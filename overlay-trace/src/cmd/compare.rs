@@ -121,7 +121,10 @@ impl How {
     }
 
     fn tell(&self, plan: &Plan) {
-        line(&format!("\nPage: {}; compare.csv and compare.json are in the same folder.", self.page(plan).display()));
+        line(&format!(
+            "\nPage: {}; compare.csv and compare.json are in the same folder.",
+            self.page(plan).display()
+        ));
     }
 
     fn machine(&self, folder: &Folder, stop: &Stop) -> Result<Machine> {

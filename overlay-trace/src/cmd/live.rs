@@ -147,8 +147,7 @@ pub fn announce(session: &Session) {
         number => format!("; {number} stages cannot be probed here (`overlay-trace doctor` says why)"),
     };
     let reason = reason.map(|reason| format!(" ({reason})")).unwrap_or_default();
-    let _ =
-        writeln!(stderr(), "recording with probe set {}{reason}: {probes} probes{unseen}", set.name());
+    let _ = writeln!(stderr(), "recording with probe set {}{reason}: {probes} probes{unseen}", set.name());
     let found = session.networks();
     let because = if found.is_empty() { String::new() } else { format!(": {}", reasons(found)) };
     let _ = writeln!(stderr(), "{}{because}", sentence(found));

@@ -1,9 +1,11 @@
 //! The commands, one file each.
 
+pub mod book;
 mod child;
 mod compare;
 pub mod diff;
 pub mod doctor;
+pub mod generate;
 pub mod lab;
 mod lab_name;
 mod live;

@@ -25,6 +25,9 @@ pub struct Report {
     /// Leave a stage out of a flame graph (folded, svg); can be given several times
     #[arg(long, value_name = "STAGE")]
     without: Vec<String>,
+    /// With --format svg: a compact picture for documents, with layers instead of stages and a legend for narrow frames
+    #[arg(long, conflicts_with = "without")]
+    compact: bool,
     /// Write to this file instead of standard output
     #[arg(long, short, value_name = "FILE")]
     output: Option<PathBuf>,
@@ -38,11 +41,16 @@ impl Report {
         let recording = Recording::open(&self.file)?;
         let mut analysis = Analysis::of(&recording, self.by)?;
         self.leave_out(&mut analysis)?;
-        output::write(
-            &report::report(&mut analysis, self.format, self.sort)?,
-            self.output.as_deref(),
-            self.force,
-        )
+        let text = if self.compact {
+            ensure!(
+                self.format == Format::Svg && self.by == By::Stage,
+                "--compact is for flame graphs of stages: add --format svg"
+            );
+            report::picture(&analysis)?
+        } else {
+            report::report(&mut analysis, self.format, self.sort)?
+        };
+        output::write(&text, self.output.as_deref(), self.force)
     }
 
     fn leave_out(&self, analysis: &mut Analysis) -> Result<()> {

@@ -144,7 +144,9 @@ impl Command {
     fn run(self, stop: &Stop) -> Result<ExitCode> {
         let (to, spec) = match self {
             Command::Serve { listen, duration } => return serve(listen, duration, stop),
-            Command::Rr { protocol: Protocol::Icmp, .. } => bail!("for ICMP use `overlay-trace traffic ping`"),
+            Command::Rr { protocol: Protocol::Icmp, .. } => {
+                bail!("for ICMP use `overlay-trace traffic ping`")
+            }
             Command::Rr { protocol, to, load } => (to, load.spec(Kind::Rr, protocol)),
             Command::Bulk { to, duration, connections, reader_delay } => {
                 let options = Options { reader_delay, ..Options::default() };

@@ -129,7 +129,7 @@ pub fn duplicates(running: &Running, stop: &Stop) -> Result<Vec<TrafficReport>> 
     super::with(running, &up, PLAIN, || run(running, &plan, stop))
 }
 
-/// A duplicate goes the rest of the way, as its original does.
+/// A duplicate takes the rest of the path, as its original does.
 fn duplicated(seen: &Seen, _: &[Seen]) -> Outcome {
     let packets = Packets::of(seen)?;
     let mut copies = 0;

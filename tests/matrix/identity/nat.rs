@@ -37,7 +37,7 @@ pub fn drive(running: &Running, stop: &Stop) -> Result<Vec<TrafficReport>> {
 /// Each packet has the addresses that its sender gave it, and was delivered where translation leads.
 fn flows(seen: &Seen, _: &[Seen]) -> Outcome {
     let packets = Packets::of(seen)?;
-    // From where, to where, and the namespaces on the way.
+    // From where, to where, and the namespaces on the path.
     let ways = [
         (POD1, SERVICE, &["pod1", "node1", "node2", "pod2"][..]),
         (POD2, POD1, &["pod2", "node2", "node1", "pod1"]),

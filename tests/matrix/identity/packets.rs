@@ -1,11 +1,14 @@
-//! The packets of a recording, with their families.
+//! The packets of a recording, with their lineage: clones, segments, fragments.
 
 use std::collections::HashMap;
 use std::ops::RangeInclusive;
 
 use anyhow::Result;
-use overlay_trace_common::record::{FLAG_CHILD, FLAG_UNKNOWN_START, Outcome as End, RecordHeader};
-use overlay_trace_common::way::Segment;
+use overlay_trace_common::path::Span;
+use overlay_trace_common::{
+    flags::RecordFlags,
+    record::{Outcome as End, RecordHeader},
+};
 use overlay_trace_format::RecordView;
 
 use crate::seen::Seen;
@@ -13,7 +16,7 @@ use crate::seen::Seen;
 /// A finished packet.
 pub struct Packet {
     pub header: RecordHeader,
-    pub way: Vec<Segment>,
+    pub way: Vec<Span>,
 }
 
 impl Packet {
@@ -26,11 +29,11 @@ impl Packet {
     }
 
     pub fn is_child(&self) -> bool {
-        self.header.flags & FLAG_CHILD != 0
+        self.header.flags.has(RecordFlags::CHILD)
     }
 
     pub fn is_of_unknown_start(&self) -> bool {
-        self.header.flags & FLAG_UNKNOWN_START != 0
+        self.header.flags.has(RecordFlags::UNKNOWN_START)
     }
 
     pub fn is_udp(&self) -> bool {
@@ -92,7 +95,7 @@ impl<'a> Packets<'a> {
     }
 
     /// How many packets on the wire were sent of those that are wanted. One that was sent again alone, and not cut on
-    /// its way, stands for others too when GRO has merged those with it: they may be counted twice.
+    /// its path, stands for others too when GRO has merged those with it: they may be counted twice.
     pub fn sent_segments(&self, is_wanted: impl Fn(&Packet) -> bool) -> RangeInclusive<u64> {
         let is_merged = |packet: &&Packet| packet.end() == Some(End::Merged);
         let all = segments(self.sent().filter(|packet| is_wanted(packet)));
@@ -126,14 +129,14 @@ impl<'a> Packets<'a> {
     }
 
     /// The name of a segment's stage.
-    pub fn stage(&self, segment: &Segment) -> &str {
+    pub fn stage(&self, segment: &Span) -> &str {
         self.seen.recording.header.stages.get(usize::from(segment.stage)).map_or("", |row| &row.name)
     }
 
-    /// The layer in which the way ended, also if the CPU was busy with something else in the end.
+    /// The layer in which the path ended, also if the CPU was busy with something else in the end.
     pub fn last_layer(&self, packet: &Packet) -> &str {
         let stages = &self.seen.recording.header.stages;
-        let layer = |segment: &Segment| stages.get(usize::from(segment.stage)).map(|row| row.layer.as_str());
+        let layer = |segment: &Span| stages.get(usize::from(segment.stage)).map(|row| row.layer.as_str());
         packet.way.iter().rev().filter_map(layer).find(|layer| *layer != "cpu").unwrap_or_default()
     }
 
@@ -156,7 +159,7 @@ impl<'a> Packets<'a> {
 
     /// The short names of the namespaces that the packet was in, one after the other.
     pub fn namespaces(&self, packet: &Packet) -> Vec<&str> {
-        let hop = |segment: &Segment| {
+        let hop = |segment: &Span| {
             let hop = self.seen.recording.hops.get(&segment.hop)?;
             (!hop.netns.is_empty()).then(|| self.seen.short(&hop.netns))
         };

@@ -21,7 +21,7 @@ pub const PLAUSIBLE: &[Check] = &[
 /// The stages in which a packet is made; what a light set sees first is its first device.
 const BIRTHS: &[&str] = &["socket-send", "tcp-send", "udp-send", "ip-send", "ip-local-out", "ip-output"];
 
-/// Each way begins where packets are made, and its times add up.
+/// Each path begins where packets are made, and its times add up.
 fn beginnings(seen: &Seen, _: &[Seen]) -> Outcome {
     let packets = Packets::of(seen)?;
     for packet in &packets.all {
@@ -66,7 +66,7 @@ fn flow(packet: &Packet) -> (u8, [u8; 16], [u8; 16], u16, u16) {
     (flow.protocol, flow.source, flow.destination, flow.source_port, flow.destination_port)
 }
 
-/// Each packet goes one way through the lab: from neighbour to neighbour, and nowhere twice; it begins where
+/// Each packet takes one path through the lab: from neighbour to neighbour, and nowhere twice; it begins where
 /// its source is.
 fn paths(seen: &Seen, _: &[Seen]) -> Outcome {
     let packets = Packets::of(seen)?;
@@ -108,7 +108,7 @@ fn are_neighbours(one: &str, other: &str) -> bool {
     }
 }
 
-/// What was delivered ended in the socket or the transport, and no packet is freed in the middle of its way
+/// What was delivered ended in the socket or the transport, and no packet is freed in the middle of its path
 /// without having been dropped, merged or split.
 fn ends(seen: &Seen, _: &[Seen]) -> Outcome {
     const MIDDLE: &[&str] =

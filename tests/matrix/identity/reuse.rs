@@ -68,7 +68,7 @@ fn flows(running: &Running, round: u32) -> Result<()> {
     })
 }
 
-/// Connections that are reset with data on their way.
+/// Connections that are reset with data in flight.
 fn connections(running: &Running) -> Result<()> {
     let server = SocketAddr::from((POD2, TCP));
     let listener = running.netns("pod2")?.run(|| TcpListener::bind(server))??;

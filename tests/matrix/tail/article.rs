@@ -18,7 +18,7 @@ use super::cut;
 use super::injection::{Expected, REST, Step, window};
 use crate::results::{Outcome, Verdict};
 use crate::since::{self, VETH_GRO};
-use crate::truth::ground::{Change, Ground, HOST, Window};
+use crate::truth::fixture::{Change, Fixture, HOST, Window};
 
 /// What is gathered is handed over so often.
 const GATHER: Step = Step {
@@ -45,21 +45,22 @@ const CLOSING: Duration = Duration::from_millis(100);
 pub type Parts = [Window; 3];
 
 /// Sends the three loads, or says what this machine lacks for it.
-pub fn bring_about(ground: &Ground) -> Result<Result<Parts, String>> {
+pub fn inject(fixture: &Fixture) -> Result<Result<Parts, String>> {
     if let Some(lack) = since::lack(VETH_GRO) {
         return Ok(Err(lack));
     }
     let change = |step: &Step| Change::new(step.on, step.make, step.undo);
     let [sender, receiver] = GRO_ON_UNDERLAY.map(|step| change(&step));
     let short = Change::new(HOST, &[SHORT], &[LONG]);
-    ground.with(&[sender, receiver, change(&GATHER)], || {
-        let before = ground.with(&[short], || Ok([send(ground, QUIET_RATE)?, send(ground, BUSY_RATE)?]))?;
+    fixture.with(&[sender, receiver, change(&GATHER)], || {
+        let before =
+            fixture.with(&[short], || Ok([send(fixture, QUIET_RATE)?, send(fixture, BUSY_RATE)?]))?;
         let Ok([quiet, busy]) = before else { anyhow::bail!("the queue cannot be made short") };
-        Ok([quiet, busy, send(ground, BUSY_RATE)?])
+        Ok([quiet, busy, send(fixture, BUSY_RATE)?])
     })
 }
 
-fn send(ground: &Ground, rate: f64) -> Result<Window> {
+fn send(fixture: &Fixture, rate: f64) -> Result<Window> {
     let timeout = Duration::from_secs(3);
     let spec = Spec {
         rate,
@@ -68,7 +69,7 @@ fn send(ground: &Ground, rate: f64) -> Result<Window> {
         connections: CONNECTIONS,
         ..Spec::new(Kind::Rr, Protocol::Tcp)
     };
-    let reports = drive(ground.running, &[spec], ground.stop)?;
+    let reports = drive(fixture.running, &[spec], fixture.stop)?;
     let window = window(0, &reports)?;
     std::thread::sleep(REST);
     let [report] = &reports[..] else { anyhow::bail!("no traffic was sent") };
@@ -76,7 +77,7 @@ fn send(ground: &Ground, rate: f64) -> Result<Window> {
 }
 
 /// The tail is there over the critical load alone, is explained down to the drop, and what is advised ends it.
-pub fn check(parts: &Parts, recording: &Recording, ground: &Ground, folder: &Path) -> Outcome {
+pub fn check(parts: &Parts, recording: &Recording, fixture: &Fixture, folder: &Path) -> Outcome {
     let files = cut::cut(recording, parts, (folder, "article"))?;
     let [quiet, busy, mended] = [0, 1, 2].map(|at: usize| -> Result<Tail> {
         Tail::of(&Recording::open(&files[at])?, Of::Requests, Threshold::Quantile(0.99), 1)
@@ -95,7 +96,7 @@ pub fn check(parts: &Parts, recording: &Recording, ground: &Ground, folder: &Pat
         "the plateau is elsewhere too: {told}"
     );
     let first = busy.findings.first();
-    let found = first.filter(|finding| CAUSE.is(finding, ground.running));
+    let found = first.filter(|finding| CAUSE.is(finding, fixture.running));
     let Some(found) = found else {
         let words = first.map_or("nothing".into(), super::injection::describe);
         anyhow::bail!("{told}; named was {words}");

@@ -1,4 +1,4 @@
-//! The table of what is brought about.
+//! The table of what is injected.
 
 use overlay_trace_analysis::tail::Of;
 

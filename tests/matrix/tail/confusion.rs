@@ -1,11 +1,11 @@
-//! What was named first of what was brought about, as a table.
+//! What was named first of what was injected, as a table.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What `tail` says when nothing is the matter.
 const NOTHING: &str = "nothing";
 
-/// Runs by what was brought about.
+/// Runs by what was injected.
 #[derive(Default)]
 pub struct Confusion {
     /// By injection: how often which cause was named first, and how many runs were right.

@@ -13,7 +13,7 @@ use super::injection::{ANYWHERE, Injection, Step};
 use super::load::Load;
 use super::traffic::{ONE_OF, Sent, connections_into_a_full_table};
 use crate::machine;
-use crate::truth::ground::Ground;
+use crate::truth::fixture::Fixture;
 use crate::truth::neighbour::Entry;
 
 /// A service; behind it stands a pod of node1's of which it is not known at first where it is.
@@ -93,17 +93,17 @@ pub const CAUSES: &[Injection] = &[
 /// Datagrams one way, and now and then a new connection whose first packet comes twice. Both wait until it is known
 /// where the pod is, so that neither has an entry when the other one comes: when they go on, one is too late. (Of
 /// datagrams the kernel would let both pass.)
-fn connecting_twice(ground: &Ground, load: &Load) -> Sent {
-    let client = ground.running.client()?.netns;
-    let pod = Entry::new(ground.running.netns("node1")?, POD, "cni0")?;
+fn connecting_twice(fixture: &Fixture, load: &Load) -> Sent {
+    let client = fixture.running.client()?.netns;
+    let pod = Entry::new(fixture.running.netns("node1")?, POD, "cni0")?;
     let service: SocketAddr = SERVICE.parse()?;
-    datagrams::send(ground, load, Reader::default(), |number| {
+    datagrams::send(fixture, load, Reader::default(), |number| {
         if number % ONE_OF != ONE_OF / 2 {
             return Ok(());
         }
         let socket = client.run(|| Socket::new(Domain::IPV4, Type::STREAM, None))??;
         socket.set_nonblocking(true)?;
-        // Nobody will answer: it is under way as long as the socket is there.
+        // Nobody will answer: it is in flight as long as the socket is there.
         let _ = socket.connect(&service.into());
         pod.learn(POD_LINK_LAYER)?;
         pod.forget()
@@ -112,13 +112,13 @@ fn connecting_twice(ground: &Ground, load: &Load) -> Sent {
 }
 
 /// Datagrams one way, while the table has few buckets for the many connections of somebody else.
-fn in_a_crowd(ground: &Ground, load: &Load) -> Sent {
+fn in_a_crowd(fixture: &Fixture, load: &Load) -> Sent {
     let usual = |path: &str| fs::read_to_string(path).context("connection tracking is not there");
     let (buckets, most) = (usual(BUCKETS)?, usual(TABLE)?);
     let crowd = Crowd::new()?;
     fs::write(TABLE, "200000")?;
     let sent = crowd.gather().and_then(|()| {
-        datagrams::send(ground, load, Reader::default(), |number| match number {
+        datagrams::send(fixture, load, Reader::default(), |number| match number {
             CHAINED_FROM => Ok(fs::write(BUCKETS, FEW)?),
             _ => Ok(()),
         })

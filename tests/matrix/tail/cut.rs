@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use overlay_trace_format::{Checkpoint, HopName, Recording, Writer, encode_record};
 
-use crate::truth::ground::Window;
+use crate::truth::fixture::Window;
 
 /// Writes the packets that began in each window to a file of its own, whose name begins so; gives the files.
 pub fn cut(recording: &Recording, windows: &[Window], (folder, name): (&Path, &str)) -> Result<Vec<PathBuf>> {

@@ -11,8 +11,8 @@ use overlay_trace_lab::traffic::PORT;
 use socket2::SockRef;
 
 use super::load::{DURATION, Load};
+use crate::truth::fixture::Fixture;
 use crate::truth::flow::take_priority;
-use crate::truth::ground::Ground;
 
 /// The port of this traffic, which nothing else uses.
 const DATAGRAM_PORT: u16 = PORT + 3;
@@ -33,23 +33,23 @@ pub struct Reader {
 
 /// Sends datagrams at the load's rate, doing something before each, which is told its number.
 pub fn send(
-    ground: &Ground,
+    fixture: &Fixture,
     load: &Load,
     reader: Reader,
     mut before: impl FnMut(u64) -> Result<()>,
 ) -> Result<()> {
-    let server = ground.running.server()?;
+    let server = fixture.running.server()?;
     let address = SocketAddr::new(server.address, DATAGRAM_PORT);
     let receiver = server.netns.run(|| UdpSocket::bind(address))?.context("cannot bind")?;
     receiver.set_read_timeout(Some(LOOK))?;
     if let Some(room) = reader.room {
         SockRef::from(&receiver).set_recv_buffer_size(room)?;
     }
-    let sender = ground.running.client()?.netns.run(|| UdpSocket::bind("0.0.0.0:0"))??;
+    let sender = fixture.running.client()?.netns.run(|| UdpSocket::bind("0.0.0.0:0"))??;
     let done = AtomicBool::new(false);
     thread::scope(|scope| {
         let reading = scope.spawn(|| read(&receiver, reader, &done));
-        let sent = at_rate(ground, load.rate, |number| {
+        let sent = at_rate(fixture, load.rate, |number| {
             before(number)?;
             sender.send_to(&[7; BYTES], address).context("a datagram could not be sent")?;
             Ok(())
@@ -61,10 +61,10 @@ pub fn send(
 }
 
 /// Does something at a constant rate per second for as long as a window lasts.
-pub fn at_rate(ground: &Ground, rate: f64, mut each: impl FnMut(u64) -> Result<()>) -> Result<()> {
+pub fn at_rate(fixture: &Fixture, rate: f64, mut each: impl FnMut(u64) -> Result<()>) -> Result<()> {
     let begin = Instant::now();
     for number in 0..(rate * DURATION.as_secs_f64()) as u64 {
-        ground.stop.check()?;
+        fixture.stop.check()?;
         let due = Duration::from_secs_f64(number as f64 / rate);
         thread::sleep(due.saturating_sub(begin.elapsed()));
         each(number)?;

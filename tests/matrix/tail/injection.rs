@@ -1,4 +1,4 @@
-//! A cause that is brought about on purpose, and what `tail` must say of it.
+//! A cause that is injected on purpose, and what `tail` must say of it.
 
 use anyhow::Result;
 use overlay_trace_analysis::tail::{Finding, Of, Tail, Threshold};
@@ -10,10 +10,10 @@ use overlay_trace_probe::sys::kernel::at_least;
 use super::load::Load;
 use super::traffic::Sent;
 use crate::since::{self, Since};
+use crate::truth::fixture::{Change, Fixture, Window};
 use crate::truth::flow::now_ns;
-use crate::truth::ground::{Change, Ground, Window};
 
-/// How long what is still on its way has until the next window begins.
+/// How long packets in flight have until the next window begins.
 pub const REST: std::time::Duration = std::time::Duration::from_millis(300);
 
 /// In this time each connection has its first request, ns.
@@ -47,7 +47,7 @@ pub struct Expected {
     pub level: u8,
 }
 
-/// A way to bring something about, or nothing.
+/// A cause that can be injected, or none.
 pub struct Injection {
     /// The name of its test, after `tail/`.
     pub name: &'static str,
@@ -55,7 +55,7 @@ pub struct Injection {
     pub expected: &'static [Expected],
     pub steps: &'static [Step],
     /// Sends what is recorded, while the steps hold.
-    pub traffic: fn(&Ground, &Load) -> Sent,
+    pub traffic: fn(&Fixture, &Load) -> Sent,
     /// What is compared.
     pub of: Of,
     /// From which percentile on it is slow: lower where two causes are to have a part of the slow ones.
@@ -76,15 +76,15 @@ pub struct Judged {
 
 impl Injection {
     /// Sends the traffic with the cause at work; or says what this machine lacks for it.
-    pub fn bring_about(&self, ground: &Ground, load: &Load) -> Result<Result<Window, String>> {
+    pub fn inject(&self, fixture: &Fixture, load: &Load) -> Result<Result<Window, String>> {
         if let Some(lack) = since::lack(self.since) {
             return Ok(Err(lack));
         }
         let changes: Vec<Change> =
             self.steps.iter().map(|step| Change::new(step.on, step.make, step.undo)).collect();
-        let begun = ground.with(&changes, || {
+        let begun = fixture.with(&changes, || {
             let before_ns = now_ns()?;
-            let reports = (self.traffic)(ground, load)?;
+            let reports = (self.traffic)(fixture, load)?;
             window(before_ns, &reports)
         });
         std::thread::sleep(REST);

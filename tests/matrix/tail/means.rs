@@ -1,4 +1,4 @@
-//! Other means by which causes of the first table are brought about.
+//! Other means by which causes of the first table are injected.
 
 use super::causes::{expected, packets, step, tcp};
 use super::injection::Injection;

@@ -4,7 +4,7 @@
 //! Each run of a cause is a [`Window`] of one recording, since beginning one takes long; the windows are then
 //! made recordings of their own.
 //!
-//! [`Window`]: crate::truth::ground::Window
+//! [`Window`]: crate::truth::fixture::Window
 
 mod article;
 mod causes;
@@ -30,7 +30,7 @@ use overlay_trace_lab::traffic::Stop;
 
 use crate::capture;
 use crate::results::{Results, Verdict};
-use crate::truth::ground::{Ground, Window};
+use crate::truth::fixture::{Fixture, Window};
 use crate::truth::rules;
 use confusion::Confusion;
 use injection::Injection;
@@ -46,7 +46,7 @@ const ARTICLE_LAB: &str = "flannel-vxlan";
 /// TCP's view where only slow packets are kept whole; in the same lab.
 const SAMPLED: &str = "tail/sampled-tcp";
 
-/// What is brought about in which lab.
+/// What is injected in which lab.
 const LABS: &[(&str, &[&[Injection]])] = &[
     ("flannel-vxlan", &[causes::VXLAN, means::CAUSES, conntrack::CAUSES, flood::CAUSES, waits::CAUSES]),
     ("flannel-udp", &[causes::UDP]),
@@ -55,7 +55,7 @@ const LABS: &[(&str, &[&[Injection]])] = &[
 /// What was done in which window.
 type Runs = Vec<(&'static Injection, Load, Window)>;
 
-/// Brings each cause that is wanted about `runs` times, and prints the confusion matrix.
+/// Injects each cause that is wanted `runs` times, and prints the confusion matrix.
 pub fn run(runs: u32, place: (&Path, &Stop), results: &mut Results) {
     let mut confusion = Confusion::default();
     for &(lab, injections) in LABS {
@@ -102,13 +102,13 @@ fn in_lab(
     if wanted.is_empty() && !wants_article {
         return running.down();
     }
-    let ground = Ground::new(&running, folder, stop);
-    ground.settle()?;
-    rules::prepare(&ground)?;
+    let fixture = Fixture::new(&running, folder, stop);
+    fixture.settle()?;
+    rules::prepare(&fixture)?;
     let path = folder.join(format!("{name}.otr"));
     let session = capture::begin(&running, &path)?;
-    let done = bring_about(wanted, runs, &ground, results);
-    let article = wants_article.then(|| article::bring_about(&ground));
+    let done = inject(wanted, runs, &fixture, results);
+    let article = wants_article.then(|| article::inject(&fixture));
     ensure!(!session.failed(), "the recording gave up before its end");
     session.stop().context("the recording could not be finished")?;
     let done = done?;
@@ -123,7 +123,7 @@ fn in_lab(
     }
     if let Some(article) = article {
         let outcome = match article {
-            Ok(Ok(parts)) => article::check(&parts, &recording, &ground, folder),
+            Ok(Ok(parts)) => article::check(&parts, &recording, &fixture, folder),
             Ok(Err(lack)) => Ok(Verdict::Skipped(lack)),
             Err(error) => Err(error),
         };
@@ -132,10 +132,10 @@ fn in_lab(
     running.down()
 }
 
-fn bring_about(
+fn inject(
     wanted: &[&'static Injection],
     runs: u32,
-    ground: &Ground,
+    fixture: &Fixture,
     results: &mut Results,
 ) -> Result<Runs> {
     let mut done = Runs::new();
@@ -143,16 +143,16 @@ fn bring_about(
         for (number, injection) in (0..).zip(wanted) {
             let load = Load::of(u64::from(run) << 16 | number);
             let begin = std::time::Instant::now();
-            match injection.bring_about(ground, &load) {
+            match injection.inject(fixture, &load) {
                 Ok(Ok(window)) => done.push((injection, load, window)),
                 Ok(Err(lack)) => results.add(&test(injection), Ok(Verdict::Skipped(lack))),
                 Err(error) => {
-                    let error = error.context(format!("{load}: the cause could not be brought about"));
+                    let error = error.context(format!("{load}: the cause could not be injected"));
                     results.add(&test(injection), Err(error));
                 }
             }
             eprintln!("{} took {:.1} s", test(injection), begin.elapsed().as_secs_f64());
-            ground.stop.check()?;
+            fixture.stop.check()?;
         }
     }
     Ok(done)

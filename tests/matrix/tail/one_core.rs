@@ -20,8 +20,8 @@ use crate::capture;
 use crate::cpus::{lack, stay_on, steer};
 use crate::results::{Results, Verdict};
 use crate::since::{self, VETH_WHOLE_UDP};
+use crate::truth::fixture::{Change, Fixture, Window};
 use crate::truth::flow::now_ns;
-use crate::truth::ground::{Change, Ground, Window};
 
 const NAMED: &str = "one-core/named";
 const SPREAD: &str = "one-core/spread";
@@ -61,14 +61,14 @@ pub fn run((folder, stop): (&Path, &Stop), results: &mut Results) {
 
 fn record(folder: &Path, stop: &Stop, results: &mut Results) -> Result<()> {
     let running = capture::stand("flannel-vxlan", stop)?;
-    let ground = Ground::new(&running, folder, stop);
-    ground.settle()?;
+    let fixture = Fixture::new(&running, folder, stop);
+    fixture.settle()?;
     let path = folder.join("one-core.otr");
     let session = capture::begin(&running, &path)?;
     let node2 = running.netns("node2")?.name().to_owned();
     let sent = [1 << OF_FLOWS, BOTH].map(|cpus| {
         steer(&node2, "eth0", cpus)?;
-        let traffic = || stay_on(OF_PROGRAMS).and_then(|()| traffic(&ground));
+        let traffic = || stay_on(OF_PROGRAMS).and_then(|()| traffic(&fixture));
         thread::scope(|scope| scope.spawn(traffic).join()).map_err(|_| anyhow!("the traffic failed"))?
     });
     session.stop().context("the recording could not be finished")?;
@@ -82,15 +82,16 @@ fn record(folder: &Path, stop: &Stop, results: &mut Results) -> Result<()> {
     running.down()
 }
 
-/// Trains of many flows, which node1's NIC cuts, and a flow beside them.
-fn traffic(ground: &Ground) -> Result<Window> {
+/// Trains of many flows, which node1's NIC cuts, and a single flow.
+fn traffic(fixture: &Fixture) -> Result<Window> {
     let cut = Change::new(
         "node1",
         &["ethtool -K eth0 tx-udp-segmentation off"],
         &["ethtool -K eth0 tx-udp-segmentation on"],
     );
-    let to = SocketAddr::new(ground.running.server()?.address, NOBODY);
-    let open = || ground.running.client()?.netns.run(|| UdpSocket::bind("0.0.0.0:0"))?.context("cannot bind");
+    let to = SocketAddr::new(fixture.running.server()?.address, NOBODY);
+    let open =
+        || fixture.running.client()?.netns.run(|| UdpSocket::bind("0.0.0.0:0"))?.context("cannot bind");
     let alone = open()?;
     let mut flows = Vec::new();
     for _ in 0..FLOWS {
@@ -101,9 +102,9 @@ fn traffic(ground: &Ground) -> Result<Window> {
     let train = vec![7; TRAIN * usize::from(BYTES)];
     let mut turns = flows.iter().cycle();
     let begin_ns = now_ns()?;
-    let sent = ground.with(&[cut], || {
+    let sent = fixture.with(&[cut], || {
         (0..TIMES).try_for_each(|_| {
-            at_rate(ground, ALONE, |number| {
+            at_rate(fixture, ALONE, |number| {
                 alone.send_to(&train[..usize::from(BYTES)], to)?;
                 if number % EVERY == EVERY - 1 {
                     for flow in turns.by_ref().take(2) {
@@ -133,7 +134,7 @@ fn is_named(tail: &Tail, running: &Running) -> Result<Verdict> {
     let core = first.and_then(|first| first.core).context("it has no core")?;
     ensure!(core.cpu == OF_FLOWS, "they are on CPU {}: {found}", core.cpu);
     // Where the machine stands still for a moment, the packets of a few flows are the slowest by far; and the flow
-    // beside them may be slow as well.
+    // together with them may be slow as well.
     let is_right = (4..=FLOWS as u64 + 1).contains(&core.flows);
     ensure!(is_right, "{} flows: {found}", core.flows);
     Ok(Verdict::With(format!("{} flows on CPU {}: {found}", core.flows, core.cpu)))

@@ -12,7 +12,7 @@ use overlay_trace_probe::{ProbeSet, Session, SessionOptions, Slow};
 use super::load::DURATION;
 use crate::counters;
 use crate::results::{Outcome, Verdict};
-use crate::truth::ground::{Change, Ground};
+use crate::truth::fixture::{Change, Fixture};
 
 const LOSS: &str = "tc qdisc replace dev eth0 root netem loss 2%";
 const USUAL: &str = "tc qdisc replace dev eth0 root fq_codel";
@@ -32,12 +32,12 @@ pub fn check(running: &Running, (folder, stop): (&Path, &Stop)) -> Outcome {
         slow: Some(Slow { above: Threshold::Quantile(0.99), one_in: ONE_IN }),
         ..SessionOptions::default()
     })?;
-    let ground = Ground::new(running, folder, stop);
+    let fixture = Fixture::new(running, folder, stop);
     // So few that what closes them, which is no data, is hardly ever lost.
     let (rate, connections) = (600.0, 40);
     let spec = Spec { rate, connections, duration: DURATION, ..Spec::new(Kind::Rr, Protocol::Tcp) };
     let before = counters::of(running)?;
-    let sent = ground.with(&[Change::new("node1", &[LOSS], &[USUAL])], || drive(running, &[spec], stop));
+    let sent = fixture.with(&[Change::new("node1", &[LOSS], &[USUAL])], || drive(running, &[spec], stop));
     let grown = counters::growth(&before, &counters::of(running)?);
     session.stop().context("the recording could not be finished")?;
     if let Err(lack) = sent? {

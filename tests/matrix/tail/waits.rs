@@ -14,7 +14,7 @@ use super::injection::{Injection, Step};
 use super::load::{DURATION, Load};
 use super::traffic::Sent;
 use crate::since::{VETH_GRO, VETH_WHOLE_UDP};
-use crate::truth::ground::Ground;
+use crate::truth::fixture::Fixture;
 
 /// So many packets are handed to the kernel at once, so often per second: that they are the slowest is then an
 /// exception.
@@ -81,20 +81,20 @@ pub const CAUSES: &[Injection] = &[
     },
 ];
 
-/// Datagrams at the load's rate, and beside them, now and then, some that are handed to the kernel many at once.
-fn beside_trains(ground: &Ground, load: &Load) -> Sent {
-    beside(ground, load, |stream| drive(ground.running, &[stream], ground.stop).map(drop))
+/// Datagrams at the load's rate, and now and then trains of some that are handed to the kernel many at once.
+fn beside_trains(fixture: &Fixture, load: &Load) -> Sent {
+    beside(fixture, load, |stream| drive(fixture.running, &[stream], fixture.stop).map(drop))
 }
 
 /// The same, where those go from node to node.
-fn beside_trains_of_nodes(ground: &Ground, load: &Load) -> Sent {
-    let [from, to] = ["node1", "node2"].map(|node| ground.running.netns(node));
+fn beside_trains_of_nodes(fixture: &Fixture, load: &Load) -> Sent {
+    let [from, to] = ["node1", "node2"].map(|node| fixture.running.netns(node));
     let (from, to, address) = (from?, to?, SocketAddr::new(NODE2.into(), PORT));
     let _server = to.run(|| Server::start(address))??;
-    beside(ground, load, |stream| from.run(|| traffic::run(&stream, address, ground.stop))?.map(drop))
+    beside(fixture, load, |stream| from.run(|| traffic::run(&stream, address, fixture.stop))?.map(drop))
 }
 
-fn beside(ground: &Ground, load: &Load, send: impl FnOnce(Spec) -> Result<()> + Send) -> Sent {
+fn beside(fixture: &Fixture, load: &Load, send: impl FnOnce(Spec) -> Result<()> + Send) -> Sent {
     let stream = Spec {
         rate: TRAINS * f64::from(TRAIN),
         duration: DURATION.saturating_sub(Duration::from_millis(200)),
@@ -104,7 +104,7 @@ fn beside(ground: &Ground, load: &Load, send: impl FnOnce(Spec) -> Result<()> + 
     };
     thread::scope(|scope| {
         let trains = scope.spawn(|| send(stream));
-        let sent = datagrams::send(ground, load, Reader::default(), |_| Ok(()));
+        let sent = datagrams::send(fixture, load, Reader::default(), |_| Ok(()));
         trains.join().map_err(|_| anyhow!("the trains failed"))??;
         sent.map(|()| Vec::new())
     })

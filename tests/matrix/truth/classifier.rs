@@ -10,9 +10,9 @@ use aya_obj::generated::{bpf_attr, bpf_cmd, bpf_insn};
 use overlay_trace_probe::sys::bpf::{self, Kind};
 
 use super::compare::{self, Place, Profile};
+use super::fixture::{Change, Fixture};
 use super::flow::Flow;
-use super::ground::{Change, Ground};
-use super::{Brought, Cause};
+use super::{Cause, Injected};
 
 /// The rounds of the loop in the two windows.
 const ROUNDS: [i32; 2] = [1, 5000];
@@ -26,7 +26,7 @@ const PLACE: Place = Place { stage: "tc-classify", netns: "node2", device: "eth0
 
 pub const CAUSES: &[Cause] = &[Cause {
     name: "classifier/underlay",
-    bring_about,
+    inject,
     untraced: None,
     check: |recorded, windows| {
         let [before, after] = [Profile::of(recorded, &windows[0])?, Profile::of(recorded, &windows[1])?];
@@ -35,7 +35,7 @@ pub const CAUSES: &[Cause] = &[Cause {
     },
 }];
 
-fn bring_about(ground: &Ground) -> Result<Brought> {
+fn inject(fixture: &Fixture) -> Result<Injected> {
     let mut windows = Vec::new();
     for rounds in ROUNDS {
         let program = load(rounds).context("the classifier could not be loaded")?;
@@ -48,7 +48,7 @@ fn bring_about(ground: &Ground) -> Result<Brought> {
             &["tc qdisc add dev eth0 clsact", &filter],
             &["tc qdisc del dev eth0 clsact"],
         );
-        let sent = ground.with(&[change], || ground.send(&Flow::PLAIN, size));
+        let sent = fixture.with(&[change], || fixture.send(&Flow::PLAIN, size));
         fs::remove_file(PIN)?;
         match sent? {
             Ok(window) => windows.push(window),

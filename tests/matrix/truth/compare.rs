@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context, Result, ensure};
 use overlay_trace_analysis::breakdown::{Analysis, By, Collector, Dist, Key};
-use overlay_trace_common::record::{FLAG_CHILD, RecordHeader};
+use overlay_trace_common::{flags::RecordFlags, record::RecordHeader};
 use overlay_trace_format::RecordView;
 
+use super::fixture::Window;
 use super::flow::TRUTH_PORT;
-use super::ground::Window;
 use crate::results::{Outcome, Verdict};
 use crate::seen::Seen;
 
@@ -43,7 +43,7 @@ pub fn is_in(window: &Window, record: &RecordView<'_>) -> bool {
     let header = record.header;
     header.flow.protocol == 17
         && header.flow.destination_port == TRUTH_PORT
-        && header.flags & FLAG_CHILD == 0
+        && !header.flags.has(RecordFlags::CHILD)
         && (window.begin_ns..window.end_ns).contains(&header.start_ns)
 }
 

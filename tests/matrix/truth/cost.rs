@@ -3,19 +3,19 @@
 use anyhow::{Context, Result, ensure};
 
 use super::compare::Recorded;
+use super::fixture::{Fixture, Window};
 use super::flow::Flow;
-use super::ground::{Ground, Window};
-use super::{Brought, Cause};
+use super::{Cause, Injected};
 use crate::results::{Outcome, Verdict};
 
 /// How far the two may be apart.
 const TOLERANCE: f64 = 0.10;
 
 pub const CAUSES: &[Cause] =
-    &[Cause { name: "cost/correction", bring_about: plain, untraced: Some(plain), check: is_as_untraced }];
+    &[Cause { name: "cost/correction", inject: plain, untraced: Some(plain), check: is_as_untraced }];
 
-fn plain(ground: &Ground) -> Result<Brought> {
-    Ok(Ok(vec![ground.send(&Flow::PLAIN, 0.0)?]))
+fn plain(fixture: &Fixture) -> Result<Injected> {
+    Ok(Ok(vec![fixture.send(&Flow::PLAIN, 0.0)?]))
 }
 
 fn mean(times: &[u64]) -> f64 {
@@ -23,7 +23,7 @@ fn mean(times: &[u64]) -> f64 {
 }
 
 /// Compared is what the datagrams themselves measure, from before the send call to after the call that reads,
-/// with the same less what is said to be the probes' cost: of their way, and of the record at its end, which is
+/// with the same less what is said to be the probes' cost: of their path, and of the record at its end, which is
 /// made within the call that reads.
 fn is_as_untraced(recorded: &Recorded, windows: &[Window]) -> Outcome {
     let [traced, untraced] = windows else { anyhow::bail!("there are {} windows", windows.len()) };

@@ -5,15 +5,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use overlay_trace_common::record::{FLAG_CHILD, Outcome as End};
+use overlay_trace_common::{flags::RecordFlags, record::Outcome as End};
 use overlay_trace_format::RecordView;
 use overlay_trace_lab::dataplanes::drive;
 use overlay_trace_lab::traffic::{Kind, PORT, Protocol, Spec};
 
 use super::compare::{Place, Recorded, is_in};
+use super::fixture::{Change, Fixture, Window};
 use super::flow::{Flow, TRUTH_PORT};
-use super::ground::{Change, Ground, Window};
-use super::{Brought, Cause};
+use super::{Cause, Injected};
 use crate::invariants::is_delivered;
 use crate::results::{Outcome, Verdict};
 use crate::seen::is_stage;
@@ -32,28 +32,28 @@ const POD_SEGMENTS: Place = Place { stage: "gso-segment", netns: "pod1", device:
 const UNDERLAY_SEGMENTS: Place = Place { netns: "node1", level: 1, ..POD_SEGMENTS };
 
 pub const CAUSES: &[Cause] = &[
-    Cause { name: "mtu/underlay", bring_about: narrow, untraced: None, check: is_fragmented },
+    Cause { name: "mtu/underlay", inject: narrow, untraced: None, check: is_fragmented },
     Cause {
         name: "gso/pod",
-        bring_about: |ground| without_gso(ground, &POD_SEGMENTS),
+        inject: |fixture| without_gso(fixture, &POD_SEGMENTS),
         untraced: None,
         check: |recorded, windows| is_segmented(recorded, windows, &POD_SEGMENTS),
     },
     Cause {
         name: "gso/underlay",
-        bring_about: |ground| without_gso(ground, &UNDERLAY_SEGMENTS),
+        inject: |fixture| without_gso(fixture, &UNDERLAY_SEGMENTS),
         untraced: None,
         check: |recorded, windows| is_segmented(recorded, windows, &UNDERLAY_SEGMENTS),
     },
 ];
 
-fn narrow(ground: &Ground) -> Result<Brought> {
-    let wide = ground.send(&LARGE, 1.0)?;
+fn narrow(fixture: &Fixture) -> Result<Injected> {
+    let wide = fixture.send(&LARGE, 1.0)?;
     let mtu = |netns| {
         let command = |mtu: u32| format!("ip link set dev eth0 mtu {mtu}");
         Change::new(netns, &[&command(NARROW)], &[&command(1500)])
     };
-    let narrow = ground.with(&[mtu("node1"), mtu("node2")], || ground.send(&LARGE, FRAGMENTS as f64))?;
+    let narrow = fixture.with(&[mtu("node1"), mtu("node2")], || fixture.send(&LARGE, FRAGMENTS as f64))?;
     Ok(narrow.map(|narrow| vec![wide, narrow]))
 }
 
@@ -73,7 +73,7 @@ fn cut(recorded: &Recorded, is_whole: impl Fn(&RecordView<'_>) -> bool) -> Cut {
         cut.delivered += usize::from(is_delivered(&record));
     }
     for record in recorded.packets() {
-        if record.header.flags & FLAG_CHILD != 0
+        if record.header.flags.has(RecordFlags::CHILD)
             && let Some(parts) = cut.parts.get_mut(&record.header.parent)
         {
             *parts += 1;
@@ -129,18 +129,18 @@ fn is_fragmented(recorded: &Recorded, windows: &[Window]) -> Outcome {
     Ok(Verdict::With(format!("{sent} datagrams, {parts} fragments")))
 }
 
-fn bulk(ground: &Ground) -> Result<Window> {
+fn bulk(fixture: &Fixture) -> Result<Window> {
     let spec = Spec { duration: BULK, ..Spec::new(Kind::Bulk, Protocol::Tcp) };
     let begin_ns = super::flow::now_ns()?;
-    drive(ground.running, &[spec], ground.stop)?;
+    drive(fixture.running, &[spec], fixture.stop)?;
     Ok(Window { begin_ns, end_ns: super::flow::now_ns()?, size: 0.0, times_ns: Vec::new() })
 }
 
-fn without_gso(ground: &Ground, place: &Place) -> Result<Brought> {
-    let with = bulk(ground)?;
+fn without_gso(fixture: &Fixture, place: &Place) -> Result<Injected> {
+    let with = bulk(fixture)?;
     let command = |state| format!("ethtool -K {} tso {state} gso {state}", place.device);
     let change = Change::new(place.netns, &[&command("off")], &[&command("on")]);
-    let without = ground.with(&[change], || bulk(ground))?;
+    let without = fixture.with(&[change], || bulk(fixture))?;
     Ok(without.map(|without| vec![with, without]))
 }
 

@@ -5,9 +5,9 @@ use std::{process::Command, time::Duration};
 use anyhow::Result;
 
 use super::compare::{self, Place, Profile, Recorded};
+use super::fixture::{Change, Fixture, Window};
 use super::flow::Flow;
-use super::ground::{Change, Ground, Window};
-use super::{Brought, Cause};
+use super::{Cause, Injected};
 use crate::results::Outcome;
 
 const DELAY: Duration = Duration::from_millis(2);
@@ -20,19 +20,19 @@ const UNDERLAY: Place = Place { netns: "node1", level: 1, ..POD };
 pub const CAUSES: &[Cause] = &[
     Cause {
         name: "delay/pod",
-        bring_about: |ground| delayed(ground, &POD, "tc qdisc del dev eth0 root"),
+        inject: |fixture| delayed(fixture, &POD, "tc qdisc del dev eth0 root"),
         untraced: None,
         check: |recorded, windows| is_at(recorded, windows, &POD),
     },
     Cause {
         name: "delay/tunnel",
-        bring_about: |ground| delayed(ground, &TUNNEL, "tc qdisc del dev flannel.1 root"),
+        inject: |fixture| delayed(fixture, &TUNNEL, "tc qdisc del dev flannel.1 root"),
         untraced: None,
         check: |recorded, windows| is_at(recorded, windows, &TUNNEL),
     },
     Cause {
         name: "delay/underlay",
-        bring_about: |ground| delayed(ground, &UNDERLAY, "tc qdisc replace dev eth0 root fq_codel"),
+        inject: |fixture| delayed(fixture, &UNDERLAY, "tc qdisc replace dev eth0 root fq_codel"),
         untraced: None,
         check: |recorded, windows| is_at(recorded, windows, &UNDERLAY),
     },
@@ -44,11 +44,11 @@ pub fn prepare() {
     let _ = Command::new("modprobe").args(["-q", "sch_netem"]).status();
 }
 
-fn delayed(ground: &Ground, place: &Place, undo: &str) -> Result<Brought> {
-    let without = ground.send(&Flow::PLAIN, 0.0)?;
+fn delayed(fixture: &Fixture, place: &Place, undo: &str) -> Result<Injected> {
+    let without = fixture.send(&Flow::PLAIN, 0.0)?;
     let make = format!("tc qdisc replace dev {} root netem delay {}us", place.device, DELAY.as_micros());
     let change = Change::new(place.netns, &[&make], &[undo]);
-    let with = ground.with(&[change], || ground.send(&Flow::PLAIN, DELAY.as_nanos() as f64))?;
+    let with = fixture.with(&[change], || fixture.send(&Flow::PLAIN, DELAY.as_nanos() as f64))?;
     Ok(with.map(|with| vec![without, with]))
 }
 

@@ -8,15 +8,15 @@
 
 use anyhow::{Context, Result, ensure};
 use overlay_trace_analysis::breakdown::Analysis;
-use overlay_trace_common::record::FLAG_CHILD;
-use overlay_trace_common::way::Segment;
+use overlay_trace_common::flags::RecordFlags;
+use overlay_trace_common::path::Span;
 use overlay_trace_format::{RecordView, encode_way};
 
 use super::compare::Recorded;
+use super::fixture::{Fixture, Window};
 use super::flow::{Flow, WARM_UP};
 use super::ftrace::Graph;
-use super::ground::{Ground, Window};
-use super::{Brought, Cause, rules};
+use super::{Cause, Injected, rules};
 use crate::results::{Outcome, Verdict};
 
 /// How far the two may be apart.
@@ -31,12 +31,12 @@ pub struct Function {
     /// The stage before, where not every segment of the stage is of this function.
     pub after: Option<&'static str>,
     pub ends: Ends,
-    /// Rules in the way of the packets: a list makes a short function large beside what its caller does until
+    /// Rules that each packet passes: a list makes a short function large compared to what its caller does until
     /// the next entry.
     pub rules: usize,
 }
 
-/// Where a function ends in a packet's way.
+/// Where a function ends in a packet's path.
 #[derive(Clone, Copy, PartialEq)]
 pub enum Ends {
     /// At the next entry.
@@ -74,9 +74,9 @@ macro_rules! cause {
     ($name:literal, $function:expr) => {
         Cause {
             name: $name,
-            bring_about: |ground| with_rules(ground, &$function, || ground.send(&Flow::PLAIN, 0.0)),
-            untraced: Some(|ground| {
-                with_rules(ground, &$function, || traced_by_the_kernel(ground, &$function))
+            inject: |fixture| with_rules(fixture, &$function, || fixture.send(&Flow::PLAIN, 0.0)),
+            untraced: Some(|fixture| {
+                with_rules(fixture, &$function, || traced_by_the_kernel(fixture, &$function))
             }),
             check: |recorded, windows| agree(recorded, windows, &$function),
         }
@@ -91,19 +91,19 @@ pub const CAUSES: &[Cause] = &[
 ];
 
 fn with_rules(
-    ground: &Ground,
+    fixture: &Fixture,
     function: &Function,
     then: impl FnOnce() -> Result<Window>,
-) -> Result<Brought> {
+) -> Result<Injected> {
     if let Some(lack) = Graph::lack() {
         return Ok(Err(lack));
     }
-    let list = rules::iptables(ground, function.rules)?;
-    Ok(ground.with(&[list], then)?.map(|window| vec![window]))
+    let list = rules::iptables(fixture, function.rules)?;
+    Ok(fixture.with(&[list], then)?.map(|window| vec![window]))
 }
 
 /// A window whose times are those of the function's calls, and whose size is what the tracer adds to each.
-pub fn traced_by_the_kernel(ground: &Ground, function: &Function) -> Result<Window> {
+pub fn traced_by_the_kernel(fixture: &Fixture, function: &Function) -> Result<Window> {
     let own = Graph::own_cost_ns()?;
     let graph = Graph::of(function.names)?;
     let mut sent = 0;
@@ -111,7 +111,7 @@ pub fn traced_by_the_kernel(ground: &Ground, function: &Function) -> Result<Wind
         sent += 1;
         if sent == WARM_UP + 1 { graph.forget() } else { Ok(()) }
     };
-    let window = ground.send_each(&Flow::PLAIN, own, forget_the_first)?;
+    let window = fixture.send_each(&Flow::PLAIN, own, forget_the_first)?;
     let calls = graph.calls()?;
     Ok(Window { times_ns: calls.into_iter().map(|ns| ns as u64).collect(), ..window })
 }
@@ -119,7 +119,7 @@ pub fn traced_by_the_kernel(ground: &Ground, function: &Function) -> Result<Wind
 /// A function's calls.
 pub struct Calls {
     pub count: u64,
-    /// Each as if it were a whole way; those between which the clock was not read are one.
+    /// Each as if it were a whole path; those between which the clock was not read are one.
     analysis: Analysis,
 }
 
@@ -145,13 +145,13 @@ pub fn calls_of(recorded: &Recorded, window: &Window, function: &Function) -> Re
     };
     let stage = number(function.stage)?;
     let after = function.after.map(number).transpose()?;
-    let begins = |before: Option<&Segment>, step: &Segment| {
+    let begins = |before: Option<&Span>, step: &Span| {
         step.stage == stage && after.is_none_or(|after| before.is_some_and(|before| before.stage == after))
     };
-    let row = |step: &Segment| stages.get(usize::from(step.stage));
-    let interrupts = |step: &Segment| row(step).is_some_and(|row| row.layer == "cpu");
-    let is_over = |before: &Segment, step: &Segment| match function.ends {
-        // Segments that no probe begins belong to the call before them. Where the clock was not read between
+    let row = |step: &Span| stages.get(usize::from(step.stage));
+    let interrupts = |step: &Span| row(step).is_some_and(|row| row.layer == "cpu");
+    let is_over = |before: &Span, step: &Span| match function.ends {
+        // Spans that no probe begins belong to the call before them. Where the clock was not read between
         // two calls, both are in the second one's time.
         Ends::AtNextEntry => {
             let is_read = before.ns > 0 || before.stage != step.stage;
@@ -161,7 +161,7 @@ pub fn calls_of(recorded: &Recorded, window: &Window, function: &Function) -> Re
     };
     let (mut calls, mut count) = (Vec::new(), 0);
     for record in recorded.datagrams(window) {
-        let way: Vec<Segment> = record.segments().collect();
+        let way: Vec<Span> = record.segments().collect();
         for part in parts(&way, begins, is_over) {
             count += match function.ends {
                 Ends::AtNextEntry => {
@@ -170,8 +170,8 @@ pub fn calls_of(recorded: &Recorded, window: &Window, function: &Function) -> Re
                 Ends::InQueue => 1,
             };
             let mut header = record.header;
-            // What is done once on a whole way is not done in each of its parts.
-            header.flags |= FLAG_CHILD;
+            // What is done once per path is not done in each of its parts.
+            header.flags |= RecordFlags::CHILD;
             header.end_ns = header.start_ns + part.iter().map(|step| step.ns).sum::<u64>();
             calls.push((header, encode_way(part)));
         }
@@ -180,12 +180,12 @@ pub fn calls_of(recorded: &Recorded, window: &Window, function: &Function) -> Re
     Ok(Calls { count: count as u64, analysis })
 }
 
-/// The parts of a way that begin and end so.
+/// The parts of a path that begin and end so.
 fn parts(
-    way: &[Segment],
-    begins: impl Fn(Option<&Segment>, &Segment) -> bool,
-    is_over: impl Fn(&Segment, &Segment) -> bool,
-) -> Vec<&[Segment]> {
+    way: &[Span],
+    begins: impl Fn(Option<&Span>, &Span) -> bool,
+    is_over: impl Fn(&Span, &Span) -> bool,
+) -> Vec<&[Span]> {
     let mut parts = Vec::new();
     let mut at = 0usize;
     while at < way.len() {

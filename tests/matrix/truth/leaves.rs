@@ -5,11 +5,11 @@
 use anyhow::{Context, Result, ensure};
 
 use super::compare::Recorded;
+use super::fixture::{Fixture, Window};
 use super::flow::Flow;
 use super::ftrace::Graph;
-use super::ground::{Ground, Window};
 use super::inclusive::{Ends, Function, calls_of, traced_by_the_kernel};
-use super::{Brought, Cause};
+use super::{Cause, Injected};
 use crate::results::{Outcome, Verdict};
 
 /// The part of the packets' time that may be in such a stage and not in its function: what takes less than a
@@ -44,17 +44,17 @@ const fn leaf(stage: &'static str, names: &'static [&'static str]) -> Function {
 }
 
 pub const CAUSES: &[Cause] =
-    &[Cause { name: "inclusive/leaves", bring_about: plain, untraced: Some(each), check: own_only_theirs }];
+    &[Cause { name: "inclusive/leaves", inject: plain, untraced: Some(each), check: own_only_theirs }];
 
-fn plain(ground: &Ground) -> Result<Brought> {
-    Ok(Ok(vec![ground.send(&Flow::PLAIN, 0.0)?]))
+fn plain(fixture: &Fixture) -> Result<Injected> {
+    Ok(Ok(vec![fixture.send(&Flow::PLAIN, 0.0)?]))
 }
 
 /// A window for each of the functions.
-fn each(ground: &Ground) -> Result<Brought> {
+fn each(fixture: &Fixture) -> Result<Injected> {
     match Graph::lack() {
         Some(lack) => Ok(Err(lack)),
-        None => LEAVES.iter().map(|leaf| traced_by_the_kernel(ground, leaf)).collect::<Result<_>>().map(Ok),
+        None => LEAVES.iter().map(|leaf| traced_by_the_kernel(fixture, leaf)).collect::<Result<_>>().map(Ok),
     }
 }
 

@@ -1,8 +1,8 @@
 //! Known causes, each in one place, and what a recording says of them: each must appear in its place, by its
 //! known size, and nowhere else.
 //!
-//! All causes are brought about one after the other in one lab and in one recording, each during a [`Window`]
-//! of time, beside a window without the cause; then the windows are compared. Compared are medians, so these
+//! All causes are injected one after the other in one lab and in one recording, each during a [`Window`]
+//! of time, next to a window without the cause; then the windows are compared. Compared are medians, so these
 //! tests want a machine whose clock counts instructions: there a cause of some nanoseconds stands out.
 
 mod classifier;
@@ -10,9 +10,9 @@ mod compare;
 mod cost;
 mod cut;
 mod delay;
+pub mod fixture;
 pub mod flow;
 mod ftrace;
-pub mod ground;
 mod inclusive;
 mod leaves;
 pub mod neighbour;
@@ -32,7 +32,7 @@ use crate::invariants::EXACT;
 use crate::results::{Outcome, Results, Verdict};
 use crate::seen::Seen;
 use compare::Recorded;
-use ground::{Ground, Window};
+use fixture::{Fixture, Window};
 
 const LAB: &str = "flannel-vxlan";
 
@@ -41,15 +41,15 @@ pub struct Cause {
     /// The name of its test, after `truth/`.
     name: &'static str,
     /// Sends traffic with the cause and without; or says what this machine lacks for it.
-    bring_about: fn(&Ground) -> Result<Brought>,
+    inject: fn(&Fixture) -> Result<Injected>,
     /// Further windows, of the same lab without a recording.
-    untraced: Option<fn(&Ground) -> Result<Brought>>,
+    untraced: Option<fn(&Fixture) -> Result<Injected>>,
     /// What the recording must say of the windows.
     check: fn(&Recorded, &[Window]) -> Outcome,
 }
 
 /// The windows of a cause, or what this machine lacks for it.
-type Brought = Result<Vec<Window>, String>;
+type Injected = Result<Vec<Window>, String>;
 
 const CAUSES: &[&[Cause]] = &[
     delay::CAUSES,
@@ -78,11 +78,11 @@ pub fn run(place: (&Path, &Stop), results: &mut Results) {
             for check in EXACT {
                 results.add(&format!("truth/{}", check.name), (check.run)(&recorded.seen, &[]));
             }
-            for (cause, brought) in causes.iter().zip(all) {
-                let outcome = match brought {
+            for (cause, injected) in causes.iter().zip(all) {
+                let outcome = match injected {
                     Ok(Ok(windows)) => (cause.check)(&recorded, &windows),
                     Ok(Err(lack)) => Ok(Verdict::Skipped(lack)),
-                    Err(error) => Err(error.context("the cause could not be brought about")),
+                    Err(error) => Err(error.context("the cause could not be injected")),
                 };
                 results.add(&test(cause), outcome);
             }
@@ -92,25 +92,25 @@ pub fn run(place: (&Path, &Stop), results: &mut Results) {
 }
 
 /// One recording with the windows of all causes.
-fn record(causes: &[&Cause], (folder, stop): (&Path, &Stop)) -> Result<(Recorded, Vec<Result<Brought>>)> {
+fn record(causes: &[&Cause], (folder, stop): (&Path, &Stop)) -> Result<(Recorded, Vec<Result<Injected>>)> {
     let running = capture::stand(LAB, stop)?;
-    let ground = Ground::new(&running, folder, stop);
-    ground.settle()?;
-    rules::prepare(&ground)?;
+    let fixture = Fixture::new(&running, folder, stop);
+    fixture.settle()?;
+    rules::prepare(&fixture)?;
     delay::prepare();
     let path = folder.join("truth.otr");
     let session = capture::begin(&running, &path)?;
     let mut all = Vec::new();
     for cause in causes {
         let begin = std::time::Instant::now();
-        all.push((cause.bring_about)(&ground));
+        all.push((cause.inject)(&fixture));
         eprintln!("truth/{} took {:.1} s", cause.name, begin.elapsed().as_secs_f64());
         stop.check()?;
     }
     session.stop().context("the recording could not be finished")?;
     for (cause, recorded) in causes.iter().zip(&mut all) {
         if let (Some(untraced), Ok(Ok(windows))) = (cause.untraced, &mut *recorded) {
-            match untraced(&ground) {
+            match untraced(&fixture) {
                 Ok(Ok(more)) => windows.extend(more),
                 other => *recorded = other,
             }

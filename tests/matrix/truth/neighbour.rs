@@ -8,9 +8,9 @@ use anyhow::{Context, Result, ensure};
 use overlay_trace_lab::dataplanes::Netns;
 
 use super::compare::{self, Place, Profile};
+use super::fixture::{Change, Fixture};
 use super::flow::Flow;
-use super::ground::{Change, Ground};
-use super::{Brought, Cause};
+use super::{Cause, Injected};
 
 /// How long the answer takes.
 const DELAY: Duration = Duration::from_millis(2);
@@ -24,7 +24,7 @@ const PLACE: Place = Place { stage: "neighbour-wait", netns: "pod1", device: "",
 
 pub const CAUSES: &[Cause] = &[Cause {
     name: "neighbour/forgotten",
-    bring_about,
+    inject,
     untraced: None,
     check: |recorded, windows| {
         let [before, after] = [Profile::of(recorded, &windows[0])?, Profile::of(recorded, &windows[1])?];
@@ -33,18 +33,18 @@ pub const CAUSES: &[Cause] = &[Cause {
 }];
 
 /// The queue holds back what goes to the pod, and that is only the answer to the question who the gateway is.
-fn bring_about(ground: &Ground) -> Result<Brought> {
+fn inject(fixture: &Fixture) -> Result<Injected> {
     let make = format!("tc qdisc replace dev veth-pod1 root netem delay {}us", DELAY.as_micros());
     let slow_answers = Change::new("node1", &[&make], &["tc qdisc del dev veth-pod1 root"]);
     let flow = Flow { count: 40, ..Flow::PLAIN };
-    let gateway = Entry::of_gateway(ground.running.netns("pod1")?)?;
-    ground
+    let gateway = Entry::of_gateway(fixture.running.netns("pod1")?)?;
+    fixture
         .with(&[slow_answers], || {
-            let known = ground.send(&flow, 0.0)?;
-            let forgotten = ground.send_each(&flow, DELAY.as_nanos() as f64, || gateway.forget())?;
+            let known = fixture.send(&flow, 0.0)?;
+            let forgotten = fixture.send_each(&flow, DELAY.as_nanos() as f64, || gateway.forget())?;
             Ok(vec![known, forgotten])
         })
-        .and_then(|brought| ground.settle().map(|()| brought))
+        .and_then(|injected| fixture.settle().map(|()| injected))
 }
 
 /// A namespace's entry for a neighbour: by `ioctl`, because a program would have to be started for every datagram.

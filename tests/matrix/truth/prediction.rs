@@ -4,12 +4,12 @@
 
 use anyhow::{Context, Result, ensure};
 use overlay_trace_analysis::what_if::{Change as Without, WhatIf};
-use overlay_trace_common::record::{FLAG_CHILD, RecordHeader};
+use overlay_trace_common::{flags::RecordFlags, record::RecordHeader};
 
 use super::compare::Recorded;
+use super::fixture::{Change, Fixture, Window};
 use super::flow::{Flow, TRUTH_PORT};
-use super::ground::{Change, Ground, Window};
-use super::{Brought, Cause};
+use super::{Cause, Injected};
 use crate::results::{Outcome, Verdict};
 
 /// How far what is predicted may be off what is measured.
@@ -22,25 +22,25 @@ const OF_GAIN: f64 = 0.25;
 pub const CAUSES: &[Cause] = &[
     Cause {
         name: "what-if/host-gw",
-        bring_about: |ground| windows(ground, &host_gw()),
-        untraced: Some(|ground| windows(ground, &host_gw())),
+        inject: |fixture| windows(fixture, &host_gw()),
+        untraced: Some(|fixture| windows(fixture, &host_gw())),
         check: |recorded, windows| is_as_predicted(recorded, windows, "host-gw"),
     },
     Cause {
         name: "what-if/conntrack",
-        bring_about: |ground| windows(ground, &untracked()),
-        untraced: Some(|ground| windows(ground, &untracked())),
+        inject: |fixture| windows(fixture, &untracked()),
+        untraced: Some(|fixture| windows(fixture, &untracked())),
         check: |recorded, windows| is_as_predicted(recorded, windows, "conntrack"),
     },
     Cause {
         name: "what-if/bridge",
-        bring_about: |ground| windows(ground, &routed()),
-        untraced: Some(|ground| windows(ground, &routed())),
+        inject: |fixture| windows(fixture, &routed()),
+        untraced: Some(|fixture| windows(fixture, &routed())),
         check: |recorded, windows| is_as_predicted(recorded, windows, "bridge"),
     },
 ];
 
-/// As flannel's host-gw routes: by way of the other node itself.
+/// As flannel's host-gw routes: the other node is the gateway.
 fn host_gw() -> Vec<Change> {
     let node = |name, other: u8| {
         let route = format!("ip route replace 10.244.{other}.0/24 via");
@@ -100,9 +100,9 @@ fn hardware_address(number: u8) -> String {
 }
 
 /// As it is, and changed.
-fn windows(ground: &Ground, changes: &[Change]) -> Result<Brought> {
-    let before = ground.send(&Flow::PLAIN, 0.0)?;
-    Ok(ground.with(changes, || ground.send(&Flow::PLAIN, 0.0))?.map(|after| vec![before, after]))
+fn windows(fixture: &Fixture, changes: &[Change]) -> Result<Injected> {
+    let before = fixture.send(&Flow::PLAIN, 0.0)?;
+    Ok(fixture.with(changes, || fixture.send(&Flow::PLAIN, 0.0))?.map(|after| vec![before, after]))
 }
 
 fn median(times: &[u64]) -> f64 {
@@ -116,7 +116,7 @@ fn of_window(recorded: &Recorded, window: &Window, changes: &[Without]) -> Resul
     let wanted = |header: &RecordHeader| {
         header.flow.protocol == 17
             && header.flow.destination_port == TRUTH_PORT
-            && header.flags & FLAG_CHILD == 0
+            && !header.flags.has(RecordFlags::CHILD)
             && (window.begin_ns..window.end_ns).contains(&header.start_ns)
     };
     let what_if = WhatIf::of(&recorded.seen.recording, changes, &wanted)?;

@@ -9,9 +9,9 @@ use overlay_trace_lab::dataplanes::Netns;
 use socket2::{Domain, Socket, Type};
 
 use super::compare::{self, Place, Profile, Recorded};
+use super::fixture::{Change, Fixture, Window};
 use super::flow::{Flow, now_ns, take_priority};
-use super::ground::{Change, Ground, Window};
-use super::{Brought, Cause};
+use super::{Cause, Injected};
 use crate::machine;
 use crate::results::Outcome;
 
@@ -30,13 +30,13 @@ const SOFTIRQ: Place = Place { stage: "ksoftirqd-wait", netns: "node1", device: 
 pub const CAUSES: &[Cause] = &[
     Cause {
         name: "reader/sleeps",
-        bring_about: sleeps,
+        inject: sleeps,
         untraced: None,
         check: |recorded, windows| is_at(recorded, windows, &SOCKET),
     },
     Cause {
         name: "hog/reader",
-        bring_about: |ground| hogged(ground, "pod2", &[]),
+        inject: |fixture| hogged(fixture, "pod2", &[]),
         untraced: None,
         check: |recorded, windows| is_at(recorded, windows, &SOCKET),
     },
@@ -44,18 +44,18 @@ pub const CAUSES: &[Cause] = &[
     // kernel leaves that to ksoftirqd, which has to wait for the hog.
     Cause {
         name: "hog/softirq",
-        bring_about: |ground| {
+        inject: |fixture| {
             let queue = "tc qdisc replace dev eth0 root netem delay 500us";
-            hogged(ground, "pod1", &[Change::new("pod1", &[queue], &["tc qdisc del dev eth0 root"])])
+            hogged(fixture, "pod1", &[Change::new("pod1", &[queue], &["tc qdisc del dev eth0 root"])])
         },
         untraced: None,
         check: |recorded, windows| is_at(recorded, windows, &SOFTIRQ),
     },
 ];
 
-fn sleeps(ground: &Ground) -> Result<Brought> {
+fn sleeps(fixture: &Fixture) -> Result<Injected> {
     let slow = Flow { sleep: SLEEP, ..Flow::PLAIN };
-    Ok(Ok(vec![ground.send(&Flow::PLAIN, 0.0)?, ground.send(&slow, SLEEP.as_nanos() as f64)?]))
+    Ok(Ok(vec![fixture.send(&Flow::PLAIN, 0.0)?, fixture.send(&slow, SLEEP.as_nanos() as f64)?]))
 }
 
 fn is_at(recorded: &Recorded, windows: &[Window], place: &Place) -> Outcome {
@@ -64,15 +64,15 @@ fn is_at(recorded: &Recorded, windows: &[Window], place: &Place) -> Outcome {
 }
 
 /// Whenever a packet is at a device of the namespace, something takes the processor away for a while.
-fn hogged(ground: &Ground, netns: &str, changes: &[Change]) -> Result<Brought> {
+fn hogged(fixture: &Fixture, netns: &str, changes: &[Change]) -> Result<Injected> {
     if thread::available_parallelism()?.get() > 1 {
         return Ok(Err("a second processor would do what the first one cannot".into()));
     }
-    let netns = ground.running.netns(netns)?;
-    ground.with(changes, || {
+    let netns = fixture.running.netns(netns)?;
+    fixture.with(changes, || {
         [Duration::ZERO, HOG]
             .into_iter()
-            .map(|busy| with_hog(netns, busy, || ground.send(&Flow::PLAIN, busy.as_nanos() as f64)))
+            .map(|busy| with_hog(netns, busy, || fixture.send(&Flow::PLAIN, busy.as_nanos() as f64)))
             .collect()
     })
 }

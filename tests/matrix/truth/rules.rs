@@ -4,9 +4,9 @@ use anyhow::{Result, ensure};
 use overlay_trace_analysis::breakdown::Key;
 
 use super::compare::{self, Place, Profile, Recorded, TOLERANCE};
+use super::fixture::{Change, Fixture, Window};
 use super::flow::Flow;
-use super::ground::{Change, Ground, Window};
-use super::{Brought, Cause};
+use super::{Cause, Injected};
 use crate::results::{Outcome, Verdict};
 
 /// How many rules; the first is what the others are compared with.
@@ -20,49 +20,49 @@ const NFTABLES: Place = Place { stage: "nftables", ..IPTABLES };
 pub const CAUSES: &[Cause] = &[
     Cause {
         name: "rules/iptables",
-        bring_about: |ground| lists(ground, iptables),
+        inject: |fixture| lists(fixture, iptables),
         untraced: None,
         check: |recorded, windows| is_linear(recorded, windows, &IPTABLES),
     },
     Cause {
         name: "rules/nftables",
-        bring_about: |ground| lists(ground, nftables),
+        inject: |fixture| lists(fixture, nftables),
         untraced: None,
         check: |recorded, windows| is_linear(recorded, windows, &NFTABLES),
     },
 ];
 
 /// A table of nftables, so that its module is there when the recording begins.
-pub fn prepare(ground: &Ground) -> Result<()> {
+pub fn prepare(fixture: &Fixture) -> Result<()> {
     let table = ["nft add table inet truth"];
     // What is lacking will be said when rules are to be added.
-    ground.with(&[Change::new("node1", &table, &[])], || Ok(())).map(drop)
+    fixture.with(&[Change::new("node1", &table, &[])], || Ok(())).map(drop)
 }
 
 /// A list of so many rules at the head of node1's FORWARD.
-pub fn iptables(ground: &Ground, rules: usize) -> Result<Change> {
+pub fn iptables(fixture: &Fixture, rules: usize) -> Result<Change> {
     let list = format!("-A TRUTH -s {NOBODY} -j DROP\n").repeat(rules);
     let text = format!("*filter\n:TRUTH - [0:0]\n-I FORWARD -j TRUTH\n{list}COMMIT\n");
-    let file = ground.file("rules", &text)?;
+    let file = fixture.file("rules", &text)?;
     let undo = ["-D FORWARD -j TRUTH", "-F TRUTH", "-X TRUTH"].map(|rest| format!("iptables-legacy {rest}"));
     let undo: Vec<&str> = undo.iter().map(String::as_str).collect();
     Ok(Change::new("node1", &[&format!("iptables-legacy-restore --noflush {file}")], &undo))
 }
 
 /// A list of so many rules in a chain of node1's at the same place.
-pub fn nftables(ground: &Ground, rules: usize) -> Result<Change> {
+pub fn nftables(fixture: &Fixture, rules: usize) -> Result<Change> {
     let list = format!("ip saddr {NOBODY} drop\n").repeat(rules);
     let hook = "type filter hook forward priority 10; policy accept;";
     let text = format!("table inet truth {{\nchain forward {{\n{hook}\n{list}}}\n}}\n");
-    let file = ground.file("rules", &text)?;
+    let file = fixture.file("rules", &text)?;
     Ok(Change::new("node1", &[&format!("nft -f {file}")], &["nft delete chain inet truth forward"]))
 }
 
-fn lists(ground: &Ground, change: fn(&Ground, usize) -> Result<Change>) -> Result<Brought> {
+fn lists(fixture: &Fixture, change: fn(&Fixture, usize) -> Result<Change>) -> Result<Injected> {
     let mut windows = Vec::new();
     for rules in LISTS {
-        let change = change(ground, rules)?;
-        match ground.with(&[change], || ground.send(&Flow::PLAIN, rules as f64))? {
+        let change = change(fixture, rules)?;
+        match fixture.with(&[change], || fixture.send(&Flow::PLAIN, rules as f64))? {
             Ok(window) => windows.push(window),
             Err(lack) => return Ok(Err(lack)),
         }

@@ -4,14 +4,14 @@ use anyhow::{Result, ensure};
 use overlay_trace_analysis::breakdown::Key;
 
 use super::compare::{self, Profile, Recorded};
+use super::fixture::{Change, Fixture, Window};
 use super::flow::Flow;
-use super::ground::{Change, Ground, Window};
-use super::{Brought, Cause};
+use super::{Cause, Injected};
 use crate::results::{Outcome, Verdict};
 use crate::seen::is_layer;
 
 pub const CAUSES: &[Cause] =
-    &[Cause { name: "untracked/underlay", bring_about: untracked, untraced: None, check: vanishes }];
+    &[Cause { name: "untracked/underlay", inject: untracked, untraced: None, check: vanishes }];
 
 /// The outer packets' rules of the table `raw`, with this target: in both windows they match the same.
 fn rules(target: &str) -> [Change; 2] {
@@ -23,10 +23,10 @@ fn rules(target: &str) -> [Change; 2] {
     [rule("node1", "OUTPUT"), rule("node2", "PREROUTING")]
 }
 
-fn untracked(ground: &Ground) -> Result<Brought> {
+fn untracked(fixture: &Fixture) -> Result<Injected> {
     let mut windows = Vec::new();
     for target in ["ACCEPT", "CT --notrack"] {
-        match ground.with(&rules(target), || ground.send(&Flow::PLAIN, 0.0))? {
+        match fixture.with(&rules(target), || fixture.send(&Flow::PLAIN, 0.0))? {
             Ok(window) => windows.push(window),
             Err(lack) => return Ok(Err(lack)),
         }

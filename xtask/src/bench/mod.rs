@@ -189,6 +189,31 @@ fn figures(samples: &[Sample], kernel: &str) -> Vec<Figures> {
         .collect()
 }
 
+/// The stored results under these kernels as a table in Markdown, with the limits.
+///
+/// # Errors
+///
+/// A kernel has no stored results, or they cannot be read.
+pub fn cost_table(kernels: &[&str]) -> Result<String> {
+    let stored: Vec<Baseline> = kernels
+        .iter()
+        .map(|kernel| Baseline::read(&host::workspace().join(format!("xtask/bench/{kernel}.json"))))
+        .collect::<Result<_>>()?;
+    let mut lines = vec![
+        format!("| probes | {} | limit |", kernels.join(" | ")),
+        format!("|---|{}---|", "---|".repeat(kernels.len())),
+    ];
+    for case in CASES.iter().filter(|case| !case.options.is_empty()) {
+        let ratio = |baseline: &Baseline| {
+            baseline.ratio(case.name).map_or("–".into(), |ratio| format!("{ratio:.2}"))
+        };
+        let ratios: Vec<String> = stored.iter().map(ratio).collect();
+        let limit = case.limit.map_or("–".into(), |limit| limit.to_string());
+        lines.push(format!("| `{}` | {} | {limit} |", case.options.join(" "), ratios.join(" | ")));
+    }
+    Ok(lines.join("\n"))
+}
+
 /// The middle value, or the mean of the two.
 fn median(mut values: Vec<f64>) -> Option<f64> {
     values.sort_by(f64::total_cmp);

@@ -2,9 +2,10 @@
 
 use anyhow::Result;
 use overlay_trace_common::{
-    record::{FLAG_CHILD, FLAG_PARENT, Outcome, RecordHeader},
+    flags::RecordFlags,
+    path::{CODE_CPU, CODE_MORE, CODE_POSITION, VALUE_BITS, VALUE_MASK, word},
+    record::{Outcome, RecordHeader},
     stage_map::BATCH_WAIT,
-    way::{CODE_CPU, CODE_MORE, CODE_PLACE, VALUE_BITS, VALUE_MASK, word},
 };
 use overlay_trace_format::{RecordView, Recording};
 
@@ -71,7 +72,7 @@ impl Generator {
         let mut total = 0;
         for (number, &next) in self.ways[template].1.iter().enumerate() {
             let (stage, typical) = ((next >> VALUE_BITS) as u8, next & VALUE_MASK);
-            if stage >= CODE_PLACE {
+            if stage >= CODE_POSITION {
                 self.way.push(next);
                 continue;
             }
@@ -98,11 +99,11 @@ impl Generator {
             self.parent.1 -= 1;
             if self.random.below(LOST) > 0 {
                 header.parent = parent;
-                header.flags |= FLAG_CHILD;
+                header.flags |= RecordFlags::CHILD;
             }
         } else if self.random.below(CUT) == 0 {
             header.outcome = Outcome::Split as u8;
-            header.flags |= FLAG_PARENT;
+            header.flags |= RecordFlags::PARENT;
             header.segments = PARTS as u16;
             self.parent = (header.id, PARTS);
         }

@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use overlay_trace_common::{
-    record::{FLAG_CHILD, FLAG_FROM_DEVICE, FLAG_PARENT, FLAG_WAY_FULL, Outcome, RecordHeader},
-    way::Segment,
+    flags::RecordFlags,
+    path::Span,
+    record::{Outcome, RecordHeader},
 };
 
 use super::{
@@ -74,13 +75,13 @@ impl Collector {
     pub fn add(&mut self, record: &RecordView<'_>) {
         self.records += 1;
         self.last_end_ns = self.last_end_ns.max(record.header.end_ns);
-        self.cut_ways += u64::from(record.header.flags & FLAG_WAY_FULL != 0);
+        self.cut_ways += u64::from(record.header.flags.has(RecordFlags::PATH_FULL));
         if !has_relatives(&record.header) {
             return self.add_alone(record);
         }
         let held = Held::new(record);
         let mut ready = VecDeque::new();
-        if record.header.flags & FLAG_CHILD == 0 {
+        if !record.header.flags.has(RecordFlags::CHILD) {
             ready.push_back(Ready::Packet(held, Inheritance::default()));
         } else {
             self.families.add_child(held, &mut ready);
@@ -170,7 +171,7 @@ impl Collector {
         let start_ns = inheritance.start_ns.unwrap_or(header.start_ns);
         self.add_outcome(&record, at);
         let cut = is_cut(&header).then_some(Cut { parts: parts_of(&header), time: Vec::new(), header });
-        let is_parent = cut.is_some() || header.flags & FLAG_PARENT != 0;
+        let is_parent = cut.is_some() || header.flags.has(RecordFlags::PARENT);
         let cut = match cut {
             Some(cut) => Some(Box::new(Cut { time, ..cut })),
             None => {
@@ -197,8 +198,9 @@ impl Collector {
     /// Works out the packet's time in each row of its plan, whose number is returned.
     fn take_up(&mut self, record: &RecordView<'_>, parent: Option<LastRun>) -> usize {
         let header = &record.header;
-        let has = |flag: u8| header.flags & flag != 0;
-        let origin = Origin { from_device: has(FLAG_FROM_DEVICE), is_child: has(FLAG_CHILD), parent };
+        let has = |flag: RecordFlags| header.flags.has(flag);
+        let origin =
+            Origin { from_device: has(RecordFlags::FROM_DEVICE), is_child: has(RecordFlags::CHILD), parent };
         self.way.folded.fold(record.way, &self.stages.interrupts);
         let steps = &self.way.folded.steps;
         let hash = Plans::hash(steps, origin);
@@ -219,7 +221,7 @@ impl Collector {
         if self.way.total < total {
             self.unclaimed += u128::from(total - self.way.total) * times;
             let level = self.last_step().map_or(0, |last| last.level);
-            let other = Segment { stage: self.stages.other, level, ..Segment::default() };
+            let other = Span { stage: self.stages.other, level, ..Span::default() };
             let end = self.plans.get_mut(at).end;
             let packed = self.packed(self.by, other, end);
             let row = self.sums.row(packed);
@@ -266,7 +268,7 @@ impl Collector {
     }
 
     /// The last step of the way at hand that is not the wait of an interrupted one.
-    fn last_step(&self) -> Option<Segment> {
+    fn last_step(&self) -> Option<Span> {
         let mut steps = self.way.folded.steps.iter().rev().map(|step| step.segment());
         steps.find(|step| !self.stages.of(step.stage).interrupts)
     }

@@ -1,6 +1,6 @@
 //! What the probes of a way have cost.
 
-use overlay_trace_common::way::Segment;
+use overlay_trace_common::path::Span;
 
 use super::{plan::Origin, stages::Stages};
 use overlay_trace_format::{Header, ProbeKind, StageRow};
@@ -36,7 +36,7 @@ impl Costs {
 impl Stages {
     /// What the probe at the beginning of each segment of a way cost, with what else was done there, in
     /// 1/1024 ns. What a packet inherits from the one that it was made of was not done again.
-    pub fn probe_costs(&self, way: &[Segment], origin: Origin) -> Vec<u64> {
+    pub fn probe_costs(&self, way: &[Span], origin: Origin) -> Vec<u64> {
         let mut costs: Vec<u64> = (0..way.len()).map(|at| self.probe_cost(way, at)).collect();
         if !origin.is_child {
             let mut once = |is_there: fn(&super::stages::Facts) -> bool, cost: u64| {
@@ -51,7 +51,7 @@ impl Stages {
     }
 
     /// What is left of a stage after an interruption does not begin with a probe.
-    fn probe_cost(&self, way: &[Segment], at: usize) -> u64 {
+    fn probe_cost(&self, way: &[Span], at: usize) -> u64 {
         let segment = way[at];
         let is_resumed =
             at >= 2 && self.of(way[at - 1].stage).interrupts && way[at - 2].stage == segment.stage;
@@ -67,7 +67,7 @@ impl Stages {
     }
 
     /// Whether the packet came back from a stage whose exit is watched, to the stage before that.
-    fn begins_by_exit(&self, way: &[Segment], at: usize) -> bool {
+    fn begins_by_exit(&self, way: &[Span], at: usize) -> bool {
         let stage = way[at].stage;
         let mut before =
             way[..at].iter().rev().map(|segment| segment.stage).filter(|&before| !self.of(before).interrupts);

@@ -4,7 +4,7 @@
 //! made there (by a sender, or by encapsulation) or arriving through a device (or by decapsulation), and
 //! end with it leaving or staying (delivery, or decapsulation).
 
-use overlay_trace_common::way::Segment;
+use overlay_trace_common::path::Span;
 use serde::{Serialize, Serializer};
 
 use super::{places::Place, plan::Origin, stages::Stages};
@@ -50,7 +50,7 @@ pub(super) struct LastRun {
 
 /// The direction at each segment of a way into `out`; returns the last run.
 pub(super) fn directions(
-    way: &[Segment],
+    way: &[Span],
     places: &[Place],
     stages: &Stages,
     origin: Origin,
@@ -94,7 +94,7 @@ struct Run {
 
 /// The run that begins at `start`. It also ends where a packet that was handed to a device arrives again
 /// in the same namespace: over loopback, or between two devices of one node.
-fn run_at(way: &[Segment], places: &[Place], stages: &Stages, start: usize) -> Run {
+fn run_at(way: &[Span], places: &[Place], stages: &Stages, start: usize) -> Run {
     let (netns, level) = (places[start].netns, way[start].level);
     let (mut transmitted, mut leaves) = (false, false);
     let mut end = start;

@@ -10,7 +10,10 @@
 
 use std::{collections::VecDeque, sync::Arc};
 
-use overlay_trace_common::record::{FLAG_CHILD, FLAG_PARENT, Outcome, RecordHeader};
+use overlay_trace_common::{
+    flags::RecordFlags,
+    record::{Outcome, RecordHeader},
+};
 use rustc_hash::FxHashMap;
 
 use super::{direction::LastRun, whole::Whole};
@@ -137,7 +140,7 @@ pub(super) struct Families {
 
 /// Whether other packets were made of the packet, or it was made of another one.
 pub(super) fn has_relatives(header: &RecordHeader) -> bool {
-    header.flags & (FLAG_CHILD | FLAG_PARENT) != 0 || is_cut(header)
+    header.flags.has(RecordFlags::CHILD | RecordFlags::PARENT) || is_cut(header)
 }
 
 pub(super) fn is_cut(header: &RecordHeader) -> bool {

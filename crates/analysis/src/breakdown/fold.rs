@@ -4,8 +4,8 @@
 //! machine would have endless shapes. Folded, what goes on after an interruption is part of its step again,
 //! and the time of waiting is kept beside it.
 
-use overlay_trace_common::way::{
-    CODE_MORE, CODE_PLACE, HOP_BITS, HOP_MASK, Segment, VALUE_BITS, VALUE_MASK, place, word,
+use overlay_trace_common::path::{
+    CODE_MORE, CODE_POSITION, HOP_BITS, HOP_MASK, Span, VALUE_BITS, VALUE_MASK, position, word,
 };
 
 /// Bits of a place: the level and the hop.
@@ -17,13 +17,13 @@ pub(super) struct Step(pub u32);
 
 impl Step {
     /// The step that a segment is.
-    pub fn of(segment: &Segment) -> Step {
-        Step(word(segment.stage, place(segment.level.into(), segment.hop.into())))
+    pub fn of(segment: &Span) -> Step {
+        Step(word(segment.stage, position(segment.level.into(), segment.hop.into())))
     }
 
     /// The segment, with no time.
-    pub fn segment(self) -> Segment {
-        Segment {
+    pub fn segment(self) -> Span {
+        Span {
             ns: 0,
             hop: (self.0 & HOP_MASK) as u16,
             level: (self.0 >> HOP_BITS) as u8 & 15,
@@ -65,9 +65,9 @@ impl Folded {
         let mut interrupted = false;
         for &next in words {
             let (code, value) = ((next >> VALUE_BITS) as u8, next & VALUE_MASK);
-            if code >= CODE_PLACE {
+            if code >= CODE_POSITION {
                 match code {
-                    CODE_PLACE => place = value & PLACE_MASK,
+                    CODE_POSITION => place = value & PLACE_MASK,
                     CODE_MORE => more = u64::from(value) << VALUE_BITS,
                     // On which CPU a packet is makes no difference to where its time goes.
                     _ => {}
@@ -110,7 +110,7 @@ mod tests {
     /// Stages from 100 on interrupt.
     fn folded(way: &[(u8, u64)]) -> Folded {
         let segment =
-            |&(stage, ns): &(u8, u64)| Segment { ns, hop: 3, level: 1, stage, cpu: Some(stage.into()) };
+            |&(stage, ns): &(u8, u64)| Span { ns, hop: 3, level: 1, stage, cpu: Some(stage.into()) };
         let words = overlay_trace_format::encode_way(&way.iter().map(segment).collect::<Vec<_>>());
         let mut folded = Folded::default();
         folded.fold(&words, &std::array::from_fn(|stage| stage >= 100));
@@ -125,7 +125,7 @@ mod tests {
         assert_eq!((&plain.times, &interrupted.times), (&vec![10, 20, 5], &vec![10, 20, 5]));
         let wait = |stage, ns| Wait { step: 0, stage, ns };
         assert_eq!(interrupted.waits, [wait(100, 100), wait(101, 50)]);
-        assert_eq!(plain.steps[0].segment(), Segment { ns: 0, hop: 3, level: 1, stage: 1, cpu: None });
+        assert_eq!(plain.steps[0].segment(), Span { ns: 0, hop: 3, level: 1, stage: 1, cpu: None });
     }
 
     #[test]

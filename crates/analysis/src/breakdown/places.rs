@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use overlay_trace_common::way::Segment;
+use overlay_trace_common::path::Span;
 
 use overlay_trace_format::HopName;
 
@@ -65,7 +65,7 @@ impl Places {
 
     /// The place of each segment. Where the hop is not known yet the packet is in the namespace of its
     /// next known hop, or of the last one at the end of the way, at no device.
-    pub fn of_way(&self, way: &[Segment], out: &mut Vec<Place>) {
+    pub fn of_way(&self, way: &[Span], out: &mut Vec<Place>) {
         out.clear();
         out.extend(
             way.iter().map(|segment| self.by_hop.get(usize::from(segment.hop)).copied().unwrap_or_default()),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use overlay_trace_common::way::Segment;
+use overlay_trace_common::path::Span;
 use rustc_hash::FxHashMap;
 
 use super::{
@@ -79,7 +79,7 @@ impl Rows {
         &self.shapes[origin][&*self.shape]
     }
 
-    fn work_out(&mut self, way: &[Segment], from_device: bool) -> Box<[u32]> {
+    fn work_out(&mut self, way: &[Span], from_device: bool) -> Box<[u32]> {
         let (mut places, mut runs) = (Vec::new(), Vec::new());
         self.places.of_way(way, &mut places);
         let origin = Origin { from_device, ..Origin::default() };

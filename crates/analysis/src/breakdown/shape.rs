@@ -1,6 +1,6 @@
 //! What follows from the steps of a way: directions, rows, costs.
 
-use overlay_trace_common::way::Segment;
+use overlay_trace_common::path::Span;
 
 use super::{
     By, Collector, Direction,
@@ -15,13 +15,13 @@ impl Collector {
     /// The plan of the folded way at hand.
     pub(super) fn plan(&mut self, origin: Origin) -> Plan {
         let steps = std::mem::take(&mut self.way.folded.steps);
-        let way: Vec<Segment> = steps.iter().map(|step| step.segment()).collect();
+        let way: Vec<Span> = steps.iter().map(|step| step.segment()).collect();
         let plan = self.plan_of(&steps, &way, origin);
         self.way.folded.steps = steps;
         plan
     }
 
-    fn plan_of(&mut self, steps: &[Step], way: &[Segment], origin: Origin) -> Plan {
+    fn plan_of(&mut self, steps: &[Step], way: &[Span], origin: Origin) -> Plan {
         let (mut places, mut runs) = (Vec::new(), Vec::new());
         self.places.of_way(way, &mut places);
         let last_run = directions(way, &places, &self.stages, origin, &mut runs);
@@ -63,7 +63,7 @@ impl Collector {
     }
 
     /// The row of a segment at a place, in a direction.
-    pub(super) fn packed(&self, by: By, segment: Segment, (place, direction): (u16, Direction)) -> Packed {
+    pub(super) fn packed(&self, by: By, segment: Span, (place, direction): (u16, Direction)) -> Packed {
         let facts = self.stages.of(segment.stage);
         Packed::new(by, facts.layer, segment.stage, facts.wait, segment.level, direction, place)
     }

@@ -7,8 +7,9 @@
 use std::{collections::VecDeque, sync::Arc};
 
 use overlay_trace_common::{
-    record::{FLAG_CHILD, FLAG_FROM_DEVICE, FLAG_PARENT, Outcome, RecordHeader},
-    way::Segment,
+    flags::RecordFlags,
+    path::Span,
+    record::{Outcome, RecordHeader},
 };
 
 use super::family::{Cut, Families, Held, Parent, Ready, has_relatives, is_cut, parts_of};
@@ -18,7 +19,7 @@ use overlay_trace_format::{Header, RecordView};
 #[derive(Debug)]
 pub(super) struct Whole {
     from_device: bool,
-    way: Box<[Segment]>,
+    way: Box<[Span]>,
 }
 
 impl Whole {
@@ -34,7 +35,7 @@ pub(crate) struct WholePacket<'a> {
     pub header: &'a RecordHeader,
     /// The beginning of the way, in ns of the records' clock.
     pub start_ns: u64,
-    pub way: &'a [Segment],
+    pub way: &'a [Span],
     /// Whether the packet came from outside the machine.
     pub from_device: bool,
     /// Whether it was made beside the packet that it is a copy of, which went on.
@@ -60,7 +61,7 @@ pub(crate) struct Wholes {
     other: u8,
     /// The number of the stage that copies begin in, if there is one.
     copy: Option<u8>,
-    way: Vec<Segment>,
+    way: Vec<Span>,
 }
 
 impl Wholes {
@@ -78,7 +79,7 @@ impl Wholes {
             let mut way = std::mem::take(&mut self.way);
             way.clear();
             self.append(record, &mut way);
-            let from_device = header.flags & FLAG_FROM_DEVICE != 0;
+            let from_device = header.flags.has(RecordFlags::FROM_DEVICE);
             let start_ns = header.start_ns;
             each(&WholePacket { header, start_ns, way: &way, from_device, is_copy: false });
             self.way = way;
@@ -86,7 +87,7 @@ impl Wholes {
         }
         let mut ready = VecDeque::new();
         let held = Held::new(record);
-        if header.flags & FLAG_CHILD == 0 {
+        if !header.flags.has(RecordFlags::CHILD) {
             ready.push_back(Ready::Packet(held, Default::default()));
         } else {
             self.families.add_child(held, &mut ready);
@@ -108,13 +109,13 @@ impl Wholes {
                 Ready::Packet(held, inheritance) => {
                     let header = held.header;
                     let start_ns = inheritance.start_ns.unwrap_or(header.start_ns);
-                    let from_outside = header.flags & FLAG_FROM_DEVICE != 0;
+                    let from_outside = header.flags.has(RecordFlags::FROM_DEVICE);
                     let from_device =
                         inheritance.whole.as_ref().map_or(from_outside, |whole| whole.from_device);
                     let before = inheritance.whole.as_ref().map_or(&[][..], |whole| &whole.way);
                     let mut way = self.until(before, header.start_ns.saturating_sub(start_ns));
                     let own = RecordView { header, way: &held.way };
-                    let is_child = header.flags & FLAG_CHILD != 0;
+                    let is_child = header.flags.has(RecordFlags::CHILD);
                     let is_copy =
                         is_child && own.segments().next().is_some_and(|first| Some(first.stage) == self.copy);
                     self.append(&own, &mut way);
@@ -122,7 +123,7 @@ impl Wholes {
                     if !cut {
                         each(&WholePacket { header: &header, start_ns, way: &way, from_device, is_copy });
                     }
-                    if cut || header.flags & FLAG_PARENT != 0 {
+                    if cut || header.flags.has(RecordFlags::PARENT) {
                         let cut =
                             cut.then(|| Box::new(Cut { parts: parts_of(&header), time: Vec::new(), header }));
                         let whole = Some(Arc::new(Whole { from_device, way: way.into() }));
@@ -141,14 +142,14 @@ impl Wholes {
     }
 
     /// The first `ns` of a way; what it does not reach is nobody's.
-    fn until(&self, way: &[Segment], ns: u64) -> Vec<Segment> {
+    fn until(&self, way: &[Span], ns: u64) -> Vec<Span> {
         let (mut out, mut left) = (Vec::new(), ns);
         for segment in way {
             if left == 0 {
                 break;
             }
             let ns = segment.ns.min(left);
-            out.push(Segment { ns, ..*segment });
+            out.push(Span { ns, ..*segment });
             left -= ns;
         }
         self.add_other(left, &mut out);
@@ -156,7 +157,7 @@ impl Wholes {
     }
 
     /// Appends a record's own way.
-    fn append(&self, record: &RecordView<'_>, way: &mut Vec<Segment>) {
+    fn append(&self, record: &RecordView<'_>, way: &mut Vec<Span>) {
         let begin = way.len();
         way.extend(record.segments());
         let total = record.header.end_ns.saturating_sub(record.header.start_ns);
@@ -164,10 +165,10 @@ impl Wholes {
         self.add_other(total.saturating_sub(claimed), way);
     }
 
-    fn add_other(&self, ns: u64, way: &mut Vec<Segment>) {
+    fn add_other(&self, ns: u64, way: &mut Vec<Span>) {
         if ns > 0 {
             let last = way.last().copied().unwrap_or_default();
-            way.push(Segment { ns, stage: self.other, ..last });
+            way.push(Span { ns, stage: self.other, ..last });
         }
     }
 }

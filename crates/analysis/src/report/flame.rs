@@ -109,7 +109,7 @@ fn stacks(analysis: &Analysis) -> (String, PaletteMap) {
 
 /// The common prefix of all namespaces, up to a hyphen. It is shown once, because it would take the room of what tells
 /// them apart.
-fn common_prefix(analysis: &Analysis) -> String {
+pub(super) fn common_prefix(analysis: &Analysis) -> String {
     let mut names: Vec<&str> = analysis.rows.iter().filter_map(|row| row.key.netns.as_deref()).collect();
     names.retain(|name| !name.is_empty());
     names.sort_unstable();

@@ -12,6 +12,7 @@ mod heading;
 mod json;
 pub mod page;
 pub mod palette;
+mod picture;
 mod place;
 pub mod table;
 mod tail;
@@ -77,6 +78,15 @@ pub fn report(analysis: &mut Analysis, format: Format, sort: Sort) -> Result<Vec
         Format::Svg => flame::report(analysis),
         Format::Csv => csv::report(analysis),
     }
+}
+
+/// A flame graph for a page of text: namespaces, levels and layers, with a key of what is narrow.
+///
+/// # Errors
+///
+/// As for [`report`].
+pub fn picture(analysis: &Analysis) -> Result<Vec<u8>> {
+    picture::report(analysis)
 }
 
 /// The format of a difference or of a tail.

@@ -2,7 +2,7 @@
 
 use std::hash::BuildHasher;
 
-use overlay_trace_common::{kernel::CPUS_MAX, record::RecordHeader};
+use overlay_trace_common::{abi::CPUS_MAX, record::RecordHeader};
 use rustc_hash::{FxBuildHasher, FxHashSet};
 
 use super::sample::{RowSpan, flow};

@@ -10,7 +10,10 @@
 
 use std::{cmp::Ordering, collections::VecDeque};
 
-use overlay_trace_common::record::{FLAG_NO_DATA, Flow, Outcome, RecordHeader};
+use overlay_trace_common::{
+    flags::RecordFlags,
+    record::{Flow, Outcome, RecordHeader},
+};
 use rustc_hash::FxHashMap;
 
 use super::sample::{RowSpan, Sample};
@@ -183,7 +186,7 @@ fn is_request_or_answer(header: &RecordHeader) -> bool {
     let Flow { version, protocol, source_port, destination_port, .. } = header.flow;
     version != 0
         && match protocol {
-            TCP => header.flags & FLAG_NO_DATA == 0,
+            TCP => !header.flags.has(RecordFlags::NO_DATA),
             _ => source_port != 0 || destination_port != 0,
         }
 }

@@ -1,7 +1,7 @@
 //! The samples of a recording, read from it as often as needed.
 
 use anyhow::Result;
-use overlay_trace_common::{record::Flow, way::Segment};
+use overlay_trace_common::{path::Span, record::Flow};
 use rustc_hash::FxHashMap;
 
 use super::{
@@ -72,7 +72,7 @@ impl<'a> Samples<'a> {
                 tcp.add(packet, numbers);
             }
             path.clear();
-            let span = |(&row, &Segment { cpu, ns, .. }): (&u32, &Segment)| RowSpan { row, cpu, ns };
+            let span = |(&row, &Span { cpu, ns, .. }): (&u32, &Span)| RowSpan { row, cpu, ns };
             path.extend(numbers.iter().zip(packet.way).map(span));
             let WholePacket { header, start_ns, .. } = *packet;
             let ns = packet.ns();

@@ -5,15 +5,16 @@ use std::collections::BTreeMap;
 use overlay_trace_analysis::breakdown::{Analysis, By, Collector, Row};
 
 use overlay_trace_common::{
-    record::{FLAG_CHILD, FLAG_PARENT, Outcome, RecordHeader},
-    way::Segment,
+    flags::RecordFlags,
+    path::Span,
+    record::{Outcome, RecordHeader},
 };
 use overlay_trace_format::{Header, HopName, Names, RecordView, encode_way};
 use proptest::prelude::*;
 
 use super::support;
 
-type Record = (RecordHeader, Vec<Segment>);
+type Record = (RecordHeader, Vec<Span>);
 
 fn collect(records: &[Record]) -> Collector {
     let mut collector = Collector::new(&header(), &hops(), By::Stage);
@@ -35,10 +36,10 @@ fn hops() -> BTreeMap<u16, HopName> {
     support::hops().into_iter().collect()
 }
 
-fn way(steps: &[(&str, u64)]) -> Vec<Segment> {
+fn way(steps: &[(&str, u64)]) -> Vec<Span> {
     steps
         .iter()
-        .map(|&(name, ns)| Segment { ns, hop: 2, level: 0, stage: support::stage(name), cpu: None })
+        .map(|&(name, ns)| Span { ns, hop: 2, level: 0, stage: support::stage(name), cpu: None })
         .collect()
 }
 
@@ -49,12 +50,12 @@ fn record(id: u64, start_ns: u64, steps: &[(&str, u64)], outcome: Outcome) -> Re
 
 fn cut(id: u64, parts: u16, steps: &[(&str, u64)]) -> Record {
     let (header, way) = record(id, 1000, steps, Outcome::Split);
-    (RecordHeader { flags: FLAG_PARENT, segments: parts, ..header }, way)
+    (RecordHeader { flags: RecordFlags::PARENT, segments: parts, ..header }, way)
 }
 
 fn part(id: u64, parent: u64, bytes: u32, steps: &[(&str, u64)]) -> Record {
     let (header, way) = record(id, 2000, steps, Outcome::Freed);
-    (RecordHeader { parent, bytes, flags: FLAG_CHILD, ..header }, way)
+    (RecordHeader { parent, bytes, flags: RecordFlags::CHILD, ..header }, way)
 }
 
 fn total(records: &[Record]) -> u128 {
@@ -113,7 +114,7 @@ fn the_order_of_relatives_makes_no_difference() {
 #[test]
 fn a_part_that_was_cut_hands_on_what_it_inherited() {
     let mut middle = cut(2, 2, &[("iptables", 50)]);
-    (middle.0.parent, middle.0.flags, middle.0.bytes) = (1, FLAG_CHILD | FLAG_PARENT, 100);
+    (middle.0.parent, middle.0.flags, middle.0.bytes) = (1, RecordFlags::CHILD | RecordFlags::PARENT, 100);
     let records = [
         cut(1, 1, &[("ip-rcv", 1001)]),
         middle,
@@ -139,7 +140,7 @@ fn parts_share_too_when_nobody_knows_how_many_there_are() {
 #[test]
 fn a_copy_was_under_way_since_its_original_was() {
     let mut original = record(1, 1000, &[("ip-rcv", 500)], Outcome::Delivered);
-    original.0.flags = FLAG_PARENT;
+    original.0.flags = RecordFlags::PARENT;
     let records = [part(2, 1, 100, &[("veth-xmit", 40)]), original];
     let analysis = analyse(&records);
     // Each has its own time, and nothing twice.
@@ -197,21 +198,21 @@ prop_compose! {
     ) -> Vec<Record> {
         type Fields = (Vec<(u8, u8, u16, u64)>, u64, u8, u8, u16, u16);
         let record = |(id, (steps, parent, flags, outcome, segments, bytes)): (usize, Fields)| {
-            let segment = |(stage, level, hop, ns)| Segment { ns, hop, level, stage, cpu: None };
-            let way: Vec<Segment> = steps.into_iter().map(segment).collect();
+            let segment = |(stage, level, hop, ns)| Span { ns, hop, level, stage, cpu: None };
+            let way: Vec<Span> = steps.into_iter().map(segment).collect();
             let parent = if parent < id as u64 { parent } else { parent + 1000 };
             let start_ns = 1000 + id as u64 * 100;
             let end_ns = start_ns + way.iter().map(|segment| segment.ns).sum::<u64>();
             let header = RecordHeader {
-                id: id as u64, parent, start_ns, end_ns, outcome, flags, segments,
-                bytes: bytes.into(), way_len: way.len() as u16, ..RecordHeader::default()
+                id: id as u64, parent, start_ns, end_ns, outcome, flags: RecordFlags::from_bits(flags), segments,
+                bytes: bytes.into(), path_len: way.len() as u16, ..RecordHeader::default()
             };
             (header, way)
         };
         let mut records: Vec<Record> = records.into_iter().enumerate().map(record).collect();
         // Some packets say how many parts they were cut into; now and then one of them never comes.
         for at in 0..records.len() {
-            let is_part = |(header, _): &&Record| header.parent == at as u64 && header.flags & FLAG_CHILD != 0;
+            let is_part = |(header, _): &&Record| header.parent == at as u64 && header.flags.has(RecordFlags::CHILD);
             let parts = records.iter().filter(is_part).count() as u16;
             records[at].0.segments = match records[at].0.segments % 3 {
                 0 => 0,

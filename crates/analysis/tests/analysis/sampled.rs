@@ -6,7 +6,7 @@ use overlay_trace_analysis::{
     tail::{Of, Tail, Threshold},
 };
 
-use overlay_trace_common::{record::Outcome, way::Segment};
+use overlay_trace_common::{path::Span, record::Outcome};
 use overlay_trace_format::{
     Checkpoint, Counters, Header, Recording, Sampling, Writer, encode_record, encode_way,
 };
@@ -16,13 +16,13 @@ use tempfile::TempDir;
 use super::support;
 
 /// A packet's way, and for how many packets its record stands.
-type Sample = (Vec<Segment>, u32);
+type Sample = (Vec<Span>, u32);
 
 prop_compose! {
     fn sample()(
         parts in prop::collection::vec((0..22u8, 0..3u8, 0..10u16, 1u64..1 << 30, 0..30u32), 1..20), times in 1..9u32
     ) -> Sample {
-        let segment = |(stage, level, hop, ns, less): (u8, u8, u16, u64, u32)| Segment { ns: ns >> less, hop, level, stage, cpu: None };
+        let segment = |(stage, level, hop, ns, less): (u8, u8, u16, u64, u32)| Span { ns: ns >> less, hop, level, stage, cpu: None };
         (parts.into_iter().map(segment).collect(), times)
     }
 }
@@ -38,7 +38,7 @@ fn write(dir: &TempDir, samples: &[Sample], header: &Header, expanded: bool) -> 
             id += 1;
             let outcome = if at % 7 == 3 { Outcome::Dropped } else { Outcome::Delivered };
             let mut record = support::record(id, 1000 * at as u64, way, outcome);
-            record.stands_for = if expanded { 0 } else { *times };
+            record.weight = if expanded { 0 } else { *times };
             let mut bytes = Vec::new();
             encode_record(&record, &encode_way(way), &mut bytes);
             writer.records(&bytes).unwrap();
@@ -83,7 +83,7 @@ fn the_report_says_which_packets_have_records() {
     let dir = TempDir::new().unwrap();
     let header =
         Header { sampling: Some(Sampling { above: "p99.9".into(), one_in: 64 }), ..support::header() };
-    let way = vec![Segment { ns: 700, hop: 2, level: 0, stage: support::stage("ip-rcv"), cpu: None }];
+    let way = vec![Span { ns: 700, hop: 2, level: 0, stage: support::stage("ip-rcv"), cpu: None }];
     let recording = write(&dir, &[(way.clone(), 1), (way, 40)], &header, false);
     let mut analysis = Analysis::of(&recording, By::Stage).unwrap();
     analysis.last.counters =

@@ -1,14 +1,15 @@
 //! A small recording, made without a kernel: UDP requests and their answers between two pods of a flannel
 //! VXLAN network, always the same.
 
-// Each test program uses a part of it.
+// Each test uses a part of it.
 #![allow(dead_code)]
 
 use std::path::Path;
 
 use overlay_trace_common::{
-    record::{FLAG_UNKNOWN_START, Outcome, RecordHeader},
-    way::Segment,
+    flags::RecordFlags,
+    path::Span,
+    record::{Outcome, RecordHeader},
 };
 use overlay_trace_format::{
     Checkpoint, Counters, Header, HopName, Names, ProbeCost, ProbeKind, StageRow, UnseenStage, Writer,
@@ -168,7 +169,7 @@ impl Lcg {
 }
 
 /// A packet's way: `encapsulated` false leaves out what VXLAN adds.
-pub fn way(number: u64, encapsulated: bool, random: &mut Lcg) -> Vec<Segment> {
+pub fn way(number: u64, encapsulated: bool, random: &mut Lcg) -> Vec<Span> {
     let answer = number % 2 == 1;
     let mut way = Vec::new();
     for &(name, level, hop, ns) in WAY {
@@ -181,7 +182,7 @@ pub fn way(number: u64, encapsulated: bool, random: &mut Lcg) -> Vec<Segment> {
         let hop = if answer { ANSWER_HOP[usize::from(hop)] } else { hop };
         let slow = if random.next().is_multiple_of(97) { 20 } else { 1 };
         let ns = (ns / 2 + random.next() % ns) * slow;
-        let segment = |stage, ns| Segment { ns, hop, level, stage, cpu };
+        let segment = |stage, ns| Span { ns, hop, level, stage, cpu };
         way.push(segment(stage(name), ns));
         if name == "iptables" && random.next().is_multiple_of(10) {
             // Interrupted: another packet came first, then the stage went on.
@@ -189,14 +190,14 @@ pub fn way(number: u64, encapsulated: bool, random: &mut Lcg) -> Vec<Segment> {
             way.push(segment(stage(name), ns / 3));
         }
         if name == "socket-send" {
-            way.push(Segment { ns: 20 + random.next() % 100, stage: stage("other"), ..Segment::default() });
+            way.push(Span { ns: 20 + random.next() % 100, stage: stage("other"), ..Span::default() });
         }
     }
     way
 }
 
 /// A record's header for a way that begins at `start_ns`.
-pub fn record(id: u64, start_ns: u64, way: &[Segment], outcome: Outcome) -> RecordHeader {
+pub fn record(id: u64, start_ns: u64, way: &[Span], outcome: Outcome) -> RecordHeader {
     let end_ns = start_ns + way.iter().map(|segment| segment.ns).sum::<u64>();
     let (bytes, segments) = (378, 1);
     RecordHeader { id, start_ns, end_ns, bytes, segments, outcome: outcome as u8, ..RecordHeader::default() }
@@ -218,7 +219,7 @@ pub fn write(path: &Path, encapsulated: bool, finish: bool) {
             header.drop_location = 0xffff_ffff_8123_4567;
         }
         if number == 3 {
-            header.flags |= FLAG_UNKNOWN_START;
+            header.flags |= RecordFlags::UNKNOWN_START;
         }
         let mut bytes = Vec::new();
         encode_record(&header, &encode_way(&way), &mut bytes);

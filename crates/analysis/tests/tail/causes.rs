@@ -2,9 +2,10 @@
 
 use overlay_trace_analysis::tail::{Evidence, Of, SingleCpu, Tail, Threshold, rules};
 use overlay_trace_common::{
-    record::{FLAG_CHILD, FLAG_PARENT, Outcome, RecordHeader},
+    flags::RecordFlags,
+    path::Span,
+    record::{Outcome, RecordHeader},
     stage_map::STAGES,
-    way::Segment,
 };
 use overlay_trace_format::{Header, HopName, Names};
 use tempfile::TempDir;
@@ -101,9 +102,9 @@ fn packet(id: u64, faults: &[Fault]) -> (Vec<Record>, Names) {
     let is_steered = faults.iter().any(|fault| matches!(fault, Steered(_)));
     let cpu = |hop: u16| Some(if hop >= NIC && (is_steered || flow % 2 == 1) { 1 } else { 0 });
     let jitter = |at: u64| (id * 7919 + at * 104_729) % 13;
-    let mut way: Vec<Segment> = (0..)
+    let mut way: Vec<Span> = (0..)
         .zip(WAY)
-        .map(|(at, &(stage, level, hop, ns))| Segment {
+        .map(|(at, &(stage, level, hop, ns))| Span {
             ns: ns + ns * jitter(at) / 50,
             hop,
             level,
@@ -131,16 +132,16 @@ fn packet(id: u64, faults: &[Fault]) -> (Vec<Record>, Names) {
                 if is_hit {
                     let at = way.iter().position(|step| step.hop >= hop).unwrap();
                     way.truncate(at);
-                    way.push(Segment { ns: 300, hop, level: 0, stage: number(stage), cpu: cpu(hop) });
+                    way.push(Span { ns: 300, hop, level: 0, stage: number(stage), cpu: cpu(hop) });
                     drop = Some((50 + which as u32, place));
                 }
             }
             Copied(stage, level, hop) if is_hit => {
                 let made = way.iter().position(|step| step.stage == number(stage)).unwrap();
                 let ns: u64 = way[..made].iter().map(|step| step.ns).sum();
-                let way = vec![Segment { ns: 700, hop, level, stage: number("copy"), cpu: cpu(hop) }];
+                let way = vec![Span { ns: 700, hop, level, stage: number("copy"), cpu: cpu(hop) }];
                 let header = support::record(100_000 + id, id * 50_000 + ns, &way, Outcome::Dropped);
-                copies.push((RecordHeader { flags: FLAG_CHILD, parent: id, ..header }, way));
+                copies.push((RecordHeader { flags: RecordFlags::CHILD, parent: id, ..header }, way));
             }
             Queued(ns) | Steered(ns) if is_hit => {
                 lengthen(&mut way, "backlog-wait", 1, 5, ns + id * 13);
@@ -158,18 +159,18 @@ fn packet(id: u64, faults: &[Fault]) -> (Vec<Record>, Names) {
     let mut header = support::record(id, id * 50_000, &way, outcome);
     (header.drop_reason, header.drop_location) = drop.unwrap_or_default();
     header.flow.source_port = 1000 + flow as u16;
-    header.flags |= if copies.is_empty() { 0 } else { FLAG_PARENT };
+    header.flags |= if copies.is_empty() { RecordFlags::NONE } else { RecordFlags::PARENT };
     ([vec![(header, way)], copies].concat(), names)
 }
 
-fn lengthen(way: &mut Vec<Segment>, stage: &str, level: u8, hop: u16, ns: u64) {
+fn lengthen(way: &mut Vec<Span>, stage: &str, level: u8, hop: u16, ns: u64) {
     let stage = number(stage);
-    let here = |step: &Segment| (step.level, step.hop) == (level, hop);
+    let here = |step: &Span| (step.level, step.hop) == (level, hop);
     match way.iter_mut().find(|step| step.stage == stage && here(step)) {
         Some(step) => step.ns += ns,
         None => {
             let at = way.iter().rposition(here).unwrap();
-            way.insert(at, Segment { ns, hop, level, stage, cpu: way[at].cpu });
+            way.insert(at, Span { ns, hop, level, stage, cpu: way[at].cpu });
         }
     }
 }

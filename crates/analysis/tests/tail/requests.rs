@@ -6,8 +6,9 @@ use overlay_trace_analysis::{
 };
 
 use overlay_trace_common::{
-    record::{FLAG_NO_DATA, Flow, Outcome, RecordHeader},
-    way::Segment,
+    flags::RecordFlags,
+    path::Span,
+    record::{Flow, Outcome, RecordHeader},
 };
 use overlay_trace_format::Names;
 use tempfile::TempDir;
@@ -27,8 +28,8 @@ pub fn address(last: u8) -> [u8; 16] {
 
 fn record(id: u64, start_ns: u64, steps: &[(&str, u64)], outcome: Outcome, flow: Flow, bytes: u32) -> Record {
     let segment =
-        |&(name, ns): &(&str, u64)| Segment { ns, hop: 2, level: 0, stage: support::stage(name), cpu: None };
-    let way: Vec<Segment> = steps.iter().map(segment).collect();
+        |&(name, ns): &(&str, u64)| Span { ns, hop: 2, level: 0, stage: support::stage(name), cpu: None };
+    let way: Vec<Span> = steps.iter().map(segment).collect();
     (RecordHeader { flow, bytes, ..support::record(id, start_ns, &way, outcome) }, way)
 }
 
@@ -74,7 +75,7 @@ fn traffic(protocol: u8, times: impl Fn(u64) -> Times) -> (Vec<Record>, u128) {
         }
         let mut acknowledgement =
             record(number * 4 + 3, answered, &[("ip-rcv", 90)], Outcome::Delivered, back, 52);
-        acknowledgement.0.flags = FLAG_NO_DATA;
+        acknowledgement.0.flags = RecordFlags::NO_DATA;
         records.push(request);
         if protocol == TCP {
             records.push(acknowledgement);
@@ -98,8 +99,8 @@ fn a_request_that_was_delivered_is_answered_here() {
     for (outcome, stage) in [(Outcome::Delivered, "answering"), (Outcome::Freed, "elsewhere")] {
         let (mut records, _) = traffic(UDP, |number| Times { way: 2000, server: 9000 + number });
         for record in records.iter_mut().filter(|record| record.0.flow.destination_port == 7700) {
-            let Segment { ns, .. } = record.1.remove(1);
-            record.1.push(Segment { stage: support::stage("receive"), ns, ..record.1[0] });
+            let Span { ns, .. } = record.1.remove(1);
+            record.1.push(Span { stage: support::stage("receive"), ns, ..record.1[0] });
             record.0.outcome = outcome as u8;
         }
         let found = of(&records, Of::Requests, 0.985);

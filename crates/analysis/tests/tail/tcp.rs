@@ -5,8 +5,9 @@ use overlay_trace_analysis::{
     tail::{Of, RetransmitTrigger, Tail, Threshold},
 };
 use overlay_trace_common::{
-    record::{FLAG_NO_DATA, FLAG_SYN, FLAG_ZERO_WINDOW, Flow, Outcome, RecordHeader},
-    way::Segment,
+    flags::RecordFlags,
+    path::Span,
+    record::{Flow, Outcome, RecordHeader},
 };
 use overlay_trace_format::Names;
 use tempfile::TempDir;
@@ -25,7 +26,15 @@ struct Connection {
 }
 
 impl Connection {
-    fn add(&mut self, at_ns: u64, is_client: bool, sequence: u32, bytes: u32, flags: u8, is_lost: bool) {
+    fn add(
+        &mut self,
+        at_ns: u64,
+        is_client: bool,
+        sequence: u32,
+        bytes: u32,
+        flags: RecordFlags,
+        is_lost: bool,
+    ) {
         let (client, server) = (address(1), address(2));
         let (source, destination, source_port, destination_port) =
             if is_client { (client, server, 40_000, 7700) } else { (server, client, 7700, 40_000) };
@@ -40,12 +49,12 @@ impl Connection {
             sequence,
             ..Flow::default()
         };
-        let segment = |name, ns, hop| Segment { ns, hop, level: 0, stage: support::stage(name), cpu: None };
+        let segment = |name, ns, hop| Span { ns, hop, level: 0, stage: support::stage(name), cpu: None };
         let mut way = vec![segment("udp-send", 1000, 2), segment("gro-cells-wait", 500, 7)];
         if !is_lost {
             way.push(segment("udp-rcv", 800, 9));
             // A pure acknowledgement ends there; data waits in the socket for a while.
-            way.extend((flags & FLAG_NO_DATA == 0).then(|| segment("socket-wait", MS, 9)));
+            way.extend((!flags.has(RecordFlags::NO_DATA)).then(|| segment("socket-wait", MS, 9)));
         }
         let outcome = if is_lost { Outcome::Dropped } else { Outcome::Delivered };
         let id = self.records.len() as u64 + 1;
@@ -80,12 +89,12 @@ fn timeouts_are_joined_to_drops() {
     for number in 0..10 {
         at_ns += 1000 * MS;
         let sequence = 5000 + number * 100;
-        connection.add(at_ns, true, sequence, 100, 0, true);
+        connection.add(at_ns, true, sequence, 100, RecordFlags::NONE, true);
         if number == 3 {
-            connection.add(at_ns + 203 * MS, true, sequence, 100, 0, true);
-            connection.add(at_ns + 609 * MS, true, sequence, 100, 0, false);
+            connection.add(at_ns + 203 * MS, true, sequence, 100, RecordFlags::NONE, true);
+            connection.add(at_ns + 609 * MS, true, sequence, 100, RecordFlags::NONE, false);
         } else {
-            connection.add(at_ns + 203 * MS, true, sequence, 100, 0, false);
+            connection.add(at_ns + 203 * MS, true, sequence, 100, RecordFlags::NONE, false);
         }
     }
     let found = connection.view("CPU_BACKLOG", "enqueue_to_backlog");
@@ -109,16 +118,16 @@ fn timeouts_are_joined_to_drops() {
 #[test]
 fn fast_retransmits_probes_and_handshakes_are_told_apart() {
     let mut connection = Connection::default();
-    connection.add(0, true, 900, 0, FLAG_SYN | FLAG_NO_DATA, true);
-    connection.add(1000 * MS, true, 900, 0, FLAG_SYN | FLAG_NO_DATA, false);
-    connection.add(1010 * MS, true, 901, 100, 0, true);
-    connection.add(1011 * MS, true, 1001, 100, 0, false);
+    connection.add(0, true, 900, 0, RecordFlags::SYN | RecordFlags::NO_DATA, true);
+    connection.add(1000 * MS, true, 900, 0, RecordFlags::SYN | RecordFlags::NO_DATA, false);
+    connection.add(1010 * MS, true, 901, 100, RecordFlags::NONE, true);
+    connection.add(1011 * MS, true, 1001, 100, RecordFlags::NONE, false);
     // Its acknowledgement is being processed when the first one is retransmitted.
-    connection.add(1012 * MS, false, 300, 0, FLAG_NO_DATA, false);
-    connection.add(1012 * MS + 1600, true, 901, 100, 0, false);
+    connection.add(1012 * MS, false, 300, 0, RecordFlags::NO_DATA, false);
+    connection.add(1012 * MS + 1600, true, 901, 100, RecordFlags::NONE, false);
     // No acknowledgement had arrived, and the timer was short.
-    connection.add(1100 * MS, true, 1101, 100, 0, true);
-    connection.add(1120 * MS, true, 1101, 100, 0, false);
+    connection.add(1100 * MS, true, 1101, 100, RecordFlags::NONE, true);
+    connection.add(1120 * MS, true, 1101, 100, RecordFlags::NONE, false);
     let found = connection.view("", "");
     assert_eq!(
         losses(&found),
@@ -134,9 +143,9 @@ fn fast_retransmits_probes_and_handshakes_are_told_apart() {
 #[test]
 fn a_retransmission_is_joined_to_a_dropped_acknowledgement() {
     let mut connection = Connection::default();
-    connection.add(0, true, 100, 100, 0, false);
-    connection.add(MS, false, 300, 0, FLAG_NO_DATA, true);
-    connection.add(210 * MS, true, 100, 100, 0, false);
+    connection.add(0, true, 100, 100, RecordFlags::NONE, false);
+    connection.add(MS, false, 300, 0, RecordFlags::NO_DATA, true);
+    connection.add(210 * MS, true, 100, 100, RecordFlags::NONE, false);
     let found = connection.view("QDISC_DROP", "__dev_queue_xmit");
     assert_eq!(losses(&found), [(RetransmitTrigger::Timeout, 1, 210 * MS)]);
     let dropped_at = found.tcp.retransmissions[0].dropped_at.as_ref().unwrap();
@@ -150,14 +159,14 @@ fn a_retransmission_is_joined_to_a_dropped_acknowledgement() {
 fn reordering_and_zero_windows_are_counted() {
     let mut connection = Connection::default();
     for (at_ns, sequence) in [(0, 100), (10 * MS, 200), (11 * MS, 300), (20 * MS, 400)] {
-        connection.add(at_ns, true, sequence, 100, 0, false);
+        connection.add(at_ns, true, sequence, 100, RecordFlags::NONE, false);
     }
     // The second one waits until the third has arrived.
     let (header, way) = &mut connection.records[1];
     way[1].ns += 5 * MS;
     header.end_ns += 5 * MS;
     for at_ns in 30..34 {
-        connection.add(at_ns * MS, false, 300, 0, FLAG_NO_DATA | FLAG_ZERO_WINDOW, false);
+        connection.add(at_ns * MS, false, 300, 0, RecordFlags::NO_DATA | RecordFlags::ZERO_WINDOW, false);
     }
     let found = connection.view("", "");
     assert_eq!((found.tcp.out_of_order, found.tcp.zero_windows), (1, 4));
@@ -170,11 +179,11 @@ fn sampled_segments_are_weighted_and_retransmissions_joined() {
     let mut connection = Connection::default();
     // Every tenth request has a record. One in between is lost; it and its retransmission have records too.
     for number in 0..20 {
-        connection.add(number * 10 * MS, true, 1000 + number as u32 * 100, 10, 0, false);
-        connection.records.last_mut().unwrap().0.stands_for = 10;
+        connection.add(number * 10 * MS, true, 1000 + number as u32 * 100, 10, RecordFlags::NONE, false);
+        connection.records.last_mut().unwrap().0.weight = 10;
     }
-    connection.add(205 * MS, true, 3050, 10, 0, true);
-    connection.add(415 * MS, true, 3050, 10, 0, false);
+    connection.add(205 * MS, true, 3050, 10, RecordFlags::NONE, true);
+    connection.add(415 * MS, true, 3050, 10, RecordFlags::NONE, false);
     let tail = connection.view("", "gro_cells_receive");
     assert_eq!(tail.tcp.segments, 201);
     assert_eq!(losses(&tail), [(RetransmitTrigger::Timeout, 1, 210 * MS)]);
@@ -184,9 +193,9 @@ fn sampled_segments_are_weighted_and_retransmissions_joined() {
 #[test]
 fn a_duplicate_after_a_lost_acknowledgement_is_a_retransmission_even_without_a_record_of_the_first_attempt() {
     let mut connection = Connection::default();
-    connection.add(0, true, 100, 100, 0, false);
-    connection.add(500 * MS, true, 900, 0, FLAG_NO_DATA, true);
-    connection.add(710 * MS, false, 7000, 100, 0, false);
+    connection.add(0, true, 100, 100, RecordFlags::NONE, false);
+    connection.add(500 * MS, true, 900, 0, RecordFlags::NO_DATA, true);
+    connection.add(710 * MS, false, 7000, 100, RecordFlags::NONE, false);
     // TCP has the data already.
     let (duplicate, _) = connection.records.last_mut().unwrap();
     (duplicate.outcome, duplicate.drop_reason) = (Outcome::Dropped as u8, OLD_DATA);

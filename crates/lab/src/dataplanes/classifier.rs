@@ -68,6 +68,9 @@ fn attach_here(line: &str) -> Result<Ebpf> {
 
 /// A copy of the programs, with these settings.
 pub fn load(settings: &LabSettings) -> Result<Ebpf> {
+    if OBJECT.is_empty() {
+        bail!("this build has no kernel programs: run `cargo xtask build-ebpf` and build again");
+    }
     let globals = Globals(*settings);
     Ok(EbpfLoader::new().override_global("LAB", &globals, true).load(OBJECT)?)
 }

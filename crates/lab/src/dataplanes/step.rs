@@ -14,7 +14,7 @@ pub struct Step {
     pub tool: Tool,
     pub lines: &'static str,
     pub family: Family,
-    /// Only with, or only without [`Knobs::wire`].
+    /// Only with, or only without [`Knobs::wire`](super::Knobs::wire).
     pub wire: Option<bool>,
 }
 

@@ -7,7 +7,7 @@
 //! that second, where a closed loop would have waited politely and reported one slow request.
 //!
 //! One port answers everything ([`Server`]); a client announces what it will do on a TCP connection
-//! ([`wire::Hello`]), and the server answers no datagram that was not announced, so that it cannot be
+//! (`wire::Hello`), and the server answers no datagram that was not announced, so that it cannot be
 //! used to reflect traffic.
 
 mod bulk;

@@ -4,6 +4,7 @@ use std::{
     collections::HashMap,
     fs,
     io::{BufRead, BufReader},
+    path::Path,
 };
 
 use anyhow::{Context, Result};
@@ -24,12 +25,22 @@ impl Addresses {
     /// # Errors
     ///
     /// If the kernel has no such list.
-    pub fn read(mut tell: impl FnMut(&str, Option<&str>)) -> Result<Addresses> {
-        let file = fs::File::open("/proc/kallsyms")
-            .context("cannot read /proc/kallsyms: the kernel must be built with CONFIG_KALLSYMS=y")?;
+    pub fn read(tell: impl FnMut(&str, Option<&str>)) -> Result<Addresses> {
+        Addresses::read_list(Path::new("/proc/kallsyms"), tell)
+    }
+
+    /// The same of any file in the format of `/proc/kallsyms`.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such file.
+    pub fn read_list(list: &Path, mut tell: impl FnMut(&str, Option<&str>)) -> Result<Addresses> {
+        let cannot_read = || format!("cannot read {}", list.display());
+        let file = fs::File::open(list)
+            .with_context(|| format!("{}: the kernel must be built with CONFIG_KALLSYMS=y", cannot_read()))?;
         let mut addresses = Addresses::default();
         for line in BufReader::with_capacity(1 << 18, file).lines() {
-            let line = line.context("cannot read /proc/kallsyms")?;
+            let line = line.with_context(cannot_read)?;
             let mut fields = line.split_ascii_whitespace();
             if let (Some(address), Some("t" | "T"), Some(name)) =
                 (fields.next(), fields.next(), fields.next())

@@ -1,13 +1,18 @@
-//! What the running kernel consists of: its BTF, its symbols, its release.
+//! What a kernel consists of: its BTF, its symbols, its release.
+//!
+//! [`Kernel::read`] describes the running kernel. [`Kernel::from_files`] reads the same files below another root
+//! folder, so that what is decided from them can be tested without that kernel and without privileges.
 
 use std::{
     collections::{HashMap, HashSet, hash_map::Entry},
+    fs, io,
     os::fd::OwnedFd,
+    path::{Path, PathBuf},
     sync::Arc,
 };
 
 use anyhow::{Context, Result};
-use overlay_trace_common::kernel::Offsets;
+use overlay_trace_common::abi::Offsets;
 
 use super::{
     addresses::Addresses,
@@ -16,7 +21,11 @@ use super::{
     netns,
 };
 
-const BTF_FOLDER: &str = "/sys/kernel/btf";
+/// BTF of the kernel (`vmlinux`) and of its modules.
+const BTF_FOLDER: &str = "sys/kernel/btf";
+const KALLSYMS: &str = "proc/kallsyms";
+/// The same as `uname -r`.
+const RELEASE: &str = "proc/sys/kernel/osrelease";
 
 /// A function, a kernel tracepoint, or a type in BTF, and where it is.
 #[derive(Clone, Debug)]
@@ -41,15 +50,26 @@ impl Typed {
     }
 }
 
-/// The running kernel's types and symbols.
+/// A kernel's types and symbols.
 pub struct Kernel {
     pub release: String,
+    /// `/` for the running kernel.
+    root: PathBuf,
     btf: Arc<Btf>,
     /// BTF of the modules that have functions of the stage map.
-    modules: HashMap<String, (Btf, OwnedFd)>,
+    modules: HashMap<String, Module>,
     /// Symbols of the stage map that exist.
     symbols: HashMap<String, Symbol>,
     addresses: Addresses,
+    /// Whether programs can read the cookie of a network namespace.
+    has_netns_cookies: bool,
+}
+
+/// A module's types.
+struct Module {
+    btf: Btf,
+    /// The kernel's descriptor of them; only of the running kernel.
+    fd: Option<OwnedFd>,
 }
 
 /// Functions, and the module that each is usually in; `None` for the kernel itself.
@@ -66,6 +86,9 @@ struct Symbol {
 /// From this version on the kernel looks for a module's function in that module. Before, fentry was put at whichever
 /// function of that name it found first (`bpf_check_attach_target`).
 const LOOKS_INTO_MODULES: (u32, u32) = (6, 3);
+/// From this version on programs can read the cookie of a network namespace (`bpf_get_netns_cookie` for sockets,
+/// `SO_NETNS_COOKIE`).
+const NETNS_COOKIES: (u32, u32) = (5, 14);
 
 /// The kernel's release, as `uname -r` prints it.
 pub fn release() -> String {
@@ -74,26 +97,56 @@ pub fn release() -> String {
 
 /// Whether the running kernel is of this version (major, minor) or a later one.
 pub fn at_least(version: (u32, u32)) -> bool {
-    let release = release();
+    is_at_least(&release(), version)
+}
+
+fn is_at_least(release: &str, version: (u32, u32)) -> bool {
     let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|number| number.parse().unwrap_or(0));
     (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= version
 }
 
 impl Kernel {
-    /// Reads what is needed to find the functions `wanted`.
+    /// Reads what is needed to find the functions `wanted` in the running kernel.
     ///
     /// # Errors
     ///
     /// If the kernel has no BTF (`CONFIG_DEBUG_INFO_BTF`) or hides its symbols.
     pub fn read(wanted: &Functions) -> Result<Kernel> {
-        let vmlinux = format!("{BTF_FOLDER}/vmlinux");
-        let btf = Btf::read(&vmlinux, None).context(
+        Kernel::below(Path::new("/"), release(), netns::cookies_are_known(), wanted)
+    }
+
+    /// Reads a kernel that is described by files: in `root` lie the files that [`Kernel::read`] reads in `/`, or the
+    /// part of them that concerns the functions `wanted`: `proc/sys/kernel/osrelease`, `proc/kallsyms`,
+    /// `sys/kernel/btf/vmlinux` and the BTF of modules beside it, `lib/modules/RELEASE/modules.dep`. Nothing can be
+    /// attached to such a kernel.
+    ///
+    /// # Errors
+    ///
+    /// If one of them is missing.
+    pub fn from_files(root: &Path, wanted: &Functions) -> Result<Kernel> {
+        let file = root.join(RELEASE);
+        let release = fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
+        let release = release.trim().to_owned();
+        let has_netns_cookies = is_at_least(&release, NETNS_COOKIES);
+        Kernel::below(root, release, has_netns_cookies, wanted)
+    }
+
+    fn below(root: &Path, release: String, has_netns_cookies: bool, wanted: &Functions) -> Result<Kernel> {
+        let btf = Btf::read(root.join(BTF_FOLDER).join("vmlinux"), None).context(
             "the kernel's type information is needed: it must be built with CONFIG_DEBUG_INFO_BTF=y, and /sys be mounted",
         )?;
-        let btf = Arc::new(btf);
-        let (symbols, addresses) = read_symbols(wanted)?;
-        let modules = read_modules(&btf, &symbols);
-        Ok(Kernel { release: release(), btf, modules, symbols, addresses })
+        let (symbols, addresses) = read_symbols(root, wanted)?;
+        let mut kernel = Kernel {
+            release,
+            root: root.to_owned(),
+            btf: Arc::new(btf),
+            modules: HashMap::new(),
+            symbols,
+            addresses,
+            has_netns_cookies,
+        };
+        kernel.modules = kernel.read_modules();
+        Ok(kernel)
     }
 
     /// Reads anew what changes when a module is loaded: the symbols and the modules' types.
@@ -102,9 +155,60 @@ impl Kernel {
     ///
     /// If the kernel hides its symbols.
     pub fn refresh(&mut self, wanted: &Functions) -> Result<()> {
-        (self.symbols, self.addresses) = read_symbols(wanted)?;
-        self.modules = read_modules(&self.btf, &self.symbols);
+        (self.symbols, self.addresses) = read_symbols(&self.root, wanted)?;
+        self.modules = self.read_modules();
         Ok(())
+    }
+
+    /// The BTF of the modules that have wanted functions; none before 5.11.
+    fn read_modules(&self) -> HashMap<String, Module> {
+        let wanted: HashSet<&String> =
+            self.symbols.values().filter_map(|symbol| symbol.module.as_ref()).collect();
+        let Ok(names) = self.modules_with_btf() else { return HashMap::new() };
+        names
+            .into_iter()
+            .filter(|(name, _)| wanted.contains(name))
+            .filter_map(|(name, fd)| Some((name.clone(), Module { btf: self.module_btf(&name)?, fd })))
+            .collect()
+    }
+
+    /// The modules that have BTF, with the running kernel's descriptors of it.
+    fn modules_with_btf(&self) -> io::Result<Vec<(String, Option<OwnedFd>)>> {
+        if self.root == Path::new("/") {
+            return Ok(bpf::module_btfs()?.into_iter().map(|(name, fd)| (name, Some(fd))).collect());
+        }
+        let files = fs::read_dir(self.root.join(BTF_FOLDER))?.flatten();
+        Ok(files.filter_map(|file| Some((file.file_name().into_string().ok()?, None))).collect())
+    }
+
+    fn module_btf(&self, module: &str) -> Option<Btf> {
+        Btf::read(self.root.join(BTF_FOLDER).join(module), Some(self.btf.clone())).ok()
+    }
+
+    /// The kernel's own BTF.
+    pub fn btf(&self) -> &Btf {
+        &self.btf
+    }
+
+    /// The BTF of a module that has wanted functions.
+    pub fn btf_of(&self, module: &str) -> Option<&Btf> {
+        self.modules.get(module).map(|module| &module.btf)
+    }
+
+    /// Whether the kernel is of this version (major, minor) or a later one.
+    pub fn at_least(&self, version: (u32, u32)) -> bool {
+        is_at_least(&self.release, version)
+    }
+
+    /// The folder of the modules that can be loaded.
+    pub fn module_folder(&self) -> String {
+        format!("/lib/modules/{}", self.release)
+    }
+
+    /// The list of the modules that can be loaded, `modules.dep`; `None` if there is no folder of them.
+    pub fn loadable_modules(&self) -> Option<String> {
+        let folder = self.module_folder();
+        fs::read_to_string(self.root.join(folder.trim_start_matches('/')).join("modules.dep")).ok()
     }
 
     /// The module of a function that exists as a symbol.
@@ -119,7 +223,7 @@ impl Kernel {
 
     /// The BTF descriptor of a module, for loading programs for its functions.
     pub fn module_fd(&self, module: &str) -> Option<&OwnedFd> {
-        self.modules.get(module).map(|(_, fd)| fd)
+        self.modules.get(module)?.fd.as_ref()
     }
 
     /// A function that BTF describes, and that the kernel finds by its name.
@@ -127,8 +231,8 @@ impl Kernel {
         let symbol = self.symbols.get(name)?;
         match &symbol.module {
             None => typed(&self.btf, name, None),
-            Some(_) if symbol.is_ambiguous && !at_least(LOOKS_INTO_MODULES) => None,
-            Some(module) => typed(&self.modules.get(module)?.0, name, Some(module)),
+            Some(_) if symbol.is_ambiguous && !self.at_least(LOOKS_INTO_MODULES) => None,
+            Some(module) => typed(self.btf_of(module)?, name, Some(module)),
         }
     }
 
@@ -147,8 +251,7 @@ impl Kernel {
 
     /// The same of an enumeration in a module; none if it is not loaded or has no types.
     pub fn module_enumeration(&self, module: &str, name: &str) -> Vec<(u32, String)> {
-        let btf = Btf::read(format!("{BTF_FOLDER}/{module}"), Some(self.btf.clone()));
-        btf.map(|btf| enumeration(&btf, name)).unwrap_or_default()
+        self.module_btf(module).map(|btf| enumeration(&btf, name)).unwrap_or_default()
     }
 
     /// The offsets of the fields that the kernel side reads.
@@ -181,7 +284,7 @@ impl Kernel {
             sock_net: of("sock_common", "skc_net")?,
             net_inum: of("net", "ns.inum")?,
             // The cookie is there from 5.12 on, and for programs to read from 5.14 on.
-            net_mix: of("net", if netns::cookies_are_known() { "net_cookie" } else { "hash_mix" })?,
+            net_mix: of("net", if self.has_netns_cookies { "net_cookie" } else { "hash_mix" })?,
             sock_protocol: of("sock", "sk_protocol")?,
             skb_dst: of("sk_buff", "_skb_refdst")?,
             dst_dev: of("dst_entry", "dev")?,
@@ -265,23 +368,11 @@ fn pointed_to(btf: &Btf, parameter: u32) -> Option<(&str, u8)> {
     (depth > 0 && btf.kind(id) == Kind::Struct).then(|| (btf.name(id), depth))
 }
 
-fn read_modules(btf: &Arc<Btf>, symbols: &HashMap<String, Symbol>) -> HashMap<String, (Btf, OwnedFd)> {
-    let wanted: HashSet<&String> = symbols.values().filter_map(|symbol| symbol.module.as_ref()).collect();
-    let Ok(fds) = bpf::module_btfs() else { return HashMap::new() };
-    fds.into_iter()
-        .filter(|(name, _)| wanted.contains(name))
-        .filter_map(|(name, fd)| {
-            let module = Btf::read(format!("{BTF_FOLDER}/{name}"), Some(btf.clone())).ok()?;
-            Some((name, (module, fd)))
-        })
-        .collect()
-}
-
 /// Which of the wanted functions `/proc/kallsyms` lists, and in which module: the usual one, if several have it. And
 /// where all functions are.
-fn read_symbols(wanted: &Functions) -> Result<(HashMap<String, Symbol>, Addresses)> {
+fn read_symbols(root: &Path, wanted: &Functions) -> Result<(HashMap<String, Symbol>, Addresses)> {
     let mut found: HashMap<String, Symbol> = HashMap::new();
-    let addresses = Addresses::read(|name, module| {
+    let addresses = Addresses::read_list(&root.join(KALLSYMS), |name, module| {
         let Some(usual) = wanted.get(name) else { return };
         let module = module.map(str::to_owned);
         match found.entry(name.to_owned()) {

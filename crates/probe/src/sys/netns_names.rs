@@ -93,7 +93,7 @@ impl NetnsNames {
     ///
     /// Where there are no cookies: a number is given away only after its name was removed, so of several
     /// names the first one that still stood at that time is the right one, even if it was learnt
-    /// [a moment](LATE_NS) later.
+    /// a moment (half a second) later.
     pub fn at(&self, inode: u32, cookie: u32, ns: u64) -> Option<&str> {
         let lives = self.lives.get(&inode)?;
         let by_cookie = lives.iter().rfind(|life| life.cookie == Some(cookie));

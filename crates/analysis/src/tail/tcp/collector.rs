@@ -8,8 +8,9 @@ use std::{
     collections::{BTreeMap, BTreeSet, BinaryHeap},
 };
 
-use overlay_trace_common::record::{
-    FLAG_CHILD, FLAG_NO_DATA, FLAG_SYN, FLAG_ZERO_WINDOW, Flow, Outcome, RecordHeader,
+use overlay_trace_common::{
+    flags::RecordFlags,
+    record::{Flow, Outcome, RecordHeader},
 };
 use rustc_hash::FxHashMap;
 
@@ -106,7 +107,7 @@ impl TcpCollector {
         if header.flow.protocol != TCP || packet.is_unwanted() {
             return;
         }
-        if header.flags & FLAG_ZERO_WINDOW != 0 && !packet.from_device {
+        if header.flags.has(RecordFlags::ZERO_WINDOW) && !packet.from_device {
             self.view.zero_windows += 1;
             self.zero_window_row = self.zero_window_row.or(rows.first().copied());
         }
@@ -125,9 +126,9 @@ impl TcpCollector {
             sender,
             sequence,
             bytes,
-            is_syn: header.flags & FLAG_SYN != 0,
+            is_syn: header.flags.has(RecordFlags::SYN),
             times: header.times(),
-            is_part: header.flags & FLAG_CHILD != 0 && !packet.is_copy,
+            is_part: header.flags.has(RecordFlags::CHILD) && !packet.is_copy,
             is_copy: packet.is_copy,
             from_device: packet.from_device,
             done_ns: if has_arrived { done_ns } else { 0 },
@@ -223,8 +224,8 @@ impl TcpCollector {
 fn bytes(header: &RecordHeader) -> u32 {
     let headers = HEADERS.iter().find(|(version, _)| *version == header.flow.version);
     match headers {
-        _ if header.flags & FLAG_SYN != 0 => 1,
-        _ if header.flags & FLAG_NO_DATA != 0 => 0,
+        _ if header.flags.has(RecordFlags::SYN) => 1,
+        _ if header.flags.has(RecordFlags::NO_DATA) => 0,
         // Old recordings do not flag segments without data.
         Some(&(_, headers)) => header.bytes.saturating_sub(headers),
         None => 0,

@@ -1,0 +1,171 @@
+//! Handlers of all other probes: exits, the ends of paths, interruptions, and calibration.
+
+use core::ffi::c_void;
+
+use aya_ebpf::helpers::generated::bpf_get_current_comm;
+use overlay_trace_common::{
+    cpu::{Context, Packets},
+    flags::ProbeFlags,
+    probe_spec::ProbeSpec,
+    record::Counter,
+    stage_map::{KSOFTIRQD_WAIT, SOFTIRQ_WAIT, TC_CLASSIFY},
+};
+
+use crate::{
+    account::{self, close, conclude, here, send},
+    clone_tracking::{find_near, leaves_no_record, outcome, segmented},
+    insn::opaque,
+    maps::count,
+    packet_table::{Table, is_over, release},
+    read::{Access, field, now},
+    track_start::task,
+};
+
+const IPPROTO_TCP: u8 = 6;
+const NET_RX_SOFTIRQ: u32 = 3;
+
+/// The stage's function returns: the packet is back in the stage that it came from.
+#[inline(always)]
+pub fn leave(table: Table, skb: u64, spec: ProbeSpec, returned: u64) {
+    if skb == 0 {
+        return;
+    }
+    let mut context = here();
+    let Ok(mut packet) = find_near(table, skb, context) else { return };
+    let state = &mut *packet;
+    if state.tracked.account.stage != spec.stage() {
+        // tc may have redirected the packet from within; of a packet that is not tracked the entry is not noted.
+        if spec.stage() != TC_CLASSIFY && state.rejected == 0 && !is_over() {
+            count(Counter::UnmatchedExits, 1);
+        }
+        return;
+    }
+    context.now = now();
+    close(state, context);
+    state.tracked.account.stage = state.tracked.account.before;
+    context.work_on(&mut state.tracked, &account::Table);
+    if spec.has(ProbeFlags::RETURNS_PACKETS) {
+        segmented(&mut packet, skb, returned, context);
+    }
+}
+
+/// A socket has queued something: the CPU's current packet, if it is of the socket's protocol.
+#[inline(always)]
+pub fn queued<A: Access>(table: Table, sock: u64, spec: ProbeSpec) {
+    let skb = here().cpu.skb.get();
+    let Ok(packet) = table.find(skb) else { return };
+    let protocol = A::half::<{ field!(sock_protocol) }>(sock) as u16;
+    if protocol == packet.record.header.flow.protocol as u16 && protocol != IPPROTO_TCP as u16 {
+        end(packet.into_table(), skb, spec, 0, 0);
+    }
+}
+
+/// The packet's path ends.
+#[inline(always)]
+pub fn end(table: Table, skb: u64, spec: ProbeSpec, location: u64, reason: u32) {
+    if skb == 0 {
+        return;
+    }
+    let mut context = here();
+    let Ok(mut packet) = find_near(table, skb, context) else { return };
+    if leaves_no_record(&mut packet, spec.outcome()) {
+        return context.cpu.drop_current(opaque(skb));
+    }
+    let state = &mut *packet;
+    context.now = now();
+    close(state, context);
+    context.release(&state.tracked, &account::Table);
+    state.record.header.drop_location = location;
+    state.record.header.drop_reason = reason;
+    let outcome = outcome(state, spec.outcome());
+    conclude(state, context, outcome);
+    release(state);
+}
+
+/// A step of a synthetic packet, to measure the cost of a probe.
+#[inline(always)]
+pub fn calibrate(table: Table, spec: ProbeSpec) {
+    const SYNTHETIC: u64 = 64;
+    let mut context = here();
+    let found = match find_near(table, SYNTHETIC, context) {
+        Err(table) => table.claim(SYNTHETIC, now()),
+        found => found,
+    };
+    let Ok(mut packet) = found else { return };
+    let state = &mut *packet;
+    state.tracked.account.length = 0;
+    // A spec with an outcome stands for the second call of a stage in a row.
+    if spec.outcome() != 0 && state.tracked.account.repeat(&mut state.record.path) {
+        return;
+    }
+    context.now = now();
+    close(state, context);
+    state.tracked.account.stage = spec.stage();
+    context.work_on(&mut state.tracked, &account::Table);
+}
+
+/// Ends the path of a packet that was tracked only to measure the cost of that. If the spec has an outcome, it sends the
+/// record of a path of usual length.
+#[inline(always)]
+pub fn end_calibration(table: Table, skb: u64, spec: ProbeSpec) {
+    const USUAL_WORDS: u32 = 80;
+    let context = here();
+    let Ok(mut packet) = find_near(table, skb, context) else { return };
+    let state = &mut *packet;
+    if spec.outcome() != 0 {
+        state.tracked.account.length = USUAL_WORDS;
+        send(state);
+    }
+    let context = Context { now: state.tracked.account.last_ns, ..context };
+    context.release(&state.tracked, &account::Table);
+    release(state);
+}
+
+/// Something else takes the CPU from its current packet: `argument` is the softirq's number.
+#[inline(always)]
+pub fn interrupted(argument: u64, spec: ProbeSpec) {
+    let mut context = here();
+    let cpu = context.cpu;
+    if spec.has(ProbeFlags::SOFTIRQ) {
+        context.now = now();
+        if argument as u32 == NET_RX_SOFTIRQ {
+            cpu.softirq_ns.set(context.now);
+            // Reading the task's name costs more than all the rest; that of the last task is known.
+            let task = task();
+            if cpu.softirq_task.get() != task {
+                cpu.softirq_task.set(task);
+                cpu.deferred_by.set(if is_ksoftirqd() { KSOFTIRQD_WAIT } else { SOFTIRQ_WAIT });
+            }
+        }
+        context.begin_softirq(spec.stage(), &account::Table);
+    } else if spec.has(ProbeFlags::RESUMES) {
+        context.now = now();
+        account::Table.interrupt_current(context, spec.stage());
+        context.switch_task();
+    } else if cpu.skb.get() != 0 {
+        context.now = now();
+        account::Table.interrupt_current(context, spec.stage());
+    }
+}
+
+/// The CPU resumes what was interrupted.
+#[inline(always)]
+pub fn resumed(spec: ProbeSpec) {
+    let mut context = here();
+    if spec.has(ProbeFlags::SOFTIRQ) {
+        context.now = now();
+        context.end_softirq();
+    } else if context.cpu.skb.get() != 0 {
+        context.now = now();
+        context.resume();
+    }
+}
+
+/// Whether this CPU's softirqs run in its thread ksoftirqd.
+#[inline(always)]
+fn is_ksoftirqd() -> bool {
+    let mut name = [0u64; 2];
+    // SAFETY: the helper writes at most 16 bytes, which the variable has.
+    unsafe { bpf_get_current_comm(&raw mut name as *mut c_void, 16) };
+    name[0] == u64::from_ne_bytes(*b"ksoftirq")
+}
