@@ -59,7 +59,7 @@ fn every_nanosecond_has_an_owner() {
     recording
         .for_each_record(|record| {
             let time = record.header.end_ns - record.header.start_ns;
-            assert_eq!(record.segments().map(|step| step.ns).sum::<u64>(), time);
+            assert_eq!(record.spans().map(|step| step.ns).sum::<u64>(), time);
             total += u128::from(time);
             packets += 1;
         })

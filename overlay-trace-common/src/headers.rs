@@ -1,111 +1,38 @@
-//! The walk through a packet's headers to the innermost IP packet. Pure: the kernel side runs it over the
-//! kernel's memory, tests run it over bytes.
+//! Parsing a packet's headers down to the innermost IP packet. Pure: the kernel side runs it on kernel memory, tests run
+//! it on bytes.
 //!
-//! It is a chain of steps, each of which looks at one window of bytes and says what stands where next. That
-//! keeps it small for the kernel's verifier, which follows each kind of step once per round, and it makes an
-//! ordinary packet cost one window and nothing else.
+//! The parser is a chain of steps. Each step reads one window of bytes and returns the kind and the address of the next
+//! header. That keeps the program small for the kernel's verifier, which follows each kind of step once per round, and
+//! an ordinary packet costs one window.
 
-/// Bytes of a window: an IPv6 header and a TCP header.
-pub const WINDOW_BYTES: usize = 64;
+mod window;
 
-/// As many of them as [`plain`] looks at: the headers of IPv4 and TCP.
+pub use window::{Integer, Memory, Tunnel, WINDOW_BYTES, Window};
+
+/// Bytes of a window that [`plain`] uses: the headers of IPv4 and TCP.
 pub const PLAIN_BYTES: usize = 40;
 
-/// The rounds of a walk: what is nested deeper than they lead is not looked at. Two or three lead through an
-/// encapsulation.
+/// Maximum number of steps. Deeper nesting is not parsed; an encapsulation takes two or three steps.
 const ROUNDS: u32 = 24;
-
-/// A few bytes of a packet.
-#[repr(C, align(8))]
-pub struct Window(pub [u64; WINDOW_BYTES / 8]);
-
-impl Window {
-    /// The number at an offset that its size divides, in memory order.
-    ///
-    /// # Panics
-    ///
-    /// If the number does not lie in the window. (Offsets are constants: nothing of this is left in kernel programs.)
-    #[inline(always)]
-    pub fn at<T: Integer>(&self, offset: usize) -> T {
-        assert!(offset + size_of::<T>() <= WINDOW_BYTES && offset.is_multiple_of(size_of::<T>()));
-        // SAFETY: the number lies in the window and is aligned, as was asserted; any bytes are an integer. Volatile,
-        // since on the kernel side a helper wrote them.
-        unsafe { (self.0.as_ptr() as *const u8).add(offset).cast::<T>().read_volatile() }
-    }
-
-    /// The 16-bit number at an offset, from network byte order.
-    #[inline(always)]
-    pub fn short(&self, offset: usize) -> u16 {
-        u16::from_be(self.at(offset))
-    }
-}
-
-/// The integers that a [`Window`] can be read as: for each of them any bytes are a value.
-pub trait Integer: Copy {}
-impl Integer for u8 {}
-impl Integer for u16 {}
-impl Integer for u32 {}
-impl Integer for u64 {}
-
-/// The memory that holds a packet, and the machine's tunnel ports.
-pub trait Memory {
-    /// Fills the window from an address; false if that cannot be read.
-    fn read(&self, window: &mut Window, address: u64) -> bool;
-    /// The address behind the last byte of the packet that lies in one piece.
-    fn end(&self) -> u64;
-    /// What a UDP packet to this port carries.
-    fn tunnel(&self, port: u16) -> Tunnel;
-    /// The same number, but one that might be any: the kernel's verifier follows each value that it knows
-    /// through all that comes after, and gives up on a program with too many of them.
-    #[inline(always)]
-    fn any(&self, number: u64) -> u64 {
-        number
-    }
-}
-
-/// What UDP packets to a port carry.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub enum Tunnel {
-    None = 0,
-    /// VXLAN, or VXLAN-GPE, which its header says.
-    Vxlan = 1,
-    Geneve = 2,
-    /// IPv4 without anything in between, as flannel's `udp` has it.
-    Ip = 3,
-}
-
-impl Tunnel {
-    /// From the two bits that stand for it.
-    #[inline(always)]
-    pub const fn from_bits(bits: u64) -> Tunnel {
-        match bits & 3 {
-            1 => Tunnel::Vxlan,
-            2 => Tunnel::Geneve,
-            3 => Tunnel::Ip,
-            _ => Tunnel::None,
-        }
-    }
-}
 
 /// The innermost IP packet.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Innermost {
     /// Address of its IP header.
     pub ip: u64,
-    /// Address of what follows the header, its options and its extension headers.
+    /// Address of the transport header, behind options and extension headers.
     pub transport: u64,
-    /// The protocol of that.
+    /// The transport protocol.
     pub protocol: u8,
-    /// A fragment other than the first: what stands at `transport` is no header.
+    /// A fragment other than the first: there is no header at `transport`.
     pub is_later_fragment: bool,
-    /// How many encapsulations are around it.
+    /// Number of encapsulations around it.
     pub depth: u64,
-    /// What the window holds: the bytes from here on.
+    /// Address of the bytes that the window holds.
     pub window: u64,
 }
 
-/// What stands at the address of a step.
+/// Kinds of steps: the header at the step's address.
 pub const AT_IP: u64 = 0;
 /// A VLAN tag: its two bytes and the EtherType behind them.
 pub const AT_TAG: u64 = 1;
@@ -115,9 +42,9 @@ const AT_GENEVE: u64 = 4;
 const AT_GRE: u64 = 5;
 const AT_UDP: u64 = 6;
 const AT_EXTENSION: u64 = 7;
-/// Perhaps an IP packet: nothing but the port says so.
+/// Perhaps an IP packet: only the port says so.
 const AT_PERHAPS_IP: u64 = 8;
-/// Nothing to look into: the packet that was found last is the innermost.
+/// Nothing to parse: the packet that was found last is the innermost one.
 const AT_END: u64 = 9;
 /// The innermost packet is not IP.
 const AT_FOREIGN: u64 = 10;
@@ -150,12 +77,12 @@ const UDP_HEADER: u64 = 8;
 const TUNNEL_HEADER: u64 = 8;
 const ETHERNET_HEADER: u64 = 14;
 
-/// What comes next.
+/// The next step.
 #[derive(Clone, Copy)]
 struct Step {
     what: u64,
     address: u64,
-    /// 1 if it is inside one more encapsulation.
+    /// 1 if it is inside another encapsulation.
     deeper: u64,
 }
 
@@ -172,8 +99,8 @@ const fn inside(what: u64, address: u64) -> Step {
 const END: Step = step(AT_END, 0);
 const FOREIGN: Step = step(AT_FOREIGN, 0);
 
-/// What most packets are, and the walk would find in more instructions: IPv4 without options, whole, with TCP, or
-/// with UDP to a port that no tunnel has. The window holds what stands at the address.
+/// A shortcut for most packets: IPv4 without options, not fragmented, with TCP, or with UDP to a port without tunnel.
+/// The window holds the bytes at the address.
 #[inline(always)]
 pub fn plain<M: Memory>(memory: &M, address: u64, window: &Window) -> Option<Innermost> {
     const FIRST_BYTE: u8 = 0x45;
@@ -194,8 +121,8 @@ pub fn plain<M: Memory>(memory: &M, address: u64, window: &Window) -> Option<Inn
     })
 }
 
-/// Walks from an address where an IP header or a VLAN tag stands to the innermost IP packet; nothing if that
-/// is not IP.
+/// Parses from an IP header or a VLAN tag at `address` to the innermost IP packet; `None` if the innermost packet is not
+/// IP.
 #[inline(always)]
 pub fn walk<M: Memory>(memory: &M, what: u64, address: u64, window: &mut Window) -> Option<Innermost> {
     let mut found = Innermost::default();
@@ -214,7 +141,7 @@ pub fn walk<M: Memory>(memory: &M, what: u64, address: u64, window: &mut Window)
         found.depth += next.deeper;
         blur(memory, &mut found);
         next.what = memory.any(next.what);
-        // The beginning is in one piece, or the kernel could not have come here with the packet.
+        // The first headers are in the linear part, or the kernel could not have processed the packet this far.
         if next.address + IPV4_HEADER > memory.end() {
             break;
         }
@@ -224,7 +151,7 @@ pub fn walk<M: Memory>(memory: &M, what: u64, address: u64, window: &mut Window)
     (is_ip != 0).then_some(found)
 }
 
-/// Leaves of what was found only what is to be known.
+/// Makes what was found unknown to the verifier.
 #[inline(always)]
 fn blur<M: Memory>(memory: &M, found: &mut Innermost) {
     let both = memory.any(found.protocol as u64 | (found.is_later_fragment as u64) << 8);
@@ -233,7 +160,7 @@ fn blur<M: Memory>(memory: &M, found: &mut Innermost) {
     found.depth = memory.any(found.depth);
 }
 
-/// Looks at what a step has come to.
+/// Parses the header of a step.
 #[inline(always)]
 fn look<M: Memory>(memory: &M, window: &Window, here: Step, found: &mut Innermost) -> Step {
     let at = here.address;
@@ -289,7 +216,7 @@ fn ip<M: Memory>(memory: &M, window: &Window, at: u64, found: &mut Innermost) ->
     behind(found)
 }
 
-/// What follows the headers of an IP packet.
+/// The step behind the headers of an IP packet.
 #[inline(always)]
 fn behind(found: &Innermost) -> Step {
     if found.is_later_fragment {
@@ -335,7 +262,7 @@ fn extension(window: &Window, at: u64, found: &mut Innermost) -> Step {
     behind(found)
 }
 
-/// The header must say that there is a network identifier; with GPE it also says what is inside.
+/// The flag I (a network identifier is present) must be set; with GPE the header has a next-protocol field.
 #[inline(always)]
 fn vxlan(window: &Window, at: u64) -> Step {
     const HAS_IDENTIFIER: u8 = 0x08;
@@ -355,7 +282,7 @@ fn vxlan(window: &Window, at: u64) -> Step {
     }
 }
 
-/// Version 0; the length of the options is in words of 4 bytes.
+/// Geneve version 0; the options' length is in words of 4 bytes.
 #[inline(always)]
 fn geneve(window: &Window, at: u64) -> Step {
     let first: u8 = window.at(0);
@@ -365,7 +292,7 @@ fn geneve(window: &Window, at: u64) -> Step {
     within(window.short(2), at + TUNNEL_HEADER + (first as u64 & 0x3f) * 4)
 }
 
-/// Version 0 without a source route; checksum, key and sequence number take 4 bytes each.
+/// GRE version 0 without routing; checksum, key and sequence number take 4 bytes each.
 #[inline(always)]
 fn gre(window: &Window, at: u64) -> Step {
     const CHECKSUM: u16 = 0x8000;
@@ -379,7 +306,7 @@ fn gre(window: &Window, at: u64) -> Step {
     within(window.short(2), at + 4 + optional * 4)
 }
 
-/// What a tunnel's header says that it carries.
+/// The step inside a tunnel, by the EtherType in its header.
 #[inline(always)]
 fn within(ethertype: u16, address: u64) -> Step {
     match ethertype {

@@ -12,11 +12,13 @@
 
 pub mod abi;
 pub mod addresses;
+pub mod behaviour;
 pub mod cpu;
 pub mod flags;
 pub mod headers;
 pub mod lab;
 pub mod latency_histogram;
+pub mod layer;
 pub mod path;
 pub mod probe_spec;
 pub mod record;

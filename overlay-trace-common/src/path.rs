@@ -15,6 +15,10 @@
 //! A span belongs to the CPU that saw the packet at the span's end: time in a queue belongs to the CPU that dequeues.
 //! When a sender's task migrates in the middle of a stage, the part before belongs to the first CPU.
 
+mod span;
+
+pub use span::{Span, Spans, spans};
+
 /// The most words that are written while a packet is in flight. What comes later is added to one last span of stage
 /// `other`, and the record is marked [`RecordFlags::PATH_FULL`](crate::flags::RecordFlags::PATH_FULL).
 pub const PATH_WORDS_MAX: usize = 248;
@@ -321,54 +325,4 @@ pub fn opaque(number: u64) -> u64 {
     }
     #[cfg(not(target_arch = "bpf"))]
     number
-}
-
-/// A decoded piece of a path: the time in one stage at one position.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Span {
-    /// Its length in ns.
-    pub ns: u64,
-    /// Number of the packet's [`Hop`](crate::record::Hop); 0 if unknown.
-    pub hop: u16,
-    /// Number of encapsulation headers around the packet.
-    pub level: u8,
-    /// Index into [`STAGES`](crate::stage_map::STAGES).
-    pub stage: u8,
-    /// The CPU that the packet was on, or waited for; `None` in recordings of early versions.
-    pub cpu: Option<u16>,
-}
-
-/// Decodes the words of a path.
-pub fn spans(words: &[u32]) -> Spans<'_> {
-    Spans { words: words.iter(), position: 0, cpu: None }
-}
-
-/// The spans of a path; see [`spans`].
-#[derive(Clone, Debug)]
-pub struct Spans<'a> {
-    words: core::slice::Iter<'a, u32>,
-    position: u32,
-    cpu: Option<u16>,
-}
-
-impl Iterator for Spans<'_> {
-    type Item = Span;
-
-    fn next(&mut self) -> Option<Span> {
-        let mut more = 0;
-        loop {
-            let word = *self.words.next()?;
-            let value = word & VALUE_MASK;
-            match (word >> VALUE_BITS) as u8 {
-                CODE_POSITION => self.position = value,
-                CODE_MORE => more = (value as u64) << VALUE_BITS,
-                CODE_CPU => self.cpu = Some(value as u16),
-                stage => {
-                    let (hop, level) =
-                        (self.position as u16, (self.position >> HOP_BITS) as u8 & LEVEL_MAX as u8);
-                    return Some(Span { ns: more + value as u64, hop, level, stage, cpu: self.cpu });
-                }
-            }
-        }
-    }
 }

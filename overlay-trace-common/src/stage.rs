@@ -9,91 +9,9 @@
 //! A [`Point`] is one place where the stage is entered; its probes are alternatives, the first that the
 //! running kernel offers is attached.
 
-use crate::record::Outcome;
+use crate::{behaviour::Behaviour, record::Outcome};
 
-/// The part of the network stack that a stage belongs to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[repr(u8)]
-pub enum Layer {
-    Socket,
-    Transport,
-    Ip,
-    Route,
-    Conntrack,
-    Nat,
-    Iptables,
-    Nftables,
-    Bridge,
-    Veth,
-    Vxlan,
-    Ipip,
-    Gre,
-    Geneve,
-    Ipvlan,
-    Macvlan,
-    Vlan,
-    Ovs,
-    Ipvs,
-    Xfrm,
-    Wireguard,
-    Tun,
-    Cgroup,
-    Tc,
-    Qdisc,
-    Backlog,
-    GroCells,
-    Gro,
-    Gso,
-    Checksum,
-    Fragment,
-    Neighbour,
-    Driver,
-    Cpu,
-    Other,
-}
-
-impl Layer {
-    /// The layer's name in every output.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Layer::Socket => "socket",
-            Layer::Transport => "transport",
-            Layer::Ip => "ip",
-            Layer::Route => "route",
-            Layer::Conntrack => "conntrack",
-            Layer::Nat => "nat",
-            Layer::Iptables => "iptables",
-            Layer::Nftables => "nftables",
-            Layer::Bridge => "bridge",
-            Layer::Veth => "veth",
-            Layer::Vxlan => "vxlan",
-            Layer::Ipip => "ipip",
-            Layer::Gre => "gre",
-            Layer::Geneve => "geneve",
-            Layer::Ipvlan => "ipvlan",
-            Layer::Macvlan => "macvlan",
-            Layer::Vlan => "vlan",
-            Layer::Ovs => "ovs",
-            Layer::Ipvs => "ipvs",
-            Layer::Xfrm => "xfrm",
-            Layer::Wireguard => "wireguard",
-            Layer::Tun => "tun",
-            Layer::Cgroup => "cgroup",
-            Layer::Tc => "tc",
-            Layer::Qdisc => "qdisc",
-            Layer::Backlog => "backlog",
-            Layer::GroCells => "gro-cells",
-            Layer::Gro => "gro",
-            Layer::Gso => "gso",
-            Layer::Checksum => "checksum",
-            Layer::Fragment => "fragment",
-            Layer::Neighbour => "neighbour",
-            Layer::Driver => "driver",
-            Layer::Cpu => "cpu",
-            Layer::Other => "other",
-        }
-    }
-}
+pub use crate::layer::Layer;
 
 /// Whether a stage's time is work of the CPU on this packet or waiting in a queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -256,6 +174,8 @@ pub struct Stage {
     /// For rows whose points end a packet's way ([`Action::End`]): how it ended. Such a row has no time
     /// of its own.
     pub outcome: Option<Outcome>,
+    /// What the stage means for the analysis of a recording.
+    pub behaviour: Behaviour,
     /// One sentence for people.
     pub about: &'static str,
 }

@@ -78,14 +78,16 @@ pub static STAGES: &[Stage] = &[
             note(&[f("rawv6_sendmsg", 0)]),
         ],
         "The send call until the packet is handed to its transport: route look-up, memory, copying from the application.",
-    ),
+    )
+    .before_start(),
     work(
         "tcp-send",
         Layer::Transport,
         NOT_DEVICE,
         &[note(&[f("__tcp_transmit_skb", 0)])],
         "TCP clones the segment out of its retransmission queue and writes the header.",
-    ),
+    )
+    .before_start(),
     work(
         "cgroup-program",
         Layer::Cgroup,
@@ -154,7 +156,8 @@ pub static STAGES: &[Stage] = &[
         FULL,
         &[forward(&[f("ip_forward", 0)]), forward(&[f("ip6_forward", 0)])],
         "Forwarding: TTL, MTU, up to the netfilter hooks of FORWARD.",
-    ),
+    )
+    .leaves(),
     work(
         "fragment",
         Layer::Fragment,
@@ -375,7 +378,8 @@ pub static STAGES: &[Stage] = &[
         NOT_LIGHT,
         &[adopt(Headers::Out, &[f("__dev_queue_xmit", 0), t("net_dev_queue", 0)])],
         "Hands the packet to a device: egress tc, choice of the queue, qdisc without waiting.",
-    ),
+    )
+    .transmits(),
     wait(
         "qdisc-wait",
         Layer::Qdisc,
@@ -394,7 +398,8 @@ pub static STAGES: &[Stage] = &[
             qdisc(&[f("netem_enqueue", 0)]),
         ],
         "The packet lies in the device's qdisc.",
-    ),
+    )
+    .shared_queue(),
     work(
         "qdisc-run",
         Layer::Qdisc,
@@ -485,7 +490,8 @@ pub static STAGES: &[Stage] = &[
             ..hop(&[f("enqueue_to_backlog", 0), t("netif_rx", 0)])
         }],
         "The packet waits in a CPU's backlog for its softirq.",
-    ),
+    )
+    .shared_queue(),
     work(
         "gro",
         Layer::Gro,
@@ -563,7 +569,8 @@ pub static STAGES: &[Stage] = &[
         NOT_DEVICE,
         &[Point { deferred: true, ..hop(&[f("gro_cells_receive", 1)]) }],
         "The decapsulated packet waits in the tunnel device's queue for its softirq.",
-    )),
+    )
+    .shared_queue()),
     // --- the receiving transport and socket
     work(
         "udp-rcv",
@@ -625,21 +632,26 @@ pub static STAGES: &[Stage] = &[
         ALL,
         &[],
         "Behind other packets of its batch, or of those that came meanwhile: the CPU was busy with them.",
-    ),
+    )
+    .behind_others(),
     wait(
         "softirq-wait",
         Layer::Cpu,
         NOT_LIGHT,
         &[],
         "In a CPU's queue (backlog, gro-cells), until the softirq that empties it has begun.",
-    ),
+    )
+    .shared_queue()
+    .probed_by("softirq-interruption"),
     wait(
         "ksoftirqd-wait",
         Layer::Cpu,
         NOT_LIGHT,
         &[],
         "As softirq-wait; the softirqs were so many, or a task so urgent, that they were left to the thread ksoftirqd.",
-    ),
+    )
+    .shared_queue()
+    .probed_by("softirq-interruption"),
     wait(
         "softirq-interruption",
         Layer::Cpu,
@@ -676,7 +688,8 @@ pub static STAGES: &[Stage] = &[
         NOT_DEVICE,
         &[copy(&[f("__copy_skb_header", 0)])],
         "A copy of a packet, which is followed as its child: until its turn comes, or whoever listens reads it.",
-    ),
+    )
+    .clones(),
     work(
         "device-change",
         Layer::Other,

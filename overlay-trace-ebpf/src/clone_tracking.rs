@@ -3,22 +3,20 @@
 //! A clone is tracked as a child of its original from the moment that the kernel makes it. Most clones are of no
 //! consequence: the original is freed right away, and the clone inherits its path, or the clone is freed unused.
 
-use core::ffi::c_void;
-
 use overlay_trace_common::{
     cpu::Context,
     flags::RecordFlags,
     path::HOP_BITS,
     record::{Counter, Outcome},
-    stage_map::{BATCH_WAIT, COPY, FRAGMENT, GRO, GSO_SEGMENT, REASSEMBLY_WAIT, TC_CLASSIFY},
+    stage_map::{BATCH_WAIT, COPY, GRO, GSO_SEGMENT, REASSEMBLY_WAIT},
 };
 
 use crate::{
     account::{close, conclude, seen_here},
     insn::opaque,
-    maps::{Record, STATES, State, count, setting},
+    maps::{STATES, State, count, setting},
     packet_table::{Lookup, Packet, Table, missed_end, release},
-    read::{self, Access, copied, field, now},
+    read::{Access, copied, field, now},
     track_start::{renumber, reset},
 };
 
@@ -78,7 +76,7 @@ fn is_gone(skb: u64, state: &mut State) -> bool {
 
 /// Whether the packet is being segmented, and is not a segment that was just made.
 #[inline(always)]
-fn is_being_segmented(state: &State) -> bool {
+pub fn is_being_segmented(state: &State) -> bool {
     state.tracked.account.stage == GSO_SEGMENT && !is_fresh(state)
 }
 
@@ -185,8 +183,9 @@ pub fn forget(state: &State) {
     }
 }
 
+/// The packet is not counted.
 #[inline(always)]
-fn uncount(state: &State) {
+pub fn uncount(state: &State) {
     if state.is_counted() {
         count(Counter::Started, u64::MAX);
     }
@@ -267,81 +266,4 @@ fn innermost_bytes(state: &State, skb: u64) -> u32 {
     let data: u64 = copied(skb, setting!(offsets.skb_data));
     let bytes: u32 = copied(skb, setting!(offsets.skb_len));
     bytes - (head + header as u64 - data) as u32
-}
-
-/// Whether a packet that is freed leaves no record: its clone continues it, or it is an unused clone.
-#[inline(always)]
-pub fn leaves_no_record(packet: &mut Packet, said: u8) -> bool {
-    if said == Outcome::Freed as u8 && handed_on(packet) {
-        return true;
-    }
-    // Unused clones are made for a packet socket in another namespace, or for a look at the addresses. Reassembly clones
-    // the last fragment, and moves the first fragment in its place.
-    let stage = packet.tracked.account.stage;
-    let is_idle = stage == COPY && said == Outcome::Freed as u8 || stage == REASSEMBLY_WAIT;
-    let is_unused = is_idle && is_fresh(packet);
-    if is_unused {
-        forget(packet);
-        release(packet);
-    }
-    is_unused
-}
-
-/// The outcome of a packet whose probe says `said`.
-#[inline(always)]
-pub fn outcome(state: &State, said: u8) -> u8 {
-    let stage = state.tracked.account.stage;
-    if state.record.header.outcome == Outcome::Split as u8 {
-        Outcome::Split as u8
-    } else if stage == GRO || stage == REASSEMBLY_WAIT && said != Outcome::Dropped as u8 {
-        Outcome::Merged as u8
-    } else if said == Outcome::Freed as u8 && continues_as_clones(state) {
-        Outcome::Split as u8
-    } else {
-        said
-    }
-}
-
-/// Whether the packet was freed where clones or fragments of it were made, which continue it.
-#[inline(always)]
-fn continues_as_clones(state: &State) -> bool {
-    let stage = state.tracked.account.stage;
-    state.clone != 0
-        && state.tracked.account.position == state.cloned_position
-        && (stage == state.cloned_stage || state.cloned_stage == TC_CLASSIFY && stage == state.cloned_before)
-}
-
-/// A packet that is freed as soon as it has been cloned (to have the data to itself, or for more headroom) continues as
-/// its clone, which inherits the path.
-#[inline(always)]
-fn handed_on(packet: &mut Packet) -> bool {
-    let stage = packet.tracked.account.stage;
-    if packet.clone == 0
-        || packet.cloned_ns != packet.tracked.account.last_ns
-        || is_being_segmented(packet)
-        || stage == FRAGMENT
-    {
-        return false;
-    }
-    let Some(mut heir) = packet.find_other(packet.clone) else { return false };
-    if heir.record.header.parent != packet.record.header.id || !is_fresh(&heir) {
-        return false;
-    }
-    // SAFETY: a record is made of integers, and the target is one.
-    let is_copied = unsafe {
-        read::copy(
-            &raw mut heir.record as *mut c_void,
-            size_of::<Record>() as u32,
-            &raw const packet.record as u64,
-        )
-    };
-    if is_copied {
-        heir.tracked.account = packet.tracked.account;
-        // The clone was counted as a packet of its own, and as a child, when it was made.
-        uncount(packet);
-        heir.parent = packet.parent;
-        heir.children = packet.children.wrapping_sub(1);
-        release(packet);
-    }
-    is_copied
 }

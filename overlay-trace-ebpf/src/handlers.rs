@@ -13,10 +13,11 @@ use overlay_trace_common::{
 
 use crate::{
     account::{self, close, conclude, here, send},
-    clone_tracking::{find_near, leaves_no_record, outcome, segmented},
+    clone_tracking::{find_near, segmented},
     insn::opaque,
     maps::count,
     packet_table::{Table, is_over, release},
+    path_end::{leaves_no_record, outcome},
     read::{Access, field, now},
     track_start::task,
 };

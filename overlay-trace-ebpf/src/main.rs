@@ -3,8 +3,8 @@
 //! spec into it (see `overlay_trace_common::probe_spec`).
 //!
 //! The modules, each of which uses only those before it: `insn`, `maps`, `read`; `hop_numbers`, `hop`;
-//! `tail_sampling`, `account`; `packet_table`; `track_start`, `parse_headers`; `clone_tracking`, `fragment_tracking`;
-//! `enter_stage`, `handlers`.
+//! `tail_sampling`, `account`; `packet_table`; `track_start`, `parse_headers`; `clone_tracking`, `fragment_tracking`,
+//! `path_end`; `enter_stage`, `handlers`.
 #![no_std]
 #![no_main]
 #![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
@@ -20,6 +20,7 @@ mod insn;
 mod maps;
 mod packet_table;
 mod parse_headers;
+mod path_end;
 mod read;
 mod tail_sampling;
 mod track_start;

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use anyhow::Result;
 use overlay_trace_common::stage_map::{STAGES, transmit_stages};
 use overlay_trace_probe::load::{Loader, Sizes};
-use overlay_trace_probe::plan::wanted_functions;
 use overlay_trace_probe::sys::kernel::Kernel;
+use overlay_trace_probe::wanted_functions;
 use overlay_trace_probe::{FilterOptions, Plan, ProbeKind, ProbeSet, Unprobed};
 
 use crate::describe;

@@ -35,13 +35,14 @@ pub fn stand(name: &str, stop: &Stop) -> Result<Running> {
 
 /// Begins to record all of the lab, with the probe set full.
 pub fn begin(running: &Running, path: &Path) -> Result<Session> {
-    Session::start(SessionOptions {
+    let options = SessionOptions {
         set: Some(ProbeSet::Full),
         filter: running.filter(),
         output: path.to_path_buf(),
         force: true,
         ..SessionOptions::default()
-    })
+    };
+    Ok(Session::start(options)?)
 }
 
 /// A setting that stands.

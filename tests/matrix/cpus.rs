@@ -72,7 +72,7 @@ pub fn ways(of: Of, results: &mut Results) -> Result<()> {
     let mut wrong = Vec::new();
     for_each_of(&recording, PORT, |record| {
         let mut expected = OF_PROGRAMS;
-        for segment in record.segments() {
+        for segment in record.spans() {
             if segment.stage == queued {
                 expected = OF_SOFTIRQS;
             } else if segment.stage == in_socket {
@@ -83,7 +83,7 @@ pub fn ways(of: Of, results: &mut Results) -> Result<()> {
                 wrong.push(format!("{name} on {:?} instead of {expected}", segment.cpu));
             }
         }
-        if !record.segments().any(|segment| segment.stage == queued) {
+        if !record.spans().any(|segment| segment.stage == queued) {
             wrong.push("no backlog".to_owned());
         }
     })?;

@@ -62,15 +62,13 @@ pub const ADDRESS: &[Check] = &[
 pub const NETNS: &[Check] = &[check("passes", |seen, _| {
     let pod2 = seen.netns("pod2");
     passes(seen, |record| {
-        Ok(record
-            .segments()
-            .any(|step| seen.recording.hops.get(&step.hop).is_some_and(|hop| hop.netns == pod2)))
+        Ok(record.spans().any(|step| seen.recording.hops.get(&step.hop).is_some_and(|hop| hop.netns == pod2)))
     })
 })];
 pub const DEVICE: &[Check] = &[check("passes", |seen, _| {
     passes(seen, |record| {
         Ok(record
-            .segments()
+            .spans()
             .any(|step| seen.recording.hops.get(&step.hop).is_some_and(|hop| hop.device == "flannel.1")))
     })
 })];

@@ -180,8 +180,7 @@ fn lossless(seen: &Seen, in_the_middle: u64) -> Outcome {
 
 /// Whether the packet has reached its socket: so said, or freed there without having been dropped.
 pub fn is_delivered(seen: &Seen, record: &RecordView<'_>) -> bool {
-    let stages =
-        record.segments().filter_map(|step| seen.recording.header.stages.get(usize::from(step.stage)));
+    let stages = record.spans().filter_map(|step| seen.recording.header.stages.get(usize::from(step.stage)));
     // Waits for the CPU are in the middle of a stage.
     let last = stages.filter(|stage| stage.layer != "cpu").last();
     let at_socket = last.is_some_and(|stage| stage.layer == "socket" || stage.layer == "transport");
@@ -194,7 +193,7 @@ pub fn is_delivered(seen: &Seen, record: &RecordView<'_>) -> bool {
 
 /// Whether no headers are around the packet at its end: what a user-space overlay's daemon gets is not at its end.
 fn is_unpacked(record: &RecordView<'_>) -> bool {
-    record.segments().last().is_some_and(|last| last.level == 0)
+    record.spans().last().is_some_and(|last| last.level == 0)
 }
 
 /// Each datagram that the traffic's two ends count has a record of its delivery; in the device set it may

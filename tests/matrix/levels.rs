@@ -208,7 +208,7 @@ fn met_on_its_way(seen: &Seen, _: &[Seen]) -> Outcome {
     let expected = Way::of(seen.lab)?;
     let (mut met, mut wrong, mut levels) = (0, None, BTreeSet::new());
     seen.recording.for_each_record(|record| {
-        let Some(first) = record.segments().next() else { return };
+        let Some(first) = record.spans().next() else { return };
         if !record.header.flags.has(RecordFlags::FROM_DEVICE) || !is_to_server(seen, &record) {
             return;
         }

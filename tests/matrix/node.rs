@@ -145,9 +145,9 @@ fn module(of: Of, results: &mut Results) -> Result<()> {
     for (port, is_seen) in [(BETWEEN, None), (AFTER, Some(true)), (BEFORE, Some(false))] {
         let (mut seen, mut early, mut level) = (0, 0, 0);
         for_each_of(&recording, port, |record| {
-            seen += usize::from(record.segments().any(|step| usize::from(step.stage) == number));
+            seen += usize::from(record.spans().any(|step| usize::from(step.stage) == number));
             early += usize::from(record.header.start_ns < since);
-            level = level.max(record.segments().map(|step| step.level).max().unwrap_or(0));
+            level = level.max(record.spans().map(|step| step.level).max().unwrap_or(0));
         })?;
         let expected = is_seen.map(|is_seen| if is_seen { COUNT } else { 0 });
         ensure!(

@@ -176,5 +176,5 @@ pub fn no_losses(recording: &Recording) -> Result<()> {
 /// The full names of namespace and device of each span of a path, where they are known.
 pub fn places<'a>(recording: &'a Recording, record: &RecordView<'_>) -> Vec<(&'a str, &'a str)> {
     let hop = |hop| recording.hops.get(&hop).map(|hop| (hop.netns.as_str(), hop.device.as_str()));
-    record.segments().filter_map(|step| hop(step.hop)).collect()
+    record.spans().filter_map(|step| hop(step.hop)).collect()
 }

@@ -112,7 +112,7 @@ fn fired(set: ProbeSet, all: &[&Seen]) -> Result<BTreeMap<String, u64>> {
         let (mut stages, mut ends) = ([0u64; 256], Vec::new());
         let (mut children, mut split) = (Vec::new(), HashSet::new());
         seen.recording.for_each_record(|record| {
-            record.segments().for_each(|step| stages[usize::from(step.stage)] += 1);
+            record.spans().for_each(|step| stages[usize::from(step.stage)] += 1);
             let header = record.header;
             ends.extend(End::from_u8(header.outcome).and_then(|end| end_row(set, end, header.flow.protocol)));
             if header.flags.has(RecordFlags::CHILD) {

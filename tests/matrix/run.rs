@@ -63,7 +63,7 @@ pub fn all(sets: &[ProbeSet], times: bool, place: (&Path, &Stop), results: &mut 
         }
     }
     let mut labs_tested = BTreeSet::new();
-    for group in dataplanes::beside(wanted, GROUP, |one| (one.lab, one.setting.alone)) {
+    for group in dataplanes::group_compatible(wanted, GROUP, |one| (one.lab, one.setting.alone)) {
         labs_tested.extend(run_group(&group, &system, place, &mut seen, results));
         place.1.check()?;
     }

@@ -69,7 +69,7 @@ impl Seen {
     pub fn is_own(&self, record: &RecordView<'_>) -> bool {
         let prefix = self.netns("");
         record
-            .segments()
+            .spans()
             .any(|step| self.recording.hops.get(&step.hop).is_some_and(|hop| hop.netns.starts_with(&prefix)))
     }
 

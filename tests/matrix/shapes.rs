@@ -391,7 +391,7 @@ fn requests_and_pings(running: &Running, stop: &Stop) -> Result<Vec<TrafficRepor
 
 /// Also datagrams of a socket that is not connected, of which each is given an address, and so is its answer.
 fn by_service(running: &Running, stop: &Stop) -> Result<Vec<TrafficReport>> {
-    let (service, server) = (running.target()?, running.listens()?);
+    let (service, server) = (running.target()?, running.listen_address()?);
     let any = SocketAddr::new(running.client()?.address, 0);
     let answering = running.server()?.netns.run(|| UdpSocket::bind(server))??;
     let asking = running.client()?.netns.run(|| UdpSocket::bind(any))??;

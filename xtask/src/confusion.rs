@@ -1,4 +1,4 @@
-//! `docs/src/confusion.md`: which cause `tail` named first of those that the injection suite brought about.
+//! `docs/src/confusion.md`: which cause `tail` named first of those that the injection suite injected.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -24,10 +24,10 @@ are injected, both must be named. Measured under KERNEL with a deterministic clo
 `cargo xtask test --all --bless`, or from kept outputs of the suite by `cargo xtask docs --suite`.
 
 ";
-const INJECTION: &str = "brought about";
+const INJECTION: &str = "injected";
 const RIGHT: &str = "right, with its place";
 
-/// What was named first of what was brought about, in the order in which it was.
+/// What was named first of what was injected, in the order in which it was.
 #[derive(Debug, Default, PartialEq)]
 struct Confusion(Vec<Row>);
 
@@ -41,7 +41,7 @@ struct Row {
 }
 
 /// Takes the tables from what the suite said; with `bless` puts them into the file, on top of what it knows of causes
-/// that were not brought about this time.
+/// that were not injected this time.
 ///
 /// # Errors
 ///
@@ -133,12 +133,12 @@ mod tests {
 
     const ONE: &str = "\
         6.12  tail/loss  3 requests  right: words\n\
-        | brought about | batch | nothing | right, with its place |\n\
+        | injected | batch | nothing | right, with its place |\n\
         |---|---|---|---|\n\
         | clean |  | 20 | 20 of 20 |\n\
         | loss | 1 |  | 0 of 1 |\n";
     const OTHER: &str = "\
-        | brought about | qdisc | right, with its place |\n\
+        | injected | qdisc | right, with its place |\n\
         |---|---|---|\n\
         | loss | 20 | 19 of 20 |\n";
 
@@ -155,7 +155,7 @@ mod tests {
         confusion.put(Confusion::of_text(OTHER));
         let text = confusion.file("6.12");
         assert!(
-            text.contains("| brought about | nothing | qdisc | right, with its place |\n|---|---|---|---|\n")
+            text.contains("| injected | nothing | qdisc | right, with its place |\n|---|---|---|---|\n")
         );
         assert!(text.ends_with("| clean | 20 |  | 20 of 20 |\n| loss |  | 20 | 19 of 20 |\n"), "{text}");
         assert_eq!(Confusion::of_text(&text), confusion);

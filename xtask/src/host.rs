@@ -50,10 +50,9 @@ pub fn is_root() -> bool {
 /// The full path of a program, looked for in PATH and in the folders of the administrator's programs.
 pub fn find_program(name: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
-    env::split_paths(&path)
-        .chain(["/usr/local/sbin", "/usr/sbin", "/sbin"].map(PathBuf::from))
-        .map(|folder| folder.join(name))
-        .find(|candidate| candidate.is_file())
+    let system = ["/usr/local/sbin", "/usr/sbin", "/sbin"].map(PathBuf::from);
+    let folders = env::split_paths(&path).chain(system);
+    which::which_in(name, env::join_paths(folders).ok(), "/").ok()
 }
 
 /// A command without the variables that `cargo run` sets for this program alone, and by which a build in

@@ -47,10 +47,10 @@ pub struct Test {
     all: bool,
     /// Write down what was found instead of comparing it: in docs/src/coverage.md by which probes the kernels' stages are
     /// seen, in docs/src/labs-by-kernel.md which labs they can have, in docs/src/confusion.md what `tail` said of causes that were
-    /// brought about
+    /// injected
     #[arg(long, requires = "all")]
     bless: bool,
-    /// With --all: how often each cause of a bad tail is brought about; the full suite is 20
+    /// With --all: how often each cause of a bad tail is injected; the full suite is 20
     #[arg(long, value_name = "N", default_value_t = 3)]
     tail_runs: u32,
 }

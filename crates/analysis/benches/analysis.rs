@@ -128,7 +128,7 @@ fn through_file(options: &Options, source: &Recording, file: &PathBuf) -> Result
     for _ in 0..options.records.div_ceil(BATCH) {
         bytes.clear();
         let mut ends = vec![0];
-        generator.generate(BATCH, |RecordView { header, way }| {
+        generator.generate(BATCH, |RecordView { header, path: way }| {
             encode_record(&header, way, &mut bytes);
             ends.push(bytes.len());
         });

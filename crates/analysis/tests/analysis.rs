@@ -18,7 +18,7 @@ use overlay_trace_common::{
     stage_map::STAGES,
 };
 use overlay_trace_format::{
-    Header, HopName, Names, ProbeCost, ProbeKind, RecordView, Recording, StageRow, encode_way,
+    Behaviour, Header, HopName, Names, ProbeCost, ProbeKind, RecordView, Recording, StageRow, encode_path,
 };
 use proptest::prelude::*;
 
@@ -32,7 +32,7 @@ fn analyse(
 ) -> Analysis {
     let mut collector = Collector::new(header, hops, by);
     for (header, way) in records {
-        collector.add(&RecordView { header: *header, way: &encode_way(way) });
+        collector.add(&RecordView { header: *header, path: &encode_path(way) });
     }
     collector.finish(&Names::default())
 }
@@ -311,7 +311,13 @@ fn the_probes_cost_is_taken_off_per_visit_and_never_more() {
             stage("a", ProbeKind::Kprobe, false),
             stage("b", ProbeKind::Kprobe, true),
             stage("t", ProbeKind::TpBtf, false),
-            StageRow { name: "w".into(), layer: "cpu".into(), kind: "wait".into(), ..StageRow::default() },
+            StageRow {
+                name: "w".into(),
+                layer: "cpu".into(),
+                kind: "wait".into(),
+                behaviour: Behaviour { interrupts: true, ..Behaviour::default() },
+                ..StageRow::default()
+            },
         ],
         probe_cost_ns: ProbeCost {
             entry: Some(100.0),
@@ -341,7 +347,7 @@ fn the_probes_cost_is_taken_off_per_visit_and_never_more() {
 
     // Behind other packets a packet waits for their probes too, which take 260 of 1833 ns of all work.
     let mut header = header;
-    header.stages[3].name = "batch-wait".into();
+    header.stages[3].behaviour.behind_others = true;
     let analysis = analyse(&header, &hops(&[]), By::Stage, &[(record, way.clone())]);
     let waited = analysis.rows.iter().find(|row| row.key.kind == "wait").unwrap();
     assert_eq!(waited.net.as_ref().unwrap().sum(), 130 - 18);
@@ -399,17 +405,16 @@ fn a_difference_adds_up() {
     assert!(vxlan.first.packets == 0 && vxlan.delta(Per::Packet) > 0.0);
 }
 
-/// The analysis knows stages by layer and by the endings of their names: the stage map must keep to that.
 #[test]
-fn stages_that_transmit_are_named_so() {
-    let transmits = |name: &str| name.ends_with("-xmit") || name.ends_with("-encap");
+fn stages_that_transmit_say_so() {
     for stage in STAGES {
         let by_probe = stage
             .points
             .iter()
             .flat_map(|point| point.probes)
             .any(|probe| matches!(probe.target, Target::Transmit(_)));
-        assert_eq!(transmits(stage.name), by_probe || stage.name == "dev-queue-xmit", "{}", stage.name);
+        let transmits = stage.behaviour.transmits;
+        assert_eq!(transmits, by_probe || stage.name == "dev-queue-xmit", "{}", stage.name);
     }
     assert_eq!(STAGES[usize::from(overlay_trace_common::stage_map::OTHER)].layer, Layer::Other);
 }

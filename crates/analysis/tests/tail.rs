@@ -20,7 +20,7 @@ use overlay_trace_common::{
     record::{Outcome, RecordHeader},
 };
 use overlay_trace_format::{
-    Checkpoint, Header, HopName, Names, Recording, Writer, encode_record, encode_way,
+    Checkpoint, Header, HopName, Names, Recording, Writer, encode_path, encode_record,
 };
 use proptest::prelude::*;
 use tempfile::TempDir;
@@ -41,7 +41,7 @@ fn recording(
     writer.names(names).unwrap();
     for (header, way) in records {
         let mut bytes = Vec::new();
-        encode_record(header, &encode_way(way), &mut bytes);
+        encode_record(header, &encode_path(way), &mut bytes);
         writer.records(&bytes).unwrap();
     }
     writer.finish(&Checkpoint::default()).unwrap();

@@ -4,7 +4,7 @@ mod support;
 
 use overlay_trace_analysis::breakdown::Dist;
 
-use overlay_trace_format::{Header, ProbeCost, Recording, Writer, encode_record, encode_way};
+use overlay_trace_format::{Header, ProbeCost, Recording, Writer, encode_path, encode_record};
 
 use overlay_trace_analysis::what_if::{Change, WhatIf};
 use overlay_trace_common::{path::Span, record::Outcome};
@@ -27,7 +27,7 @@ fn write(dir: &TempDir, header: &Header, ways: &[Vec<Span>]) -> Recording {
     for (at, way) in ways.iter().enumerate() {
         let mut bytes = Vec::new();
         let record = support::record(at as u64 + 1, 1000 * at as u64, way, Outcome::Delivered);
-        encode_record(&record, &encode_way(way), &mut bytes);
+        encode_record(&record, &encode_path(way), &mut bytes);
         writer.records(&bytes).unwrap();
     }
     writer.finish(&Default::default()).unwrap();

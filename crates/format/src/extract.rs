@@ -7,7 +7,7 @@ use anyhow::Result;
 use super::{Checkpoint, Counters, Header, RecordView, Recording, Writer, encode_record};
 
 /// Writes the records that are wanted to a file, which may exist, under this header and with these results of
-/// traffic. What was lost is not known by part: the counters of losses stay those of the whole.
+/// traffic. Losses are not known by part: their counters stay those of the whole recording.
 ///
 /// # Errors
 ///
@@ -26,12 +26,12 @@ pub fn extract(
     let (mut all, mut wanted, mut finished, mut bytes) = (0, 0, 0, Vec::new());
     let mut outcome = Ok(());
     recording.for_each_record(|record| {
-        all += record.way.len() as u64;
+        all += record.path.len() as u64;
         if is_wanted(&record) && outcome.is_ok() {
-            wanted += record.way.len() as u64;
+            wanted += record.path.len() as u64;
             finished += 1;
             bytes.clear();
-            encode_record(&record.header, record.way, &mut bytes);
+            encode_record(&record.header, record.path, &mut bytes);
             outcome = writer.records(&bytes);
         }
     })?;
@@ -41,7 +41,8 @@ pub fn extract(
     writer.finish(&Checkpoint { counters: part(&last.counters, finished, (wanted, all)), ..last.clone() })
 }
 
-/// The counters of so many records, whose ways have so many of all ways' words: a probe's hit is about a word.
+/// The counters of a part of `finished` records whose paths have `wanted` of `all` words. Each word of a path stands for about one hit
+/// of a probe.
 fn part(whole: &Counters, finished: u64, (wanted, all): (u64, u64)) -> Counters {
     let unfinished = whole.started.saturating_sub(whole.filtered).saturating_sub(whole.finished);
     let share = |number: u64| (u128::from(number) * u128::from(wanted) / u128::from(all.max(1))) as u64;

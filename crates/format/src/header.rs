@@ -3,13 +3,12 @@
 use std::collections::BTreeMap;
 
 use overlay_trace_common::{
-    record::{COUNTERS, Counter, Outcome},
-    stage::{Headers, Kind, LevelChange, Stage},
+    record::{COUNTERS, Counter},
     stage_map::STAGES,
 };
 use serde::{Deserialize, Serialize};
 
-use crate::detection::Detection;
+use crate::{detection::Detection, probe_kind::ProbeKind, stage_row::StageRow};
 
 /// Where and how a recording was made.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -83,88 +82,8 @@ pub(super) fn byte_order() -> &'static str {
     if cfg!(target_endian = "big") { "big" } else { "little" }
 }
 
-/// A row of the stage map, as far as a reader needs it.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct StageRow {
-    pub name: String,
-    pub layer: String,
-    /// `work` or `wait`.
-    pub kind: String,
-    /// `keep`, `up` (encapsulation) or `down` (decapsulation).
-    pub level: String,
-    /// For stages that end a way: `freed`, `delivered`, `dropped`, `merged`, `split`.
-    pub outcome: Option<String>,
-    /// One sentence for people.
-    pub about: String,
-    /// With what the stage was watched; `None` if it was not.
-    pub probe: Option<ProbeKind>,
-    /// Whether the stage's exit was watched too.
-    pub exit: bool,
-    /// Whether the packet's headers are read here, if they have not been before.
-    pub headers: bool,
-}
-
-impl From<&Stage> for StageRow {
-    fn from(stage: &Stage) -> StageRow {
-        StageRow {
-            name: stage.name.into(),
-            layer: stage.layer.name().into(),
-            kind: match stage.kind {
-                Kind::Work => "work".into(),
-                Kind::Wait => "wait".into(),
-            },
-            level: match stage.level {
-                LevelChange::Keep => "keep".into(),
-                LevelChange::Up => "up".into(),
-                LevelChange::Down => "down".into(),
-            },
-            outcome: stage.outcome.map(|outcome| outcome_name(outcome).into()),
-            about: stage.about.into(),
-            probe: None,
-            exit: stage.points.iter().any(|point| point.exit),
-            headers: stage.points.iter().any(|point| point.headers != Headers::No),
-        }
-    }
-}
-
-fn outcome_name(outcome: Outcome) -> &'static str {
-    match outcome {
-        Outcome::Freed => "freed",
-        Outcome::Delivered => "delivered",
-        Outcome::Dropped => "dropped",
-        Outcome::Merged => "merged",
-        Outcome::Split => "split",
-    }
-}
-
-/// With what a stage was watched.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ProbeKind {
-    Fentry,
-    Kprobe,
-    /// A BTF-typed raw tracepoint.
-    TpBtf,
-    Tracepoint,
-    Tc,
-}
-
-impl ProbeKind {
-    /// The kind's name in every output.
-    pub fn name(self) -> &'static str {
-        match self {
-            ProbeKind::Fentry => "fentry",
-            ProbeKind::Kprobe => "kprobe",
-            ProbeKind::TpBtf => "tp_btf",
-            ProbeKind::Tracepoint => "tracepoint",
-            ProbeKind::Tc => "tc",
-        }
-    }
-}
-
-/// Where only the slow packets are kept whole: all above `above`, all that were dropped, and all that were made of
-/// others or that others were made of; of the others one in about `one_in`.
+/// Tail-based sampling: every packet slower than `above`, every dropped packet and every packet with a lineage (clones,
+/// segments, fragments and their parents) has a record; of the rest about one in `one_in`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Sampling {
@@ -173,7 +92,7 @@ pub struct Sampling {
     pub one_in: u32,
 }
 
-/// A stage that could not be watched.
+/// A stage that could not be probed.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UnseenStage {
     pub stage: String,
@@ -184,7 +103,7 @@ pub struct UnseenStage {
     pub module: Option<String>,
 }
 
-/// A stage, or some of its places, that could be watched only from some moment on.
+/// A stage, or some of its points, that could be probed only from some moment on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SeenLater {
     pub stage: String,
@@ -212,16 +131,16 @@ pub struct ProbeCost {
     /// read.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub again: Option<f64>,
-    /// Besides the hit: the beginning of a packet's way, with what was noted of the send call.
+    /// Besides the hit: the start of a packet's path, with the times that the send call has noted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub birth: Option<f64>,
-    /// Besides the hit: reading the packet's headers, once on its way.
+    /// Besides the hit: reading the packet's headers, once per path.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub headers: Option<f64>,
     /// Besides the hit: the packet has come to another device.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hop: Option<f64>,
-    /// Besides the hit: the record, made when the way is over, so that it is in no packet's time.
+    /// Besides the hit: writing the record, after the path has ended, so that it is in no packet's time.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub record: Option<f64>,
 }
@@ -342,7 +261,7 @@ impl Names {
         named(&self.drop_reasons, number, |number| number.to_string())
     }
 
-    /// The name of a place in the kernel, or its address; empty for "none given".
+    /// The name of an address in the kernel, or the address; empty for "none given".
     pub fn symbol(&self, address: u64) -> String {
         named(&self.symbols, address, |address| format!("{address:#x}"))
     }

@@ -8,24 +8,27 @@
 //! full disk leaves behind can still be used.
 
 pub mod detection;
+mod error;
 mod extract;
 pub mod format;
 mod header;
 mod legacy;
+mod probe_kind;
 mod probe_set;
 mod reader;
 mod records;
+mod stage_row;
 mod threshold;
 mod writer;
 
 pub use detection::Detection;
+pub use error::ReadError;
 pub use extract::extract;
-pub use header::{
-    Checkpoint, Counters, Header, HopName, Names, ProbeCost, ProbeKind, Sampling, SeenLater, StageRow,
-    UnseenStage,
-};
+pub use header::{Checkpoint, Counters, Header, HopName, Names, ProbeCost, Sampling, SeenLater, UnseenStage};
+pub use probe_kind::ProbeKind;
 pub use probe_set::ProbeSet;
 pub use reader::Recording;
-pub use records::{RecordView, encode_record, encode_way, record_of};
+pub use records::{RecordView, encode_path, encode_record, record_of};
+pub use stage_row::{Behaviour, StageRow};
 pub use threshold::Threshold;
 pub use writer::{Writer, check_output, open_output};

@@ -9,16 +9,17 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context, Result, bail};
 use serde::de::DeserializeOwned;
 
 use super::{
-    Checkpoint, Header, HopName, Names, RecordView,
+    Checkpoint, Header, HopName, Names, ReadError, RecordView,
     format::{Chunk, FRAME_BYTES, MAGIC, OLDEST_VERSION, PAYLOAD_MAX, PREAMBLE_BYTES, VERSION, checksum},
     header::byte_order,
     legacy,
     records::{bytes_of, split_record},
 };
+
+type Result<T> = std::result::Result<T, ReadError>;
 
 /// An opened recording: everything about it but the records, which are read as a stream.
 ///
@@ -46,13 +47,12 @@ impl Recording {
     ///
     /// # Errors
     ///
-    /// One sentence: the file cannot be read, is not a recording, is from a newer version or another
-    /// byte order, is damaged, or ends before its header does.
+    /// The file cannot be read, is not a recording, is from a newer or a much older version or another byte order, is
+    /// damaged, or ends before its header does.
     pub fn open(path: impl AsRef<Path>) -> Result<Recording> {
         let path = path.as_ref();
-        let file =
-            File::open(path).with_context(|| format!("cannot open the recording {}", path.display()))?;
-        let bytes = file.metadata().with_context(|| format!("cannot read {}", path.display()))?.len();
+        let file = File::open(path).map_err(ReadError::open(path))?;
+        let bytes = file.metadata().map_err(ReadError::read(path.display().to_string()))?.len();
         let mut input = BufReader::new(file);
         let version = read_preamble(&mut input, path)?;
         let mut recording = Recording {
@@ -79,7 +79,7 @@ impl Recording {
     ///
     /// # Errors
     ///
-    /// One sentence: the file cannot be read any more, or is damaged.
+    /// The file cannot be read any more, or is damaged.
     pub fn for_each_record(&self, each: impl FnMut(RecordView<'_>)) -> Result<()> {
         self.for_each_record_of(0..self.records.len(), each)
     }
@@ -99,23 +99,22 @@ impl Recording {
         chunks: Range<usize>,
         mut each: impl FnMut(RecordView<'_>),
     ) -> Result<()> {
-        let file = File::open(&self.path)
-            .with_context(|| format!("cannot open the recording {}", self.path.display()))?;
+        let file = File::open(&self.path).map_err(ReadError::open(&self.path))?;
         let mut words = Vec::new();
         for &(at, length) in &self.records[chunks] {
             // The checksum stands behind the payload.
             words.resize(length as usize / 8 + 1, 0);
             let bytes = &mut bytes_of(&mut words)[..length as usize + 4];
             file.read_exact_at(bytes, at)
-                .with_context(|| format!("cannot read the recording {}", self.path.display()))?;
+                .map_err(ReadError::read(format!("the recording {}", self.path.display())))?;
             let (payload, crc) = bytes.split_at(length as usize);
             if crc != checksum(Chunk::Records as u32, payload).to_le_bytes() {
-                bail!(self.damaged(at, "the checksum of a chunk of records does not match"));
+                return Err(self.damaged(at, "the checksum of a chunk of records does not match"));
             }
             let mut rest = &words[..length as usize / 8];
             while !rest.is_empty() {
                 let Some((record, next)) = split_record(rest) else {
-                    bail!(self.damaged(at, "a record is longer than its chunk"));
+                    return Err(self.damaged(at, "a record is longer than its chunk"));
                 };
                 each(record);
                 rest = next;
@@ -124,8 +123,8 @@ impl Recording {
         Ok(())
     }
 
-    fn damaged(&self, at: u64, what: &str) -> String {
-        format!("the recording {} is damaged at byte {at} ({what}): copy it again", self.path.display())
+    fn damaged(&self, at: u64, what: impl Into<String>) -> ReadError {
+        ReadError::Damaged { path: self.path.clone(), at, what: what.into() }
     }
 
     /// Walks over the chunks until the footer or the last whole one.
@@ -135,19 +134,19 @@ impl Recording {
         while let Some((kind, length)) = chunk_at(input, at, bytes)? {
             let end = at + FRAME_BYTES + u64::from(length);
             if length > PAYLOAD_MAX {
-                bail!(self.damaged(at, "a chunk of impossible length"));
+                return Err(self.damaged(at, "a chunk of impossible length"));
             }
             if end > bytes {
                 break;
             }
             let known = Chunk::from_u32(kind);
             if first && known != Some(Chunk::Header) {
-                bail!(self.damaged(at, "the header is missing"));
+                return Err(self.damaged(at, "the header is missing"));
             }
             first = false;
             if known == Some(Chunk::Records) {
                 if length % 8 != 0 {
-                    bail!(self.damaged(at, "a chunk of records of impossible length"));
+                    return Err(self.damaged(at, "a chunk of records of impossible length"));
                 }
                 self.records.push((at + 8, length));
             } else {
@@ -155,7 +154,7 @@ impl Recording {
                 let (payload, crc) = bytes.split_at(length as usize);
                 if crc != checksum(kind, payload).to_le_bytes() {
                     let name = known.map_or("unknown kind", Chunk::name);
-                    bail!(self.damaged(at, &format!("the checksum of a chunk of {name} does not match")));
+                    return Err(self.damaged(at, format!("the checksum of a chunk of {name} does not match")));
                 }
                 if let Some(kind) = known {
                     self.take(kind, at, payload)?;
@@ -166,13 +165,10 @@ impl Recording {
                 break;
             }
             at = end;
-            input.seek(SeekFrom::Start(at))?;
+            input.seek(SeekFrom::Start(at)).map_err(ReadError::read("the recording"))?;
         }
         if first {
-            bail!(
-                "the recording {} ends before its header does: nothing in it can be used",
-                self.path.display()
-            );
+            return Err(ReadError::EndsBeforeHeader { path: self.path.clone() });
         }
         Ok(())
     }
@@ -184,11 +180,8 @@ impl Recording {
                 self.header = self.json(kind, at, payload)?;
                 legacy::complete(&mut self.header, self.version);
                 if self.header.byte_order != byte_order() {
-                    bail!(
-                        "the recording {} was made on a {}-endian machine: read it on one of that kind",
-                        self.path.display(),
-                        self.header.byte_order
-                    );
+                    let (path, byte_order) = (self.path.clone(), self.header.byte_order.clone());
+                    return Err(ReadError::ByteOrder { path, byte_order });
                 }
             }
             Chunk::Hops => self.hops.extend(self.json::<Vec<(u16, HopName)>>(kind, at, payload)?),
@@ -210,9 +203,8 @@ impl Recording {
     }
 
     fn json<T: DeserializeOwned>(&self, kind: Chunk, at: u64, payload: &[u8]) -> Result<T> {
-        serde_json::from_slice(payload).map_err(|error| {
-            anyhow::anyhow!(self.damaged(at, &format!("the {} cannot be read: {error}", kind.name())))
-        })
+        serde_json::from_slice(payload)
+            .map_err(|error| self.damaged(at, format!("the {} cannot be read: {error}", kind.name())))
     }
 }
 
@@ -222,24 +214,20 @@ fn read_preamble(input: &mut impl Read, path: &Path) -> Result<u32> {
     input
         .take(PREAMBLE_BYTES)
         .read_to_end(&mut preamble)
-        .with_context(|| format!("cannot read {}", path.display()))?;
+        .map_err(ReadError::read(path.display().to_string()))?;
     let magic = preamble.len().min(MAGIC.len());
     if preamble.is_empty() || preamble[..magic] != MAGIC[..magic] {
-        bail!("{} is not a recording of overlay-trace", path.display());
+        return Err(ReadError::NotARecording { path: path.into() });
     }
     let Some(version) = preamble.get(8..12) else {
-        bail!("the recording {} ends before its header does: nothing in it can be used", path.display());
+        return Err(ReadError::EndsBeforeHeader { path: path.into() });
     };
     let version = u32::from_le_bytes([version[0], version[1], version[2], version[3]]);
-    if !(OLDEST_VERSION..=VERSION).contains(&version) {
-        let age = if version > VERSION { "a newer" } else { "an older" };
-        bail!(
-            "the recording {} was made by {age} overlay-trace (format {version}; this one reads {OLDEST_VERSION} to {VERSION}): \
-             use that version to read it",
-            path.display()
-        );
+    match version {
+        OLDEST_VERSION..=VERSION => Ok(version),
+        ..OLDEST_VERSION => Err(ReadError::Older { path: path.into(), version }),
+        _ => Err(ReadError::Newer { path: path.into(), version }),
     }
-    Ok(version)
 }
 
 /// The kind and length of the chunk at `at`, where the input stands; `None` at the end of the file.
@@ -250,7 +238,7 @@ fn chunk_at(input: &mut impl Read, at: u64, bytes: u64) -> Result<Option<(u32, u
     let mut frame = [0; 8];
     match input.read_exact(&mut frame) {
         Err(error) if error.kind() == ErrorKind::UnexpectedEof => return Ok(None),
-        other => other.context("cannot read the recording")?,
+        other => other.map_err(ReadError::read("the recording"))?,
     }
     let [k0, k1, k2, k3, l0, l1, l2, l3] = frame;
     Ok(Some((u32::from_le_bytes([k0, k1, k2, k3]), u32::from_le_bytes([l0, l1, l2, l3]))))
@@ -259,6 +247,6 @@ fn chunk_at(input: &mut impl Read, at: u64, bytes: u64) -> Result<Option<(u32, u
 /// A chunk's payload with its checksum behind it.
 fn payload(input: &mut impl Read, length: u32) -> Result<Vec<u8>> {
     let mut bytes = vec![0; length as usize + 4];
-    input.read_exact(&mut bytes).context("cannot read the recording")?;
+    input.read_exact(&mut bytes).map_err(ReadError::read("the recording"))?;
     Ok(bytes)
 }

@@ -13,14 +13,14 @@ const _: () = assert!(HEADER_BYTES.is_multiple_of(8));
 #[derive(Clone, Copy, Debug)]
 pub struct RecordView<'a> {
     pub header: RecordHeader,
-    /// The words of the packet's way.
-    pub way: &'a [u32],
+    /// The words of the packet's path: see [`overlay_trace_common::path`].
+    pub path: &'a [u32],
 }
 
 impl<'a> RecordView<'a> {
-    /// The segments of the packet's way, in order.
-    pub fn segments(&self) -> Spans<'a> {
-        spans(self.way)
+    /// The spans of the packet's path, in order.
+    pub fn spans(&self) -> Spans<'a> {
+        spans(self.path)
     }
 }
 
@@ -31,18 +31,18 @@ pub(super) fn split_record(words: &[u64]) -> Option<(RecordView<'_>, &[u64])> {
     // only integers in it: every bit pattern is one.
     let header = unsafe { header.as_ptr().cast::<RecordHeader>().read() };
     let length = usize::from(header.path_len);
-    let (way, rest) = rest.split_at_checked(length.div_ceil(2))?;
+    let (path, rest) = rest.split_at_checked(length.div_ceil(2))?;
     // SAFETY: a u64 is two u32, and as many of them are there.
-    let way = unsafe { std::slice::from_raw_parts(way.as_ptr().cast::<u32>(), length) };
-    Some((RecordView { header, way }, rest))
+    let path = unsafe { std::slice::from_raw_parts(path.as_ptr().cast::<u32>(), length) };
+    Some((RecordView { header, path }, rest))
 }
 
-/// The header and the way of a record as the kernel side made it.
+/// The header and the path of a record as the kernel side wrote it.
 pub fn record_of(bytes: &[u8]) -> Option<(RecordHeader, Vec<Span>)> {
     let mut words = vec![0; bytes.len() / 8];
     bytes_of(&mut words).copy_from_slice(&bytes[..bytes.len() / 8 * 8]);
     let (record, _) = split_record(&words)?;
-    Some((record.header, record.segments().collect()))
+    Some((record.header, record.spans().collect()))
 }
 
 /// The bytes of words, to be filled from a file.
@@ -51,31 +51,31 @@ pub(super) fn bytes_of(words: &mut [u64]) -> &mut [u8] {
     unsafe { std::slice::from_raw_parts_mut(words.as_mut_ptr().cast(), words.len() * 8) }
 }
 
-/// The words of a way of these segments. One without a CPU is where the one before is.
-pub fn encode_way(segments: &[Span]) -> Vec<u32> {
+/// The words of a path of these spans. A span without a CPU is on the CPU of the one before.
+pub fn encode_path(spans: &[Span]) -> Vec<u32> {
     let (mut words, mut at, mut on) = (Vec::new(), 0, None);
-    for segment in segments {
-        if let Some(cpu) = segment.cpu.filter(|_| segment.cpu != on) {
+    for span in spans {
+        if let Some(cpu) = span.cpu.filter(|_| span.cpu != on) {
             words.push(word(CODE_CPU, cpu.into()));
-            on = segment.cpu;
+            on = span.cpu;
         }
-        let here = position(u32::from(segment.level), u32::from(segment.hop));
+        let here = position(u32::from(span.level), u32::from(span.hop));
         if here != at {
             words.push(word(CODE_POSITION, here));
             at = here;
         }
-        let more = (segment.ns >> VALUE_BITS) as u32;
+        let more = (span.ns >> VALUE_BITS) as u32;
         if more != 0 {
             words.push(word(CODE_MORE, more & VALUE_MASK));
         }
-        words.push(word(segment.stage, segment.ns as u32 & VALUE_MASK));
+        words.push(word(span.stage, span.ns as u32 & VALUE_MASK));
     }
     words
 }
 
-/// Appends a record to `out`, in this machine's byte order; `header.path_len` is set to the way's length.
-pub fn encode_record(header: &RecordHeader, way: &[u32], out: &mut Vec<u8>) {
-    let h = RecordHeader { path_len: way.len() as u16, ..*header };
+/// Appends a record to `out`, in this machine's byte order; `header.path_len` is set to the path's length.
+pub fn encode_record(header: &RecordHeader, path: &[u32], out: &mut Vec<u8>) {
+    let h = RecordHeader { path_len: path.len() as u16, ..*header };
     for number in [h.id, h.parent, h.start_ns, h.end_ns, h.drop_location] {
         out.extend(number.to_ne_bytes());
     }
@@ -93,10 +93,10 @@ pub fn encode_record(header: &RecordHeader, way: &[u32], out: &mut Vec<u8>) {
     out.extend([h.outcome, h.flags.bits()]);
     out.extend(h.cpu.to_ne_bytes());
     out.extend(h.weight.to_ne_bytes());
-    for word in way {
+    for word in path {
         out.extend(word.to_ne_bytes());
     }
-    if !way.len().is_multiple_of(2) {
+    if !path.len().is_multiple_of(2) {
         out.extend([0; 4]);
     }
 }

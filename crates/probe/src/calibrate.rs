@@ -1,38 +1,41 @@
-//! What one hit of a probe costs on the running kernel, dispatch included.
+//! What one hit of a probe costs on the running kernel, the kernel's call of the program included.
 //!
-//! A probe of each kind is attached to a place that `prctl(PR_SET_NAME)` passes (`__set_task_comm`, and
-//! in it the tracepoint `task:task_rename`), and the call is timed with and without it. The program does
-//! the same accounting as for a real packet, on an invented one. What besides is done once on a packet's way
-//! is measured on a packet that the kernel itself makes for test runs: see `invented`.
+//! A probe of each kind is attached to a function that `prctl(PR_SET_NAME)` calls (`__set_task_comm`, and in it the
+//! tracepoint `task:task_rename`), and the call is timed with and without the probe. The program does the same
+//! accounting as for a real packet, on a synthetic one. One-time costs of a packet are measured on a synthetic skb:
+//! see `synthetic_skb_cost.rs`.
 
 use std::time::Instant;
 
 use overlay_trace_common::{flags::ProbeFlags, probe_spec::ProbeSpec, record::Outcome};
-
-use super::{
-    invented,
-    load::Loader,
-    plan::{Attachment, Plan, ProbeKind},
-};
-use crate::sys::kernel::Kernel;
 use overlay_trace_format::ProbeCost;
 
+use crate::{
+    attachment::{Attachment, ProbeKind},
+    load::Loader,
+    plan::Plan,
+    program::Program,
+    sys::kernel::Kernel,
+};
+
 /// The function that is probed for the measurement.
-const FUNCTION: &str = "__set_task_comm";
+pub const FUNCTION: &str = "__set_task_comm";
 const TRACEPOINT: &str = "task_rename";
-/// All functions that are probed for measurements.
-pub const FUNCTIONS: [&str; 2] = [FUNCTION, invented::FUNCTION];
-/// The best of so many batches counts: what disturbs a measurement only lengthens it.
+/// The best of this many batches counts: what disturbs a measurement only lengthens it.
 pub const BATCHES: u32 = 5;
 const CALLS: u32 = 4000;
 
-/// Whether this kernel lets functions be probed by this kind of probe, and if not, why.
+/// Attaches a probe of this kind to a kernel function, for a moment.
+///
+/// # Errors
+///
+/// Why this kernel does not allow it.
 pub fn works(kernel: &Kernel, loader: &Loader, kind: ProbeKind) -> anyhow::Result<()> {
     loader.attach(kernel, &step(kernel, kind, 0)?).map(drop)
 }
 
-/// Measures the kinds of probes that are used: of functions' entries the usual one, and kprobes if the plan
-/// has some besides.
+/// Measures the kinds of probes that are used: `entry` for the entries of functions, and kprobes if the plan has some
+/// besides. What cannot be measured is left out.
 pub fn measure(kernel: &Kernel, loader: &Loader, entry: Option<ProbeKind>, plan: &Plan) -> ProbeCost {
     let cost_of = |kind: ProbeKind, outcome: u8| {
         let before = call_ns();
@@ -56,29 +59,28 @@ pub fn measure(kernel: &Kernel, loader: &Loader, entry: Option<ProbeKind>, plan:
     }
 }
 
-/// The probe of a stage that an invented packet enters; again, if there is an outcome.
+/// The probe of a stage that a synthetic packet enters; if there is an outcome, one that it is in already.
 fn step(kernel: &Kernel, kind: ProbeKind, outcome: u8) -> anyhow::Result<Attachment> {
     let target = if kind == ProbeKind::TpBtf { TRACEPOINT } else { FUNCTION };
     attachment(kernel, kind, target, ProbeSpec::new(0, 0, outcome, ProbeFlags::CALIBRATE))
 }
 
 /// A probe for a measurement.
+///
+/// # Errors
+///
+/// This kernel lacks the function or tracepoint.
 pub fn attachment(
     kernel: &Kernel,
     kind: ProbeKind,
     target: &'static str,
-    row: ProbeSpec,
+    spec: ProbeSpec,
 ) -> anyhow::Result<Attachment> {
     let missing = || anyhow::anyhow!("this kernel has no {target}");
     let type_id = match kind {
         ProbeKind::TpBtf => kernel.tracepoint(target).ok_or_else(missing)?.id,
         ProbeKind::Kprobe => 0,
         _ => kernel.function(target).ok_or_else(missing)?.id,
-    };
-    let program = match kind {
-        ProbeKind::Kprobe => "kprobe_0",
-        ProbeKind::Fexit => "typed_exit_0",
-        _ => "typed_0",
     };
     Ok(Attachment {
         stage: 0,
@@ -89,8 +91,8 @@ pub fn attachment(
         module: None,
         argument: 0,
         arguments: 0,
-        program: program.to_owned(),
-        row,
+        program: Program::generic(kind, 0, spec),
+        spec,
     })
 }
 

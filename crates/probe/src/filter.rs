@@ -7,12 +7,12 @@ use overlay_trace_common::abi::{Filter, NETNS_MAX};
 
 use crate::sys::netns;
 
-/// The filter as the user gives it; what is not given does not matter. Addresses, ports and protocol are
-/// those of the innermost packet.
+/// The filter as the user gives it; options that are not given match every packet. Addresses, ports and protocol are those
+/// of the innermost packet.
 #[derive(Clone, Debug, Default, PartialEq, Eq, clap::Args)]
 pub struct FilterOptions {
-    /// Only packets that pass through this network namespace: name, path, or process id; can be given
-    /// several times, for packets that pass through one of them
+    /// Only packets that pass through this network namespace (name, path, or process id); if it is given several times,
+    /// through one of them
     #[arg(long, value_name = "NETNS")]
     pub netns: Vec<String>,
     /// Only packets that pass through a device of this name
@@ -44,7 +44,7 @@ impl FilterOptions {
     ///
     /// # Errors
     ///
-    /// If the namespace or the device does not exist.
+    /// The namespace or the device does not exist.
     pub fn resolve(&self) -> Result<Filter> {
         let mut filter = Filter {
             protocol: self.protocol.unwrap_or(0),

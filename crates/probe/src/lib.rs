@@ -1,34 +1,53 @@
-//! The kernel side's loader: from the stage map and the running kernel to attached programs, and from
-//! the ring buffer to a recording.
+//! From the stage map and the running kernel to attached programs, and from the ring buffer to a recording.
+//!
+//! [`Session`] is a recording in progress. It reads the [`Kernel`](sys::kernel::Kernel), makes a [`Plan`], attaches it
+//! with the [`Loader`](load::Loader), and moves records to the file. [`detection`] finds container networks on this
+//! machine. [`sys`] is the running system: the `bpf` system call, BTF, kallsyms, namespaces.
 
+mod alternatives;
+mod attachment;
+mod baseline_program;
 pub mod calibrate;
 pub mod detection;
+mod drop_reasons;
 mod drops;
+mod error;
 pub mod filter;
-mod helper;
-mod hops;
-mod invented;
+mod functions;
+mod hop_names;
+mod latency_threshold;
 pub mod load;
-mod manners;
+mod module_watcher;
 pub mod modules;
-mod news;
 pub mod patch;
 pub mod plan;
+mod probe_choice;
+mod probes;
+mod program;
 mod reader;
-mod reasons;
+mod recording_header;
+mod sched_policy;
 pub mod session;
-mod slow;
-mod stub;
+mod summary;
+mod synthetic_skb_cost;
 pub mod sys;
+mod tail_sampling;
+mod tracking_phase;
 mod tunnels;
 mod unprobed;
+mod worker;
+mod worker_message;
 
+pub use attachment::{Attachment, ProbeKind};
+pub use baseline_program::BaselineProgram;
 pub use drops::DropCount;
+pub use error::StartError;
 pub use filter::FilterOptions;
+pub use functions::wanted_functions;
 pub use overlay_trace_format::ProbeSet;
-pub use plan::{Attachment, Plan, ProbeKind};
-pub use reader::Summary;
+pub use plan::Plan;
+pub use program::{Context, Program};
 pub use session::{Session, SessionOptions};
-pub use slow::{Slow, SlowOptions};
-pub use stub::Stub;
+pub use summary::Summary;
+pub use tail_sampling::{TailSampling, TailSamplingOptions};
 pub use unprobed::Unprobed;

@@ -1,4 +1,4 @@
-//! Loading and attaching: copies of the generic programs, each with its row patched in.
+//! Loading and attaching: each probe gets a copy of a program, with its probe spec patched in.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -6,7 +6,10 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
-use aya::{Ebpf, EbpfLoader, maps::Map};
+use aya::{
+    Ebpf, EbpfLoader,
+    maps::{Map, MapError},
+};
 use aya_obj::{
     Object,
     generated::{bpf_attach_type, bpf_insn},
@@ -18,17 +21,18 @@ use overlay_trace_common::{
     stage_map::{STAGES, transmit_stages},
 };
 
-use super::{
+use crate::{
+    attachment::{Attachment, ProbeKind},
+    baseline_program::BaselineProgram,
     filter::FilterOptions,
     patch::{Probe, patch},
-    plan::{Attachment, Plan, ProbeKind},
-    stub::Stub,
+    plan::Plan,
+    sys::{
+        bpf::{self, Kind},
+        kernel::Kernel,
+    },
     tunnels,
     unprobed::Unprobed,
-};
-use crate::sys::{
-    bpf::{self, Kind},
-    kernel::Kernel,
 };
 
 /// The kernel programs, as `cargo xtask build-ebpf` built them.
@@ -41,10 +45,10 @@ struct Globals(Settings);
 // SAFETY: a repr(C) struct of plain integers.
 unsafe impl aya::Pod for Globals {}
 
-/// Sizes of the kernel side's tables; small ones are for tests of overload.
+/// Sizes of the kernel side's maps; small ones are for tests of overload.
 #[derive(Clone, Copy, Debug)]
 pub struct Sizes {
-    /// Packets that can be under way at once; a power of two, at least 4.
+    /// Packets that can be in flight at once; a power of two, at least 4.
     pub states: u32,
     /// Bytes of the ring buffer; a power of two, at least a page.
     pub ring_bytes: u32,
@@ -56,14 +60,15 @@ impl Default for Sizes {
     }
 }
 
-/// The maps, and the generic programs ready to be copied.
+/// The maps, and the programs to be copied.
 pub struct Loader {
     pub maps: Ebpf,
+    /// By name.
     programs: HashMap<String, Vec<bpf_insn>>,
     offsets: Offsets,
 }
 
-/// An attached program; closing its descriptors detaches it, also when the process is killed.
+/// An attached program. It is detached when its descriptors are closed, also when the process is killed.
 pub struct Attached {
     pub attachment: Attachment,
     program: OwnedFd,
@@ -71,7 +76,7 @@ pub struct Attached {
 }
 
 impl Attached {
-    /// How often the kernel skipped this probe's program.
+    /// How often the kernel skipped this program; 0 also where it does not count that.
     pub fn misses(&self) -> u64 {
         bpf::recursion_misses(self.program.as_fd()).unwrap_or(0)
     }
@@ -82,12 +87,13 @@ impl Loader {
     ///
     /// # Errors
     ///
-    /// If the kernel refuses them or lacks a field that is read.
+    /// The kernel refuses them, or lacks a field that is read.
     pub fn new(kernel: &Kernel, filter: &FilterOptions, sizes: Sizes) -> Result<Loader> {
         Loader::sampling(kernel, filter, sizes, 0)
     }
 
-    /// Creates the maps of a recording in which of the ordinary packets one in `one_in` has its record.
+    /// Creates the maps of a recording with tail sampling: 1 in `one_in` of the packets below the threshold has its
+    /// record.
     ///
     /// # Errors
     ///
@@ -105,15 +111,25 @@ impl Loader {
             .map_max_entries("STATES", sizes.states)
             .map_max_entries("RECORDS", sizes.ring_bytes)
             .load(OBJECT)
-            .context("the kernel refuses the tables of the kernel side")?;
-        let mut loader = Loader { programs: generic_programs(&maps)?, maps, offsets: settings.offsets };
-        tunnels::announce(&mut loader.maps)?;
+            .context("the kernel refuses the maps of the kernel side")?;
+        let mut loader = Loader { programs: programs(&maps)?, maps, offsets: settings.offsets };
+        tunnels::write_ports(&mut loader.maps)?;
         Ok(loader)
     }
 
-    /// From now on each program that is attached is such a one.
-    pub fn replace_programs(&mut self, stub: Stub) {
-        self.programs.values_mut().for_each(|program| *program = stub.instructions());
+    /// Takes a map out, as the type by which it is used.
+    ///
+    /// # Errors
+    ///
+    /// The kernel object has no such map, or it is of another type.
+    pub fn take_map<M: TryFrom<Map, Error = MapError>>(&mut self, name: &str) -> Result<M> {
+        let map = self.maps.take_map(name).with_context(|| format!("the kernel object has no map {name}"))?;
+        M::try_from(map).with_context(|| format!("the map {name} is of another type"))
+    }
+
+    /// Attaches this program instead of any other from now on.
+    pub fn replace_programs(&mut self, baseline: BaselineProgram) {
+        self.programs.values_mut().for_each(|program| *program = baseline.instructions());
     }
 
     /// Loads and attaches one program.
@@ -135,19 +151,21 @@ impl Loader {
         Ok(Attached { attachment: attachment.clone(), program, _link: link })
     }
 
-    /// A copy of the program for the attachment's class, or of the generic one where there is none.
+    /// A copy of the program for the class of the attachment's spec, or of its own where there is none.
     fn instructions(&self, attachment: &Attachment) -> Result<Vec<bpf_insn>> {
-        let of_class = attachment.class_program().and_then(|name| self.programs.get(&name));
-        let program = of_class
-            .or_else(|| self.programs.get(&attachment.program))
-            .with_context(|| format!("there is no generic program {}", attachment.program))?;
+        let of_class = attachment.program.for_class(attachment.spec);
+        let program = [of_class, Some(attachment.program)]
+            .into_iter()
+            .flatten()
+            .find_map(|program| self.programs.get(&program.to_string()))
+            .with_context(|| format!("the kernel object has no program {}", attachment.program))?;
         let argument = usize::from(attachment.argument);
         let offset = match attachment.kind {
             ProbeKind::Kprobe => KPROBE_ARGUMENTS[argument],
             _ => 8 * argument,
         };
-        let Attachment { row, arguments, .. } = *attachment;
-        Ok(patch(program, &Probe { row, argument: offset as i16, arguments, offsets: &self.offsets }))
+        let Attachment { spec, arguments, .. } = *attachment;
+        Ok(patch(program, &Probe { spec, argument: offset as i16, arguments, offsets: &self.offsets }))
     }
 
     /// Attaches the whole plan: for each point the first alternative that the kernel accepts. What cannot
@@ -223,9 +241,9 @@ fn settings(kernel: &Kernel, filter: &FilterOptions, sizes: Sizes) -> Result<Set
     Ok(settings)
 }
 
-/// The object's programs, with the maps' descriptors and the calls of functions in place.
-fn generic_programs(maps: &Ebpf) -> Result<HashMap<String, Vec<bpf_insn>>> {
-    let mut object = Object::parse(OBJECT).context("the embedded kernel programs are damaged")?;
+/// The object's programs, with references to maps and calls of functions relocated.
+fn programs(maps: &Ebpf) -> Result<HashMap<String, Vec<bpf_insn>>> {
+    let mut object = Object::parse(OBJECT).context("the embedded kernel object is damaged")?;
     let text: HashSet<usize> = object.functions.keys().map(|(section, _)| *section).collect();
     let descriptions: HashMap<String, aya_obj::Map> =
         object.maps.iter().map(|(name, map)| (name.clone(), map.clone())).collect();

@@ -1,11 +1,10 @@
-//! Which kernel module has a function of the stage map, to say what is missing when a function is.
+//! Kernel modules: which one has a function of the stage map, and which are loaded.
 
 use std::{collections::BTreeSet, fs, io::Read};
 
 use crate::{sys::kernel::Kernel, unprobed::Unprobed};
 
-/// What names begin with, and the module; the first that fits counts. Functions that are in none of
-/// these are in the kernel itself.
+/// Prefix of functions, and their module; the first match counts. All other functions are in the kernel itself.
 const MODULES: [(&str, &str); 30] = [
     ("nf_conntrack_", "nf_conntrack"),
     ("__nf_conntrack_confirm", "nf_conntrack"),
@@ -39,7 +38,7 @@ const MODULES: [(&str, &str); 30] = [
     ("netem_", "sch_netem"),
 ];
 
-/// The module of a function, where it is usually not in the kernel itself.
+/// The module that usually has a function; `None` for the kernel itself.
 pub fn module_of(function: &str) -> Option<&'static str> {
     MODULES.iter().find(|(prefix, _)| function.starts_with(prefix)).map(|(_, module)| *module)
 }
@@ -57,9 +56,9 @@ const LIST: &str = "/proc/modules";
 /// The modules that are loaded, to notice when others are.
 pub struct Modules {
     live: BTreeSet<String>,
-    /// What the list began with: the module that was loaded last stands first.
+    /// The beginning of the list: the module that was loaded last stands first.
     beginning: Vec<u8>,
-    /// Whether none was just being loaded or unloaded.
+    /// No module was being loaded or unloaded at that moment.
     settled: bool,
 }
 
@@ -72,8 +71,8 @@ impl Modules {
         Modules { settled: live.len() == list.lines().count(), live, beginning }
     }
 
-    /// Whether some have been loaded since the last time. The list is long to write for the kernel: it is
-    /// read as a whole only when it begins differently.
+    /// Whether modules have been loaded since the last call. The kernel takes long to write the list, so the whole of it
+    /// is read only when its beginning has changed.
     pub fn have_come(&mut self) -> bool {
         if self.settled && beginning() == self.beginning {
             return false;
@@ -98,7 +97,7 @@ fn live(list: &str) -> impl Iterator<Item = &str> {
         .filter_map(|line| line.split(' ').next())
 }
 
-/// How to get a module on this kernel.
+/// How to get a module on this kernel, as the end of a sentence: `module vxlan is …`.
 pub fn advice(kernel: &Kernel, module: &str) -> String {
     match kernel.loadable_modules() {
         Some(list) if list.contains(&format!("/{module}.ko")) => {

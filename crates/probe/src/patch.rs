@@ -1,4 +1,4 @@
-//! Putting what one probe needs into its copy of a generic program.
+//! Patching the copy of a program: the placeholders in it are replaced by what one probe needs.
 
 use aya_obj::generated::bpf_insn;
 use overlay_trace_common::{
@@ -31,27 +31,27 @@ pub fn return_zero() -> [bpf_insn; 2] {
     [instruction(MOVE, 0, 0), instruction(EXIT, 0, 0)]
 }
 
-/// What is put into a copy.
+/// What is patched into a copy.
 pub struct Probe<'a> {
-    pub row: ProbeSpec,
-    /// Offset of the packet's address in the program's context.
+    pub spec: ProbeSpec,
+    /// Offset in bytes of the packet argument in the program's context.
     pub argument: i16,
-    /// How many arguments the function has: its result lies behind them.
+    /// How many arguments the function has; its result lies behind them.
     pub arguments: u8,
-    /// Where the kernel's structures have their fields.
+    /// Offsets of the fields that the program reads.
     pub offsets: &'a Offsets,
 }
 
-/// A copy of a program for a probe.
+/// A copy of a program for one probe.
 pub fn patch(generic: &[bpf_insn], probe: &Probe) -> Vec<bpf_insn> {
-    let Probe { row, argument, arguments, offsets } = *probe;
+    let Probe { spec, argument, arguments, offsets } = *probe;
     let mut instructions = generic.to_vec();
     for index in 0..instructions.len() {
         let next = instructions.get(index + 1).map_or(0, |next| next.imm);
         let this = &mut instructions[index];
         if this.code == LOAD_IMMEDIATE && this.imm as u32 as u64 | (next as u32 as u64) << 32 == SPEC_MARKER {
-            this.imm = row.0 as u32 as i32;
-            instructions[index + 1].imm = (row.0 >> 32) as i32;
+            this.imm = spec.0 as u32 as i32;
+            instructions[index + 1].imm = (spec.0 >> 32) as i32;
         } else if this.code == LOAD_WORD && this.off == ARGUMENT_MARKER {
             this.off = argument;
         } else if this.code == LOAD_WORD && this.off == RESULT_MARKER {
@@ -103,7 +103,7 @@ mod tests {
             (0, 0, 0),
         ];
         let offsets = Offsets { skb_dev: 300, skb_len: 112, ..Offsets::default() };
-        let probe = Probe { row: ProbeSpec(0x1_0000_0002), argument: 16, arguments: 3, offsets: &offsets };
+        let probe = Probe { spec: ProbeSpec(0x1_0000_0002), argument: 16, arguments: 3, offsets: &offsets };
         let patched = patch(&generic.map(at_offset), &probe);
         assert_eq!(patched.iter().map(|this| (this.code, this.off, this.imm)).collect::<Vec<_>>(), expected);
     }

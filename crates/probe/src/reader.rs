@@ -1,4 +1,4 @@
-//! What moves records from the ring buffer to the file, and the rest of what a recording says.
+//! Moves records from the ring buffer to the file, and writes what the workers report.
 
 use std::{
     sync::{
@@ -10,154 +10,135 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use aya::maps::{MapData, PerCpuArray, RingBuf};
 use overlay_trace_common::record::COUNTERS;
-
-use super::{
-    drops::{DropCount, Drops},
-    helper::{Misses, Probes},
-    load::Loader,
-    manners::Manners,
-    news::News,
-    slow::Watch,
-};
-use crate::sys::addresses::Addresses;
 use overlay_trace_format::{Checkpoint, Counters, Names, Writer};
 
-/// How often the ring buffer is emptied. Records do not wake the reader: a wake-up costs more than the
-/// record.
-const POLL: Duration = Duration::from_millis(20);
-const CHECKPOINT: Duration = Duration::from_secs(1);
-/// How often at the end it is tried to have the counts of just the records that were read.
-const TRIES: usize = 100;
+use crate::{
+    drops::Drops,
+    latency_threshold::LatencyThreshold,
+    load::Loader,
+    probes::{Misses, Probes},
+    sched_policy::SchedPolicy,
+    summary::Summary,
+    sys::kallsyms::Kallsyms,
+    worker_message::WorkerMessage,
+};
 
-/// What a recording has seen so far, or in the end.
-#[derive(Clone, Debug, Default)]
-pub struct Summary {
-    pub duration_ns: u64,
-    pub counters: Counters,
-    /// Devices and namespaces that packets have come by.
-    pub hops: u16,
-    /// Bytes of the file.
-    pub file_bytes: u64,
-    /// Which packets were dropped so far, and where.
-    pub drops: Vec<DropCount>,
+/// How often the ring buffer is polled. Records do not wake the reader: a wake-up costs more than the record.
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
+const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(1);
+/// Attempts, at the end, to read the counters at a moment when no record has been added to those that were read.
+const FINAL_ATTEMPTS: usize = 100;
+
+/// Between the reader and the workers.
+pub struct WorkerChannels {
+    /// Requests for the names of addresses in the kernel.
+    pub requests: Sender<Vec<u64>>,
+    pub messages: Receiver<WorkerMessage>,
 }
 
-/// To and from the threads beside the reader.
-pub struct Link {
-    /// Asks for the names of addresses in the kernel.
-    pub ask: Sender<Vec<u64>>,
-    pub news: Receiver<News>,
+/// What a [`Reader`] works with.
+pub struct ReaderParts {
+    /// The recording, with its header written.
+    pub writer: Writer,
+    /// The kernel side's counters before the recording: calibration has counted hits.
+    pub counters_before: [u64; COUNTERS],
+    pub probes: Probes,
+    pub workers: WorkerChannels,
+    pub drops: Drops,
+    /// With tail sampling only.
+    pub threshold: Option<LatencyThreshold>,
+    pub sched_policy: SchedPolicy,
+    /// Where others see the progress.
+    pub progress: Arc<Mutex<Summary>>,
 }
 
 /// Moves records from the ring buffer to the file.
 pub struct Reader {
     records: RingBuf<MapData>,
-    counts: PerCpuArray<MapData, [u64; COUNTERS]>,
-    /// The sum of all CPUs' counts before the recording: calibration has counted hits.
-    before: [u64; COUNTERS],
-    probes: Probes,
-    link: Link,
-    begin: Instant,
+    counters: PerCpuArray<MapData, [u64; COUNTERS]>,
+    parts: ReaderParts,
+    start: Instant,
     hops: u16,
-    writer: Writer,
-    progress: Arc<Mutex<Summary>>,
-    drops: Drops,
-    /// What had been counted when the last record was read.
-    counted: Option<Counters>,
-    /// What says from where on packets are slow, if only those are kept whole.
-    slow: Option<Watch>,
-    manners: Manners,
+    /// The counters when the last record was read.
+    final_counters: Option<Counters>,
 }
 
 impl Reader {
-    /// What will write the recording; `before` is what was counted before it begins, `slow` says from where on
-    /// packets are slow if only those are kept whole.
+    /// Takes the ring buffer and the counters over from the loader. The recording starts now.
     ///
     /// # Errors
     ///
-    /// If the loader's maps are not there, or the file cannot be written.
-    pub fn new(
-        loader: &mut Loader,
-        writer: Writer,
-        before: [u64; COUNTERS],
-        (probes, link): (Probes, Link),
-        (drops, slow, manners): (Drops, Option<Watch>, Manners),
-        progress: Arc<Mutex<Summary>>,
-    ) -> Result<Reader> {
-        let mut take =
-            |name: &str| loader.maps.take_map(name).with_context(|| format!("the map {name} is missing"));
+    /// The kernel object has no such maps.
+    pub fn new(loader: &mut Loader, parts: ReaderParts) -> Result<Reader> {
         Ok(Reader {
-            records: RingBuf::try_from(take("RECORDS")?)?,
-            counts: PerCpuArray::try_from(take("COUNTS")?)?,
-            before,
-            probes,
-            link,
-            begin: Instant::now(),
+            records: loader.take_map("RECORDS")?,
+            counters: loader.take_map("COUNTS")?,
+            parts,
+            start: Instant::now(),
             hops: 0,
-            writer,
-            progress,
-            drops,
-            counted: None,
-            slow,
-            manners,
+            final_counters: None,
         })
     }
 
-    /// Reads until it is to stop, and what is left then.
+    /// Polls the ring buffer until `stop` is set, and reads what is left then.
     ///
     /// # Errors
     ///
-    /// If the file cannot be written any more.
+    /// The file cannot be written any more.
     pub fn run(mut self, stop: &AtomicBool) -> Result<Reader> {
         let mut checkpoint = Instant::now();
         loop {
-            let last = stop.load(Ordering::Relaxed);
-            if last {
-                self.drain_for_good()?;
+            if stop.load(Ordering::Relaxed) {
+                self.drain_finally()?;
                 return Ok(self);
             }
             self.drain()?;
-            self.take_news()?;
-            if let Some(slow) = &mut self.slow {
-                slow.follow()?;
+            self.write_messages()?;
+            if let Some(threshold) = &mut self.parts.threshold {
+                threshold.update()?;
             }
-            if checkpoint.elapsed() >= CHECKPOINT {
+            if checkpoint.elapsed() >= CHECKPOINT_INTERVAL {
                 checkpoint = Instant::now();
-                let unasked = self.drops.take_unasked();
-                if !unasked.is_empty() {
-                    // Who is gone has told why; what has no name yet gets it in the end.
-                    let _ = self.link.ask.send(unasked);
-                }
-                let summary = self.summary(self.probes.misses());
-                let Summary { duration_ns, counters, .. } = summary.clone();
-                if let Ok(mut progress) = self.progress.lock() {
-                    *progress = summary;
-                }
-                self.writer.checkpoint(&Checkpoint { duration_ns, counters })?;
+                self.checkpoint()?;
             }
-            thread::sleep(POLL);
+            thread::sleep(POLL_INTERVAL);
         }
+    }
+
+    /// Writes how far the recording has come, and lets others see it.
+    fn checkpoint(&mut self) -> Result<()> {
+        let locations = self.parts.drops.take_new_locations();
+        if !locations.is_empty() {
+            // A worker that has ended has reported why; names that are missing are looked up at the end.
+            let _ = self.parts.workers.requests.send(locations);
+        }
+        let summary = self.summary(self.parts.probes.misses());
+        let Summary { duration_ns, counters, .. } = summary.clone();
+        if let Ok(mut progress) = self.parts.progress.lock() {
+            *progress = summary;
+        }
+        self.parts.writer.checkpoint(&Checkpoint { duration_ns, counters })
     }
 
     fn drain(&mut self) -> Result<()> {
         let mut bytes = 0;
         while let Some(record) = self.records.next() {
             bytes += record.len();
-            self.manners.found(bytes);
-            self.drops.add(&record);
-            self.writer.records(&record)?;
+            self.parts.sched_policy.has_read(bytes);
+            self.parts.drops.add(&record);
+            self.parts.writer.records(&record)?;
         }
-        self.manners.caught_up(bytes);
+        self.parts.sched_policy.caught_up(bytes);
         Ok(())
     }
 
-    /// Reads what is left. The programs are still attached: a packet that ends later is counted no more.
-    fn drain_for_good(&mut self) -> Result<()> {
+    /// Reads what is left. The programs are still attached: a packet that ends later is not counted any more.
+    fn drain_finally(&mut self) -> Result<()> {
         let mut counted = self.counters();
-        for _ in 0..TRIES {
+        for _ in 0..FINAL_ATTEMPTS {
             self.drain()?;
             let now = self.counters();
             if now.finished == counted.finished {
@@ -165,83 +146,82 @@ impl Reader {
             }
             counted = now;
         }
-        self.counted = Some(counted);
+        self.final_counters = Some(counted);
         Ok(())
     }
 
-    /// Writes what has come up beside the packets.
-    fn take_news(&mut self) -> Result<()> {
-        while let Ok(news) = self.link.news.try_recv() {
-            match news {
-                News::Stages(stages) => self.writer.later(&stages)?,
-                News::Names(names) => self.names(&names)?,
-                News::Hops(hops) => {
+    /// Writes what the workers have reported.
+    fn write_messages(&mut self) -> Result<()> {
+        while let Ok(message) = self.parts.workers.messages.try_recv() {
+            match message {
+                WorkerMessage::Stages(stages) => self.parts.writer.later(&stages)?,
+                WorkerMessage::Names(names) => self.write_names(&names)?,
+                WorkerMessage::Hops(hops) => {
                     self.hops = hops.iter().map(|(number, _)| *number).fold(self.hops, u16::max);
-                    self.writer.hops(&hops)?;
-                    self.drops.hops(hops);
+                    self.parts.writer.hops(&hops)?;
+                    self.parts.drops.hops(hops);
                 }
             }
         }
         Ok(())
     }
 
-    fn names(&mut self, names: &Names) -> Result<()> {
-        self.drops.names(names);
-        self.writer.names(names)
+    fn write_names(&mut self, names: &Names) -> Result<()> {
+        self.parts.drops.names(names);
+        self.parts.writer.names(names)
     }
 
     fn summary(&self, misses: Misses) -> Summary {
-        let Misses { counted: probe_misses, untold_probes } = misses;
         Summary {
-            duration_ns: self.begin.elapsed().as_nanos() as u64,
+            duration_ns: self.start.elapsed().as_nanos() as u64,
             counters: Counters {
-                probe_misses,
-                untold_probes,
-                ..self.counted.clone().unwrap_or_else(|| self.counters())
+                probe_misses: misses.counted,
+                untold_probes: misses.uncounted_probes,
+                ..self.final_counters.clone().unwrap_or_else(|| self.counters())
             },
             hops: self.hops,
-            file_bytes: self.writer.bytes(),
-            drops: self.drops.named(),
+            file_bytes: self.parts.writer.bytes(),
+            drops: self.parts.drops.counts(),
         }
     }
 
     fn counters(&self) -> Counters {
-        let mut sums = sum_counts(&self.counts);
-        sums.iter_mut().zip(self.before).for_each(|(sum, before)| *sum -= before.min(*sum));
-        let slow_from_ns = self.slow.as_ref().map(Watch::slow_from_ns);
+        let mut sums = sum_counters(&self.counters);
+        sums.iter_mut().zip(self.parts.counters_before).for_each(|(sum, before)| *sum -= before.min(*sum));
+        let slow_from_ns = self.parts.threshold.as_ref().map(LatencyThreshold::ns);
         Counters { slow_from_ns, ..Counters::from_kernel(&sums) }
     }
 
-    /// Writes what is to be said at the end, and closes the file.
+    /// Writes the names that are still missing, the results of traffic and the last checkpoint, and closes the file.
     ///
     /// # Errors
     ///
-    /// If the file cannot be written any more.
+    /// The file cannot be written any more.
     pub fn finish(mut self, traffic: &[serde_json::Value], misses: Misses) -> Result<Summary> {
-        let duration_ns = self.begin.elapsed().as_nanos() as u64;
-        self.take_news()?;
-        let unnamed = self.drops.unnamed();
+        let duration_ns = self.start.elapsed().as_nanos() as u64;
+        self.write_messages()?;
+        let unnamed = self.parts.drops.unnamed_locations();
         if !unnamed.is_empty() {
-            let addresses = Addresses::read(|_, _| ()).unwrap_or_default();
-            let symbols = addresses.names(&unnamed).into_iter().collect();
-            self.names(&Names { symbols, ..Names::default() })?;
+            let kallsyms = Kallsyms::read(|_, _| ()).unwrap_or_default();
+            let symbols = kallsyms.names(&unnamed).into_iter().collect();
+            self.write_names(&Names { symbols, ..Names::default() })?;
         }
         if !traffic.is_empty() {
-            self.writer.traffic(traffic)?;
+            self.parts.writer.traffic(traffic)?;
         }
         let summary = Summary { duration_ns, ..self.summary(misses) };
         let last = Checkpoint { duration_ns, counters: summary.counters.clone() };
-        self.writer.finish(&last)?;
+        self.parts.writer.finish(&last)?;
         Ok(summary)
     }
 }
 
-/// The sums of all CPUs' counts.
-pub fn sum_counts<T: std::borrow::Borrow<MapData>>(
-    counts: &PerCpuArray<T, [u64; COUNTERS]>,
+/// The kernel side's counters, summed over the CPUs.
+pub fn sum_counters<T: std::borrow::Borrow<MapData>>(
+    counters: &PerCpuArray<T, [u64; COUNTERS]>,
 ) -> [u64; COUNTERS] {
     let mut sums = [0u64; COUNTERS];
-    if let Ok(values) = counts.get(&0, 0) {
+    if let Ok(values) = counters.get(&0, 0) {
         for cpu in values.iter() {
             sums.iter_mut().zip(cpu).for_each(|(sum, value)| *sum += value);
         }

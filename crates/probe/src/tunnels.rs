@@ -1,5 +1,5 @@
-//! At which UDP ports packets carry other packets: the usual ones, and those of this machine's own tunnel
-//! devices, in whatever network namespace they are, also if they come during the recording.
+//! UDP ports of tunnels: the well-known ones, and those of this machine's tunnel devices in all network namespaces,
+//! also of devices that are created during the recording.
 
 use std::{
     collections::BTreeMap,
@@ -14,12 +14,11 @@ use nix::sched::{CloneFlags, setns};
 use overlay_trace_common::{abi::PORTS_PER_WORD, headers::Tunnel};
 use rtnetlink::packet_route::link::{InfoData, InfoGeneve, InfoVxlan, LinkAttribute, LinkInfo};
 
-use super::{manners::giving_way, reader::Summary};
-use crate::sys::netns;
+use crate::{sched_policy::run_idle, summary::Summary, sys::netns};
 
-/// What carries packets wherever it is met: flannel's and the kernel's own VXLAN port, the registered one,
-/// Weave's, VXLAN-GPE, Geneve, flannel's `udp`.
-const USUAL: [(u16, Tunnel); 6] = [
+/// VXLAN of flannel and the kernel's default, the registered VXLAN port, Weave's VXLAN, VXLAN-GPE, Geneve, flannel's
+/// `udp` backend.
+const WELL_KNOWN: [(u16, Tunnel); 6] = [
     (8472, Tunnel::Vxlan),
     (4789, Tunnel::Vxlan),
     (6784, Tunnel::Vxlan),
@@ -28,17 +27,17 @@ const USUAL: [(u16, Tunnel); 6] = [
     (8285, Tunnel::Ip),
 ];
 
-/// Looking through all namespaces may take up one part in so many of the time.
-const LOOKING: u32 = 20;
+/// Reading the devices of all namespaces may take at most one part in this many of the time.
+const SHARE: u32 = 20;
 
 type Ports = BTreeMap<u16, Tunnel>;
 
-/// Tells the kernel side.
+/// Writes the ports to the kernel side's table.
 ///
 /// # Errors
 ///
-/// If it does not have the table.
-pub fn announce(maps: &mut Ebpf) -> Result<()> {
+/// The kernel object has no such table.
+pub fn write_ports(maps: &mut Ebpf) -> Result<()> {
     let map = maps.map_mut("TUNNEL_PORTS").context("the map TUNNEL_PORTS is missing")?;
     let mut table: Array<_, u64> = Array::try_from(map)?;
     let mut words = BTreeMap::<u32, u64>::new();
@@ -52,33 +51,33 @@ pub fn announce(maps: &mut Ebpf) -> Result<()> {
     Ok(())
 }
 
-/// Looks for tunnel devices that have come during the recording.
-pub struct Watch {
+/// Finds tunnel devices that are created during the recording.
+pub struct TunnelWatcher {
     progress: Arc<Mutex<Summary>>,
-    /// How often devices had changed, and how many had been seen, when it was last looked.
+    /// The number of device changes and of hops when the devices were last read.
     seen: (u64, u16),
-    looked: Instant,
+    read_at: Instant,
     took: Duration,
 }
 
-impl Watch {
+impl TunnelWatcher {
     /// `progress` is what the recording has seen so far.
-    pub fn new(progress: Arc<Mutex<Summary>>) -> Watch {
-        Watch { progress, seen: (0, 0), looked: Instant::now(), took: Duration::ZERO }
+    pub fn new(progress: Arc<Mutex<Summary>>) -> TunnelWatcher {
+        TunnelWatcher { progress, seen: (0, 0), read_at: Instant::now(), took: Duration::ZERO }
     }
 
-    /// Tells the kernel side of the tunnels that there are now, if devices have changed.
-    pub fn look(&mut self, maps: &mut Ebpf) {
+    /// Writes the ports of the tunnels to the kernel side's table again, if devices have changed.
+    pub fn update(&mut self, maps: &mut Ebpf) {
         let Ok(now) = self.progress.lock().map(|all| (all.counters.device_changes, all.hops)) else { return };
-        if now == self.seen || self.looked.elapsed() < self.took * LOOKING {
+        if now == self.seen || self.read_at.elapsed() < self.took * SHARE {
             return;
         }
         self.seen = now;
         let begin = Instant::now();
-        if let Err(error) = giving_way(|| announce(maps)) {
-            tracing::warn!("devices have changed, but what tunnels there are cannot be told: {error:#}");
+        if let Err(error) = run_idle(|| write_ports(maps)) {
+            tracing::warn!("devices have changed, but the ports of tunnels cannot be updated: {error:#}");
         }
-        self.looked = Instant::now();
+        self.read_at = Instant::now();
         self.took = begin.elapsed();
     }
 }
@@ -90,21 +89,21 @@ fn ports() -> Ports {
         let mut ports = Ports::new();
         for namespace in netns::all() {
             let entered = setns(&namespace.file, CloneFlags::CLONE_NEWNET).map_err(anyhow::Error::from);
-            match entered.and_then(|()| ports_of_here()) {
-                Ok(here) => ports.extend(here),
-                // What goes away meanwhile has no tunnels.
-                Err(error) => tracing::debug!("a network namespace's tunnels are not known: {error:#}"),
+            match entered.and_then(|()| ports_of_current_namespace()) {
+                Ok(found) => ports.extend(found),
+                // The namespace may have been deleted meanwhile.
+                Err(error) => tracing::debug!("the tunnels of a network namespace cannot be read: {error:#}"),
             }
         }
         ports
     });
     ports.extend(own.join().unwrap_or_default());
-    ports.extend(USUAL);
+    ports.extend(WELL_KNOWN);
     ports
 }
 
 /// The ports of the devices of the namespace that this thread is in.
-fn ports_of_here() -> Result<Ports> {
+fn ports_of_current_namespace() -> Result<Ports> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
     runtime.block_on(async {
         let (connection, handle, _) = rtnetlink::new_connection()?;
@@ -142,7 +141,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_usual_ports_are_known_whatever_the_machine_has() {
+    fn the_well_known_ports_are_there_whatever_the_machine_has() {
         let ports = ports();
         assert_eq!(ports.get(&8472), Some(&Tunnel::Vxlan));
         assert_eq!(ports.get(&6081), Some(&Tunnel::Geneve));

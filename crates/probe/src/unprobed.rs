@@ -2,13 +2,13 @@
 
 use thiserror::Error;
 
-/// Why a point cannot be probed on this kernel.
+/// Why a point of the stage map cannot be probed on this kernel.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum Unprobed {
     /// The function belongs to a module that is not loaded.
     #[error("needs module {0}")]
     ModuleNotLoaded(&'static str),
-    /// The kernel itself should have the function, and has not.
+    /// The function should be in the kernel itself, and is not.
     #[error("no function {0} in this kernel")]
     NoFunction(&'static str),
     #[error("this kernel has no tracepoint {0}")]
@@ -16,13 +16,13 @@ pub enum Unprobed {
     /// The probe set attaches to tracepoints only.
     #[error("kernel functions are not probed by the device set")]
     TracepointsOnly,
-    /// No program reads an argument so far behind.
+    /// No program reads an argument at this position.
     #[error("{function} has the packet at argument {argument}")]
     ArgumentTooFar { function: &'static str, argument: u8 },
     /// Only fexit sees a function's exit with its arguments.
     #[error("the exit of {0} is needed, which only fexit sees")]
     NeedsFexit(&'static str),
-    /// The kernel's own words, for each alternative.
+    /// The kernel refused each alternative, with its own words.
     #[error("{0}")]
     Refused(String),
 }

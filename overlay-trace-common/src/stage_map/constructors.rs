@@ -1,5 +1,6 @@
 //! What the rows of the stage map are written with.
 
+use crate::behaviour::Behaviour;
 use crate::record::Outcome;
 use crate::stage::{
     Action, Headers, Kind, Layer, LevelChange, Point, Probe, Sets, Stage,
@@ -114,7 +115,17 @@ pub(super) const fn work(
     points: &'static [Point],
     about: &'static str,
 ) -> Stage {
-    Stage { name, layer, kind: Kind::Work, level: LevelChange::Keep, sets, points, outcome: None, about }
+    Stage {
+        name,
+        layer,
+        kind: Kind::Work,
+        level: LevelChange::Keep,
+        sets,
+        points,
+        outcome: None,
+        behaviour: Behaviour::of(layer),
+        about,
+    }
 }
 pub(super) const fn wait(
     name: &'static str,
@@ -141,6 +152,38 @@ pub(super) const fn ends(
     Stage { outcome: Some(outcome), ..work(name, Layer::Other, sets, points, about) }
 }
 
+/// What is particular to the behaviour of a row: see [`Behaviour`].
+impl Stage {
+    pub(super) const fn transmits(mut self) -> Stage {
+        self.behaviour.transmits = true;
+        self.leaves()
+    }
+    pub(super) const fn leaves(mut self) -> Stage {
+        self.behaviour.leaves = true;
+        self
+    }
+    pub(super) const fn before_start(mut self) -> Stage {
+        self.behaviour.before_start = true;
+        self
+    }
+    pub(super) const fn behind_others(mut self) -> Stage {
+        self.behaviour.behind_others = true;
+        self.shared_queue()
+    }
+    pub(super) const fn shared_queue(mut self) -> Stage {
+        self.behaviour.shared_queue = true;
+        self
+    }
+    pub(super) const fn clones(mut self) -> Stage {
+        self.behaviour.clones = true;
+        self
+    }
+    pub(super) const fn probed_by(mut self, stage: &'static str) -> Stage {
+        self.behaviour.probed_by = Some(stage);
+        self
+    }
+}
+
 macro_rules! transmit {
     ($name:literal, $layer:ident, $kind:literal, $about:literal) => {
         work(
@@ -157,5 +200,6 @@ macro_rules! transmit {
             }],
             $about,
         )
+        .transmits()
     };
 }

@@ -1,4 +1,4 @@
-//! The command that runs during a recording.
+//! The command that runs while a recording is made.
 
 use std::{
     process::{ExitCode, ExitStatus},
@@ -15,9 +15,9 @@ use tokio::{
     time::timeout,
 };
 
-/// How long a command may take to end after Ctrl-C by itself: the terminal has sent it the signal too.
-const BY_ITSELF: Duration = Duration::from_secs(1);
-/// How long a command may take to end after a signal before it is killed.
+/// How long a command may take to end after Ctrl-C: the terminal has sent it the signal too.
+const AFTER_CTRL_C: Duration = Duration::from_secs(1);
+/// How long a command may take to end after it was sent a signal, before it is killed.
 const GRACE: Duration = Duration::from_secs(5);
 
 /// A running command.
@@ -38,11 +38,11 @@ impl Running {
         let child = Command::new(program)
             .args(arguments)
             .spawn()
-            .with_context(|| format!("cannot start {program}"))?;
+            .with_context(|| format!("cannot start {program}: check that it is an executable file"))?;
         Ok(Some(Running(child)))
     }
 
-    /// Waits for the command; for ever if there is none.
+    /// Waits for the end of the command; forever if there is none.
     pub async fn wait(running: &mut Option<Running>) -> Result<ExitStatus> {
         match running {
             Some(Running(child)) => Ok(child.wait().await?),
@@ -50,11 +50,11 @@ impl Running {
         }
     }
 
-    /// Ends the command with `signal`. SIGINT usually reaches it from the terminal, so it gets a moment before it is sent
-    /// another one.
+    /// Ends the command by `signal`. The terminal sends SIGINT to the command as well as to this program, so the command
+    /// is given a moment before it is sent one.
     pub async fn end(self, signal: Signal) {
         let Running(mut child) = self;
-        if signal == Signal::SIGINT && timeout(BY_ITSELF, child.wait()).await.is_ok() {
+        if signal == Signal::SIGINT && timeout(AFTER_CTRL_C, child.wait()).await.is_ok() {
             return;
         }
         if let Some(id) = child.id() {
@@ -66,7 +66,7 @@ impl Running {
     }
 }
 
-/// The command's exit code; 128 plus the signal's number if a signal ended it, as in shells.
+/// The command's exit code; for a command that a signal has ended, 128 + the signal's number, as in shells.
 pub(super) fn exit_code(status: ExitStatus) -> ExitCode {
     use std::os::unix::process::ExitStatusExt;
     let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal));

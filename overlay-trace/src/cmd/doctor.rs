@@ -2,25 +2,23 @@
 
 mod text;
 
-use std::{fs, process::ExitCode};
+use std::process::ExitCode;
 
 use anyhow::Result;
 
+use overlay_trace_probe::sys::{bpf, kernel, kernel::Kernel, privilege};
 use overlay_trace_probe::{
     FilterOptions, Plan, ProbeKind, ProbeSet,
     calibrate::{self, works},
     load::{Loader, Sizes},
-    plan::wanted_functions,
-    sys::{bpf, kernel, kernel::Kernel, privilege},
+    wanted_functions,
 };
 
 use super::output::line;
 use text::Abilities;
 
 #[derive(clap::Args)]
-#[command(
-    after_help = "The exit code is 0 if this kernel lets packets be recorded, with whatever probe set, and 1 if not."
-)]
+#[command(after_help = "The exit code is 0 if packets can be recorded with some probe set, and 1 if not.")]
 pub struct Doctor {}
 
 impl Doctor {
@@ -34,13 +32,13 @@ impl Doctor {
             tracepoints: can(ProbeKind::TpBtf),
             fentry: can(ProbeKind::Fentry),
             kprobes: can(ProbeKind::Kprobe),
-            lockdown: fs::read_to_string("/sys/kernel/security/lockdown").unwrap_or_default(),
+            lockdown: privilege::lockdown(),
         };
         print(&text::abilities(&abilities));
         let Some(richest) = abilities.sets().first().copied() else { return Ok(ExitCode::FAILURE) };
         let mut plan = Plan::new(&kernel, richest, false);
         print(&text::costs(&calibrate::measure(&kernel, &loader, abilities.entry(), &plan)));
-        // What the kernel really accepts is seen by attaching the set for a moment.
+        // Only attaching shows what the kernel really accepts.
         let attached = loader.attach_plan(&kernel, &mut plan);
         let attachments: Vec<_> = attached.iter().map(|one| one.attachment.clone()).collect();
         drop(attached);
@@ -50,7 +48,7 @@ impl Doctor {
 }
 
 impl Abilities {
-    /// The probe sets that can be had, the richest first.
+    /// The possible probe sets, the richest first.
     fn sets(&self) -> &'static [ProbeSet] {
         match (&self.tracepoints, self.entry()) {
             (Err(_), _) => &[],
@@ -59,7 +57,7 @@ impl Abilities {
         }
     }
 
-    /// By what the entry of a function is seen.
+    /// The kind of probe that sees the entries of functions.
     fn entry(&self) -> Option<ProbeKind> {
         match (&self.fentry, &self.kprobes) {
             (Ok(()), _) => Some(ProbeKind::Fentry),

@@ -18,7 +18,7 @@ use overlay_trace_lab::dataplanes::{self, Knobs, Running, System};
 use overlay_trace_lab::traffic::{
     self, Kind, Protocol, Size, Spec, Stop, TrafficReport, parse_duration, parse_plan,
 };
-use overlay_trace_probe::{Session, SessionOptions, SlowOptions, Stub};
+use overlay_trace_probe::{BaselineProgram, Session, SessionOptions, TailSamplingOptions};
 
 /// Build the dataplanes of well-known container networks on this machine.
 #[derive(Args)]
@@ -90,9 +90,9 @@ struct Run {
     kprobes: bool,
     /// Attach minimal programs instead of the recorder's, to measure the kernel's own cost of a probe
     #[arg(long, value_enum, requires = "record", hide = true)]
-    stub: Option<Stub>,
+    baseline: Option<BaselineProgram>,
     #[command(flatten)]
-    slow: SlowOptions,
+    tail_sampling: TailSamplingOptions,
     /// Keep the lab afterwards; `lab down NAME` removes it
     #[arg(long)]
     keep: bool,
@@ -235,11 +235,11 @@ impl Run {
         let session = Session::start(SessionOptions {
             set: self.probes.set(),
             kprobes_only: self.kprobes,
-            stub: self.stub,
+            baseline: self.baseline,
             filter: running.filter(),
             output,
             force: self.force,
-            slow: self.slow.slow(),
+            sampling: self.tail_sampling.sampling(),
             ..SessionOptions::default()
         })?;
         live::announce(&session);

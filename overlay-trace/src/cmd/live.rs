@@ -1,4 +1,4 @@
-//! The progress of a recording on standard error. A closed standard error must not end the recording.
+//! The messages of a recording in progress, on the standard error. A recording goes on when nobody reads them any more.
 
 use std::{
     collections::HashSet,
@@ -7,44 +7,39 @@ use std::{
     time::Duration,
 };
 
-use overlay_trace_analysis::{
-    breakdown::{Drop, Key},
-    report::place,
-    tail::cause_of,
-};
-use overlay_trace_format::{
-    Counters,
-    detection::{reasons, sentence},
-};
+use overlay_trace_analysis::breakdown::{Drop, Key};
+use overlay_trace_analysis::report::place;
+use overlay_trace_analysis::tail::cause_of;
+use overlay_trace_format::Counters;
+use overlay_trace_format::detection::{reasons, sentence};
 use overlay_trace_probe::{DropCount, Session, Summary};
 
-/// Interval of the progress lines where standard error is no terminal.
-const WITHOUT_TERMINAL: Duration = Duration::from_secs(5);
-/// A cause is reported from this many drops per second on: fewer can be chance.
-const PER_SECOND: f64 = 5.0;
+/// Time between progress lines where the standard error is no terminal.
+const LINE_INTERVAL: Duration = Duration::from_secs(5);
+/// A cause is reported from this rate of drops on: fewer may be accidental.
+const MIN_PACKETS_PER_S: f64 = 5.0;
 
-/// The progress line.
+/// The progress line, and the causes of drops that have been reported.
 pub(super) struct Live {
     terminal: bool,
-    /// When the last line was printed, and how many packets there were.
+    /// When the last line was printed, and the number of packets then.
     last: Duration,
     packets: u64,
     causes: Causes,
 }
 
-/// Reports what drops packets, once per cause and place.
+/// Causes of drops; each is reported once per device.
 #[derive(Default)]
 struct Causes {
-    /// The drops at the last check.
+    /// The drops at the last call, and the time of that call.
     before: Vec<Drop>,
-    /// Time of the last check.
     at: Duration,
     reported: HashSet<(&'static str, String)>,
 }
 
 impl Causes {
-    /// The causes that are certain and have not been reported yet, one sentence each.
-    fn new_ones(&mut self, drops: &[Drop], elapsed: Duration) -> Vec<String> {
+    /// The causes that are certain now and have not been reported yet, a sentence each.
+    fn new_causes(&mut self, drops: &[Drop], elapsed: Duration) -> Vec<String> {
         let seconds = (elapsed - self.at).as_secs_f64();
         let mut sentences = Vec::new();
         for drop in drops {
@@ -53,7 +48,7 @@ impl Causes {
             };
             let before = self.before.iter().find(is_same).map_or(0, |old| old.packets);
             let rate = drop.packets.saturating_sub(before) as f64 / seconds.max(1e-3);
-            let Some(cause) = cause_of(drop).filter(|_| rate >= PER_SECOND) else { continue };
+            let Some(cause) = cause_of(drop).filter(|_| rate >= MIN_PACKETS_PER_S) else { continue };
             let place = place(&drop.key);
             if self.reported.insert((cause.id, place.clone())) {
                 sentences.push(format!("{rate:.0} packets/s dropped in {place}: {}", cause.what));
@@ -69,10 +64,10 @@ impl Live {
         Live { terminal: stderr().is_terminal(), last: Duration::ZERO, packets: 0, causes: Causes::default() }
     }
 
-    /// Reports causes of drops as soon as they are certain.
-    pub fn report_causes(&mut self, summary: &Summary, elapsed: Duration) {
+    /// Reports why packets are dropped, as soon as the cause is certain.
+    pub fn print_causes(&mut self, summary: &Summary, elapsed: Duration) {
         let drops: Vec<Drop> = summary.drops.iter().map(as_analysed).collect();
-        for sentence in self.causes.new_ones(&drops, elapsed) {
+        for sentence in self.causes.new_causes(&drops, elapsed) {
             self.clear();
             let _ = writeln!(stderr(), "{:>4.0} s  finding: {sentence}", elapsed.as_secs_f64());
         }
@@ -81,7 +76,7 @@ impl Live {
     /// Shows the packets so far and the rate since the last line.
     pub fn show(&mut self, summary: &Summary, elapsed: Duration) {
         let since = elapsed - self.last;
-        if !self.terminal && since < WITHOUT_TERMINAL {
+        if !self.terminal && since < LINE_INTERVAL {
             return;
         }
         let counters = &summary.counters;
@@ -99,7 +94,7 @@ impl Live {
         let _ = stderr.flush();
     }
 
-    /// Clears the progress line.
+    /// Clears the progress line, for other text.
     pub fn clear(&self) {
         if self.terminal {
             let _ = write!(stderr(), "\r\x1b[K");
@@ -107,7 +102,7 @@ impl Live {
     }
 }
 
-/// A count of drops, as the analysis of the recording will give it.
+/// A count of drops as an analysis of the recording would give it.
 fn as_analysed(count: &DropCount) -> Drop {
     Drop {
         packets: count.packets,
@@ -126,7 +121,7 @@ fn as_analysed(count: &DropCount) -> Drop {
     }
 }
 
-/// The loss counters that are not 0.
+/// The losses that have occurred, in words.
 fn losses(counters: &Counters) -> String {
     let parts: Vec<String> = counters
         .losses()
@@ -137,7 +132,7 @@ fn losses(counters: &Counters) -> String {
     if parts.is_empty() { "nothing".into() } else { parts.join(", ") }
 }
 
-/// Prints the probe set, the number of probes and the networks that were detected.
+/// Prints the probe set, what it cannot see, and the detected networks.
 pub fn announce(session: &Session) {
     let (set, reason) = session.set();
     let (probes, unseen) = session.coverage();
@@ -153,13 +148,13 @@ pub fn announce(session: &Session) {
     let _ = writeln!(stderr(), "{}{because}", sentence(found));
 }
 
-/// Prints the totals of the recording.
+/// Prints what has been recorded.
 pub fn report(summary: &Summary, output: &Path) {
     let counters = &summary.counters;
     let misses = match counters.probe_misses {
-        None => " (probe misses unknown: this kernel does not count them)".to_owned(),
+        None => " (this kernel does not count probe misses)".to_owned(),
         Some(_) if counters.are_misses_known() => String::new(),
-        Some(_) => format!(" (probe misses unknown for {} probes)", counters.untold_probes),
+        Some(_) => format!(" (the kernel does not count the misses of {} probes)", counters.untold_probes),
     };
     let _ = writeln!(
         stderr(),
@@ -185,17 +180,20 @@ mod tests {
         };
         let mut causes = Causes::default();
         let second = Duration::from_secs(1);
-        assert!(causes.new_ones(&drops(3, "CPU_BACKLOG"), second).is_empty());
-        // A firewall rule is intended.
-        assert!(causes.new_ones(&drops(900, "NETFILTER_DROP"), 2 * second).is_empty());
-        let told = causes.new_ones(&drops(100, "CPU_BACKLOG"), 3 * second);
-        assert_eq!(told.len(), 1);
-        assert!(told[0].contains("100 packets/s") && told[0].contains("backlog-wait at eth0"), "{told:?}");
-        assert!(causes.new_ones(&drops(900, "CPU_BACKLOG"), 4 * second).is_empty());
+        assert!(causes.new_causes(&drops(3, "CPU_BACKLOG"), second).is_empty());
+        // A firewall rule is intended: it is no finding.
+        assert!(causes.new_causes(&drops(900, "NETFILTER_DROP"), 2 * second).is_empty());
+        let reported = causes.new_causes(&drops(100, "CPU_BACKLOG"), 3 * second);
+        assert_eq!(reported.len(), 1);
+        assert!(
+            reported[0].contains("100 packets/s") && reported[0].contains("backlog-wait at eth0"),
+            "{reported:?}"
+        );
+        assert!(causes.new_causes(&drops(900, "CPU_BACKLOG"), 4 * second).is_empty());
     }
 
     #[test]
-    fn only_counters_that_are_not_zero_are_shown() {
+    fn only_losses_that_have_occurred_are_printed() {
         assert_eq!(losses(&Counters::default()), "nothing");
         let counters = Counters { lost_records: 3, lost_end: 1, ..Counters::default() };
         assert_eq!(losses(&counters), "3 records, 1 missed ends");

@@ -19,7 +19,7 @@ use super::{
     live::{Live, announce, report},
     probes::Probes,
 };
-use overlay_trace_probe::{FilterOptions, Session, SessionOptions, SlowOptions, load::Sizes};
+use overlay_trace_probe::{FilterOptions, Session, SessionOptions, TailSamplingOptions, load::Sizes};
 
 #[derive(clap::Args)]
 pub struct Record {
@@ -29,23 +29,23 @@ pub struct Record {
     /// Overwrite the recording if it exists
     #[arg(long)]
     force: bool,
-    /// How long to record, such as 30s or 2m; without this option and without a command until Ctrl-C
+    /// How long to record, such as 30s or 2m; the default is until Ctrl-C, or the end of the command
     #[arg(short, long, value_name = "DURATION", value_parser = duration)]
     duration: Option<Duration>,
     /// Probe set to attach
     #[arg(long, value_enum, default_value = "auto", value_name = "SET")]
     probes: Probes,
-    /// Use kprobes even where fentry, which is cheaper, is available
+    /// Use kprobes for functions even where the kernel has fentry, which is cheaper
     #[arg(long)]
     kprobes: bool,
-    /// Size of the packet table: the number of packets in flight (a power of two)
+    /// Size of the packet table: how many packets can be in flight at once (a power of two)
     #[arg(long, default_value_t = Sizes::default().states, value_parser = power_of_two, value_name = "N")]
     states: u32,
-    /// Size of the ring buffer between kernel and file in bytes (a power of two)
+    /// Size of the ring buffer in bytes (a power of two)
     #[arg(long, default_value_t = Sizes::default().ring_bytes, value_parser = power_of_two, value_name = "BYTES")]
     buffer: u32,
     #[command(flatten)]
-    slow: SlowOptions,
+    tail_sampling: TailSamplingOptions,
     #[command(flatten)]
     filter: FilterOptions,
     /// Command to run; the recording ends when it exits
@@ -89,12 +89,12 @@ impl Signals {
     }
 }
 
-/// Why a recording ended.
+/// Why a recording ends.
 enum End {
     Command(ExitStatus),
     Signal(sys::Signal),
     Time,
-    /// The recording cannot be written any longer.
+    /// The recording cannot be written to any more.
     Failure,
 }
 
@@ -112,7 +112,7 @@ impl Record {
         let child = match Running::start(&self.command) {
             Err(error) => {
                 drop(session);
-                // It is empty.
+                // The recording is empty.
                 let _ = std::fs::remove_file(&self.output);
                 return Err(error);
             }
@@ -130,17 +130,17 @@ impl Record {
         })
     }
 
-    /// Attaches the probes on a thread of its own, because it takes seconds and a signal must be able to end the program
-    /// meanwhile. The kernel detaches the probes when the program ends.
+    /// Attaches the probes on a thread of its own: that takes seconds, in which a signal ends the program. The probes
+    /// are detached with it.
     async fn start(&self, signals: &mut Signals) -> Result<Session> {
         let options = SessionOptions {
             set: self.probes.set(),
             kprobes_only: self.kprobes,
-            stub: None,
+            baseline: None,
             filter: self.filter.clone(),
             output: self.output.clone(),
             force: self.force,
-            slow: self.slow.slow(),
+            sampling: self.tail_sampling.sampling(),
             sizes: Sizes { states: self.states, ring_bytes: self.buffer },
         };
         let (send, session) = oneshot::channel();
@@ -148,14 +148,14 @@ impl Record {
             let _ = send.send(Session::start(options));
         })?;
         tokio::select! {
-            session = session => session.context("the thread that attaches the probes ended unexpectedly")?,
+            session = session => Ok(session.context("the thread that attaches the probes has ended")??),
             _ = signals.any() => {
                 bail!("interrupted while attaching the probes: nothing was recorded")
             }
         }
     }
 
-    /// Waits for the end of the recording and shows its progress.
+    /// Waits for the end of the recording, and shows its progress.
     async fn watch(
         &self,
         session: &Session,
@@ -169,7 +169,7 @@ impl Record {
         let end = loop {
             tokio::select! {
                 _ = tick.tick() => {
-                    live.report_causes(&session.progress(), begin.elapsed());
+                    live.print_causes(&session.progress(), begin.elapsed());
                     live.show(&session.progress(), begin.elapsed());
                     if session.failed() {
                         break End::Failure;

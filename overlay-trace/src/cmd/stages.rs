@@ -152,6 +152,14 @@ mod tests {
         assert_eq!(STAGES[TCP_SEND as usize].name, "tcp-send");
     }
 
+    /// The stage table of the documents is this one.
+    #[test]
+    fn every_row_of_the_map_is_a_row_of_the_table() {
+        let table = markdown();
+        let names = table.lines().skip(2).filter_map(|line| line.split(" | ").next()?.strip_prefix("| "));
+        assert!(names.eq(STAGES.iter().map(|stage| stage.name)), "{table}");
+    }
+
     #[test]
     fn every_cell_is_one_line() {
         assert!(STAGES.iter().flat_map(cells).all(|cell| !cell.contains(['\n', '|'])));

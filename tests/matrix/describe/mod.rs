@@ -13,9 +13,9 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 use overlay_trace_common::stage::Target;
 use overlay_trace_common::stage_map::STAGES;
-use overlay_trace_probe::plan::wanted_functions;
 use overlay_trace_probe::sys::btf::Btf;
 use overlay_trace_probe::sys::kernel::Kernel;
+use overlay_trace_probe::wanted_functions;
 use overlay_trace_probe::{Plan, ProbeSet};
 
 use trim::{Trimmer, Wanted};

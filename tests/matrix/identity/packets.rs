@@ -21,7 +21,7 @@ pub struct Packet {
 
 impl Packet {
     fn of(record: &RecordView<'_>) -> Packet {
-        Packet { header: record.header, way: record.segments().collect() }
+        Packet { header: record.header, way: record.spans().collect() }
     }
 
     pub fn end(&self) -> Option<End> {

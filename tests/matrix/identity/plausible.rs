@@ -90,7 +90,7 @@ fn paths(seen: &Seen, _: &[Seen]) -> Outcome {
     Ok(Verdict::Passed)
 }
 
-fn is_from(packet: &Packet, place: &dataplanes::Place) -> Result<bool> {
+fn is_from(packet: &Packet, place: &dataplanes::EndpointSpec) -> Result<bool> {
     let source = packet.header.flow.source;
     Ok(match (packet.header.flow.version, place.v4.parse::<IpAddr>()?) {
         (4, IpAddr::V4(address)) => source[..4] == address.octets(),

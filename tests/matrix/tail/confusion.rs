@@ -38,7 +38,7 @@ impl Confusion {
         let causes: BTreeSet<&str> = self.rows.iter().flat_map(|row| row.1.keys().copied()).collect();
         let mut lines = vec![
             format!(
-                "| brought about | {} | right, with its place |",
+                "| injected | {} | right, with its place |",
                 join(causes.iter().map(|cause| cause.to_string()))
             ),
             format!("|---|{}---|", "---|".repeat(causes.len())),
@@ -69,7 +69,7 @@ mod tests {
         assert_eq!(confusion.runs("loss"), (2, 1));
         let table = confusion.table();
         let lines: Vec<&str> = table.lines().collect();
-        assert_eq!(lines[0], "| brought about | batch | nothing | qdisc | right, with its place |");
+        assert_eq!(lines[0], "| injected | batch | nothing | qdisc | right, with its place |");
         assert_eq!(lines[3], "| loss | 1 |  | 1 | 1 of 2 |");
     }
 }

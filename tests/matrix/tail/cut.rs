@@ -26,7 +26,7 @@ pub fn cut(recording: &Recording, windows: &[Window], (folder, name): (&Path, &s
         if let Some((_, _, window, bytes)) = at.checked_sub(1).map(|at| &mut files[at])
             && start_ns < window.end_ns
         {
-            encode_record(&record.header, record.way, bytes);
+            encode_record(&record.header, record.path, bytes);
         }
     })?;
     let mut paths = Vec::new();

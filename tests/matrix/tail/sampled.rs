@@ -7,7 +7,7 @@ use overlay_trace_analysis::tail::{Of, RetransmitTrigger, Tail, Threshold};
 use overlay_trace_format::Recording;
 use overlay_trace_lab::dataplanes::{Running, drive};
 use overlay_trace_lab::traffic::{Kind, Protocol, Spec, Stop};
-use overlay_trace_probe::{ProbeSet, Session, SessionOptions, Slow};
+use overlay_trace_probe::{ProbeSet, Session, SessionOptions, TailSampling};
 
 use super::load::DURATION;
 use crate::counters;
@@ -29,7 +29,7 @@ pub fn check(running: &Running, (folder, stop): (&Path, &Stop)) -> Outcome {
         filter: running.filter(),
         output: path.clone(),
         force: true,
-        slow: Some(Slow { above: Threshold::Quantile(0.99), one_in: ONE_IN }),
+        sampling: Some(TailSampling { threshold: Threshold::Quantile(0.99), one_in: ONE_IN }),
         ..SessionOptions::default()
     })?;
     let fixture = Fixture::new(running, folder, stop);

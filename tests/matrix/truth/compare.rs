@@ -56,12 +56,12 @@ pub struct Recorded {
 impl Recorded {
     pub fn new(seen: Seen) -> Result<Recorded> {
         let mut packets = Vec::new();
-        seen.recording.for_each_record(|record| packets.push((record.header, record.way.to_vec())))?;
+        seen.recording.for_each_record(|record| packets.push((record.header, record.path.to_vec())))?;
         Ok(Recorded { seen, packets })
     }
 
     pub fn packets(&self) -> impl Iterator<Item = RecordView<'_>> {
-        self.packets.iter().map(|(header, way)| RecordView { header: *header, way })
+        self.packets.iter().map(|(header, way)| RecordView { header: *header, path: way })
     }
 
     /// Our datagrams of the window.

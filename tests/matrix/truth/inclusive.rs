@@ -10,7 +10,7 @@ use anyhow::{Context, Result, ensure};
 use overlay_trace_analysis::breakdown::Analysis;
 use overlay_trace_common::flags::RecordFlags;
 use overlay_trace_common::path::Span;
-use overlay_trace_format::{RecordView, encode_way};
+use overlay_trace_format::{RecordView, encode_path};
 
 use super::compare::Recorded;
 use super::fixture::{Fixture, Window};
@@ -161,7 +161,7 @@ pub fn calls_of(recorded: &Recorded, window: &Window, function: &Function) -> Re
     };
     let (mut calls, mut count) = (Vec::new(), 0);
     for record in recorded.datagrams(window) {
-        let way: Vec<Span> = record.segments().collect();
+        let way: Vec<Span> = record.spans().collect();
         for part in parts(&way, begins, is_over) {
             count += match function.ends {
                 Ends::AtNextEntry => {
@@ -173,10 +173,11 @@ pub fn calls_of(recorded: &Recorded, window: &Window, function: &Function) -> Re
             // What is done once per path is not done in each of its parts.
             header.flags |= RecordFlags::CHILD;
             header.end_ns = header.start_ns + part.iter().map(|step| step.ns).sum::<u64>();
-            calls.push((header, encode_way(part)));
+            calls.push((header, encode_path(part)));
         }
     }
-    let analysis = recorded.analysis(calls.iter().map(|(header, way)| RecordView { header: *header, way }));
+    let analysis =
+        recorded.analysis(calls.iter().map(|(header, way)| RecordView { header: *header, path: way }));
     Ok(Calls { count: count as u64, analysis })
 }
 

@@ -45,10 +45,10 @@ const IN_GUEST: &[Case] = &[
     ("light", &["--probes", "light"], Some(1.06)),
     ("tail", &["--probes", "light", "--tail-above", "p99.9"], Some(1.06)),
     ("full", &["--probes", "full"], Some(1.15)),
-    ("light, empty", &["--probes", "light", "--stub", "empty"], None),
-    ("light, clock", &["--probes", "light", "--stub", "clock"], None),
-    ("full, empty", &["--probes", "full", "--stub", "empty"], None),
-    ("full, clock", &["--probes", "full", "--stub", "clock"], None),
+    ("light, empty", &["--probes", "light", "--baseline", "empty"], None),
+    ("light, clock", &["--probes", "light", "--baseline", "clock"], None),
+    ("full, empty", &["--probes", "full", "--baseline", "empty"], None),
+    ("full, clock", &["--probes", "full", "--baseline", "clock"], None),
     ("untraced, after", &[], None),
 ];
 
@@ -57,8 +57,8 @@ const HERE: &[Case] = &[
     ("untraced, before", &[], None),
     ("device", &["--probes", "device"], Some(1.15)),
     ("tail", &["--probes", "device", "--tail-above", "p99.9"], Some(1.15)),
-    ("device, empty", &["--probes", "device", "--stub", "empty"], None),
-    ("device, clock", &["--probes", "device", "--stub", "clock"], None),
+    ("device, empty", &["--probes", "device", "--baseline", "empty"], None),
+    ("device, clock", &["--probes", "device", "--baseline", "clock"], None),
     ("untraced, after", &[], None),
 ];
 

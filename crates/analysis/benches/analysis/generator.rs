@@ -36,7 +36,7 @@ impl Generator {
     pub fn new(source: &Recording, number: u64, interrupted: u64) -> Result<Generator> {
         let mut ways = Vec::new();
         source.for_each_record(|record| {
-            let (header, way) = (record.header, record.way);
+            let (header, way) = (record.header, record.path);
             // The recording is from before ways told their CPUs: they are on two in turn.
             let on = |cpu| [word(CODE_CPU, cpu)];
             let (first, second) = way.split_at(way.len() / 2);
@@ -56,7 +56,7 @@ impl Generator {
     pub fn generate(&mut self, records: u64, mut each: impl FnMut(RecordView<'_>)) {
         for _ in 0..records {
             let header = self.next();
-            each(RecordView { header, way: &self.way });
+            each(RecordView { header, path: &self.way });
         }
     }
 

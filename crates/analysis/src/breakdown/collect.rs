@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use overlay_trace_common::{
+    behaviour::Delivery,
     flags::RecordFlags,
     path::Span,
     record::{Outcome, RecordHeader},
@@ -10,42 +11,43 @@ use overlay_trace_common::{
 
 use super::{
     By, Direction, Dist, Outcomes,
-    direction::LastRun,
-    family::{Cut, Families, Held, Inheritance, Parent, Part, Ready, has_relatives, is_cut, parts_of},
-    finish::Drops,
-    places::Places,
-    plan::{Origin, Plan, Plans},
+    direction::{LastRun, Origin},
+    drops::Drops,
+    hop_keys::HopKeys,
+    lineage::{Cut, Held, Inheritance, Lineages, Parent, Ready, has_lineage, is_cut, parts_of},
+    packet_times::PacketTimes,
+    plan::{Plan, Plans},
+    shares::Part,
     stages::Stages,
-    sums::{RELATED, Sums, WHOLE},
-    way::Way,
+    sums::{END_TO_END, Sums, WITH_LINEAGE},
 };
 use overlay_trace_format::{Header, HopName, RecordView};
 
 /// Collects records; [`finish`](Collector::finish) gives the numbers.
 ///
-/// However many records there are, it keeps the same memory: sums by row, and a bounded number of packets
-/// whose relatives have not come yet.
+/// Memory does not grow with the number of records: it holds sums by row, and a bounded number of packets whose
+/// lineage is not complete yet.
 pub struct Collector {
     pub(super) by: By,
     pub(super) header: Header,
     pub(super) stages: Stages,
-    pub(super) places: Places,
+    pub(super) hop_keys: HopKeys,
     pub(super) plans: Plans,
     pub(super) sums: Sums,
-    pub(super) families: Families,
+    pub(super) lineages: Lineages,
     pub(super) outcomes: Outcomes,
     pub(super) drops: Drops,
     pub(super) records: u64,
     pub(super) inconsistent: u64,
-    pub(super) cut_ways: u64,
-    /// What no stage claims, in ns.
+    pub(super) cut_paths: u64,
+    /// Time that no stage claims, in ns.
     pub(super) unclaimed: u128,
     /// The end of the last packet, in ns of CLOCK_MONOTONIC.
     pub(super) last_end_ns: u64,
-    /// How long the packets that were made of others, or of which others were made, were under way.
-    pub(super) latency_of_related: Dist,
-    /// The packet at hand.
-    pub(super) way: Way,
+    /// The latency of packets with a lineage.
+    pub(super) latency_with_lineage: Dist,
+    /// The current packet.
+    pub(super) packet: PacketTimes,
 }
 
 impl Collector {
@@ -55,19 +57,19 @@ impl Collector {
             by,
             header: header.clone(),
             stages: Stages::new(header),
-            places: Places::new(hops),
+            hop_keys: HopKeys::new(hops),
             plans: Plans::default(),
             sums: Sums::default(),
-            families: Families::default(),
+            lineages: Lineages::default(),
             outcomes: Outcomes::default(),
             drops: Drops::default(),
             records: 0,
             inconsistent: 0,
-            cut_ways: 0,
+            cut_paths: 0,
             unclaimed: 0,
             last_end_ns: 0,
-            latency_of_related: Dist::default(),
-            way: Way::default(),
+            latency_with_lineage: Dist::default(),
+            packet: PacketTimes::default(),
         }
     }
 
@@ -75,8 +77,8 @@ impl Collector {
     pub fn add(&mut self, record: &RecordView<'_>) {
         self.records += 1;
         self.last_end_ns = self.last_end_ns.max(record.header.end_ns);
-        self.cut_ways += u64::from(record.header.flags.has(RecordFlags::PATH_FULL));
-        if !has_relatives(&record.header) {
+        self.cut_paths += u64::from(record.header.flags.has(RecordFlags::PATH_FULL));
+        if !has_lineage(&record.header) {
             return self.add_alone(record);
         }
         let held = Held::new(record);
@@ -84,7 +86,7 @@ impl Collector {
         if !record.header.flags.has(RecordFlags::CHILD) {
             ready.push_back(Ready::Packet(held, Inheritance::default()));
         } else {
-            self.families.add_child(held, &mut ready);
+            self.lineages.add_child(held, &mut ready);
         }
         self.add_ready(ready);
     }
@@ -100,52 +102,51 @@ impl Collector {
         self.records += later.records;
         self.last_end_ns = self.last_end_ns.max(later.last_end_ns);
         self.inconsistent += later.inconsistent;
-        self.cut_ways += later.cut_ways;
+        self.cut_paths += later.cut_paths;
         self.unclaimed += later.unclaimed;
-        self.latency_of_related.merge(&later.latency_of_related);
+        self.latency_with_lineage.merge(&later.latency_with_lineage);
         let mut ready = VecDeque::new();
-        self.families.orphans += later.families.orphans;
-        self.families.incomplete += later.families.incomplete;
-        while self.families.take_over(&mut later.families, |row| rows[row as usize], &mut ready) {
+        self.lineages.orphans += later.lineages.orphans;
+        self.lineages.incomplete += later.lineages.incomplete;
+        while self.lineages.take_over(&mut later.lineages, |row| rows[row as usize], &mut ready) {
             self.add_ready(std::mem::take(&mut ready));
         }
     }
 
-    /// How many packets were not waited for any longer so far: those that others were made of, and those
-    /// of which parts were missing.
+    /// Counts of lineages that were given up so far: parents that never came, and packets of which parts are missing.
     pub fn given_up(&self) -> (u64, u64) {
-        (self.families.orphans, self.families.incomplete)
+        (self.lineages.orphans, self.lineages.incomplete)
     }
 
-    /// Adds a packet that was made of no other, and of which no other was made.
+    /// Adds a packet without a lineage.
     fn add_alone(&mut self, record: &RecordView<'_>) {
         let header = &record.header;
         let at = self.take_up(record, None);
-        let (plan, way, sums) = (self.plans.get_mut(at), &self.way, &mut self.sums);
+        let (plan, packet, sums) = (self.plans.get_mut(at), &self.packet, &mut self.sums);
         plan.owed.add(header);
         let times = header.times();
-        for (slot, &ns) in plan.slots[..plan.always].iter().zip(&way.times) {
+        for (slot, &ns) in plan.slots[..plan.always].iter().zip(&packet.times) {
             sums.at(slot.cell).raw.add_times(ns, times);
         }
         for &slot in &plan.behind_others {
-            let ns = u128::from(way.times[slot as usize]) * u128::from(times);
+            let ns = u128::from(packet.times[slot as usize]) * u128::from(times);
             sums.at(plan.slots[slot as usize].cell).behind_others += ns;
         }
-        for part in way.extra(plan) {
+        for part in packet.extra(plan) {
             sums.add(&part, header);
         }
-        let cost = plan.cost + way.interruption_cost;
-        let is_plain = way.behind_others == 0 && way.interruption_cost == 0;
-        let whole = if is_plain { plan.whole } else { sums.cell(WHOLE, cost, way.behind_others) };
-        sums.at(whole).add_whole((way.total, header.bytes), cost, way.behind_others, times);
+        let cost = plan.cost + packet.interruption_cost;
+        let is_plain = packet.behind_others == 0 && packet.interruption_cost == 0;
+        let cell = if is_plain { plan.end_to_end } else { sums.cell(END_TO_END, cost, packet.behind_others) };
+        sums.at(cell).add_end_to_end((packet.total, header.bytes), cost, packet.behind_others, times);
         self.add_outcome(record, at);
     }
 
-    /// Adds the packets whose relatives are known as far as they ever will be, and those that are so then.
+    /// Adds the packets whose lineage is as complete as it will get, and those that become so thereby.
     pub(super) fn add_ready(&mut self, mut ready: VecDeque<Ready>) {
         while let Some(next) = ready.pop_front() {
             match next {
-                Ready::Packet(held, inheritance) => self.add_related(&held, inheritance, &mut ready),
+                Ready::Packet(held, inheritance) => self.add_with_lineage(&held, inheritance, &mut ready),
                 Ready::Alone(Parent { start_ns, cut, .. }) => {
                     if let Some(cut) = cut {
                         self.add_time(&cut.header, start_ns, &cut.time);
@@ -155,12 +156,12 @@ impl Collector {
         }
     }
 
-    fn add_related(&mut self, held: &Held, inheritance: Inheritance, ready: &mut VecDeque<Ready>) {
+    fn add_with_lineage(&mut self, held: &Held, inheritance: Inheritance, ready: &mut VecDeque<Ready>) {
         let header = held.header;
-        let record = RecordView { header, way: &held.way };
+        let record = RecordView { header, path: &held.path };
         let at = self.take_up(&record, inheritance.last_run);
         let plan = self.plans.get_mut(at);
-        let mut time: Vec<Part> = self.way.always(plan).chain(self.way.extra(plan)).collect();
+        let mut time: Vec<Part> = self.packet.always(plan).chain(self.packet.extra(plan)).collect();
         let last_run = plan.last_run;
         for inherited in inheritance.time {
             match time.iter_mut().find(|part| part.row == inherited.row) {
@@ -180,19 +181,19 @@ impl Collector {
             }
         };
         if is_parent {
-            self.families.add_parent(header.id, Parent { start_ns, last_run, cut, whole: None }, ready);
+            self.lineages.add_parent(header.id, Parent { start_ns, last_run, cut, full_path: None }, ready);
         }
     }
 
-    /// Adds the time of a packet that has relatives.
+    /// Adds the time of a packet with a lineage.
     fn add_time(&mut self, header: &RecordHeader, start_ns: u64, time: &[Part]) {
-        let mut whole = Part { row: RELATED, ..Part::default() };
+        let mut whole = Part { row: WITH_LINEAGE, ..Part::default() };
         for part in time {
             self.sums.add(part, header);
             whole.add(part);
         }
         self.sums.add(&whole, header);
-        self.latency_of_related.add_times(header.end_ns.saturating_sub(start_ns), header.times());
+        self.latency_with_lineage.add_times(header.end_ns.saturating_sub(start_ns), header.times());
     }
 
     /// Works out the packet's time in each row of its plan, whose number is returned.
@@ -201,8 +202,8 @@ impl Collector {
         let has = |flag: RecordFlags| header.flags.has(flag);
         let origin =
             Origin { from_device: has(RecordFlags::FROM_DEVICE), is_child: has(RecordFlags::CHILD), parent };
-        self.way.folded.fold(record.way, &self.stages.interrupts);
-        let steps = &self.way.folded.steps;
+        self.packet.folded.fold(record.path, &self.stages.interrupts);
+        let steps = &self.packet.folded.steps;
         let hash = Plans::hash(steps, origin);
         let at = self.plans.find(hash, steps, origin).unwrap_or_else(|| {
             if self.plans.is_full() {
@@ -215,22 +216,22 @@ impl Collector {
         let plan = self.plans.get_mut(at);
         plan.packets += header.times();
         let times = u128::from(header.times());
-        self.unclaimed += self.way.sum(plan, &mut self.sums, &self.stages, self.by) * times;
+        self.unclaimed += self.packet.sum(plan, &mut self.sums, &self.stages, self.by) * times;
         let total = header.end_ns.saturating_sub(header.start_ns);
-        self.inconsistent += u64::from(self.way.total != total);
-        if self.way.total < total {
-            self.unclaimed += u128::from(total - self.way.total) * times;
+        self.inconsistent += u64::from(self.packet.total != total);
+        if self.packet.total < total {
+            self.unclaimed += u128::from(total - self.packet.total) * times;
             let level = self.last_step().map_or(0, |last| last.level);
             let other = Span { stage: self.stages.other, level, ..Span::default() };
             let end = self.plans.get_mut(at).end;
             let packed = self.packed(self.by, other, end);
             let row = self.sums.row(packed);
-            self.way.add_left_over(self.plans.get_mut(at), row, total);
+            self.packet.add_left_over(self.plans.get_mut(at), row, total);
         }
         at
     }
 
-    /// Tells the cells what the plans' packets stand for.
+    /// Adds the packets that the plans have counted to the cells.
     pub(super) fn settle(&mut self) {
         for plan in self.plans.iter_mut() {
             let owed = std::mem::take(&mut plan.owed);
@@ -256,9 +257,10 @@ impl Collector {
                 }
             }
             Some(Outcome::Freed) | None => {
-                let delivers = self.last_step().map_or(0, |last| self.stages.of(last.stage).delivers);
+                let delivers = self.last_step().map(|last| self.stages.of(last.stage).delivers);
                 let stays = last_run.is_some_and(|run| run.direction == Direction::Ingress);
-                if delivers == 1 || delivers == 2 && stays {
+                let delivers = delivers.unwrap_or_default();
+                if delivers.is_certain() || delivers == Delivery::Local && stays {
                     self.outcomes.delivered += times;
                 } else {
                     self.outcomes.forwarded += times;
@@ -267,9 +269,9 @@ impl Collector {
         }
     }
 
-    /// The last step of the way at hand that is not the wait of an interrupted one.
+    /// The last step of the current packet that is not an interruption.
     fn last_step(&self) -> Option<Span> {
-        let mut steps = self.way.folded.steps.iter().rev().map(|step| step.segment());
+        let mut steps = self.packet.folded.steps.iter().rev().map(|step| step.span());
         steps.find(|step| !self.stages.of(step.stage).interrupts)
     }
 }

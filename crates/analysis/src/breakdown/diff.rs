@@ -95,7 +95,7 @@ impl Diff {
         Diff { first, second, per, rows }
     }
 
-    /// The whole way: what all rows add up to.
+    /// End to end: the sum of all rows.
     pub fn total(&self) -> DiffRow {
         let side = |analysis: &Analysis| Side::new(&analysis.end_to_end, analysis);
         DiffRow { key: Key::default(), first: side(&self.first), second: side(&self.second) }

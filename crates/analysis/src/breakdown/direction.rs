@@ -1,13 +1,13 @@
 //! The direction in which a packet goes, as seen from the namespace that it is in.
 //!
-//! A way is cut into runs: stretches in one namespace and at one level, that begin with the packet being
-//! made there (by a sender, or by encapsulation) or arriving through a device (or by decapsulation), and
-//! end with it leaving or staying (delivery, or decapsulation).
+//! A path is divided into runs: consecutive spans in one namespace and at one level. A run begins when the packet is
+//! created there (by a sender, or by encapsulation) or arrives through a device (or by decapsulation), and ends when it
+//! leaves or stays (delivery, or decapsulation).
 
 use overlay_trace_common::path::Span;
 use serde::{Serialize, Serializer};
 
-use super::{places::Place, plan::Origin, stages::Stages};
+use super::{hop_keys::HopKey, stages::Stages};
 
 /// A packet's direction in a namespace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -40,7 +40,7 @@ impl Serialize for Direction {
     }
 }
 
-/// Where and how a way ended, for the parts that a packet was cut into.
+/// Where and how a path ended, for the parts that a packet was cut into.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct LastRun {
     pub netns: u16,
@@ -48,27 +48,38 @@ pub(super) struct LastRun {
     pub direction: Direction,
 }
 
-/// The direction at each segment of a way into `out`; returns the last run.
+/// Where a packet came from, before the first span of its own record.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub(super) struct Origin {
+    /// The packet came from outside the machine.
+    pub from_device: bool,
+    /// It was made of another packet.
+    pub is_child: bool,
+    /// Where the packet that this one was made of ended, or was copied.
+    pub parent: Option<LastRun>,
+}
+
+/// The direction at each span of a path into `out`; returns the last run.
 pub(super) fn directions(
-    way: &[Span],
-    places: &[Place],
+    path: &[Span],
+    hop_keys: &[HopKey],
     stages: &Stages,
     origin: Origin,
     out: &mut Vec<Direction>,
 ) -> Option<LastRun> {
     out.clear();
-    let first = way.first()?;
+    let first = path.first()?;
     let mut arrived = match origin.parent {
-        Some(parent) if (parent.netns, parent.level) == (places[0].netns, first.level) => {
+        Some(parent) if (parent.netns, parent.level) == (hop_keys[0].netns, first.level) => {
             parent.direction != Direction::Egress
         }
         _ => origin.from_device || stages.of(first.stage).arrives,
     };
     let mut start = 0;
     loop {
-        let run = run_at(way, places, stages, start);
-        let stays = match way.get(run.end) {
-            Some(next) => next.level < way[start].level,
+        let run = run_at(path, hop_keys, stages, start);
+        let stays = match path.get(run.end) {
+            Some(next) => next.level < path[start].level,
             None => !run.leaves,
         };
         let direction = match (arrived, stays) {
@@ -77,29 +88,29 @@ pub(super) fn directions(
             (true, true) => Direction::Ingress,
         };
         out.resize(run.end, direction);
-        let Some(next) = way.get(run.end) else {
-            return Some(LastRun { netns: places[start].netns, level: way[start].level, direction });
+        let Some(next) = path.get(run.end) else {
+            return Some(LastRun { netns: hop_keys[start].netns, level: path[start].level, direction });
         };
-        arrived = next.level <= way[start].level;
+        arrived = next.level <= path[start].level;
         start = run.end;
     }
 }
 
 struct Run {
-    /// The first segment behind the run.
+    /// The first span behind the run.
     end: usize,
-    /// Whether the packet was on its way out somewhere in the run.
+    /// Whether the packet was leaving the namespace somewhere in the run.
     leaves: bool,
 }
 
 /// The run that begins at `start`. It also ends where a packet that was handed to a device arrives again
 /// in the same namespace: over loopback, or between two devices of one node.
-fn run_at(way: &[Span], places: &[Place], stages: &Stages, start: usize) -> Run {
-    let (netns, level) = (places[start].netns, way[start].level);
+fn run_at(path: &[Span], hop_keys: &[HopKey], stages: &Stages, start: usize) -> Run {
+    let (netns, level) = (hop_keys[start].netns, path[start].level);
     let (mut transmitted, mut leaves) = (false, false);
     let mut end = start;
-    while end < way.len() && places[end].netns == netns && way[end].level == level {
-        let facts = stages.of(way[end].stage);
+    while end < path.len() && hop_keys[end].netns == netns && path[end].level == level {
+        let facts = stages.of(path[end].stage);
         if facts.arrives && transmitted {
             break;
         }

@@ -93,7 +93,7 @@ impl Dist {
     /// The value that the part `quantile` (0 to 1) of the values does not exceed, to 3 significant
     /// digits.
     pub fn quantile(&self, quantile: f64) -> u64 {
-        // Which of the values in order it is; what floating point may have added is taken off.
+        // Which of the values in order it is; the error that floating point may have added is subtracted.
         let rank = ((quantile * self.count as f64 - 1e-6).ceil() as u64).clamp(1, self.count.max(1));
         let mut seen = 0;
         let reaches = |&(_, times): &(usize, u64)| {

@@ -2,48 +2,23 @@
 
 use std::collections::VecDeque;
 
-use overlay_trace_common::record::RecordHeader;
-use rustc_hash::FxHashMap;
-
 use super::{Analysis, By, Collector, Drop, Key, Outcomes, Row, key::Packed, order::order, sums::Totals};
 use overlay_trace_format::{Checkpoint, Names};
-
-/// Packets and bytes by drop reason, location, and the stage that the packet was in.
-#[derive(Default)]
-pub(super) struct Drops(FxHashMap<(u32, u64, Packed), (u64, u64)>);
-
-impl Drops {
-    pub fn add(&mut self, header: &RecordHeader, key: Packed) {
-        let times = header.times();
-        let dropped = (times, times * u64::from(header.bytes));
-        self.add_many((header.drop_reason, header.drop_location, key), dropped);
-    }
-
-    pub fn append(&mut self, later: Drops) {
-        later.0.into_iter().for_each(|(key, dropped)| self.add_many(key, dropped));
-    }
-
-    fn add_many(&mut self, key: (u32, u64, Packed), dropped: (u64, u64)) {
-        let (packets, bytes) = self.0.entry(key).or_default();
-        *packets += dropped.0;
-        *bytes = bytes.saturating_add(dropped.1);
-    }
-}
 
 impl Collector {
     /// The numbers of the records so far.
     pub fn finish(mut self, names: &Names) -> Analysis {
         let mut ready = VecDeque::new();
-        while self.families.close_oldest(&mut ready) {
+        while self.lineages.close_oldest(&mut ready) {
             self.add_ready(std::mem::take(&mut ready));
         }
         self.settle();
         let keys = self.sums.keys(|packed| self.name(self.by, packed));
         let order = order(&self.plans, &keys);
-        let Totals { rows, whole, mut alone } = self.sums.totals(|row| keys[row].kind == "work");
-        alone.merge(&self.latency_of_related);
+        let Totals { rows, end_to_end, mut alone } = self.sums.totals(|row| keys[row].kind == "work");
+        alone.merge(&self.latency_with_lineage);
         let costs_known = self.stages.costs.are_known;
-        let all = whole.raw.sum();
+        let all = end_to_end.raw.sum();
         let mut rows: Vec<_> = keys.into_iter().zip(rows).map(Some).collect();
         let rows = order.into_iter().filter_map(|at| rows[at as usize].take());
         let rows: Vec<Row> = rows.map(|(key, total)| total.row(key, all, costs_known)).collect();
@@ -60,12 +35,12 @@ impl Collector {
             records: self.records,
             outcomes: self.outcomes,
             inconsistent: self.inconsistent,
-            cut_ways: self.cut_ways,
-            orphans: self.families.orphans,
-            incomplete: self.families.incomplete,
-            bytes: whole.bytes,
-            end_to_end: whole.raw,
-            net: costs_known.then_some(whole.net),
+            cut_paths: self.cut_paths,
+            orphans: self.lineages.orphans,
+            incomplete: self.lineages.incomplete,
+            bytes: end_to_end.bytes,
+            end_to_end: end_to_end.raw,
+            net: costs_known.then_some(end_to_end.net),
             latency: alone,
             unclaimed: self.unclaimed,
             rows,
@@ -75,7 +50,7 @@ impl Collector {
     }
 
     fn name(&self, by: By, packed: Packed) -> Key {
-        packed.name(by, &self.stages.layers, &self.stages.names, &self.places.names)
+        packed.name(by, &self.stages.layers, &self.stages.names, &self.hop_keys.names)
     }
 
     fn drops(&self, names: &Names) -> Vec<Drop> {
@@ -87,7 +62,7 @@ impl Collector {
                 location: names.symbol(location),
                 key: self.name(By::Stage, packed),
             };
-        let mut drops: Vec<Drop> = self.drops.0.iter().map(drop).collect();
+        let mut drops: Vec<Drop> = self.drops.iter().map(drop).collect();
         drops.sort_by(|a, b| b.packets.cmp(&a.packets).then_with(|| drop_order(a).cmp(&drop_order(b))));
         drops
     }

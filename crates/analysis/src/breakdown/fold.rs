@@ -1,28 +1,28 @@
-//! A way without its interruptions.
+//! A path without its interruptions.
 //!
-//! An interruption can come anywhere: told apart by where they were interrupted, the ways of a busy
-//! machine would have endless shapes. Folded, what goes on after an interruption is part of its step again,
-//! and the time of waiting is kept beside it.
+//! An interruption can happen anywhere, so the paths of a busy machine would have endless shapes if they were told apart
+//! by where they were interrupted. In a folded path the span after an interruption is part of the same step again, and
+//! the waiting time is kept separately.
 
 use overlay_trace_common::path::{
     CODE_MORE, CODE_POSITION, HOP_BITS, HOP_MASK, Span, VALUE_BITS, VALUE_MASK, position, word,
 };
 
-/// Bits of a place: the level and the hop.
+/// Bits of a position: the level and the hop.
 const PLACE_MASK: u32 = 0xf << HOP_BITS | HOP_MASK;
 
-/// A step of a folded way: a segment without its time, as the code of its stage and its place.
+/// A step of a folded path: a span without its time, as the code of its stage and its position.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Step(pub u32);
 
 impl Step {
-    /// The step that a segment is.
-    pub fn of(segment: &Span) -> Step {
-        Step(word(segment.stage, position(segment.level.into(), segment.hop.into())))
+    /// The step of a span.
+    pub fn of(span: &Span) -> Step {
+        Step(word(span.stage, position(span.level.into(), span.hop.into())))
     }
 
-    /// The segment, with no time.
-    pub fn segment(self) -> Span {
+    /// The step as a span without time.
+    pub fn span(self) -> Span {
         Span {
             ns: 0,
             hop: (self.0 & HOP_MASK) as u16,
@@ -33,7 +33,7 @@ impl Step {
     }
 }
 
-/// A folded way.
+/// A folded path.
 #[derive(Default)]
 pub(super) struct Folded {
     pub steps: Vec<Step>,
@@ -56,25 +56,25 @@ pub(super) struct Wait {
 pub(super) type Interrupts = [bool; 256];
 
 impl Folded {
-    /// Takes up the words of a way.
+    /// Folds the words of a path.
     pub fn fold(&mut self, words: &[u32], interrupts: &Interrupts) {
         self.steps.clear();
         self.times.clear();
         self.waits.clear();
-        let (mut place, mut more) = (0, 0);
+        let (mut position, mut more) = (0, 0);
         let mut interrupted = false;
         for &next in words {
             let (code, value) = ((next >> VALUE_BITS) as u8, next & VALUE_MASK);
             if code >= CODE_POSITION {
                 match code {
-                    CODE_POSITION => place = value & PLACE_MASK,
+                    CODE_POSITION => position = value & PLACE_MASK,
                     CODE_MORE => more = u64::from(value) << VALUE_BITS,
                     // On which CPU a packet is makes no difference to where its time goes.
                     _ => {}
                 }
                 continue;
             }
-            let (step, ns) = (Step(word(code, place)), more + u64::from(value));
+            let (step, ns) = (Step(word(code, position)), more + u64::from(value));
             more = 0;
             if interrupted || interrupts[usize::from(code)] {
                 interrupted = self.put(step, ns, interrupts);
@@ -85,9 +85,9 @@ impl Folded {
         }
     }
 
-    /// Adds an interruption, or the first segment after one; returns whether the step is still open.
+    /// Adds an interruption, or the first span after one; returns whether the step is still open.
     fn put(&mut self, step: Step, ns: u64, interrupts: &Interrupts) -> bool {
-        let stage = step.segment().stage;
+        let stage = step.span().stage;
         let last = self.steps.len().wrapping_sub(1);
         if interrupts[usize::from(stage)] && !self.steps.is_empty() {
             self.waits.push(Wait { step: last as u32, stage, ns });
@@ -108,10 +108,9 @@ mod tests {
     use super::*;
 
     /// Stages from 100 on interrupt.
-    fn folded(way: &[(u8, u64)]) -> Folded {
-        let segment =
-            |&(stage, ns): &(u8, u64)| Span { ns, hop: 3, level: 1, stage, cpu: Some(stage.into()) };
-        let words = overlay_trace_format::encode_way(&way.iter().map(segment).collect::<Vec<_>>());
+    fn folded(path: &[(u8, u64)]) -> Folded {
+        let span = |&(stage, ns): &(u8, u64)| Span { ns, hop: 3, level: 1, stage, cpu: Some(stage.into()) };
+        let words = overlay_trace_format::encode_path(&path.iter().map(span).collect::<Vec<_>>());
         let mut folded = Folded::default();
         folded.fold(&words, &std::array::from_fn(|stage| stage >= 100));
         folded
@@ -125,7 +124,7 @@ mod tests {
         assert_eq!((&plain.times, &interrupted.times), (&vec![10, 20, 5], &vec![10, 20, 5]));
         let wait = |stage, ns| Wait { step: 0, stage, ns };
         assert_eq!(interrupted.waits, [wait(100, 100), wait(101, 50)]);
-        assert_eq!(plain.steps[0].segment(), Span { ns: 0, hop: 3, level: 1, stage: 1, cpu: None });
+        assert_eq!(plain.steps[0].span(), Span { ns: 0, hop: 3, level: 1, stage: 1, cpu: None });
     }
 
     #[test]

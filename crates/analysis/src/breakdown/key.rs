@@ -1,8 +1,7 @@
 //! What times are summed by.
 
-use std::collections::BTreeSet;
-
 use clap::ValueEnum;
+use overlay_trace_common::{behaviour::Behaviour, stage::Layer};
 use serde::Serialize;
 
 use super::Direction;
@@ -48,7 +47,10 @@ pub struct Key {
 impl Key {
     /// Whether the packet lay in a socket, for the program or the protocol to take it.
     pub fn is_socket_wait(&self) -> bool {
-        self.kind == "wait" && matches!(self.layer.as_deref(), Some("socket" | "transport"))
+        self.kind == "wait"
+            && self.layer.as_deref().is_some_and(|layer| {
+                Layer::from_name(layer).is_some_and(|layer| Behaviour::of(layer).delivers.is_certain())
+            })
     }
 
     /// Whether the two keys are in the same namespace, direction and level.
@@ -86,7 +88,12 @@ impl Packed {
         Packed(parts | u64::from(wait) << 16)
     }
 
-    /// The same level, direction and place in another stage, which is a wait.
+    /// The stage's number, where the analysis tells stages apart.
+    pub(super) fn stage(self) -> u8 {
+        (self.0 >> 24) as u8
+    }
+
+    /// The same level, direction and hop key in another stage, which is a wait.
     pub(super) fn waiting_in(self, by: By, layer: u8, stage: u8) -> Packed {
         let place = self.0 & 0xff_ffff;
         Packed(Packed::new(by, layer, stage, true, 0, Direction::Egress, 0).0 | place)
@@ -101,7 +108,7 @@ impl Packed {
         places: &[(String, String)],
     ) -> Key {
         let layer = || layers[(self.0 >> 32) as u8 as usize].clone();
-        let stage = || stages[(self.0 >> 24) as u8 as usize].clone();
+        let stage = || stages[usize::from(self.stage())].clone();
         let level = (self.0 >> 19) as u8 & 31;
         let direction = Direction::ALL[(self.0 >> 17) as usize & 3];
         let place = || &places[self.0 as u16 as usize];
@@ -115,12 +122,4 @@ impl Packed {
             device: matches!(by, By::Stage | By::Device).then(|| place().1.clone()),
         }
     }
-}
-
-/// Numbers for names, in order of first appearance.
-pub(super) fn number(names: &mut Vec<String>, seen: &mut BTreeSet<String>, name: &str) -> u8 {
-    if seen.insert(name.into()) {
-        names.push(name.into());
-    }
-    names.iter().position(|known| known == name).unwrap_or(0) as u8
 }

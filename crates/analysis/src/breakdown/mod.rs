@@ -1,27 +1,30 @@
 //! From records to numbers: pure, in constant memory, testable without a kernel.
 //!
-//! For each packet its way is summed per [`Key`]; each key keeps the distribution of these sums, so a
-//! count is a number of packets, not of visits. The keys' sums add up to the end-to-end sum exactly.
+//! Each packet's path is summed per [`Key`]; each key keeps the distribution of these sums, so a count is a number of
+//! packets, not of visits. The keys' sums add up to the end-to-end sum exactly.
 
 mod collect;
-mod cost;
 mod diff;
 mod direction;
 mod dist;
-mod family;
+mod drops;
 mod finish;
 mod fold;
+mod hop_keys;
 mod key;
-mod lanes;
+mod lineage;
 mod order;
-mod places;
+mod packet_times;
+mod parallel;
+mod path_cost;
 mod plan;
+mod plan_of_path;
+mod probe_cost;
 mod rows;
-mod shape;
+mod shares;
 mod stages;
 mod sums;
-mod way;
-mod whole;
+mod traced_packet;
 
 use std::collections::BTreeMap;
 
@@ -33,11 +36,12 @@ pub use direction::Direction;
 pub use dist::Dist;
 pub use key::{By, Key};
 pub(crate) use rows::{Between, Rows};
-pub(crate) use whole::{WholePacket, Wholes};
+pub(crate) use stages::Facts;
+pub(crate) use traced_packet::{PathAssembler, TracedPacket};
 
 use overlay_trace_format::{Checkpoint, Header, Names, Recording};
 
-/// What a recording's packets did, and where their time went.
+/// The breakdown of a recording: what its packets did, and where their time went.
 pub struct Analysis {
     /// Name of the recording's file, without its folder.
     pub file: String,
@@ -50,32 +54,30 @@ pub struct Analysis {
     /// Results of traffic that ran during the recording.
     pub traffic: Vec<serde_json::Value>,
     pub by: By,
-    /// Records that were read, one for each packet that finished its way, or for several where
+    /// Records that were read, one for each packet whose path ended, or for several where
     /// [`Header::sampling`] says so.
     pub records: u64,
-    /// How the ways ended, of the records that were read.
+    /// How the paths ended, of the records that were read.
     pub outcomes: Outcomes,
-    /// Records whose segments did not add up to their time. The missing part is in `other`, so that the
+    /// Records whose spans did not add up to their time. The missing part is in `other`, so that the
     /// totals hold; there should be none.
     pub inconsistent: u64,
-    /// Ways with more segments than a record holds: the rest is in `other`.
-    pub cut_ways: u64,
-    /// Segments, fragments and copies of which it is not known what they were made of: it is missing
-    /// before their way, and they have no part of its time.
+    /// Paths with more spans than a record holds: the rest is in `other`.
+    pub cut_paths: u64,
+    /// Segments, fragments and clones whose parent is not known: its path is missing before theirs, and they have no share
+    /// of its time.
     pub orphans: u64,
     /// Packets that were cut of which not every part was seen: those that were share its time.
     pub incomplete: u64,
-    /// The time from the beginning to the end of each way, in ns. A packet that was cut has no way of its
-    /// own here: its parts share its time by their lengths, so that no nanosecond is counted twice.
+    /// The time from the start to the end of each path, in ns. A packet that was cut has no path of its own here: its parts
+    /// share its time by their lengths, so that no nanosecond is counted twice.
     pub end_to_end: Dist,
-    /// The same with the probes' cost taken off; its sum is that of all rows. `None` when that cost was
-    /// not measured.
+    /// The same net of probe overhead; its sum is that of all rows. `None` when the overhead was not measured.
     pub net: Option<Dist>,
     /// The lengths of these packets together.
     pub bytes: u64,
-    /// How long each packet was under way, in ns: since the beginning of the packet that it was cut or
-    /// copied from, if there is one. What differs from `end_to_end` is that each part has waited for the
-    /// whole time, not for its part of it.
+    /// Each packet's latency in ns: since the start of the packet that it was cut or cloned from, if there is one. Unlike in
+    /// `end_to_end`, each part counts all of that time, not its share.
     pub latency: Dist,
     /// The part of the end-to-end sum that no stage claims, in ns.
     pub unclaimed: u128,
@@ -86,7 +88,7 @@ pub struct Analysis {
     pub left_out: Vec<(String, f64)>,
 }
 
-/// How many ways ended how.
+/// How many paths ended how.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Outcomes {
     pub delivered: u64,
@@ -110,8 +112,7 @@ pub struct Row {
     pub share: f64,
     /// ns per packet that was here, as recorded.
     pub raw: Dist,
-    /// The same with the probes' cost taken off; `None` when that cost was not measured. See
-    /// [`Analysis::net`].
+    /// The same net of probe overhead; `None` when the overhead was not measured. See [`Analysis::net`].
     pub net: Option<Dist>,
 }
 
@@ -135,7 +136,7 @@ impl Analysis {
     ///
     /// One sentence: the recording cannot be read or is damaged.
     pub fn of(recording: &Recording, by: By) -> Result<Analysis> {
-        let mut analysis = lanes::collect(recording, by)?.finish(&recording.names);
+        let mut analysis = parallel::collect(recording, by)?.finish(&recording.names);
         analysis.file = recording.path().file_name().unwrap_or_default().to_string_lossy().into();
         let until = analysis.last.duration_ns;
         analysis.last = recording.last.clone();
@@ -153,18 +154,18 @@ impl Analysis {
         self.end_to_end.count()
     }
 
-    /// Packets whose way ended: what the kernel side counted, lost records included.
+    /// Packets whose path ended: the kernel side's counter, lost records included.
     pub fn finished(&self) -> u64 {
         self.last.counters.finished.max(self.records)
     }
 
-    /// Packets whose way began, without those that the filter did not let through.
+    /// Packets whose path started, without those that the filter rejected.
     pub fn started(&self) -> u64 {
         let counters = &self.last.counters;
         counters.started.saturating_sub(counters.filtered).max(self.finished())
     }
 
-    /// Packets that were still on their way at the end, or whose end was not seen.
+    /// Packets that were still in flight at the end of the recording, or whose end was missed.
     pub fn unfinished(&self) -> u64 {
         self.started() - self.finished()
     }
@@ -200,8 +201,7 @@ impl Analysis {
         shares
     }
 
-    /// The whole end-to-end time with the probes' cost taken off, per packet, in ns; `None` when that
-    /// cost was not measured.
+    /// The mean end-to-end time net of probe overhead, in ns; `None` when the overhead was not measured.
     pub fn net_mean(&self) -> Option<f64> {
         self.net.as_ref().filter(|net| net.count() > 0).map(Dist::mean)
     }

@@ -7,19 +7,19 @@ use super::{Direction, Key, plan::Plans};
 /// Rows of one namespace, direction and level stay together.
 type Part<'a> = (Option<&'a str>, Option<Direction>, Option<u8>);
 
-/// All rows in order: those of the most frequent way first, each further way's own rows put in behind
-/// those that they follow.
+/// All rows in order: those of the most frequent path first; rows of other paths are inserted behind those that they
+/// follow.
 pub(super) fn order(plans: &Plans, keys: &[Key]) -> Vec<u32> {
     let mut order = Order { keys, parts: Vec::new(), index: HashMap::new(), placed: vec![false; keys.len()] };
-    let mut way = Vec::new();
+    let mut path = Vec::new();
     for plan in plans.by_packets() {
-        way.clear();
+        path.clear();
         for row in plan.rows() {
-            if !way.contains(&row) {
-                way.push(row);
+            if !path.contains(&row) {
+                path.push(row);
             }
         }
-        (0..way.len()).for_each(|at| order.place(&way, at));
+        (0..path.len()).for_each(|at| order.place(&path, at));
     }
     // What is left are the rows of shapes that were forgotten.
     for row in 0..keys.len() as u32 {
@@ -37,10 +37,10 @@ struct Order<'a> {
 }
 
 impl<'a> Order<'a> {
-    /// Places the row `way[at]`, if it is new: behind the row before it on the way, else before one that
-    /// comes later on the way, else at the end of its part.
-    fn place(&mut self, way: &[u32], at: usize) {
-        let row = way[at];
+    /// Inserts the row `path[at]`, if it is new: behind the row before it on the path, else before one that comes later
+    /// on the path, else at the end of its part.
+    fn place(&mut self, path: &[u32], at: usize) {
+        let row = path[at];
         if std::mem::replace(&mut self.placed[row as usize], true) {
             return;
         }
@@ -51,12 +51,13 @@ impl<'a> Order<'a> {
         });
         let rows = &self.parts[index];
         let find = |row: u32| rows.iter().position(|&known| known == row);
-        let before = at.checked_sub(1).map(|before| way[before]).filter(|&before| self.part(before) == part);
+        let before = at.checked_sub(1).map(|before| path[before]).filter(|&before| self.part(before) == part);
         let place = match before {
             Some(before) => find(before).map(|place| place + 1),
-            None => {
-                way[at + 1..].iter().filter(|&&later| self.part(later) == part).find_map(|&later| find(later))
-            }
+            None => path[at + 1..]
+                .iter()
+                .filter(|&&later| self.part(later) == part)
+                .find_map(|&later| find(later)),
         };
         let place = place.unwrap_or(rows.len());
         self.parts[index].insert(place, row);

@@ -1,7 +1,7 @@
-//! What ways of the same shape have in common.
+//! What paths of the same shape have in common.
 //!
-//! Most packets take one of a few ways: the same steps at the same places, only the times differ. What
-//! follows from the steps alone (directions, rows, probe costs) is worked out once per shape.
+//! Most packets take one of a few paths: the same steps at the same hops, only the times differ. Directions, rows and probe
+//! costs follow from the steps alone and are computed once per shape.
 
 use std::hash::{Hash, Hasher};
 
@@ -9,26 +9,15 @@ use overlay_trace_common::record::RecordHeader;
 use rustc_hash::{FxHashMap, FxHasher};
 
 use super::{
-    direction::{Direction, LastRun},
+    direction::{Direction, LastRun, Origin},
     fold::Step,
 };
 
-/// So many shapes are remembered; when there are more, those that few packets had are forgotten, and
-/// worked out again when they come again.
+/// So many shapes are remembered; when there are more, the least frequent are forgotten, and computed again when they
+/// come again.
 const SHAPES_MAX: usize = 4096;
 
-/// What a plan depends on besides the steps.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub(super) struct Origin {
-    /// The packet came from outside the machine.
-    pub from_device: bool,
-    /// It was made of another packet.
-    pub is_child: bool,
-    /// Where the packet that this one was made of ended, or was copied.
-    pub parent: Option<LastRun>,
-}
-
-/// The steps of a way in one row, together.
+/// The steps of a path that are in one row.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Slot {
     pub row: u32,
@@ -40,14 +29,14 @@ pub(super) struct Slot {
     pub behind_others: bool,
 }
 
-/// What follows from the steps of a way.
+/// What follows from the steps of a path.
 #[derive(Debug)]
 pub(super) struct Plan {
     origin: Origin,
     steps: Box<[Step]>,
     /// By step: which of `slots` it belongs to.
     pub slot_of: Box<[u32]>,
-    /// One per row that the way visits, in the order of the first visits. Those from `always` on are only
+    /// One per row that the path visits, in the order of the first visits. Those from `always` on are only
     /// visited by packets that were interrupted.
     pub slots: Vec<Slot>,
     pub always: usize,
@@ -57,14 +46,14 @@ pub(super) struct Plan {
     pub behind_others: Vec<u32>,
     /// Which steps no stage claims.
     pub unclaimed: Vec<u32>,
-    /// Where the time of the whole way is summed if it was not interrupted.
-    pub whole: u32,
-    /// The probes' cost of the whole way, in 1/1024 ns.
+    /// The cell of the end-to-end time of packets that were not interrupted.
+    pub end_to_end: u32,
+    /// The probes' cost of the path, in 1/1024 ns.
     pub cost: u64,
     pub last_run: Option<LastRun>,
-    /// The place and direction of the last step.
+    /// The hop key and direction of the last step.
     pub end: (u16, Direction),
-    /// Packets that took this way.
+    /// Packets that took this path.
     pub packets: u64,
     /// What the cells of the slots up to `always` have not been told yet.
     pub owed: Owed,
@@ -100,7 +89,7 @@ impl Plan {
             waits: FxHashMap::default(),
             behind_others: Vec::new(),
             unclaimed: Vec::new(),
-            whole: 0,
+            end_to_end: 0,
             cost: 0,
             last_run,
             end,
@@ -127,7 +116,7 @@ impl Plan {
             slot.row = rows[slot.row as usize];
             slot.cell = cells[slot.cell as usize];
         }
-        self.whole = cells[self.whole as usize];
+        self.end_to_end = cells[self.end_to_end as usize];
     }
 
     /// The interruptions so far: step, stage, and slot, in order.
@@ -153,7 +142,7 @@ impl Plan {
         })
     }
 
-    /// The rows along the way.
+    /// The rows along the path.
     pub fn rows(&self) -> Vec<u32> {
         let mut steps: Vec<(u32, u8, u32)> =
             self.waits().into_iter().map(|((step, stage), slot)| (step, stage, slot)).collect();
@@ -192,7 +181,7 @@ impl Plans {
         (sums[0].rotate_left(29) ^ sums[1]).wrapping_mul(FACTOR)
     }
 
-    /// The number of the plan of a way.
+    /// The number of the plan of a path.
     pub fn find(&self, hash: u64, steps: &[Step], origin: Origin) -> Option<usize> {
         let at = *self.by_hash.get(&hash)? as usize;
         self.plans[at].is_for(steps, origin).then_some(at)

@@ -1,4 +1,4 @@
-//! Which row of an analysis each segment of a way belongs to.
+//! Which row of an analysis each span of a path belongs to.
 
 use std::collections::BTreeMap;
 
@@ -6,19 +6,25 @@ use overlay_trace_common::path::Span;
 use rustc_hash::FxHashMap;
 
 use super::{
-    By, Key, cost::COST_PARTS_SHIFT, direction::directions, fold::Step, key::Packed, places::Places,
-    plan::Origin, stages::Stages, whole::WholePacket,
+    By, Key,
+    direction::{Origin, directions},
+    fold::Step,
+    hop_keys::HopKeys,
+    key::Packed,
+    probe_cost::COST_PARTS_SHIFT,
+    stages::{Facts, Stages},
+    traced_packet::TracedPacket,
 };
 use overlay_trace_format::{Header, HopName};
 
-/// So many shapes of ways are remembered.
+/// So many shapes of paths are remembered.
 const SHAPES_MAX: usize = 4096;
 
 /// What a row is.
 #[derive(Clone, Copy)]
 enum Row {
     Stage(Packed),
-    /// A time between packets, behind one whose last segment is in the row of this number.
+    /// A time between packets, behind one whose last span is in the row of this number.
     Between(Between, u32),
 }
 
@@ -33,13 +39,13 @@ pub(crate) enum Between {
     Retransmission,
 }
 
-/// The row of each segment, by the way without its times and CPUs.
+/// The row of each span, by the path without its times and CPUs.
 type Shapes = FxHashMap<Box<[Step]>, Box<[u32]>>;
 
 /// The rows of a recording, numbered in order of first appearance.
 pub(crate) struct Rows {
     stages: Stages,
-    places: Places,
+    hop_keys: HopKeys,
     index: FxHashMap<Packed, u32>,
     between: FxHashMap<(Between, u32), u32>,
     rows: Vec<Row>,
@@ -53,7 +59,7 @@ impl Rows {
     pub fn new(header: &Header, hops: &BTreeMap<u16, HopName>) -> Rows {
         Rows {
             stages: Stages::new(header),
-            places: Places::new(hops),
+            hop_keys: HopKeys::new(hops),
             index: FxHashMap::default(),
             between: FxHashMap::default(),
             rows: Vec::new(),
@@ -62,34 +68,34 @@ impl Rows {
         }
     }
 
-    /// The number of the row of each segment of a packet's way.
-    pub fn of(&mut self, packet: &WholePacket<'_>) -> &[u32] {
+    /// The number of the row of each span of a packet's path.
+    pub fn of(&mut self, packet: &TracedPacket<'_>) -> &[u32] {
         let mut shape = std::mem::take(&mut self.shape);
         shape.clear();
-        shape.extend(packet.way.iter().map(Step::of));
+        shape.extend(packet.path.iter().map(Step::of));
         let origin = usize::from(packet.from_device);
         if !self.shapes[origin].contains_key(&*shape) {
             if self.shapes[origin].len() >= SHAPES_MAX {
                 self.shapes[origin].clear();
             }
-            let rows = self.work_out(packet.way, packet.from_device);
+            let rows = self.work_out(packet.path, packet.from_device);
             self.shapes[origin].insert(shape.clone().into(), rows);
         }
         self.shape = shape;
         &self.shapes[origin][&*self.shape]
     }
 
-    fn work_out(&mut self, way: &[Span], from_device: bool) -> Box<[u32]> {
-        let (mut places, mut runs) = (Vec::new(), Vec::new());
-        self.places.of_way(way, &mut places);
+    fn work_out(&mut self, path: &[Span], from_device: bool) -> Box<[u32]> {
+        let (mut hop_keys, mut runs) = (Vec::new(), Vec::new());
+        self.hop_keys.of_path(path, &mut hop_keys);
         let origin = Origin { from_device, ..Origin::default() };
-        directions(way, &places, &self.stages, origin, &mut runs);
-        let at = way.iter().zip(places).zip(runs);
-        at.map(|((segment, place), direction)| {
-            let facts = self.stages.of(segment.stage);
+        directions(path, &hop_keys, &self.stages, origin, &mut runs);
+        let at = path.iter().zip(hop_keys).zip(runs);
+        at.map(|((span, hop_key), direction)| {
+            let facts = self.stages.of(span.stage);
             let (layer, wait) = (facts.layer, facts.wait);
             let packed =
-                Packed::new(By::Stage, layer, segment.stage, wait, segment.level, direction, place.number);
+                Packed::new(By::Stage, layer, span.stage, wait, span.level, direction, hop_key.number);
             let next = self.rows.len() as u32;
             let row = *self.index.entry(packed).or_insert(next);
             if row == next {
@@ -105,10 +111,10 @@ impl Rows {
         self.stages.costs.are_known
     }
 
-    /// By segment of a packet's way: what the probe at its beginning has cost, in ns.
-    pub fn probe_costs(&self, packet: &WholePacket<'_>) -> Vec<f64> {
+    /// By span of a packet's path: what the probe at its beginning has cost, in ns.
+    pub fn probe_costs(&self, packet: &TracedPacket<'_>) -> Vec<f64> {
         let origin = Origin { from_device: packet.from_device, ..Origin::default() };
-        let costs = self.stages.probe_costs(packet.way, origin);
+        let costs = self.stages.probe_costs(packet.path, origin);
         costs.into_iter().map(|cost| cost as f64 / f64::from(1 << COST_PARTS_SHIFT)).collect()
     }
 
@@ -131,10 +137,10 @@ impl Rows {
     pub fn key(&self, row: u32) -> Key {
         let Stages { layers, names, .. } = &self.stages;
         match self.rows[row as usize] {
-            Row::Stage(packed) => packed.name(By::Stage, layers, names, &self.places.names),
+            Row::Stage(packed) => packed.name(By::Stage, layers, names, &self.hop_keys.names),
             Row::Between(what, last) => {
+                let was_read = self.was_read(last);
                 let last = self.key(last);
-                let was_read = matches!(last.layer.as_deref(), Some("socket" | "transport"));
                 let (layer, stage) = match what {
                     Between::Return if !was_read => ("program", "elsewhere"),
                     Between::Answer | Between::Return => ("program", "answering"),
@@ -143,5 +149,19 @@ impl Rows {
                 Key { layer: Some(layer.into()), stage: Some(stage.into()), kind: "wait", ..last }
             }
         }
+    }
+
+    /// Whether a packet whose path ended in a row had reached its transport or its socket.
+    fn was_read(&self, row: u32) -> bool {
+        match self.rows[row as usize] {
+            Row::Stage(packed) => self.stages.of(packed.stage()).delivers.is_certain(),
+            // What is sent again was at its transport.
+            Row::Between(what, _) => what == Between::Retransmission,
+        }
+    }
+
+    /// What a stage number means.
+    pub fn stage(&self, number: u8) -> &Facts {
+        self.stages.of(number)
     }
 }

@@ -3,37 +3,58 @@
 use std::collections::BTreeSet;
 
 use super::{
-    cost::{self, Costs},
     fold::Interrupts,
-    key::number,
+    probe_cost::{self, Costs},
+};
+use overlay_trace_common::{
+    behaviour::{Delivery, Role},
+    stage::{Kind, Layer},
 };
 use overlay_trace_format::{Header, StageRow};
 
-/// What a stage number means.
+/// What a stage number means: its [`Behaviour`](overlay_trace_common::behaviour::Behaviour), and what follows from the
+/// rest of its row.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Facts {
+pub(crate) struct Facts {
+    /// Number of the layer in [`Stages::layers`].
     pub layer: u8,
     pub wait: bool,
-    /// A packet arrives here from a device.
-    pub arrives: bool,
-    /// A packet is handed to a device here.
-    pub transmits: bool,
-    /// A packet that is here is on its way out of the namespace.
-    pub leaves: bool,
-    /// A packet that is freed here without a drop has been delivered: 1 always, 2 if it was not about to
-    /// leave.
-    pub delivers: u8,
     pub exit: bool,
-    /// No packet exists yet.
-    pub before_birth: bool,
     /// The packet's headers are read here, if they have not been before.
     pub headers: bool,
-    /// The packet waits for the CPU in the middle of another stage.
+    pub arrives: bool,
+    pub transmits: bool,
+    pub leaves: bool,
+    pub before_start: bool,
     pub interrupts: bool,
-    /// The packet waits behind others, whose probes hold it up too.
     pub behind_others: bool,
+    pub shared_queue: bool,
+    pub delivers: Delivery,
+    pub role: Role,
     /// Cost of the probe at the stage's entry, in 1/1024 ns.
     pub cost: u64,
+}
+
+impl Facts {
+    fn of(header: &Header, row: &StageRow, layer: u8) -> Facts {
+        let behaviour = &row.behaviour;
+        Facts {
+            layer,
+            wait: row.kind == Kind::Wait.name(),
+            exit: row.exit,
+            headers: row.headers,
+            arrives: behaviour.arrives,
+            transmits: behaviour.transmits,
+            leaves: behaviour.leaves,
+            before_start: behaviour.before_start,
+            interrupts: behaviour.interrupts,
+            behind_others: behaviour.behind_others,
+            shared_queue: behaviour.shared_queue,
+            delivers: behaviour.delivers,
+            role: behaviour.role,
+            cost: probe_cost::of_stage(header, row),
+        }
+    }
 }
 
 /// The stage map of a recording, by stage number. Numbers that it does not have are stages of layer
@@ -54,24 +75,19 @@ impl Stages {
         let (mut layers, mut seen) = (Vec::new(), BTreeSet::new());
         let (mut names, mut facts) = (Vec::new(), Vec::new());
         for stage in 0..=255 {
-            let unknown =
-                StageRow { name: format!("stage-{stage}"), layer: "other".into(), ..StageRow::default() };
+            let layer = Layer::Other.name().into();
+            let unknown = StageRow { name: format!("stage-{stage}"), layer, ..StageRow::default() };
             let row = header.stages.get(stage).unwrap_or(&unknown);
-            facts.push(Facts {
-                cost: cost::of_stage(header, row),
-                ..facts_of(row, number(&mut layers, &mut seen, &row.layer))
-            });
+            facts.push(Facts::of(header, row, number(&mut layers, &mut seen, &row.layer)));
             names.push(row.name.clone());
         }
-        let other =
-            header.stages.iter().position(|row| row.layer == "other" && row.outcome.is_none()).unwrap_or(255);
         Stages {
             interrupts: std::array::from_fn(|stage| facts[stage].interrupts),
             names,
             layers,
             facts,
             costs: Costs::new(header),
-            other: other as u8,
+            other: other_stage(header),
         }
     }
 
@@ -85,28 +101,16 @@ impl Stages {
     }
 }
 
-fn facts_of(row: &StageRow, layer: u8) -> Facts {
-    let name = row.name.as_str();
-    let transmits = name.ends_with("-xmit") || name.ends_with("-encap");
-    Facts {
-        layer,
-        wait: row.kind == "wait",
-        arrives: matches!(row.layer.as_str(), "backlog" | "gro" | "gro-cells"),
-        transmits,
-        leaves: transmits
-            || row.layer == "qdisc"
-            || name.starts_with("ip-forward")
-            || name == "bridge-forward",
-        delivers: match row.layer.as_str() {
-            "socket" | "transport" => 1,
-            "ip" => 2,
-            _ => 0,
-        },
-        exit: row.exit,
-        before_birth: name == "socket-send" || name == "tcp-send",
-        headers: row.headers,
-        interrupts: row.layer == "cpu",
-        behind_others: name == "batch-wait",
-        cost: 0,
+/// The number of the stage that owns what no other stage claims.
+pub(super) fn other_stage(header: &Header) -> u8 {
+    let is_other = |row: &StageRow| row.layer == Layer::Other.name() && row.outcome.is_none();
+    header.stages.iter().position(is_other).unwrap_or(255) as u8
+}
+
+/// Numbers for names, in order of first appearance.
+fn number(names: &mut Vec<String>, seen: &mut BTreeSet<String>, name: &str) -> u8 {
+    if seen.insert(name.into()) {
+        names.push(name.into());
     }
+    names.iter().position(|known| known == name).unwrap_or(0) as u8
 }

@@ -1,13 +1,13 @@
-//! The sums of the rows, and what the probes' cost takes off them.
+//! The sums of the rows, as recorded and net of probe overhead.
 //!
 //! What the probes cost a packet at a row is nearly always one of a few values: so often a stage is
 //! entered. Packets of about the same cost share a cell, whose distribution is kept as it was recorded;
-//! with the cost taken off it is the same one, moved.
+//! net of that cost it is the same one, shifted.
 
 use overlay_trace_common::record::RecordHeader;
 use rustc_hash::FxHashMap;
 
-use super::{By, Dist, Key, Row, cost::COST_PARTS_SHIFT, family::Part, key::Packed, plan::Owed};
+use super::{By, Dist, Key, Row, key::Packed, plan::Owed, probe_cost::COST_PARTS_SHIFT, shares::Part};
 
 /// The sums of the packets that had about the same cost at a row.
 #[derive(Default)]
@@ -29,9 +29,9 @@ impl Cell {
         self.cost += u128::from(owed.packets) * u128::from(cost);
     }
 
-    /// Adds the whole way of so many packets of so many bytes.
+    /// Adds the end-to-end time of `times` packets.
     #[inline]
-    pub fn add_whole(&mut self, (ns, bytes): (u64, u32), cost: u64, behind_others: u64, times: u64) {
+    pub fn add_end_to_end(&mut self, (ns, bytes): (u64, u32), cost: u64, behind_others: u64, times: u64) {
         self.raw.add_times(ns, times);
         self.bytes = self.bytes.saturating_add(u64::from(bytes) * times);
         self.cost += u128::from(cost) * u128::from(times);
@@ -46,10 +46,10 @@ impl Cell {
     }
 }
 
-/// The row of the whole way of packets without relatives.
-pub(super) const WHOLE: u32 = u32::MAX;
-/// The row of the whole way of packets that were made of others, or of which others were made.
-pub(super) const RELATED: u32 = u32::MAX - 1;
+/// The row of the end-to-end time of packets without a lineage.
+pub(super) const END_TO_END: u32 = u32::MAX;
+/// The row of the end-to-end time of packets with a lineage.
+pub(super) const WITH_LINEAGE: u32 = u32::MAX - 1;
 
 /// The cells of all rows.
 #[derive(Default)]
@@ -61,7 +61,7 @@ pub(super) struct Sums {
     cell_index: FxHashMap<(u32, u16, u16), u32>,
 }
 
-/// The time of a row, or of the whole way, as recorded and with the probes' cost taken off.
+/// The time of a row, or end to end, as recorded and net of probe overhead.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Total {
     pub segments: u64,
@@ -79,9 +79,9 @@ pub(super) struct Total {
 pub(super) struct Totals {
     /// By number of row.
     pub rows: Vec<Total>,
-    /// The whole ways. The sum of their `net` is that of all rows.
-    pub whole: Total,
-    /// The whole ways of the packets without relatives, as recorded.
+    /// End to end. The sum of its `net` is that of all rows.
+    pub end_to_end: Total,
+    /// End to end of the packets without a lineage, as recorded.
     pub alone: Dist,
 }
 
@@ -166,10 +166,10 @@ impl Sums {
         cells.sort_unstable();
         for (&(row, ..), &cell) in cells {
             let cell = &self.cells[cell as usize];
-            if row == WHOLE {
+            if row == END_TO_END {
                 totals.alone.merge(&cell.raw);
             }
-            totals.rows.get_mut(row as usize).unwrap_or(&mut totals.whole).add(cell, burden);
+            totals.rows.get_mut(row as usize).unwrap_or(&mut totals.end_to_end).add(cell, burden);
         }
         let mut net_sum = 0;
         for total in &mut totals.rows {
@@ -177,7 +177,7 @@ impl Sums {
             total.net.set_sum(net);
             net_sum += net;
         }
-        totals.whole.net.set_sum(net_sum);
+        totals.end_to_end.net.set_sum(net_sum);
         totals
     }
 
@@ -206,9 +206,9 @@ impl Total {
         self.net.merge_lessened(&cell.raw, u64::try_from(each).unwrap_or(u64::MAX));
     }
 
-    /// The row of a report, where the whole way of all packets took `whole` ns.
-    pub fn row(self, key: Key, whole: u128, costs_known: bool) -> Row {
-        let share = if whole == 0 { 0.0 } else { self.raw.sum() as f64 / whole as f64 };
+    /// The row of a report, where all packets took `end_to_end` ns end to end.
+    pub fn row(self, key: Key, end_to_end: u128, costs_known: bool) -> Row {
+        let share = if end_to_end == 0 { 0.0 } else { self.raw.sum() as f64 / end_to_end as f64 };
         let Total { segments, bytes, raw, net, .. } = self;
         Row { key, segments, bytes, share, raw, net: costs_known.then_some(net) }
     }

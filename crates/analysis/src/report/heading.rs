@@ -155,7 +155,7 @@ pub(super) fn losses(analysis: &Analysis) -> String {
         })
         .collect();
     let here = [
-        (analysis.cut_ways, "paths too long"),
+        (analysis.cut_paths, "paths too long"),
         (analysis.inconsistent, "inconsistent records"),
         (analysis.orphans, "segments without their parent"),
         (analysis.incomplete, "packets with missing segments"),

@@ -162,7 +162,7 @@ impl Losses {
             unknown_start: counters.unknown_start,
             lost_end: counters.lost_end,
             hops_full: counters.hops_full,
-            cut_ways: analysis.cut_ways,
+            cut_ways: analysis.cut_paths,
             inconsistent: analysis.inconsistent,
             orphans: analysis.orphans,
             incomplete: analysis.incomplete,

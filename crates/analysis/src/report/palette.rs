@@ -4,41 +4,14 @@
 use std::hash::{BuildHasher, BuildHasherDefault};
 
 use inferno::flamegraph::color::Color;
+use overlay_trace_common::stage::{Kind, Layer};
 use rustc_hash::FxHasher;
 
 use super::frames::Tells;
 use crate::breakdown::Key;
 
-/// Layers in an order that puts far apart in hue what stands side by side on a packet's way.
-const LAYERS: [&str; 27] = [
-    "ip",
-    "conntrack",
-    "bridge",
-    "iptables",
-    "veth",
-    "vxlan",
-    "qdisc",
-    "driver",
-    "socket",
-    "nat",
-    "route",
-    "backlog",
-    "transport",
-    "gro",
-    "tc",
-    "nftables",
-    "neighbour",
-    "ipip",
-    "gso",
-    "gre",
-    "checksum",
-    "geneve",
-    "fragment",
-    "ipvlan",
-    "macvlan",
-    "ovs",
-    "ipvs",
-];
+/// Work has one of so many hues: see [`Layer::hue`].
+const HUES: u64 = 27;
 
 /// The colour of waiting in legends.
 pub const WAIT: Color = Color { r: 96, g: 156, b: 222 };
@@ -49,13 +22,13 @@ pub const PLACE: Color = Color { r: 224, g: 222, b: 216 };
 
 /// The colour of a frame of an analysis.
 pub fn colour(tells: Tells, name: &str, key: &Key) -> Color {
-    let of_layer = key.layer.as_deref().map_or(layer("ip"), layer);
+    let of_layer = key.layer.as_deref().map_or_else(|| layer(Layer::Ip.name()), layer);
     match tells {
         Tells::Where => PLACE,
         Tells::Level(level) => overlay(level),
         // Pale, since what is above it can be work or waiting.
         Tells::Layer => mix(of_layer, PLACE),
-        Tells::Stage if key.kind == "wait" => shade(WAIT, name),
+        Tells::Stage if key.kind == Kind::Wait.name() => shade(WAIT, name),
         Tells::Stage => shade(of_layer, name),
     }
 }
@@ -74,14 +47,14 @@ pub fn overlay(level: u8) -> Color {
 
 /// The warm colour of a layer.
 pub fn layer(name: &str) -> Color {
-    if name == "other" {
+    let layer = Layer::from_name(name);
+    if layer == Some(Layer::Other) {
         return OTHER;
     }
-    let number =
-        LAYERS.iter().position(|&layer| layer == name).unwrap_or_else(|| hash(name) as usize % LAYERS.len());
-    // Steps of a golden section through the hues from red to yellow: neighbours in the list differ most.
+    let number = layer.and_then(Layer::hue).map_or_else(|| hash(name) % HUES, u64::from);
+    // Steps of a golden section through the hues from red to yellow: neighbouring numbers differ most.
     let hue = (number as f64 * 0.618).fract() * 62.0 - 6.0;
-    let lightness = [0.60, 0.70, 0.52][number % 3];
+    let lightness = [0.60, 0.70, 0.52][number as usize % 3];
     hsl(hue.rem_euclid(360.0), 0.82, lightness)
 }
 

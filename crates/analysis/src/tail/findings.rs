@@ -11,9 +11,6 @@ use super::{
 };
 use crate::breakdown::{Drop, Key};
 
-/// The stage in which copies of packets start.
-const COPY: &str = "copy";
-
 /// The causes, the gravest first: by severity, then by time lost, then by packets.
 pub(super) fn findings(tail: &Tail) -> Vec<Finding> {
     let mut findings: Vec<Finding> = rules().filter_map(|rule| apply(tail, rule)).collect();
@@ -103,7 +100,9 @@ fn copies(tail: &Tail, rule: &'static Rule, stages: &[&str], least: f64) -> Opti
     let place = |key: &Key| (key.level, key.netns.clone(), key.device.clone());
     let is_of =
         |key: &Key, stages: &[&str]| key.stage.as_deref().is_some_and(|stage| stages.contains(&stage));
-    let copied = rows.iter().filter(|row| is_of(&row.key, &[COPY])).filter_map(|row| {
+    let clones = tail.analysis.header.stages.iter().filter(|stage| stage.behaviour.clones);
+    let clones: Vec<&str> = clones.map(|stage| stage.name.as_str()).collect();
+    let copied = rows.iter().filter(|row| is_of(&row.key, &clones)).filter_map(|row| {
         let makers = rows.iter().filter(|at| is_of(&at.key, stages) && place(&at.key) == place(&row.key));
         Some((row, makers.max_by_key(|at| at.raw.count())?))
     });

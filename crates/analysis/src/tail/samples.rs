@@ -9,7 +9,7 @@ use super::{
     sample::{Of, RowSpan, Sample, flow},
     tcp::TcpCollector,
 };
-use crate::breakdown::{Dist, Rows, WholePacket, Wholes};
+use crate::breakdown::{Dist, PathAssembler, Rows, TracedPacket};
 use overlay_trace_format::Recording;
 
 /// At most this many flows are kept apart; the packets of further ones share one entry.
@@ -66,15 +66,15 @@ impl<'a> Samples<'a> {
         let Samples { recording, of, rows, means, tcp, .. } = self;
         let (mut pairs, mut path) = (Pairs::default(), Vec::new());
         let of_no_flow = means.get(&Flow::default()).copied();
-        let mut take = |packet: &WholePacket<'_>| {
+        let mut take = |packet: &TracedPacket<'_>| {
             let numbers = rows.of(packet);
             if let Some(tcp) = tcp {
                 tcp.add(packet, numbers);
             }
             path.clear();
             let span = |(&row, &Span { cpu, ns, .. }): (&u32, &Span)| RowSpan { row, cpu, ns };
-            path.extend(numbers.iter().zip(packet.way).map(span));
-            let WholePacket { header, start_ns, .. } = *packet;
+            path.extend(numbers.iter().zip(packet.path).map(span));
+            let TracedPacket { header, start_ns, .. } = *packet;
             let ns = packet.ns();
             let sample = Sample { header, start_ns, path: &path, ns, deciding_ns: ns, retransmission_ns: 0 };
             match of {
@@ -87,9 +87,9 @@ impl<'a> Samples<'a> {
                 }
             }
         };
-        let mut wholes = Wholes::new(&recording.header);
-        recording.for_each_record(|record| wholes.add(&record, &mut take))?;
-        wholes.finish(&mut take);
+        let mut paths = PathAssembler::new(&recording.header);
+        recording.for_each_record(|record| paths.add(&record, &mut take))?;
+        paths.finish(&mut take);
         self.unpaired = pairs.unpaired();
         Ok(())
     }

@@ -1,24 +1,22 @@
-//! What can be taken out of a network, and what of a packet's way goes with it.
+//! What can be taken out of a network, and what of a packet's path goes with it.
 
-use std::{collections::HashMap, fmt, str::FromStr};
+use std::{
+    collections::{HashMap, HashSet},
+    fmt,
+    str::FromStr,
+};
 
 use anyhow::{Error, Result, bail};
 
-use crate::breakdown::Key;
-
+use overlay_trace_common::behaviour::Role;
 use overlay_trace_format::{HopName, Recording};
+
+use crate::breakdown::{Facts, Key};
 
 /// Levels above this are not told apart: nobody nests as many overlays.
 const LEVELS_MAX: u8 = 4;
-/// Layers that a packet passes on every device, with a tunnel around it or without.
-const OF_DEVICES: [&str; 7] = ["qdisc", "driver", "veth", "backlog", "gro", "gro-cells", "tc"];
-/// Layers that are there because of a tunnel only.
-const OF_TUNNELS: [&str; 6] = ["vxlan", "ipip", "gre", "geneve", "wireguard", "xfrm"];
-/// Work that a packet may need without the tunnel as well.
-const OF_LENGTH: [&str; 3] = ["gso", "checksum", "fragment"];
-/// Link kinds of tunnel devices.
-const TUNNEL_KINDS: [&str; 10] =
-    ["vxlan", "ipip", "gre", "gretap", "geneve", "ip6tnl", "sit", "ip6gre", "ip6gretap", "wireguard"];
+/// `rtnl_link_ops.kind` of bridges.
+const BRIDGE_KIND: &str = "bridge";
 
 /// A part of a network that can be done without.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,7 +38,7 @@ pub enum Part {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change(pub Vec<Part>);
 
-/// What becomes of a stretch of a packet's way.
+/// What becomes of a visit of a stage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Fate {
     Stays,
@@ -122,17 +120,17 @@ impl Change {
         (1..=LEVELS_MAX).map(Part::Overlay).chain(others).map(|part| Change(vec![part])).collect()
     }
 
-    /// What becomes of each stretch of a way.
-    pub(super) fn fates(&self, way: &[Key], devices: &Devices) -> Vec<Fate> {
-        let mut fates = vec![Fate::Stays; way.len()];
+    /// What becomes of each visit of a path.
+    pub(super) fn fates(&self, path: &[Visit], devices: &Devices) -> Vec<Fate> {
+        let mut fates = vec![Fate::Stays; path.len()];
         for part in &self.0 {
-            for (fate, of_part) in fates.iter_mut().zip(part.fates(way, devices)) {
+            for (fate, of_part) in fates.iter_mut().zip(part.fates(path, devices)) {
                 *fate = of_part.max(*fate);
             }
         }
-        // Who waits for the CPU in the middle of what goes does not wait there any more.
-        for at in 1..way.len() {
-            if layer(&way[at]) == "cpu" {
+        // A packet that waits for the CPU in the middle of what goes does not wait there any more.
+        for at in 1..path.len() {
+            if path[at].stage.interrupts {
                 fates[at] = fates[at - 1];
             }
         }
@@ -140,111 +138,123 @@ impl Change {
     }
 }
 
+/// A packet's visit of a stage.
+pub(super) struct Visit {
+    /// Where it is.
+    pub key: Key,
+    pub stage: Facts,
+}
+
 /// The link kinds of devices, by namespace and name.
-pub(super) struct Devices(HashMap<(String, String), String>);
+pub(super) struct Devices {
+    kinds: HashMap<(String, String), String>,
+    tunnel_kinds: HashSet<String>,
+}
 
 impl Devices {
     pub fn of(recording: &Recording) -> Devices {
         let kind = |hop: &HopName| ((hop.netns.clone(), hop.device.clone()), hop.kind.clone());
-        Devices(recording.hops.values().map(kind).collect())
+        let tunnels = recording.header.stages.iter().filter(|row| row.behaviour.role == Role::Tunnel);
+        Devices {
+            kinds: recording.hops.values().map(kind).collect(),
+            tunnel_kinds: tunnels.filter_map(|row| row.link_kind.clone()).collect(),
+        }
     }
 
     fn kind(&self, key: &Key) -> &str {
         let name = |name: &Option<String>| name.clone().unwrap_or_default();
-        self.0.get(&(name(&key.netns), name(&key.device))).map_or("", String::as_str)
+        self.kinds.get(&(name(&key.netns), name(&key.device))).map_or("", String::as_str)
+    }
+
+    fn is_tunnel(&self, key: &Key) -> bool {
+        self.tunnel_kinds.contains(self.kind(key))
     }
 }
 
 impl Part {
-    fn fates(self, way: &[Key], devices: &Devices) -> Vec<Fate> {
+    fn fates(self, path: &[Visit], devices: &Devices) -> Vec<Fate> {
         match self {
-            Part::Pods => of_pods(way),
-            Part::Overlay(level) if way.iter().all(|key| key.level < Some(level)) => {
-                vec![Fate::Stays; way.len()]
+            Part::Pods => of_pods(path),
+            Part::Overlay(level) if path.iter().all(|visit| visit.key.level < Some(level)) => {
+                vec![Fate::Stays; path.len()]
             }
-            _ => way.iter().map(|key| self.fate(key, devices)).collect(),
+            _ => path.iter().map(|visit| self.fate(visit, devices)).collect(),
         }
     }
 
-    fn fate(self, key: &Key, devices: &Devices) -> Fate {
+    fn fate(self, visit: &Visit, devices: &Devices) -> Fate {
         let goes = |goes: bool| if goes { Fate::Goes } else { Fate::Stays };
-        let layer = layer(key);
+        let role = visit.stage.role;
         match self {
-            Part::Overlay(level) => of_overlay(key, level, devices),
-            Part::Conntrack => goes(layer == "conntrack" || layer == "nat"),
-            // The hooks of IP that br_netfilter calls would be called by IP otherwise.
-            Part::Bridge => goes(layer == "bridge" || is_of_devices(key) && devices.kind(key) == "bridge"),
-            Part::Iptables => goes(layer == "iptables"),
-            Part::Nftables => goes(layer == "nftables"),
-            Part::Ipvs => goes(layer == "ipvs"),
-            Part::KubeProxy if layer == "ipvs" => Fate::Goes,
-            Part::KubeProxy if layer == "iptables" || layer == "nftables" => Fate::MayGo,
-            Part::KubeProxy | Part::Pods => Fate::Stays,
+            Part::Overlay(level) => of_overlay(visit, level, devices),
+            Part::Conntrack => goes(role == Role::Conntrack),
+            // The IP hooks that br_netfilter calls would be called by IP otherwise.
+            Part::Bridge => {
+                goes(role == Role::Bridge || role.is_device() && devices.kind(&visit.key) == BRIDGE_KIND)
+            }
+            Part::Iptables => goes(role == Role::Iptables),
+            Part::Nftables => goes(role == Role::Nftables),
+            Part::Ipvs => goes(role == Role::Ipvs),
+            Part::KubeProxy => match role {
+                Role::Ipvs => Fate::Goes,
+                Role::Iptables | Role::Nftables => Fate::MayGo,
+                _ => Fate::Stays,
+            },
+            Part::Pods => Fate::Stays,
         }
     }
-}
-
-fn layer(key: &Key) -> &str {
-    key.layer.as_deref().unwrap_or_default()
-}
-
-fn is_of_devices(key: &Key) -> bool {
-    OF_DEVICES.contains(&layer(key))
 }
 
 /// The inner packet goes where the outer one went: it passes the same NICs. What goes is the tunnel device, and
-/// what the outer packet's own way through IP costs.
-fn of_overlay(key: &Key, level: u8, devices: &Devices) -> Fate {
-    let here = key.level.unwrap_or(0);
-    let is_tunnel = TUNNEL_KINDS.contains(&devices.kind(key));
-    if is_of_devices(key) {
-        // Before the header is put around it, and after that is taken off.
-        return if is_tunnel && here + 1 == level { Fate::Goes } else { Fate::Stays };
-    }
-    match layer(key) {
-        layer if here == level && OF_TUNNELS.contains(&layer) => Fate::Goes,
-        layer if here == level && OF_LENGTH.contains(&layer) => Fate::MayGo,
-        "neighbour" | "cpu" | "socket" => Fate::Stays,
+/// the outer packet's own path through IP.
+fn of_overlay(visit: &Visit, level: u8, devices: &Devices) -> Fate {
+    let here = visit.key.level.unwrap_or(0);
+    match visit.stage.role {
+        // At the tunnel device: before the header is added, and after it is removed.
+        role if role.is_device() && here + 1 == level && devices.is_tunnel(&visit.key) => Fate::Goes,
+        role if role.is_device() => Fate::Stays,
+        Role::Endpoint => Fate::Stays,
+        Role::Length if here == level => Fate::MayGo,
         _ if here == level => Fate::Goes,
         _ => Fate::Stays,
     }
 }
 
-/// Between the namespaces where the way begins and ends only the NICs are left; what takes the place of the
-/// pods' own devices is not in the recording.
-fn of_pods(way: &[Key]) -> Vec<Fate> {
-    let (Some(first), Some(last)) = (way.first(), way.last()) else { return Vec::new() };
-    let is_end = |key: &Key| key.netns == first.netns || key.netns == last.netns;
+/// Between the namespaces where the path begins and ends only the NICs are left. What replaces the pods' own devices is
+/// not in the recording.
+fn of_pods(path: &[Visit]) -> Vec<Fate> {
+    let (Some(first), Some(last)) = (path.first(), path.last()) else { return Vec::new() };
+    let is_end = |visit: &Visit| visit.key.netns == first.key.netns || visit.key.netns == last.key.netns;
     // A pod is behind a veth or the like: without a namespace in between, or between two of these, there is
     // nothing to take out.
-    let crosses = |at: usize| at > 0 && way[at].netns != way[at - 1].netns;
-    let mut fates = vec![Fate::Stays; way.len()];
-    for at in 0..way.len() {
-        let key = &way[at];
-        fates[at] = if !is_end(key) {
+    let crosses = |at: usize| at > 0 && path[at].key.netns != path[at - 1].key.netns;
+    let fate = |visit: &Visit| {
+        if !is_end(visit) {
             Fate::Goes
-        } else if matches!(layer(key), "veth" | "backlog") && key.direction.is_some() {
-            // The pod's own device: something else is in its place.
+        } else if visit.stage.role == Role::PodDevice && visit.key.direction.is_some() {
+            // The pod's own device: another one replaces it.
             Fate::MayGo
         } else {
             Fate::Stays
-        };
-    }
+        }
+    };
+    let mut fates: Vec<Fate> = path.iter().map(fate).collect();
     if fates.iter().all(|fate| *fate != Fate::Goes) {
-        return vec![Fate::Stays; way.len()];
+        return vec![Fate::Stays; path.len()];
     }
-    // Where the way goes from one node to another it passes their NICs.
-    for at in (0..way.len()).filter(|&at| crosses(at) && !is_end(&way[at]) && !is_end(&way[at - 1])) {
+    // Where the path goes from one node to another it passes their NICs.
+    for at in (0..path.len()).filter(|&at| crosses(at) && !is_end(&path[at]) && !is_end(&path[at - 1])) {
         let same = |other: usize, with: usize| {
-            way[other].netns == way[with].netns
-                && way[other].device == way[with].device
-                && (is_of_devices(&way[other]) || layer(&way[other]) == "cpu")
+            let (other, with) = (&path[other], &path[with]);
+            other.key.netns == with.key.netns
+                && other.key.device == with.key.device
+                && (other.stage.role.is_device() || other.stage.interrupts)
         };
         (0..at)
             .rev()
             .take_while(|&before| same(before, at - 1))
             .for_each(|before| fates[before] = Fate::Stays);
-        (at..way.len()).take_while(|&after| same(after, at)).for_each(|after| fates[after] = Fate::Stays);
+        (at..path.len()).take_while(|&after| same(after, at)).for_each(|after| fates[after] = Fate::Stays);
     }
     fates
 }

@@ -1,7 +1,7 @@
 //! What a packet would take without a part of its network: from a recording alone.
 //!
-//! What goes is the work of the stages that go, with the probes' cost taken off: that much is certain, but for what
-//! is not known exactly of that cost. Waiting is not as simple. A queue that goes takes its wait with it, unless
+//! What goes is the work of the stages that go, net of probe overhead: that much is certain, but for the error of that
+//! overhead. Waiting is not as simple. A queue that goes takes its wait with it, unless
 //! the CPU was busy with what still has to be done; and in the queues that stay packets wait behind the work of
 //! others, which is less. So there is an estimate and an interval:
 //!
@@ -21,7 +21,7 @@ use overlay_trace_common::record::RecordHeader;
 
 pub use change::{Change, Part};
 
-use crate::breakdown::{Dist, WholePacket, Wholes};
+use crate::breakdown::{Dist, PathAssembler, TracedPacket};
 
 use overlay_trace_format::ProbeSet;
 
@@ -38,13 +38,13 @@ pub struct WhatIf {
     pub node: String,
     pub kernel: String,
     pub probe_set: String,
-    /// How long packets are under way, in ns, with the probes' cost taken off.
+    /// The packets' latency net of probe overhead, in ns.
     pub now: Dist,
     /// Without each part that the packets come by.
     pub predictions: Vec<Prediction>,
 }
 
-/// How long packets would be under way, in ns.
+/// The packets' predicted latency, in ns.
 pub struct Prediction {
     pub change: Change,
     /// As estimated.
@@ -70,7 +70,7 @@ impl Prediction {
     }
 }
 
-/// What all packets' work adds up to, in ns, with the probes' cost taken off; and what of it goes.
+/// The work of all packets, in ns, net of probe overhead; and what of it goes.
 #[derive(Clone, Default)]
 struct Work {
     all: f64,
@@ -165,9 +165,9 @@ impl Pass {
     }
 }
 
-fn read(recording: &Recording, each: &mut impl FnMut(&WholePacket<'_>)) -> Result<()> {
-    let mut wholes = Wholes::new(&recording.header);
-    recording.for_each_record(|record| wholes.add(&record, each))?;
-    wholes.finish(each);
+fn read(recording: &Recording, each: &mut impl FnMut(&TracedPacket<'_>)) -> Result<()> {
+    let mut assembler = PathAssembler::new(&recording.header);
+    recording.for_each_record(|record| assembler.add(&record, each))?;
+    assembler.finish(each);
     Ok(())
 }

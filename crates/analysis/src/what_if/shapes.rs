@@ -1,21 +1,18 @@
-//! What of a packet's way goes and what stays, in ns.
+//! What of a packet's path goes and what stays, in ns.
 
 use rustc_hash::FxHashMap;
 
 use super::{
     Work,
-    change::{Change, Devices, Fate},
+    change::{Change, Devices, Fate, Visit},
 };
-use crate::breakdown::{Key, Rows, WholePacket};
+use crate::breakdown::{Rows, TracedPacket};
 use overlay_trace_format::Recording;
 
-/// So many shapes of ways are remembered.
+/// So many shapes of paths are remembered.
 const SHAPES_MAX: usize = 4096;
-/// Waits behind the work of other packets: it becomes less when the packets' work does.
-const SHARED: [&str; 6] =
-    ["batch-wait", "softirq-wait", "ksoftirqd-wait", "backlog-wait", "gro-cells-wait", "qdisc-wait"];
 
-/// What of one packet's time goes, in ns, with the probes' cost taken off.
+/// What of one packet's time goes, in ns, net of probe overhead.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Parts {
     /// Work that goes.
@@ -36,18 +33,18 @@ impl Parts {
     }
 }
 
-/// A way without its times.
+/// A path without its times.
 struct Shape {
-    /// By segment: the cost of the probe at its beginning, in ns.
+    /// By span: the cost of the probe at its beginning, in ns.
     costs: Vec<f64>,
-    /// By segment.
+    /// By span.
     is_work: Vec<bool>,
     is_shared: Vec<bool>,
-    /// By change and segment.
+    /// By change and span.
     fates: Vec<Vec<Fate>>,
 }
 
-/// The shapes of a recording's ways.
+/// The shapes of a recording's paths.
 pub(super) struct Shapes {
     rows: Rows,
     changes: Vec<Change>,
@@ -72,10 +69,10 @@ impl Shapes {
     }
 
     /// Adds a packet's work.
-    pub fn add_work(&mut self, packet: &WholePacket<'_>, work: &mut Work) {
+    pub fn add_work(&mut self, packet: &TracedPacket<'_>, work: &mut Work) {
         let (shape, times) = (self.shape(packet), packet.header.times() as f64);
-        for (at, segment) in packet.way.iter().enumerate().filter(|&(at, _)| shape.is_work[at]) {
-            let ns = shape.net(at, segment.ns) * times;
+        for (at, span) in packet.path.iter().enumerate().filter(|&(at, _)| shape.is_work[at]) {
+            let ns = shape.net(at, span.ns) * times;
             work.all += ns;
             for (goes, fates) in work.goes.iter_mut().zip(&shape.fates) {
                 match fates[at] {
@@ -87,15 +84,15 @@ impl Shapes {
         }
     }
 
-    /// How long a packet is under way in ns, and what of that goes by change.
-    pub fn parts(&mut self, packet: &WholePacket<'_>) -> (f64, &[Parts]) {
+    /// A packet's latency net of probe overhead, in ns, and what of it goes by change.
+    pub fn parts(&mut self, packet: &TracedPacket<'_>) -> (f64, &[Parts]) {
         let mut parts = std::mem::take(&mut self.parts);
         parts.clear();
         parts.resize(self.changes.len(), Parts::default());
         let shape = self.shape(packet);
         let mut now = 0.0;
-        for (at, segment) in packet.way.iter().enumerate() {
-            let ns = shape.net(at, segment.ns);
+        for (at, span) in packet.path.iter().enumerate() {
+            let ns = shape.net(at, span.ns);
             now += ns;
             for (parts, fates) in parts.iter_mut().zip(&shape.fates) {
                 match fates[at] {
@@ -113,19 +110,25 @@ impl Shapes {
         (now.max(0.0), &self.parts)
     }
 
-    fn shape(&mut self, packet: &WholePacket<'_>) -> &Shape {
+    fn shape(&mut self, packet: &TracedPacket<'_>) -> &Shape {
         let rows: Box<[u32]> = self.rows.of(packet).into();
         if !self.shapes.contains_key(&rows) {
             if self.shapes.len() >= SHAPES_MAX {
                 self.shapes.clear();
             }
-            let keys: Vec<Key> = rows.iter().map(|&row| self.rows.key(row)).collect();
-            let stage = |key: &Key| SHARED.contains(&key.stage.as_deref().unwrap_or_default());
+            let visits: Vec<Visit> = rows
+                .iter()
+                .zip(packet.path)
+                .map(|(&row, span)| {
+                    let key = self.rows.key(row);
+                    Visit { key, stage: *self.rows.stage(span.stage) }
+                })
+                .collect();
             let shape = Shape {
                 costs: self.rows.probe_costs(packet),
-                is_work: keys.iter().map(|key| key.kind == "work").collect(),
-                is_shared: keys.iter().map(stage).collect(),
-                fates: self.changes.iter().map(|change| change.fates(&keys, &self.devices)).collect(),
+                is_work: visits.iter().map(|visit| !visit.stage.wait).collect(),
+                is_shared: visits.iter().map(|visit| visit.stage.shared_queue).collect(),
+                fates: self.changes.iter().map(|change| change.fates(&visits, &self.devices)).collect(),
             };
             self.shapes.insert(rows.clone(), shape);
         }
@@ -134,8 +137,7 @@ impl Shapes {
 }
 
 impl Shape {
-    /// What a segment takes when nobody watches, in ns. Of a short one that can be less than nothing, so that
-    /// their sum is right.
+    /// The time of a span net of probe overhead, in ns. It can be below zero for a short span, so that the sum is right.
     fn net(&self, at: usize, ns: u64) -> f64 {
         ns as f64 - self.costs[at]
     }

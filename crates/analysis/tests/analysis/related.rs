@@ -9,7 +9,7 @@ use overlay_trace_common::{
     path::Span,
     record::{Outcome, RecordHeader},
 };
-use overlay_trace_format::{Header, HopName, Names, RecordView, encode_way};
+use overlay_trace_format::{Header, HopName, Names, RecordView, encode_path};
 use proptest::prelude::*;
 
 use super::support;
@@ -20,7 +20,7 @@ fn collect(records: &[Record]) -> Collector {
     let mut collector = Collector::new(&header(), &hops(), By::Stage);
     records
         .iter()
-        .for_each(|(header, way)| collector.add(&RecordView { header: *header, way: &encode_way(way) }));
+        .for_each(|(header, way)| collector.add(&RecordView { header: *header, path: &encode_path(way) }));
     collector
 }
 
@@ -174,7 +174,7 @@ fn packets_without_end_need_no_more_memory() {
     let mut given_up = Vec::new();
     for id in 0..100_000 {
         for (header, way) in family(id) {
-            collector.add(&RecordView { header, way: &encode_way(&way) });
+            collector.add(&RecordView { header, path: &encode_path(&way) });
         }
         given_up.push(collector.given_up());
     }

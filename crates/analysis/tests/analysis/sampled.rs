@@ -8,7 +8,7 @@ use overlay_trace_analysis::{
 
 use overlay_trace_common::{path::Span, record::Outcome};
 use overlay_trace_format::{
-    Checkpoint, Counters, Header, Recording, Sampling, Writer, encode_record, encode_way,
+    Checkpoint, Counters, Header, Recording, Sampling, Writer, encode_path, encode_record,
 };
 use proptest::prelude::*;
 use tempfile::TempDir;
@@ -40,7 +40,7 @@ fn write(dir: &TempDir, samples: &[Sample], header: &Header, expanded: bool) -> 
             let mut record = support::record(id, 1000 * at as u64, way, outcome);
             record.weight = if expanded { 0 } else { *times };
             let mut bytes = Vec::new();
-            encode_record(&record, &encode_way(way), &mut bytes);
+            encode_record(&record, &encode_path(way), &mut bytes);
             writer.records(&bytes).unwrap();
         }
     }

@@ -10,10 +10,11 @@ use overlay_trace_common::{
     flags::RecordFlags,
     path::Span,
     record::{Outcome, RecordHeader},
+    stage_map,
 };
 use overlay_trace_format::{
     Checkpoint, Counters, Header, HopName, Names, ProbeCost, ProbeKind, StageRow, UnseenStage, Writer,
-    encode_record, encode_way,
+    encode_path, encode_record,
 };
 
 /// A stage map of its own: a recording is read with the map that it carries.
@@ -42,6 +43,11 @@ const STAGES: &[(&str, &str, &str, &str)] = &[
     ("socket-receive", "socket", "work", "keep"),
 ];
 
+/// What a stage of this name means in the program's own map.
+pub fn meaning(name: &str) -> StageRow {
+    stage_map::STAGES.iter().find(|stage| stage.name == name).expect("a stage of the map").into()
+}
+
 /// Number of a stage of [`STAGES`].
 pub fn stage(name: &str) -> u8 {
     STAGES.iter().position(|row| row.0 == name).expect("a stage of the fixture") as u8
@@ -53,6 +59,8 @@ pub fn header() -> Header {
         layer: layer.into(),
         kind: kind.into(),
         level: level.into(),
+        link_kind: meaning(name).link_kind,
+        behaviour: meaning(name).behaviour,
         probe: (name != "other" && layer != "cpu").then_some(match layer {
             "backlog" | "qdisc" | "driver" | "veth" => ProbeKind::TpBtf,
             _ => ProbeKind::Kprobe,
@@ -222,7 +230,7 @@ pub fn write(path: &Path, encapsulated: bool, finish: bool) {
             header.flags |= RecordFlags::UNKNOWN_START;
         }
         let mut bytes = Vec::new();
-        encode_record(&header, &encode_way(&way), &mut bytes);
+        encode_record(&header, &encode_path(&way), &mut bytes);
         writer.records(&bytes).unwrap();
     }
     let names = Names {

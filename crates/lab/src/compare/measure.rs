@@ -51,7 +51,7 @@ impl Standing {
 
 /// Which labs are measured together.
 pub fn groups(labs: &[&'static Lab]) -> Vec<Vec<&'static Lab>> {
-    dataplanes::beside(labs.iter().copied(), GROUP, |lab| (lab, false))
+    dataplanes::group_compatible(labs.iter().copied(), GROUP, |lab| (lab, false))
 }
 
 /// Sends the plan through the lab, without a recording, and leaves it standing. `tell` is told what is being done.

@@ -1,7 +1,9 @@
-//! The CNI project's own plugins, called as a container runtime does: a program for each plugin of a list, the
-//! configuration on its standard input, what it is for in its environment, its result on its standard output.
+//! Calls CNI plugins as a container runtime does: one program per plugin of a configuration list, the
+//! configuration on standard input, the parameters in the environment, the result on standard output.
 
+use std::env;
 use std::fs;
+use std::iter;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -10,42 +12,43 @@ use std::{io::Write, os::unix::process::CommandExt};
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
-use super::{Netns, tools};
+use super::netns::Netns;
+use super::tools;
 
-/// Where distributions and Kubernetes put the plugins.
-const FOLDERS: [&str; 2] = ["/opt/cni/bin", "/usr/lib/cni"];
+/// The directories in which Kubernetes and distributions install plugins.
+const PLUGIN_DIRECTORIES: [&str; 2] = ["/opt/cni/bin", "/usr/lib/cni"];
 /// The plugins that the labs use.
 const PLUGINS: [&str; 5] = ["bridge", "ipvlan", "macvlan", "portmap", "host-local"];
-/// The device that a pod gets.
+/// The pod's network device.
 const DEVICE: &str = "eth0";
 
-/// A pod's attachment to a network, until this is dropped.
+/// A pod's attachment to a network; dropping it detaches the pod.
 #[derive(Debug)]
 pub struct Attachment {
     node: Netns,
     pod: Netns,
-    /// The plugins' configurations, complete, in the order in which they were called.
+    /// The plugins' complete configurations, in the order of the calls.
     plugins: Vec<Value>,
     folder: PathBuf,
 }
 
-/// Why the plugins cannot be used.
-pub fn lack() -> Option<String> {
+/// Why the plugins cannot be used; `None` when they can.
+pub fn missing_plugin() -> Option<String> {
     let missing = PLUGINS.iter().find(|name| find(name).is_none())?;
     Some(format!("the CNI plugin {missing} is missing: install the package containernetworking-plugins"))
 }
 
 fn find(plugin: &str) -> Option<PathBuf> {
-    FOLDERS.iter().map(|folder| Path::new(folder).join(plugin)).find(|file| file.is_file())
+    tools::find_in(&PLUGIN_DIRECTORIES.map(PathBuf::from), plugin)
 }
 
 impl Attachment {
-    /// Adds the pod to the network that a configuration list tells of, as its node's runtime. What the plugins keep
-    /// on disk goes to a folder of the lab's; where they call `iptables`, they get the one that labs use.
+    /// Adds the pod to the network of a configuration list, as the node's runtime does. The plugins' state on disk
+    /// goes to a temporary folder, which is also first in PATH and holds the iptables variant of the labs.
     pub fn add(node: &Netns, pod: &Netns, list: &str, iptables: &str) -> Result<Attachment> {
-        let list: Value = serde_json::from_str(list).context("this is no configuration of CNI")?;
-        let folder = std::env::temp_dir().join(format!("{}-cni", pod.name()));
-        // What a killed run has left there says that the addresses are taken.
+        let list: Value = serde_json::from_str(list).context("this is not a CNI configuration")?;
+        let folder = env::temp_dir().join(format!("{}-cni", pod.name()));
+        // A killed run leaves address reservations there.
         let _ = fs::remove_dir_all(&folder);
         prepare(&folder, iptables).with_context(|| format!("cannot prepare {}", folder.display()))?;
         let mut attachment = Attachment { node: node.clone(), pod: pod.clone(), plugins: Vec::new(), folder };
@@ -54,44 +57,44 @@ impl Attachment {
             let configuration = complete(plugin, &list, &result, &attachment.folder);
             attachment.plugins.push(configuration.clone());
             let output = attachment.call("ADD", &configuration)?;
-            result = serde_json::from_str(&output).context("a plugin's result is not to be understood")?;
+            result = serde_json::from_str(&output).context("cannot parse a plugin's result")?;
         }
         Ok(attachment)
     }
 
-    fn call(&self, what: &str, configuration: &Value) -> Result<String> {
+    fn call(&self, operation: &str, configuration: &Value) -> Result<String> {
         let name = configuration["type"].as_str().context("a plugin has no type")?;
         let file = find(name).with_context(|| format!("there is no CNI plugin {name}"))?;
         let mut command = Command::new(&file);
-        let path = std::env::var("PATH").unwrap_or_default();
+        let path = iter::once(self.folder.clone()).chain(tools::search_path());
         command
-            .env("CNI_COMMAND", what)
+            .env("CNI_COMMAND", operation)
             .env("CNI_CONTAINERID", self.pod.name())
             .env("CNI_NETNS", self.pod.path())
             .env("CNI_IFNAME", DEVICE)
             .env("CNI_PATH", file.parent().unwrap_or(Path::new("/")))
-            .env("PATH", format!("{}:{path}:/usr/sbin:/sbin", self.folder.display()))
+            .env("PATH", env::join_paths(path)?)
             .process_group(0);
         self.node
-            .run(|| talk(&mut command, &configuration.to_string()))?
-            .with_context(|| format!("{name} {what}"))
+            .run(|| exchange(&mut command, &configuration.to_string()))?
+            .with_context(|| format!("{name} {operation}"))
     }
 }
 
 impl Drop for Attachment {
     fn drop(&mut self) {
         for configuration in self.plugins.iter().rev() {
-            // The namespaces are deleted, and with them whatever a plugin could not.
+            // The namespaces are deleted next, with everything that a plugin left in them.
             if let Err(error) = self.call("DEL", configuration) {
                 tracing::debug!("a CNI plugin did not clean up: {error:#}");
             }
         }
-        // Nobody else uses it.
+        // Only this attachment uses it; a leftover is removed by the next run.
         let _ = fs::remove_dir_all(&self.folder);
     }
 }
 
-/// The folder with the command `iptables` of the wanted kind.
+/// Creates the folder, with the command `iptables` of this variant in it.
 fn prepare(folder: &Path, iptables: &str) -> Result<()> {
     fs::create_dir_all(folder)?;
     for family in ["ip", "ip6"] {
@@ -102,7 +105,7 @@ fn prepare(folder: &Path, iptables: &str) -> Result<()> {
     Ok(())
 }
 
-/// What the runtime adds to a plugin's own configuration.
+/// A plugin's configuration with the fields that the runtime adds.
 fn complete(plugin: &Value, list: &Value, before: &Value, folder: &Path) -> Value {
     let mut configuration = plugin.clone();
     configuration["cniVersion"] = list["cniVersion"].clone();
@@ -116,16 +119,16 @@ fn complete(plugin: &Value, list: &Value, before: &Value, folder: &Path) -> Valu
     configuration
 }
 
-/// Gives a plugin its configuration and takes its result, or its complaint.
-fn talk(command: &mut Command, configuration: &str) -> Result<String> {
+/// Gives a plugin its configuration and returns its result, or its error.
+fn exchange(command: &mut Command, configuration: &str) -> Result<String> {
     let mut child = command
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
-        .context("it cannot be started")?;
+        .context("cannot start it")?;
     if let Some(mut stdin) = child.stdin.take() {
-        // A plugin that stops reading says why below.
+        // A plugin that stops reading reports why below.
         let _ = stdin.write_all(configuration.as_bytes());
     }
     let output = child.wait_with_output()?;
@@ -133,9 +136,9 @@ fn talk(command: &mut Command, configuration: &str) -> Result<String> {
     if output.status.success() {
         return Ok(text);
     }
-    let told: Value = serde_json::from_str(&text).unwrap_or_default();
-    match told["msg"].as_str() {
-        Some(message) => bail!("{message} {}", told["details"].as_str().unwrap_or_default()),
+    let error: Value = serde_json::from_str(&text).unwrap_or_default();
+    match error["msg"].as_str() {
+        Some(message) => bail!("{message} {}", error["details"].as_str().unwrap_or_default()),
         None => bail!("{}", String::from_utf8_lossy(&output.stderr).trim()),
     }
 }
@@ -145,7 +148,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_plugin_is_told_what_the_one_before_has_done() {
+    fn a_plugin_gets_the_result_of_the_previous_one() {
         let list = json!({ "cniVersion": "1.0.0", "name": "net" });
         let plugin = json!({ "type": "bridge", "ipam": { "type": "host-local" } });
         let first = complete(&plugin, &list, &Value::Null, Path::new("/tmp/folder"));
@@ -157,9 +160,9 @@ mod tests {
     }
 
     #[test]
-    fn what_a_plugin_complains_about_is_told() {
+    fn the_error_of_a_plugin_is_returned() {
         let mut command = Command::new("sh");
         command.args(["-c", "cat > /dev/null; echo '{\"msg\":\"no address is free\"}'; exit 1"]);
-        assert!(talk(&mut command, "{}").unwrap_err().to_string().contains("no address is free"));
+        assert!(exchange(&mut command, "{}").unwrap_err().to_string().contains("no address is free"));
     }
 }

@@ -1,4 +1,4 @@
-//! Network namespaces that have a name.
+//! Named network namespaces (`ip netns`).
 
 use std::fs::{self, File};
 use std::io;
@@ -10,10 +10,10 @@ use nix::sched::{CloneFlags, setns, unshare};
 
 use super::tools;
 
-/// Where `ip netns` keeps them.
+/// The directory of `ip netns`.
 const DIRECTORY: &str = "/run/netns";
 
-/// A network namespace by its name of `ip netns`.
+/// A network namespace with a name of `ip netns`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Netns {
     name: String,
@@ -45,7 +45,7 @@ impl Netns {
         tools::run(tools::command("ip")?.args(["netns", "delete", &self.name]))
     }
 
-    /// All whose names begin so.
+    /// All namespaces whose name has this prefix.
     pub(super) fn with_prefix(prefix: &str) -> Vec<Netns> {
         let Ok(entries) = fs::read_dir(DIRECTORY) else { return Vec::new() };
         let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
@@ -57,13 +57,13 @@ impl Netns {
         &self.name
     }
 
-    /// The file that stands for it.
+    /// The file that the namespace is mounted on.
     pub fn path(&self) -> PathBuf {
         Path::new(DIRECTORY).join(&self.name)
     }
 
-    /// Does something inside the namespace, on a thread of its own: sockets opened, threads started and
-    /// programs spawned there belong to the namespace, also after this returns.
+    /// Runs a closure inside the namespace, on a thread of its own. Sockets opened, threads started and programs
+    /// spawned by it belong to the namespace, also after this returns.
     ///
     /// # Errors
     ///
@@ -75,7 +75,7 @@ impl Netns {
             .with_context(|| format!("cannot enter the network namespace {}: run as root", self.name))
     }
 
-    /// Does something inside a new namespace without a name, which vanishes afterwards.
+    /// Runs a closure inside a new anonymous namespace, which is deleted afterwards.
     pub(super) fn scratch<T: Send>(work: impl FnOnce() -> T + Send) -> Result<T> {
         on_thread(|| unshare(CloneFlags::CLONE_NEWNET), work)
             .context("cannot create a network namespace: run as root")

@@ -1,62 +1,66 @@
-//! A lab that stands.
+//! A lab that is up.
 
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{self, UnixListener};
 
 use anyhow::{Context, Result, anyhow, bail};
 
-use super::cgroup;
-use super::daemon::Daemon;
-use super::expand::{Action, prefix, script};
-use super::system::System;
-use super::wire::Wire;
-use super::{Knobs, Lab, Netns, Place, Tool, Towards, ready, tools};
+use super::bird::Bird;
+use super::cgroup_programs::{self, CgroupPrograms};
+use super::cni::Attachment;
+use super::endpoint::Endpoint;
+use super::knobs::Knobs;
+use super::lab::{EndpointSpec, Lab, TrafficTarget};
+use super::netns::Netns;
+use super::requirements::System;
+use super::script::script;
+use super::step::{Action, Tool};
+use super::tap_link::TapLink;
+use super::tc_programs::TcProgram;
+use super::udp_tunnel::UdpTunnel;
+use super::variables::SERVICE;
+use super::{tools, wait_ready};
 use crate::traffic::{self, Stop};
 use overlay_trace_probe::FilterOptions;
 
-/// Where traffic comes from or goes to.
-#[derive(Clone, Debug)]
-pub struct End {
-    pub netns: Netns,
-    pub address: IpAddr,
-}
-
-/// What makes the tools of iproute2 read their commands from the standard input.
+/// Makes the tools of iproute2 read their commands from standard input.
 const BATCH: &[&str] = &["-batch", "-"];
 
-/// A lab that stands, until this is dropped.
+/// A lab that is up until this value is dropped.
 #[derive(Debug)]
 pub struct Running {
     lab: &'static Lab,
     knobs: Knobs,
     namespaces: Vec<Netns>,
     notes: Vec<&'static str>,
-    wire: Option<Wire>,
-    daemons: Vec<Daemon>,
+    tap_link: Option<TapLink>,
+    /// Each stops, detaches or removes what it owns when it is dropped.
+    daemons: Vec<Box<dyn fmt::Debug + Send + Sync>>,
     _lock: UnixListener,
 }
 
 impl Running {
-    /// Builds the lab and waits until its client reaches its server. What a killed run of the same lab left
-    /// behind is removed first. After a failure, or a `stop`, nothing is left.
+    /// Builds the lab and waits until its client reaches its server. Leftovers of a killed run of the same lab
+    /// are removed first. After a failure, or a `stop`, nothing is left behind.
     ///
     /// # Errors
     ///
-    /// One sentence: what the machine lacks, or which line was refused and why.
+    /// One sentence: what the machine lacks, or which line a tool rejected and why.
     pub fn up(lab: &'static Lab, knobs: Knobs, stop: &Stop) -> Result<Running> {
         let system = System::inspect()?;
         system.check(lab, &knobs)?;
         let lock = lock(lab)?;
-        delete(Netns::with_prefix(&prefix(lab)))?;
-        cgroup::remove_leftover(&cgroup_name(lab))?;
+        delete(Netns::with_prefix(&lab.netns_prefix()))?;
+        cgroup_programs::remove_leftover(&cgroup_name(lab))?;
         let notes = system.notes(lab);
         let mut running = Running {
             lab,
             knobs,
             namespaces: Vec::new(),
             notes,
-            wire: None,
+            tap_link: None,
             daemons: Vec::new(),
             _lock: lock,
         };
@@ -70,50 +74,75 @@ impl Running {
     fn build(&mut self, system: &System, stop: &Stop) -> Result<()> {
         for name in self.lab.namespaces {
             stop.check()?;
-            self.namespaces.push(Netns::create(format!("{}{name}", prefix(self.lab)))?);
+            self.namespaces.push(Netns::create(format!("{}{name}", self.lab.netns_prefix()))?);
         }
         for action in script(self.lab, &self.knobs, system) {
             stop.check()?;
-            self.carry_out(&action, system).map_err(|error| {
-                anyhow!("the lab {} could not be built, in {}: {error:#}", self.lab.name, action.namespace)
+            self.execute(&action, system).map_err(|error| {
+                anyhow!(
+                    "cannot build the lab {}, in namespace {}: {error:#}",
+                    self.lab.name,
+                    action.namespace
+                )
             })?;
         }
         if let Some((one, other)) = self.lab.wire_ends().filter(|_| self.knobs.wire) {
-            self.wire = Some(Wire::between(self.netns(one)?, self.netns(other)?)?);
+            self.tap_link = Some(TapLink::between(self.netns(one)?, self.netns(other)?)?);
         }
         for v6 in if self.lab.has_ipv6(system) { &[false, true][..] } else { &[false] } {
-            ready::wait(&self.end(&self.lab.client, *v6)?, &self.end(&self.lab.server, *v6)?, stop)?;
+            let client = self.endpoint(&self.lab.client, *v6)?;
+            wait_ready::wait(&client, &self.endpoint(&self.lab.server, *v6)?, stop)?;
         }
         Ok(())
     }
 
-    fn carry_out(&mut self, action: &Action, system: &System) -> Result<()> {
-        let netns = &self.netns(action.namespace)?.clone();
-        if let Some(daemons) = Daemon::start(self, netns, action, system)? {
-            self.daemons.extend(daemons);
-            return Ok(());
+    fn execute(&mut self, action: &Action, system: &System) -> Result<()> {
+        let netns = self.netns(action.namespace)?.clone();
+        let lines = &action.lines;
+        let iptables = system.iptables;
+        match action.tool {
+            Tool::Sysctl => netns.run(|| tools::write_sysctls(lines))?,
+            Tool::Ovs => netns.run(|| tools::run_each("ovs-dpctl", lines))?,
+            Tool::Ip if action.v6 => feed(&netns, "ip", &["-6", "-batch", "-"], lines),
+            Tool::Ip => feed(&netns, "ip", BATCH, lines),
+            Tool::Bridge => feed(&netns, "bridge", BATCH, lines),
+            Tool::Tc => feed(&netns, "tc", BATCH, lines),
+            Tool::Ipset => feed(&netns, "ipset", &["restore"], lines),
+            Tool::Ipvs => feed(&netns, "ipvsadm", &["--restore"], lines),
+            Tool::Wireguard(device) => feed(&netns, "wg", &["setconf", device, "/proc/self/fd/0"], lines),
+            Tool::Iptables => {
+                let family = if action.v6 { "ip6" } else { "ip" };
+                feed(&netns, &format!("{family}tables-{iptables}-restore"), &["--noflush", "--wait"], lines)
+            }
+            Tool::Bird => {
+                self.daemons.push(Box::new(Bird::start(&netns, lines)?));
+                Ok(())
+            }
+            Tool::Cni => {
+                let pod = self.netns(&action.namespace.replace("node", "pod"))?;
+                let attachment = Attachment::add(&netns, pod, lines, iptables)?;
+                self.daemons.push(Box::new(attachment));
+                Ok(())
+            }
+            Tool::UdpTunnel => self.start_each(lines, |line| UdpTunnel::start(&netns, line)),
+            Tool::TcPrograms => self.start_each(lines, |line| TcProgram::attach(&netns, line)),
+            Tool::CgroupPrograms => {
+                let name = cgroup_name(self.lab);
+                self.start_each(lines, |line| CgroupPrograms::join(&name, line))
+            }
         }
-        let restore = |family: &str| format!("{family}tables-{}-restore", system.iptables);
-        let (tool, arguments): (String, &[&str]) = match action.tool {
-            Tool::Sysctl => return netns.run(|| tools::assign(&action.lines))?,
-            Tool::Ovs => return netns.run(|| tools::each("ovs-dpctl", &action.lines))?,
-            Tool::Ip if action.v6 => ("ip".to_string(), &["-6", "-batch", "-"]),
-            Tool::Ip => ("ip".to_string(), BATCH),
-            Tool::Bridge => ("bridge".to_string(), BATCH),
-            Tool::Tc => ("tc".to_string(), BATCH),
-            Tool::Ipset => ("ipset".to_string(), &["restore"]),
-            Tool::Ipvs => ("ipvsadm".to_string(), &["--restore"]),
-            Tool::Wireguard(device) => ("wg".to_string(), &["setconf", device, "/proc/self/fd/0"]),
-            Tool::Iptables => (restore(if action.v6 { "ip6" } else { "ip" }), &["--noflush", "--wait"]),
-            // These have been started.
-            Tool::Bird | Tool::Relay | Tool::Classifier | Tool::SocketPrograms | Tool::Cni => return Ok(()),
-        };
-        feed(netns, &tool, arguments, &action.lines)
     }
 
-    /// The name of its cgroup, if it has one.
-    pub(super) fn cgroup(&self) -> String {
-        cgroup_name(self.lab)
+    /// Starts one daemon per line.
+    fn start_each<D: fmt::Debug + Send + Sync + 'static>(
+        &mut self,
+        lines: &str,
+        start: impl Fn(&str) -> Result<D>,
+    ) -> Result<()> {
+        for line in lines.lines() {
+            self.daemons.push(Box::new(start(line)?));
+        }
+        Ok(())
     }
 
     /// The lab.
@@ -121,22 +150,22 @@ impl Running {
         self.lab
     }
 
-    /// The knobs that it was built with.
+    /// The parameters that it was built with.
     pub fn knobs(&self) -> &Knobs {
         &self.knobs
     }
 
-    /// From now on traffic goes over this family ([`Knobs::ipv6`]).
+    /// From now on traffic goes over this IP family ([`Knobs::ipv6`]).
     pub fn set_ipv6(&mut self, ipv6: bool) {
         self.knobs.ipv6 = ipv6;
     }
 
-    /// What is not as the real system would have it, a sentence each.
+    /// The differences between this lab and the real system, one sentence each.
     pub fn notes(&self) -> &[&'static str] {
         &self.notes
     }
 
-    /// What passes through the lab, and nothing else of this machine, is to be recorded.
+    /// A recording filter that selects the packets of this lab and no others of this machine.
     pub fn filter(&self) -> FilterOptions {
         let netns = self.namespaces().iter().map(|netns| netns.name().to_string()).collect();
         FilterOptions { netns, ..FilterOptions::default() }
@@ -151,73 +180,73 @@ impl Running {
     ///
     /// # Errors
     ///
-    /// When the lab has none of that name.
+    /// When the lab has no namespace of that name.
     pub fn netns(&self, short: &str) -> Result<&Netns> {
-        let name = format!("{}{short}", prefix(self.lab));
+        let name = format!("{}{short}", self.lab.netns_prefix());
         self.namespaces
             .iter()
             .find(|netns| netns.name() == name)
             .with_context(|| format!("the lab {} has no namespace {short}", self.lab.name))
     }
 
-    /// Where traffic comes from.
+    /// The traffic client.
     ///
     /// # Errors
     ///
-    /// When it has no address of the family.
-    pub fn client(&self) -> Result<End> {
-        self.end(&self.lab.client, self.knobs.ipv6)
+    /// When it has no address of the IP family.
+    pub fn client(&self) -> Result<Endpoint> {
+        self.endpoint(&self.lab.client, self.knobs.ipv6)
     }
 
-    /// Where traffic goes to; its address is the pod's own.
+    /// The traffic server; its address is the pod's own.
     ///
     /// # Errors
     ///
-    /// When it has no address of the family.
-    pub fn server(&self) -> Result<End> {
-        self.end(&self.lab.server, self.knobs.ipv6)
+    /// When it has no address of the IP family.
+    pub fn server(&self) -> Result<Endpoint> {
+        self.endpoint(&self.lab.server, self.knobs.ipv6)
     }
 
-    /// Where the traffic server listens.
+    /// The address on which the traffic server listens.
     ///
     /// # Errors
     ///
-    /// When there is no address of the family.
-    pub fn listens(&self) -> Result<SocketAddr> {
-        let address = match self.lab.towards {
-            Towards::ServiceItself => self.service()?,
+    /// When there is no address of the IP family.
+    pub fn listen_address(&self) -> Result<SocketAddr> {
+        let address = match self.lab.target {
+            TrafficTarget::DirectServerReturn => self.service()?,
             _ => self.server()?.address,
         };
         Ok(SocketAddr::new(address, traffic::PORT))
     }
 
-    /// Where the client sends to, to reach a server that listens where [`Running::listens`] says: there, or to
-    /// the Service address in front of it ([`Knobs::service`]).
+    /// The destination that the client sends to: [`Running::listen_address`], or the Service address in front of
+    /// it ([`Knobs::service`]).
     ///
     /// # Errors
     ///
-    /// When there is no address of the family.
+    /// When there is no address of the IP family.
     pub fn target(&self) -> Result<SocketAddr> {
-        let address = match self.lab.towards {
-            Towards::Server if !self.knobs.service => self.server()?.address,
-            Towards::HostPort => super::definitions::NODE2[usize::from(self.knobs.ipv6)].parse()?,
+        let address = match self.lab.target {
+            TrafficTarget::Server if !self.knobs.service => self.server()?.address,
+            TrafficTarget::HostPort => self.endpoint(&EndpointSpec::NODE2, self.knobs.ipv6)?.address,
             _ => self.service()?,
         };
         Ok(SocketAddr::new(address, traffic::PORT))
     }
 
     fn service(&self) -> Result<IpAddr> {
-        Ok(super::definitions::SERVICE[usize::from(self.knobs.ipv6)].parse()?)
+        Ok(SERVICE[usize::from(self.knobs.ipv6)].parse()?)
     }
 
-    fn end(&self, place: &Place, v6: bool) -> Result<End> {
-        let address = place
+    fn endpoint(&self, spec: &EndpointSpec, v6: bool) -> Result<Endpoint> {
+        let address = spec
             .address(v6)
-            .with_context(|| format!("the lab {} has no address of that family", self.lab.name))?;
-        Ok(End { netns: self.netns(place.namespace)?.clone(), address })
+            .with_context(|| format!("the lab {} has no address of that IP family", self.lab.name))?;
+        Ok(Endpoint { netns: self.netns(spec.namespace)?.clone(), address })
     }
 
-    /// Takes the lab down; dropping it does the same, and can tell nobody what went wrong.
+    /// Takes the lab down. Dropping it does the same, but cannot return an error.
     ///
     /// # Errors
     ///
@@ -227,7 +256,7 @@ impl Running {
     }
 
     fn take_down(&mut self) -> Result<()> {
-        self.wire = None;
+        self.tap_link = None;
         self.daemons.clear();
         if self.knobs.keep { Ok(()) } else { delete(self.namespaces.drain(..).rev()) }
     }
@@ -247,38 +276,38 @@ impl Drop for Running {
     }
 }
 
-/// Removes what is left of a lab that was kept or whose run was killed; returns how many namespaces that
-/// were.
+/// Removes the leftovers of a lab that was kept or whose run was killed; returns the number of namespaces
+/// removed.
 ///
 /// # Errors
 ///
 /// When the lab is in use, or something cannot be removed.
 pub fn remove_leftovers(lab: &'static Lab) -> Result<usize> {
     let _lock = lock(lab)?;
-    let left = Netns::with_prefix(&prefix(lab));
+    let left = Netns::with_prefix(&lab.netns_prefix());
     let count = left.len();
     delete(left)?;
-    cgroup::remove_leftover(&cgroup_name(lab))?;
+    cgroup_programs::remove_leftover(&cgroup_name(lab))?;
     Ok(count)
 }
 
-/// The name of the lab's cgroup, if it has one.
+/// The name of the lab's cgroup, where a lab has one.
 fn cgroup_name(lab: &Lab) -> String {
     format!("ot-{}", lab.name)
 }
 
-/// Deletes all of them, also when one fails.
+/// Deletes all namespaces, also when one of them fails.
 fn delete(namespaces: impl IntoIterator<Item = Netns>) -> Result<()> {
     let failures: Vec<String> = namespaces
         .into_iter()
         .filter_map(|netns| netns.delete().err())
         .map(|error| format!("{error:#}"))
         .collect();
-    if failures.is_empty() { Ok(()) } else { bail!("not everything was removed: {}", failures.join("; ")) }
+    if failures.is_empty() { Ok(()) } else { bail!("cannot remove everything: {}", failures.join("; ")) }
 }
 
-/// Holds the lab's name, so that two runs do not remove each other's namespaces: a socket of that name that
-/// nobody connects to. The kernel lets go of it when the process ends, however it ends.
+/// Locks the lab, so that two runs do not remove each other's namespaces: binds an abstract Unix socket of the
+/// lab's name. The kernel releases it when the process ends, however it ends.
 fn lock(lab: &Lab) -> Result<UnixListener> {
     let name = net::SocketAddr::from_abstract_name(format!("overlay-trace-lab-{}", lab.name))?;
     UnixListener::bind_addr(&name)

@@ -1,41 +1,59 @@
-//! What is done to set a lab up: lines for real tools, and how they are written down.
+//! The steps that set a lab up, as commands of real tools.
 
 /// Lines for one tool, in some of the lab's namespaces (those of `on` that the lab has).
 ///
-/// Variables in the lines: `{n}` the number of this node or of this pod's node, `{p}` the other one;
-/// `{node1}`, `{pod2}`… the full name of a namespace; `{pod}` and `{node}` that of this node's first pod and of
-/// this node; `{mtu}` of the underlay, `{pod_mtu}` and `{pod_mtu_v6}`, less by the encapsulation, `{fabric_mtu}`,
-/// more by a cloud's, `{tunnelled_mss}`, the data of TCP that fit with two IP headers; `{qdisc}` what a NIC has on this system; and what differs by the step's family, in
-/// `definitions::FAMILIES`, or with the families that there are, in `definitions::STACKS`.
+/// The lines contain variables:
+///
+/// - `{n}`: the number of this node, or of this pod's node; `{p}`: the number of the other node
+/// - `{node1}`, `{pod2}`…: the full name of a namespace; `{node}`, `{pod}`: that of this node and of its first
+///   pod
+/// - `{mtu}`: the underlay's MTU; `{pod_mtu}`, `{pod_mtu_v6}`: the same minus the encapsulation overhead;
+///   `{fabric_mtu}`: the MTU below a cloud's VXLAN; `{tunnelled_mss}`: the TCP MSS below two IP headers
+/// - `{qdisc}`: the root qdisc of NICs on this system
+/// - `{server}`, `{server_at}`: the traffic server's address, and the same as written before a port
+/// - those of the module `variables`, which depend on the IP family
 #[derive(Debug)]
 pub struct Step {
-    /// Names of namespaces; [`EVERYWHERE`] stands for all.
+    /// Names of namespaces; [`ALL_NAMESPACES`] stands for all.
     pub on: &'static [&'static str],
     pub tool: Tool,
     pub lines: &'static str,
     pub family: Family,
-    /// Only with, or only without [`Knobs::wire`](super::Knobs::wire).
+    /// `Some`: the step applies only with, or only without, [`Knobs::wire`](super::Knobs::wire).
     pub wire: Option<bool>,
+    /// The Service table that this step writes.
+    pub service_table: Option<ServiceTable>,
 }
 
 /// All namespaces of a lab.
-pub const EVERYWHERE: &[&str] = &["*"];
+pub const ALL_NAMESPACES: &[&str] = &["*"];
 
-/// Of which family of addresses a step is.
+/// The IP family of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Family {
-    /// Of none, of IPv4, or of both at once.
+    /// Independent of the family, IPv4, or lines that handle both.
     Any,
-    /// Of IPv6: only where the lab and the system have it.
+    /// IPv6: applies only where the lab and the system have it.
     V6,
-    /// First of IPv4, and then of IPv6 where the lab and the system have it.
-    Each,
+    /// Executed for IPv4, and then for IPv6 where the lab and the system have it.
+    Both,
 }
 
-/// The real tool that understands a step's lines.
+/// Where a node keeps its Services, so that [`Knobs::services`](super::Knobs::services) can add more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ServiceTable {
+    /// kube-proxy's iptables chains.
+    Iptables,
+    /// IPVS virtual servers.
+    Ipvs,
+    /// kube-proxy's ipset of cluster IP addresses.
+    ClusterIpSet,
+}
+
+/// The tool that executes a step's lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tool {
-    /// `NAME = VALUE`, as in sysctl.conf.
+    /// `NAME = VALUE`, as in sysctl.conf
     Sysctl,
     /// `ip -batch`, for IPv6 `ip -6 -batch`
     Ip,
@@ -49,37 +67,65 @@ pub enum Tool {
     Ipset,
     /// `ipvsadm --restore`
     Ipvs,
-    /// `ovs-dpctl`, a command a line
+    /// `ovs-dpctl`, one command per line
     Ovs,
     /// `wg setconf` of this device
     Wireguard(&'static str),
-    /// A kernel program of our own at a device's ingress, `DEVICE PROGRAM NAME=VALUE…` a line
-    Classifier,
-    /// Kernel programs of our own at a cgroup that this process joins, `service=ADDRESS:PORT server=ADDRESS:PORT` a line
-    SocketPrograms,
-    /// The configuration of a BIRD
+    /// A BPF program of this project at a device's tc ingress hook, one `DEVICE PROGRAM NAME=VALUE…` per line
+    TcPrograms,
+    /// BPF programs of this project at a cgroup that this process joins, one
+    /// `service=ADDRESS:PORT server=ADDRESS:PORT` per line
+    CgroupPrograms,
+    /// The configuration file of a BIRD daemon
     Bird,
-    /// A configuration list of CNI, for the node's first pod
+    /// A CNI configuration list, for the node's first pod
     Cni,
-    /// A daemon of our own between a TUN or TAP and a UDP socket, `KIND DEVICE OWN-ADDRESS OTHER-ADDRESS` a line
-    Relay,
+    /// A daemon of this project between a TUN or TAP and a UDP socket, one
+    /// `KIND DEVICE LOCAL-ADDRESS REMOTE-ADDRESS` per line
+    UdpTunnel,
+}
+
+impl Tool {
+    /// Whether this process owns what the step starts, so that it ends with the process.
+    pub fn is_daemon(self) -> bool {
+        match self {
+            Tool::TcPrograms | Tool::CgroupPrograms | Tool::Bird | Tool::Cni | Tool::UdpTunnel => true,
+            Tool::Sysctl | Tool::Ip | Tool::Bridge | Tool::Tc | Tool::Iptables => false,
+            Tool::Ipset | Tool::Ipvs | Tool::Ovs | Tool::Wireguard(_) => false,
+        }
+    }
+}
+
+/// The lines of a step for one namespace and one IP family, with all variables filled in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Action {
+    /// Short name of the namespace.
+    pub namespace: &'static str,
+    pub tool: Tool,
+    /// The lines are for IPv6.
+    pub v6: bool,
+    pub lines: String,
 }
 
 impl Step {
     pub(super) const fn new(on: &'static [&'static str], tool: Tool, lines: &'static str) -> Step {
-        Step { on, tool, lines, family: Family::Any, wire: None }
+        Step { on, tool, lines, family: Family::Any, wire: None, service_table: None }
     }
 
     pub(super) const fn v6(self) -> Step {
         Step { family: Family::V6, ..self }
     }
 
-    pub(super) const fn of_each_family(self) -> Step {
-        Step { family: Family::Each, ..self }
+    pub(super) const fn for_both_families(self) -> Step {
+        Step { family: Family::Both, ..self }
     }
 
     pub(super) const fn wire(self, wire: bool) -> Step {
         Step { wire: Some(wire), ..self }
+    }
+
+    pub(super) const fn service_table(self, table: ServiceTable) -> Step {
+        Step { service_table: Some(table), ..self }
     }
 }
 
@@ -98,9 +144,9 @@ pub(super) const fn tc(on: &'static [&'static str], lines: &'static str) -> Step
 pub(super) const fn iptables(on: &'static [&'static str], lines: &'static str) -> Step {
     Step::new(on, Tool::Iptables, lines)
 }
-/// Rules of both families.
+/// The same rules for both IP families.
 pub(super) const fn firewall(on: &'static [&'static str], lines: &'static str) -> Step {
-    iptables(on, lines).of_each_family()
+    iptables(on, lines).for_both_families()
 }
 pub(super) const fn ipset(on: &'static [&'static str], lines: &'static str) -> Step {
     Step::new(on, Tool::Ipset, lines)
@@ -114,14 +160,14 @@ pub(super) const fn ovs(on: &'static [&'static str], lines: &'static str) -> Ste
 pub(super) const fn bird(on: &'static [&'static str], lines: &'static str) -> Step {
     Step::new(on, Tool::Bird, lines)
 }
-pub(super) const fn relay(on: &'static [&'static str], lines: &'static str) -> Step {
-    Step::new(on, Tool::Relay, lines)
+pub(super) const fn udp_tunnel(on: &'static [&'static str], lines: &'static str) -> Step {
+    Step::new(on, Tool::UdpTunnel, lines)
 }
-pub(super) const fn classifier(on: &'static [&'static str], lines: &'static str) -> Step {
-    Step::new(on, Tool::Classifier, lines)
+pub(super) const fn tc_programs(on: &'static [&'static str], lines: &'static str) -> Step {
+    Step::new(on, Tool::TcPrograms, lines)
 }
-pub(super) const fn socket_programs(on: &'static [&'static str], lines: &'static str) -> Step {
-    Step::new(on, Tool::SocketPrograms, lines)
+pub(super) const fn cgroup_programs(on: &'static [&'static str], lines: &'static str) -> Step {
+    Step::new(on, Tool::CgroupPrograms, lines)
 }
 pub(super) const fn cni(on: &'static [&'static str], list: &'static str) -> Step {
     Step::new(on, Tool::Cni, list)

@@ -1,7 +1,7 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use super::expand::{needs, script};
+use super::knobs::needs;
 use super::tools::faulty_line;
 use super::*;
 
@@ -33,16 +33,16 @@ fn every_variable_of_every_lab_is_filled_in() {
 }
 
 #[test]
-fn every_step_has_a_namespace_in_some_lab_and_every_place_an_address() {
+fn every_step_has_a_namespace_in_some_lab_and_every_endpoint_an_address() {
     for lab in all() {
         for part in lab.parts {
             let here = |name: &&str| *name == "*" || lab.namespaces.contains(name);
             assert!(part.steps.iter().any(|step| step.on.iter().any(here)), "{}", part.about);
         }
-        for place in [&lab.client, &lab.server] {
-            assert!(lab.namespaces.contains(&place.namespace));
-            assert!(place.address(false).is_some_and(|address| address.is_ipv4()));
-            assert_eq!(place.address(true).is_some(), place.v6.is_some());
+        for endpoint in [&lab.client, &lab.server] {
+            assert!(lab.namespaces.contains(&endpoint.namespace));
+            assert!(endpoint.address(false).is_some_and(|address| address.is_ipv4()));
+            assert_eq!(endpoint.address(true).is_some(), endpoint.v6.is_some());
         }
     }
 }
@@ -91,7 +91,7 @@ fn knobs_become_lines() {
 }
 
 #[test]
-fn more_services_and_endpoints_become_rules_or_virtual_servers() {
+fn additional_services_and_endpoints_become_rules_or_virtual_servers() {
     let knobs = Knobs { services: 300, endpoints: 2, ..Knobs::default() };
     let lines = |name: &str| -> String {
         let actions = script(find(name).unwrap(), &knobs, &system(false));
@@ -99,7 +99,7 @@ fn more_services_and_endpoints_become_rules_or_virtual_servers() {
     };
     let chains = lines("kube-proxy-iptables");
     assert_eq!(chains.matches("-I KUBE-SERVICES -d 10.97.").count(), 300);
-    // The last one inserted comes first: a third, then half of the rest, then what is left.
+    // The last one inserted comes first: a third, then half of the rest, then the remainder.
     let (half, third) = (chains.find("--probability 0.5"), chains.find("--probability 0.3"));
     assert!(half.unwrap() < third.unwrap());
     let servers = lines("kube-proxy-ipvs");
@@ -110,7 +110,7 @@ fn more_services_and_endpoints_become_rules_or_virtual_servers() {
 }
 
 #[test]
-fn more_services_are_of_the_traffics_family() {
+fn additional_services_have_the_ip_family_of_the_traffic() {
     let knobs = Knobs { services: 300, endpoints: 2, ipv6: true, ..Knobs::default() };
     let lines = |name: &str| -> String {
         let actions = script(find(name).unwrap(), &knobs, &system(true));
@@ -132,7 +132,7 @@ fn needs_are_those_of_the_parts() {
 }
 
 #[test]
-fn the_faulty_line_is_found_in_complaints() {
+fn the_faulty_line_is_found_in_error_messages() {
     assert_eq!(faulty_line("Error: x\nCommand failed -:3"), Some(3));
     assert_eq!(faulty_line("iptables-restore: line 12 failed"), Some(12));
     assert_eq!(faulty_line("Error occurred at line: 7\nTry `iptables-restore -h'"), Some(7));

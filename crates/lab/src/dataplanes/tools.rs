@@ -1,4 +1,4 @@
-//! Running the real tools.
+//! Finding and running programs.
 
 use std::env;
 use std::fs;
@@ -8,20 +8,29 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
+use nix::sys::prctl;
+use nix::sys::signal::Signal;
 
-/// Where tools lie that an ordinary PATH leaves out.
+/// Directories of administration tools, which an unprivileged user's PATH often lacks.
 const SYSTEM_PATHS: [&str; 4] = ["/usr/sbin", "/sbin", "/usr/bin", "/bin"];
 
-/// The tool's file.
-pub fn find(name: &str) -> Option<PathBuf> {
+/// The directories that are searched for programs: those of PATH, then the system's.
+pub fn search_path() -> Vec<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
-    env::split_paths(&path)
-        .chain(SYSTEM_PATHS.map(PathBuf::from))
-        .map(|directory| directory.join(name))
-        .find(|file| file.is_file())
+    env::split_paths(&path).chain(SYSTEM_PATHS.map(PathBuf::from)).collect()
 }
 
-/// A command of the tool, in a process group of its own: Ctrl-C shall not end it half-way.
+/// The file of this name in the first of the directories that has one.
+pub fn find_in(directories: &[PathBuf], name: &str) -> Option<PathBuf> {
+    directories.iter().map(|directory| directory.join(name)).find(|file| file.is_file())
+}
+
+/// The program's file.
+pub fn find(name: &str) -> Option<PathBuf> {
+    find_in(&search_path(), name)
+}
+
+/// A command that runs the tool in its own process group, so that Ctrl-C does not interrupt it half-way.
 pub fn command(name: &str) -> Result<Command> {
     let package = match name {
         "ip" | "tc" | "bridge" => "iproute2",
@@ -39,7 +48,7 @@ pub fn command(name: &str) -> Result<Command> {
     Ok(command)
 }
 
-/// Runs a command; what it prints is the error when it fails.
+/// Runs a command; its standard error is the error message when it fails.
 pub fn run(command: &mut Command) -> Result<()> {
     feed(command, "").map_err(|error| {
         let arguments: Vec<_> = command.get_args().map(|argument| argument.to_string_lossy()).collect();
@@ -49,13 +58,13 @@ pub fn run(command: &mut Command) -> Result<()> {
     })
 }
 
-/// Runs a command of the tool for each line, whose words are separated by spaces.
-pub fn each(name: &str, lines: &str) -> Result<()> {
+/// Runs the tool once per line; spaces separate the arguments.
+pub fn run_each(name: &str, lines: &str) -> Result<()> {
     lines.lines().try_for_each(|line| run(command(name)?.args(line.split(' '))))
 }
 
-/// Runs a command with this input. When it complains about a line of it, so does the error, with the
-/// line's text.
+/// Runs a command with this standard input. When its error message names a line of the input, the error quotes
+/// that line.
 pub fn feed(command: &mut Command, input: &str) -> Result<()> {
     let mut child = command
         .stdin(Stdio::piped())
@@ -64,38 +73,38 @@ pub fn feed(command: &mut Command, input: &str) -> Result<()> {
         .spawn()
         .with_context(|| format!("cannot start {}", command.get_program().to_string_lossy()))?;
     if let Some(mut stdin) = child.stdin.take() {
-        // A tool that stops reading at a faulty line says so below.
+        // A tool that stops reading at a faulty line reports it below.
         let _ = stdin.write_all(input.as_bytes());
     }
     let output = child.wait_with_output()?;
     if output.status.success() {
         return Ok(());
     }
-    let complaint = String::from_utf8_lossy(&output.stderr).trim().replace('\n', "; ");
-    let line = faulty_line(&complaint).and_then(|number| input.lines().nth(number.checked_sub(1)?));
+    let message = String::from_utf8_lossy(&output.stderr).trim().replace('\n', "; ");
+    let line = faulty_line(&message).and_then(|number| input.lines().nth(number.checked_sub(1)?));
     match line {
-        Some(line) => bail!("`{}`: {complaint}", line.trim()),
-        None if complaint.is_empty() => bail!("it ended with {}", output.status),
-        None => bail!("{complaint}"),
+        Some(line) => bail!("`{}`: {message}", line.trim()),
+        None if message.is_empty() => bail!("it exited with {}", output.status),
+        None => bail!("{message}"),
     }
 }
 
-/// The number of the line that `ip -batch` ("Command failed -:3") or `iptables-restore` ("line 3 failed",
-/// "Error occurred at line: 3") complains about, from 1.
-pub fn faulty_line(complaint: &str) -> Option<usize> {
+/// The line number, from 1, in an error message of `ip -batch` ("Command failed -:3") or `iptables-restore`
+/// ("line 3 failed", "Error occurred at line: 3").
+pub fn faulty_line(message: &str) -> Option<usize> {
     let after = ["Command failed -:", "Error occurred at line: ", "line "]
         .iter()
-        .find_map(|words| complaint.split(words).nth(1))?;
+        .find_map(|words| message.split(words).nth(1))?;
     let digits = after.find(|other: char| !other.is_ascii_digit()).unwrap_or(after.len());
     after[..digits].parse().ok()
 }
 
-/// Assigns kernel parameters in the namespace that the calling thread is in.
-pub fn assign(lines: &str) -> Result<()> {
+/// Writes sysctls in the network namespace of the calling thread.
+pub fn write_sysctls(lines: &str) -> Result<()> {
     for line in lines.lines() {
         let (name, value) =
             line.split_once('=').with_context(|| format!("`{line}` is not of the form NAME = VALUE"))?;
-        // As in sysctl.conf, a slash stands for a dot in a device's name.
+        // As in sysctl.conf, a slash in the name stands for a dot of a device name.
         let path = name.trim().chars().map(|letter| match letter {
             '.' => '/',
             '/' => '.',
@@ -105,4 +114,18 @@ pub fn assign(lines: &str) -> Result<()> {
         fs::write(&file, value.trim()).with_context(|| format!("cannot write {file}"))?;
     }
     Ok(())
+}
+
+/// Makes the kernel kill the command's process when the thread that spawns it ends, so that it does not outlive
+/// this process. The spawning thread must therefore wait for the child.
+pub fn kill_with_parent(command: &mut Command) {
+    let parent = nix::unistd::getpid();
+    let hook = move || {
+        prctl::set_pdeathsig(Signal::SIGKILL)?;
+        // The parent may have died before prctl took effect.
+        if nix::unistd::getppid() == parent { Ok(()) } else { Err(nix::Error::ESRCH.into()) }
+    };
+    // SAFETY: the hook runs between fork and exec. It makes only the system calls prctl and getppid, which are
+    // async-signal-safe; it allocates no memory and takes no lock, also when it fails.
+    unsafe { command.pre_exec(hook) };
 }

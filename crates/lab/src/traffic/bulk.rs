@@ -1,4 +1,4 @@
-//! The client of bulk traffic: as many bytes as N connections take.
+//! The client of bulk traffic: as much throughput as N TCP connections reach.
 
 use std::io::Write;
 use std::net::{Shutdown, SocketAddr};
@@ -6,10 +6,13 @@ use std::thread;
 
 use anyhow::{Context, Result, anyhow};
 
-use super::wire::{self, Hello, Trailer};
-use super::{Spec, Stop, TrafficReport, clock, tcp};
+use super::protocol::{self, Hello, Trailer};
+use super::report::TrafficReport;
+use super::spec::Spec;
+use super::stop::Stop;
+use super::{clock, tcp_info};
 
-/// How much is handed to the kernel at once, bytes.
+/// Bytes per write call.
 const CHUNK: usize = 128 << 10;
 
 struct Stream {
@@ -34,14 +37,14 @@ pub fn run(spec: &Spec, to: SocketAddr, stop: &Stop) -> Result<TrafficReport> {
     let bytes = streams.iter().map(|stream| stream.bytes).sum();
     let end_ns = streams.iter().map(|stream| stream.end_ns).max().unwrap_or(start_ns);
     let mut report =
-        TrafficReport::begin(spec, from, to.to_string(), start_ns).timed(bytes, end_ns - start_ns);
+        TrafficReport::begin(spec, from, to.to_string(), start_ns).with_throughput(bytes, end_ns - start_ns);
     report.retransmits = Some(streams.iter().map(|stream| stream.retransmits).sum());
     Ok(report)
 }
 
-/// Sends until the deadline; the bytes count when the server has them.
+/// Sends until the deadline. Only bytes that the server received count.
 fn send(spec: &Spec, to: SocketAddr, deadline_ns: u64, stop: &Stop) -> Result<Stream> {
-    let mut reader = wire::connect(to, &Hello::Bulk { reader_delay: spec.options.reader_delay })?;
+    let mut reader = protocol::connect(to, &Hello::Bulk { reader_delay: spec.options.reader_delay })?;
     let chunk = vec![b'b'; CHUNK];
     while clock::now_ns() < deadline_ns && !stop.is_set() {
         reader
@@ -50,12 +53,11 @@ fn send(spec: &Spec, to: SocketAddr, deadline_ns: u64, stop: &Stop) -> Result<St
             .context("the connection broke, or the server read nothing for 5 seconds")?;
     }
     reader.get_ref().shutdown(Shutdown::Write)?;
-    let trailer: Trailer =
-        wire::receive_line(&mut reader).context("the server did not say what it received")?;
+    let trailer: Trailer = protocol::receive_line(&mut reader).context("the server sent no result")?;
     Ok(Stream {
         from: reader.get_ref().local_addr()?,
         bytes: trailer.bytes,
         end_ns: clock::now_ns(),
-        retransmits: tcp::retransmits(reader.get_ref()),
+        retransmits: tcp_info::retransmits(reader.get_ref()),
     })
 }

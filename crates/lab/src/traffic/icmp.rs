@@ -6,8 +6,9 @@ use std::net::{IpAddr, SocketAddr};
 use anyhow::{Context, Result};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
-use super::datagram::Channel;
-use super::tcp::LOOK;
+use super::channel::DatagramChannel;
+use super::protocol::random_session;
+use super::round_robin::POLL_INTERVAL;
 
 /// The ICMP header of an echo, bytes.
 const HEADER: usize = 8;
@@ -33,13 +34,13 @@ impl Icmp {
             .context("ICMP needs a raw socket: run as root or with CAP_NET_RAW")?;
         socket
             .connect(&SockAddr::from(SocketAddr::new(to, 0)))
-            .with_context(|| format!("there is no way to {to} from here"))?;
-        socket.set_read_timeout(Some(LOOK))?;
-        Ok(Icmp { socket, v4: to.is_ipv4(), id: super::wire::random() as u16 })
+            .with_context(|| format!("{to} is unreachable from this network namespace"))?;
+        socket.set_read_timeout(Some(POLL_INTERVAL))?;
+        Ok(Icmp { socket, v4: to.is_ipv4(), id: random_session() as u16 })
     }
 }
 
-impl Channel for Icmp {
+impl DatagramChannel for Icmp {
     fn send(&self, payload: &[u8], number: u64) -> io::Result<()> {
         let mut packet = Vec::with_capacity(HEADER + payload.len());
         packet.extend_from_slice(&[if self.v4 { ECHO_V4 } else { ECHO_V6 }, 0, 0, 0]);
@@ -47,7 +48,7 @@ impl Channel for Icmp {
         packet.extend_from_slice(&(number as u16).to_be_bytes());
         packet.extend_from_slice(payload);
         if self.v4 {
-            // The kernel does this for ICMPv6 only.
+            // The kernel computes the checksum only for ICMPv6.
             let sum = checksum(&packet);
             packet[2..4].copy_from_slice(&sum.to_be_bytes());
         }
@@ -57,7 +58,7 @@ impl Channel for Icmp {
     fn receive<'a>(&self, buffer: &'a mut [u8]) -> io::Result<&'a [u8]> {
         let length = (&self.socket).read(buffer)?;
         let packet = &buffer[..length];
-        // A raw IPv4 socket gets the IP header too; its length is in its first byte, in words.
+        // A raw IPv4 socket receives the IP header too; its first byte holds its length in 32-bit words.
         let skip = if self.v4 { packet.first().map_or(0, |first| usize::from(first & 15) * 4) } else { 0 };
         let reply = if self.v4 { ECHO_REPLY_V4 } else { ECHO_REPLY_V6 };
         match packet.get(skip..) {

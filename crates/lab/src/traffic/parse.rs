@@ -1,4 +1,4 @@
-//! How people write traffic down.
+//! Parsing of traffic descriptions on the command line and in plans.
 
 use std::str::FromStr;
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Error, Result, bail};
 use clap::ValueEnum;
 
-use super::{Kind, Protocol, Size, Spec};
+use super::spec::{Kind, Protocol, Size, Spec};
 
 impl FromStr for Size {
     type Err = Error;
@@ -21,7 +21,7 @@ impl FromStr for Size {
         let (request, answer) = text.split_once('/').unwrap_or((text, text));
         match (request.parse(), answer.parse()) {
             (Ok(request), Ok(answer)) => Ok(Size { request, answer }),
-            _ => bail!("'{text}' is no size: write 350B, 4KB, BYTES or REQUEST/ANSWER in bytes"),
+            _ => bail!("'{text}' is not a size: write 350B, 4KB, BYTES or REQUEST/ANSWER in bytes"),
         }
     }
 }
@@ -30,17 +30,17 @@ impl FromStr for Size {
 ///
 /// # Errors
 ///
-/// When it is none.
+/// When the text is not of that form.
 pub fn parse_duration(text: &str) -> Result<Duration> {
     humantime::parse_duration(text)
-        .with_context(|| format!("'{text}' is no duration: write it as 500ms, 10s or 2m"))
+        .with_context(|| format!("'{text}' is not a duration: write 500ms, 10s or 2m"))
 }
 
 /// Bits per second as `800k`, `10M`, `2.5G`.
 ///
 /// # Errors
 ///
-/// When it is none.
+/// When the text is not of that form.
 pub fn parse_bit_rate(text: &str) -> Result<f64> {
     let number = text.trim_end_matches(|last: char| last.is_ascii_alphabetic());
     let factor = match &text[number.len()..] {
@@ -52,16 +52,16 @@ pub fn parse_bit_rate(text: &str) -> Result<f64> {
     };
     match number.parse::<f64>().map(|number| number * factor) {
         Ok(rate) if rate.is_finite() && rate > 0.0 => Ok(rate),
-        _ => bail!("'{text}' is no bit rate: write it as 800k, 10M or 2.5G"),
+        _ => bail!("'{text}' is not a bit rate: write 800k, 10M or 2.5G"),
     }
 }
 
-/// A run of a plan: its name and, after a colon, what differs from the defaults, as
-/// `udp-rr:rate=2000,size=4KB,duration=3s,connections=4`. `defaults` makes the run that this changes.
+/// A run of a plan: its name and, after a colon, the differences from the defaults, as
+/// `udp-rr:rate=2000,size=4KB,duration=3s,connections=4`. `defaults` creates the run that these change.
 ///
 /// # Errors
 ///
-/// One sentence that says which part is not understood.
+/// One sentence that names the part that is not valid.
 pub fn parse_plan(text: &str, defaults: impl Fn(Kind, Protocol) -> Spec) -> Result<Spec> {
     let (name, changes) = text.split_once(':').unwrap_or((text, ""));
     let (kind, protocol) = parse_name(name)?;
@@ -70,7 +70,7 @@ pub fn parse_plan(text: &str, defaults: impl Fn(Kind, Protocol) -> Spec) -> Resu
         let (key, value) = change
             .split_once('=')
             .with_context(|| format!("'{change}' in the traffic '{text}' is not of the form KEY=VALUE"))?;
-        let number = || value.parse::<f64>().with_context(|| format!("'{value}' is no number for {key}"));
+        let number = || value.parse::<f64>().with_context(|| format!("'{value}' is not a number for {key}"));
         match key {
             "rate" => spec.rate = number()?,
             "bitrate" => spec.rate = parse_bit_rate(value)? / (8.0 * f64::from(spec.size.request.max(1))),
@@ -80,11 +80,11 @@ pub fn parse_plan(text: &str, defaults: impl Fn(Kind, Protocol) -> Spec) -> Resu
             "duration" => spec.duration = parse_duration(value)?,
             "timeout" => spec.timeout = parse_duration(value)?,
             "gso" => spec.options.gso = number()? as u32,
-            "gro" => spec.options.gro = value.parse().context("gro is true or false")?,
-            "group" => spec.options.group = Some(value.parse().context("a group is an IPv4 address")?),
+            "gro" => spec.options.gro = value.parse().context("gro is neither true nor false")?,
+            "group" => spec.options.group = Some(value.parse().context("group is not an IPv4 address")?),
             "reader-delay" => spec.options.reader_delay = parse_duration(value)?,
             _ => bail!(
-                "'{key}' in the traffic '{text}' is not known: there are rate, bitrate, count, connections, size, duration, timeout, gso, gro, group and reader-delay"
+                "unknown key '{key}' in the traffic '{text}': the keys are rate, bitrate, count, connections, size, duration, timeout, gso, gro, group and reader-delay"
             ),
         }
     }
@@ -101,6 +101,6 @@ fn parse_name(name: &str) -> Result<(Kind, Protocol)> {
             Some((Kind::from_str(kind, false).ok()?, Protocol::from_str(protocol, false).ok()?))
         })
         .with_context(|| {
-            format!("there is no traffic '{name}': take udp-rr, tcp-rr, tcp-bulk, udp-stream or ping")
+            format!("there is no traffic '{name}': use udp-rr, tcp-rr, tcp-bulk, udp-stream or ping")
         })
 }

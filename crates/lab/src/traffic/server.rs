@@ -1,4 +1,4 @@
-//! The server: one address, one port, TCP and UDP.
+//! The traffic server: one address and port, TCP and UDP.
 
 use std::io::{BufReader, ErrorKind};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
@@ -9,14 +9,14 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-use super::session;
-use super::sessions::{Sessions, take_datagrams};
-use super::wire::{self, Welcome};
-use super::{MAX_CONNECTIONS, Stop, udp};
+use super::connection;
+use super::datagram_sessions::{Sessions, receive_datagrams};
+use super::protocol::{self, Welcome};
+use super::spec::MAX_CONNECTIONS;
+use super::stop::{POLL_INTERVAL, Stop};
+use super::udp;
 
-/// How often a waiting thread looks whether the server shall stop.
-pub const LOOK: Duration = Duration::from_millis(100);
-/// The most connections at a time.
+/// The maximum number of concurrent connections.
 const LIMIT: usize = 4 * MAX_CONNECTIONS as usize;
 
 /// A running server; dropping it stops it.
@@ -31,25 +31,25 @@ impl Server {
     ///
     /// # Errors
     ///
-    /// When the address is not this host's, or the port is taken.
+    /// When the address is not local, or the port is in use.
     pub fn start(address: SocketAddr) -> Result<Server> {
-        let cannot = || format!("Cannot listen on {address}.");
+        let cannot = || format!("cannot listen on {address}");
         let listener = TcpListener::bind(address).with_context(cannot)?;
         let address = listener.local_addr()?;
         let socket = UdpSocket::bind(address).with_context(cannot)?;
-        Server::on(listener, socket)
+        Server::start_threads(listener, socket)
     }
 
-    fn on(listener: TcpListener, socket: UdpSocket) -> Result<Server> {
+    fn start_threads(listener: TcpListener, socket: UdpSocket) -> Result<Server> {
         let (address, stop, sessions) = (listener.local_addr()?, Stop::new(), Sessions::default());
         listener.set_nonblocking(true)?;
-        socket.set_read_timeout(Some(LOOK))?;
-        udp::widen(&socket);
+        socket.set_read_timeout(Some(POLL_INTERVAL))?;
+        udp::enlarge_receive_buffer(&socket);
         let socket = Arc::new(socket);
         let threads = vec![
             thread::Builder::new().name("traffic-udp".into()).spawn({
                 let (socket, stop, sessions) = (Arc::clone(&socket), stop.clone(), sessions.clone());
-                move || take_datagrams(&socket, &sessions, &stop)
+                move || receive_datagrams(&socket, &sessions, &stop)
             })?,
             thread::Builder::new().name("traffic-tcp".into()).spawn({
                 let stop = stop.clone();
@@ -59,7 +59,7 @@ impl Server {
         Ok(Server { address, stop, threads })
     }
 
-    /// Where it listens.
+    /// The address that it listens on.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
@@ -69,7 +69,7 @@ impl Drop for Server {
     fn drop(&mut self) {
         self.stop.set();
         for thread in self.threads.drain(..) {
-            // A thread that panicked has already said so.
+            // A panic has already been reported on standard error.
             let _ = thread.join();
         }
     }
@@ -84,16 +84,16 @@ fn accept(listener: &TcpListener, socket: &Arc<UdpSocket>, sessions: &Sessions, 
                 let (sessions, stop, open) = (sessions.clone(), stop.clone(), Arc::clone(&open));
                 let socket = Arc::clone(socket);
                 let thread = thread::Builder::new().name("traffic-conn".into()).spawn(move || {
-                    // What went wrong on a connection its client sees; the server goes on.
-                    let _ = welcome(stream, &socket, &sessions, &open, &stop);
+                    // The client sees the failure of its connection; the server continues.
+                    let _ = handle(stream, &socket, &sessions, &open, &stop);
                 });
                 threads.retain(|thread| !thread.is_finished());
                 threads.extend(thread);
             }
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                udp::is_readable(listener, LOOK);
+                udp::is_readable(listener, POLL_INTERVAL);
             }
-            Err(_) => thread::sleep(LOOK),
+            Err(_) => thread::sleep(POLL_INTERVAL),
         }
     }
     for thread in threads {
@@ -101,7 +101,7 @@ fn accept(listener: &TcpListener, socket: &Arc<UdpSocket>, sessions: &Sessions, 
     }
 }
 
-fn welcome(
+fn handle(
     stream: TcpStream,
     socket: &UdpSocket,
     sessions: &Sessions,
@@ -113,19 +113,19 @@ fn welcome(
     stream.set_read_timeout(Some(Duration::from_secs(5)))?;
     stream.set_write_timeout(Some(Duration::from_secs(5)))?;
     let mut reader = BufReader::new(stream);
-    let hello = wire::receive_line(&mut reader)?;
+    let hello = protocol::receive_line(&mut reader)?;
     let refusal = if open.fetch_add(1, Ordering::Relaxed) >= LIMIT {
-        Some(format!("it has {LIMIT} connections already"))
+        Some(format!("it already has {LIMIT} connections"))
     } else {
-        session::refusal(&hello)
+        connection::refusal(&hello)
     };
     let result = match refusal {
-        Some(why) => wire::send_line(reader.get_mut(), &Welcome::Refused(why)),
+        Some(why) => protocol::send_line(reader.get_mut(), &Welcome::Refused(why)),
         None => reader
             .get_ref()
-            .set_read_timeout(Some(LOOK))
+            .set_read_timeout(Some(POLL_INTERVAL))
             .map_err(Into::into)
-            .and_then(|()| session::serve(&hello, reader, socket, sessions, stop)),
+            .and_then(|()| connection::serve(&hello, reader, socket, sessions, stop)),
     };
     open.fetch_sub(1, Ordering::Relaxed);
     result

@@ -1,22 +1,26 @@
-//! The wish to stop, shared by all threads of a run.
+//! The stop flag, shared by all threads of a run.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
-/// Set once, by a signal or by whoever holds a clone; seen by everyone who holds one.
+/// The interval at which the server's waiting threads check the stop flag.
+pub(super) const POLL_INTERVAL: Duration = Duration::from_millis(100);
+
+/// A flag that is set once, by a signal or through any clone.
 #[derive(Clone, Debug, Default)]
 pub struct Stop(Arc<AtomicBool>);
 
 impl Stop {
-    /// A stop that only [`Stop::set`] sets.
+    /// A flag that only [`Stop::set`] sets.
     pub fn new() -> Stop {
         Stop::default()
     }
 
-    /// A stop that SIGINT, SIGTERM and SIGHUP set too. From then on these signals no longer end the
-    /// process: whoever holds the stop has to look at it.
+    /// A flag that SIGINT, SIGTERM and SIGHUP set too. From then on these signals no longer terminate the process:
+    /// its threads have to check the flag.
     ///
     /// # Errors
     ///
@@ -25,22 +29,22 @@ impl Stop {
         let stop = Stop::new();
         for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP] {
             signal_hook::flag::register(signal, Arc::clone(&stop.0))
-                .context("cannot catch the signals that end this program")?;
+                .context("cannot install the signal handlers")?;
         }
         Ok(stop)
     }
 
-    /// Stops.
+    /// Sets the flag.
     pub fn set(&self) {
         self.0.store(true, Ordering::Relaxed);
     }
 
-    /// Whether it is time to stop.
+    /// Whether the flag is set.
     pub fn is_set(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
 
-    /// Fails when it is time to stop.
+    /// Fails when the flag is set.
     ///
     /// # Errors
     ///

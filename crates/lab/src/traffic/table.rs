@@ -1,8 +1,16 @@
-//! Reports as a table for people.
+//! Traffic reports as a table.
 
 use comfy_table::{CellAlignment, Table, presets};
 
-use super::{Distribution, Kind, TrafficReport};
+use super::distribution::Distribution;
+use super::report::TrafficReport;
+use super::spec::Kind;
+
+/// The explanation under a table with latencies.
+const OPEN_LOOP_NOTE: &str = "\
+Latency is measured from the scheduled send time (open loop), which avoids coordinated omission.
+sched delay: scheduling delay of the load generator, from the scheduled send time to the send call.
+";
 
 /// One row per run.
 pub fn table(reports: &[TrafficReport]) -> String {
@@ -13,7 +21,7 @@ pub fn table(reports: &[TrafficReport]) -> String {
         "sent",
         "lost",
         "Mbit/s",
-        "again",
+        "retrans",
         "jitter",
         "mean",
         "p50",
@@ -22,7 +30,7 @@ pub fn table(reports: &[TrafficReport]) -> String {
         "p99.9",
         "p99.99",
         "max",
-        "late p99",
+        "sched delay p99",
     ]);
     for report in reports {
         table.add_row(row(report));
@@ -31,7 +39,8 @@ pub fn table(reports: &[TrafficReport]) -> String {
         column.set_cell_alignment(CellAlignment::Right);
     }
     let lines: Vec<String> = table.lines().map(|line| line.trim_end().to_string()).collect();
-    format!("{}\n", lines.join("\n"))
+    let has_latency = reports.iter().any(|report| report.latency.is_some());
+    format!("{}\n{}", lines.join("\n"), if has_latency { OPEN_LOOP_NOTE } else { "" })
 }
 
 fn row(report: &TrafficReport) -> Vec<String> {
@@ -56,7 +65,7 @@ fn row(report: &TrafficReport) -> Vec<String> {
         }
         _ => row.extend((0..7).map(|_| dash())),
     }
-    row.push(report.lateness.as_ref().map_or_else(dash, |lateness| time(lateness.p99)));
+    row.push(report.scheduling_delay.as_ref().map_or_else(dash, |delay| time(delay.p99)));
     row
 }
 

@@ -1,4 +1,4 @@
-//! UDP sockets: their options, and datagrams that come several at once.
+//! UDP sockets: their options, and receiving with UDP_GRO.
 
 use std::io::{self, IoSliceMut};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4, SocketAddrV6, UdpSocket};
@@ -11,71 +11,72 @@ use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, SockaddrStorage, recvmsg, setsockopt, sockopt};
 use socket2::SockRef;
 
-/// Room for datagrams that wait in a socket, bytes: a receiver that is scheduled late shall not lose any.
-const SOCKET_BUFFER: usize = 4 << 20;
-/// What a UDP socket hands over at once, bytes, is less than this.
-pub const LARGEST: usize = 1 << 16;
+/// The receive buffer of sockets, bytes: large enough that a receiver that is scheduled late loses no datagram.
+const RECEIVE_BUFFER: usize = 4 << 20;
+/// The size of a buffer for one receive call, bytes.
+pub const MAX_RECEIVE: usize = 1 << 16;
 
-/// A UDP socket connected to the address; a receive waits at most `patience`.
-pub fn connected(to: SocketAddr, patience: Duration) -> Result<UdpSocket> {
+/// A UDP socket connected to the address, with this receive timeout.
+pub fn connected(to: SocketAddr, timeout: Duration) -> Result<UdpSocket> {
     let any = if to.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
     let socket = UdpSocket::bind(any).context("cannot open a UDP socket")?;
-    socket.connect(to).with_context(|| format!("there is no way to {to} from here"))?;
-    socket.set_read_timeout(Some(patience))?;
-    widen(&socket);
+    socket.connect(to).with_context(|| format!("{to} is unreachable from this network namespace"))?;
+    socket.set_read_timeout(Some(timeout))?;
+    enlarge_receive_buffer(&socket);
     Ok(socket)
 }
 
-/// A UDP socket that sends to a multicast group or broadcast address by the device of this local address.
-pub fn to_group(group: Ipv4Addr, port: u16, local: IpAddr) -> Result<UdpSocket> {
-    let IpAddr::V4(local) = local else { anyhow::bail!("a group is of IPv4, and the server is not") };
+/// A UDP socket that sends to a multicast group or broadcast address on the device of this local address.
+pub fn group_sender(group: Ipv4Addr, port: u16, local: IpAddr) -> Result<UdpSocket> {
+    let IpAddr::V4(local) = local else { anyhow::bail!("a group needs an IPv4 server address") };
     let socket = UdpSocket::bind((local, 0)).context("cannot open a UDP socket")?;
     socket.set_broadcast(true)?;
     SockRef::from(&socket).set_multicast_if_v4(&local)?;
-    socket.connect((group, port)).with_context(|| format!("there is no way to {group} from here"))?;
+    socket
+        .connect((group, port))
+        .with_context(|| format!("{group} is unreachable from this network namespace"))?;
     Ok(socket)
 }
 
-/// A UDP socket for what others send to a multicast group or broadcast address, at the device of this local
-/// address.
-pub fn of_group(group: Ipv4Addr, local: SocketAddr, patience: Duration) -> Result<UdpSocket> {
-    let SocketAddr::V4(local) = local else { anyhow::bail!("a group is of IPv4, and the server is not") };
+/// A UDP socket that receives from a multicast group or broadcast address, on the device of this local address.
+pub fn group_receiver(group: Ipv4Addr, local: SocketAddr, timeout: Duration) -> Result<UdpSocket> {
+    let SocketAddr::V4(local) = local else { anyhow::bail!("a group needs an IPv4 server address") };
     let socket = UdpSocket::bind((group, local.port()))
         .with_context(|| format!("cannot listen on {group}:{}", local.port()))?;
     if group.is_multicast() {
         socket.join_multicast_v4(&group, local.ip())?;
     }
-    socket.set_read_timeout(Some(patience))?;
-    widen(&socket);
+    socket.set_read_timeout(Some(timeout))?;
+    enlarge_receive_buffer(&socket);
     Ok(socket)
 }
 
 /// Enlarges a socket's receive buffer as far as the process may.
-pub fn widen(socket: &UdpSocket) {
-    if setsockopt(socket, sockopt::RcvBufForce, &SOCKET_BUFFER).is_err() {
-        // Without CAP_NET_ADMIN the kernel grants as much as its sysctl allows; what is lost is counted.
-        let _ = SockRef::from(socket).set_recv_buffer_size(SOCKET_BUFFER);
+pub fn enlarge_receive_buffer(socket: &UdpSocket) {
+    if setsockopt(socket, sockopt::RcvBufForce, &RECEIVE_BUFFER).is_err() {
+        // Without CAP_NET_ADMIN the limit is net.core.rmem_max; lost datagrams are counted.
+        let _ = SockRef::from(socket).set_recv_buffer_size(RECEIVE_BUFFER);
     }
 }
 
-/// What is sent is cut into datagrams of so many bytes.
-pub fn cut_into(socket: &UdpSocket, bytes: i32) -> Result<()> {
+/// Makes the kernel segment each send into datagrams of this many bytes (UDP_SEGMENT).
+pub fn set_gso_size(socket: &UdpSocket, bytes: i32) -> Result<()> {
     setsockopt(socket, sockopt::UdpGsoSegment, &bytes).context("this kernel has no UDP_SEGMENT")
 }
 
-/// Whether datagrams may come several at once.
-pub fn allow_many(socket: &UdpSocket, many: bool) -> Result<()> {
-    setsockopt(socket, sockopt::UdpGroSegment, &many).context("this kernel has no UDP_GRO")
+/// Switches UDP_GRO: one receive call may return several datagrams.
+pub fn set_gro(socket: &UdpSocket, enabled: bool) -> Result<()> {
+    setsockopt(socket, sockopt::UdpGroSegment, &enabled).context("this kernel has no UDP_GRO")
 }
 
-/// What was taken from a socket at once: datagrams of `segment` bytes each, the last perhaps shorter.
+/// The result of one receive call: datagrams of `segment` bytes each, the last one possibly shorter.
 pub struct Received {
     pub bytes: usize,
     pub segment: usize,
     pub from: SocketAddr,
 }
 
-/// Takes what comes next.
+/// Receives the next datagrams.
 pub fn receive(socket: &UdpSocket, buffer: &mut [u8]) -> io::Result<Received> {
     let mut vector = [IoSliceMut::new(buffer)];
     let mut control = cmsg_space!(i32);
@@ -97,9 +98,9 @@ fn address(storage: SockaddrStorage) -> Option<SocketAddr> {
     storage.as_sockaddr_in6().map(|v6| SocketAddrV6::from(*v6).into())
 }
 
-/// Waits until there is something to take, or to accept, at most so long.
-pub fn is_readable(socket: impl std::os::fd::AsFd, patience: Duration) -> bool {
+/// Waits until there is something to read or accept; false after the timeout.
+pub fn is_readable(socket: impl std::os::fd::AsFd, timeout: Duration) -> bool {
     let mut fds = [PollFd::new(socket.as_fd(), PollFlags::POLLIN)];
-    // Interrupted or not, the caller looks again.
-    poll(&mut fds, patience.as_millis() as u16).is_ok_and(|ready| ready > 0)
+    // After an interruption the caller tries again.
+    poll(&mut fds, timeout.as_millis() as u16).is_ok_and(|ready| ready > 0)
 }

@@ -1,4 +1,4 @@
-//! What a network namespace has, as far as networks are told by it.
+//! What a network namespace has, as far as container networks are detected by it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,11 +9,11 @@ pub struct Device {
     /// Link kind (`vxlan`, `veth`…); empty for a NIC.
     pub kind: String,
     pub is_up: bool,
-    /// What tells it from others of its kind: `VNI 1, port 8472`, `mode l2`; may be empty.
+    /// What distinguishes it from others of its kind: `VNI 1, port 8472`, `mode l2`; may be empty.
     pub details: String,
 }
 
-/// What a namespace has.
+/// What a network namespace has.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Facts {
     /// The namespace's name.
@@ -23,19 +23,20 @@ pub struct Facts {
     pub chains: BTreeSet<String>,
     /// Sets of addresses (ipset).
     pub sets: BTreeSet<String>,
-    /// The protocols of its routes, as numbers (`rtnetlink(7)`).
+    /// The protocol numbers of its routes (`rtnetlink(7)`).
     pub route_protocols: BTreeSet<u8>,
-    /// Of devices with a network of their own its prefix length.
+    /// The prefix lengths of the devices' own networks.
     pub networks: BTreeMap<String, u8>,
-    /// The prefix lengths of networks that a route leads to by way of another machine; and whether a default route
-    /// does.
+    /// The prefix lengths of networks with a route by a gateway.
     pub by_gateway: BTreeSet<u8>,
+    /// There is a default route by a gateway.
     pub has_default: bool,
-    /// Virtual servers of IPVS, and of the servers behind them those that are reached through a tunnel.
+    /// Virtual servers of IPVS.
     pub virtual_servers: usize,
+    /// Real servers of IPVS that are reached through a tunnel.
     pub tunnelled_servers: usize,
-    /// IPsec's policies.
+    /// IPsec policies.
     pub policies: usize,
-    /// Programs at sockets' connect and sendmsg, of the whole machine.
+    /// BPF programs at the connect and sendmsg calls of sockets, of the whole machine.
     pub socket_programs: usize,
 }

@@ -1,4 +1,4 @@
-//! From facts to names: pure.
+//! Matches the rules against the facts of namespaces. Pure.
 
 use std::collections::HashSet;
 
@@ -6,13 +6,13 @@ use super::facts::{Device, Facts};
 use super::rules::{Clue, RULES, Rule};
 use overlay_trace_format::Detection;
 
-/// What these namespaces look like, each name once, in the rules' order.
+/// The networks of these namespaces, each once, in the rules' order.
 pub fn detections(all: &[Facts]) -> Vec<Detection> {
-    let mut known: Vec<HashSet<&str>> = vec![HashSet::new(); all.len()];
+    let mut claimed: Vec<HashSet<&str>> = vec![HashSet::new(); all.len()];
     let mut found: Vec<Detection> = Vec::new();
     for rule in RULES {
-        for (facts, led) in all.iter().zip(&mut known) {
-            let Some(detection) = try_rule(rule, facts, led) else { continue };
+        for (facts, claimed) in all.iter().zip(&mut claimed) {
+            let Some(detection) = try_rule(rule, facts, claimed) else { continue };
             match found
                 .iter_mut()
                 .find(|one| (&one.name, &one.details) == (&detection.name, &detection.details))
@@ -25,34 +25,34 @@ pub fn detections(all: &[Facts]) -> Vec<Detection> {
     found
 }
 
-fn try_rule<'a>(rule: &Rule, facts: &'a Facts, led: &mut HashSet<&'a str>) -> Option<Detection> {
+fn try_rule<'a>(rule: &Rule, facts: &'a Facts, claimed: &mut HashSet<&'a str>) -> Option<Detection> {
     if rule.none.iter().any(|clue| evidence(clue, facts, &HashSet::new()).is_some()) {
         return None;
     }
     let evidence: Vec<Evidence> =
-        rule.all.iter().map(|clue| evidence(clue, facts, led)).collect::<Option<_>>()?;
+        rule.all.iter().map(|clue| evidence(clue, facts, claimed)).collect::<Option<_>>()?;
     let devices = || evidence.iter().flat_map(|one| one.claimed.iter().copied());
-    // The first device is what the mode is of.
+    // The mode is that of the first device.
     let details = devices().next().map_or("", |device| &device.details);
     let details: Vec<&str> = [rule.mode, details].into_iter().filter(|text| !text.is_empty()).collect();
     let because = evidence.iter().map(|one| format!("{} in {}", one.words, facts.netns)).collect();
-    led.extend(devices().map(|device| device.name.as_str()));
+    claimed.extend(devices().map(|device| device.name.as_str()));
     Some(Detection {
         name: rule.name.to_owned(),
         details: details.join(", "),
-        is_addition: rule.beside,
+        is_addition: rule.is_addition,
         evidence: because,
     })
 }
 
-/// What a clue found.
+/// What a clue has found.
 struct Evidence<'a> {
     words: String,
-    /// The devices that lead to nothing else any more.
+    /// Devices that are no evidence for later rules.
     claimed: Vec<&'a Device>,
 }
 
-fn evidence<'a>(clue: &Clue, facts: &'a Facts, led: &HashSet<&str>) -> Option<Evidence<'a>> {
+fn evidence<'a>(clue: &Clue, facts: &'a Facts, claimed: &HashSet<&str>) -> Option<Evidence<'a>> {
     let words = |words: String| Some(Evidence { words, claimed: Vec::new() });
     let when = |is: bool, text: &str| if is { words(text.to_owned()) } else { None };
     let named = |names: &std::collections::BTreeSet<String>, pattern: &str, what: &str| {
@@ -60,24 +60,25 @@ fn evidence<'a>(clue: &Clue, facts: &'a Facts, led: &HashSet<&str>) -> Option<Ev
         words(format!("the {what} {name}"))
     };
     match *clue {
-        Clue::Device(name, kind) => {
-            of_devices(facts, |device| is_device(device, name, kind) && !led.contains(device.name.as_str()))
-        }
-        Clue::Up(name, kind) => of_devices(facts, |device| {
-            is_device(device, name, kind) && device.is_up && !led.contains(device.name.as_str())
+        Clue::Device(name, kind) => of_devices(facts, |device| {
+            is_device(device, name, kind) && !claimed.contains(device.name.as_str())
         }),
-        Clue::Beside(name, kind) => {
+        Clue::Up(name, kind) => of_devices(facts, |device| {
+            is_device(device, name, kind) && device.is_up && !claimed.contains(device.name.as_str())
+        }),
+        Clue::AnyDevice(name, kind) => {
             let device = facts.devices.iter().find(|device| is_device(device, name, kind))?;
             words(describe(device))
         }
         Clue::Chain(pattern) => named(&facts.chains, pattern, "chain"),
         Clue::Set(pattern) => named(&facts.sets, pattern, "set"),
-        Clue::RouteBy(protocol) => {
+        Clue::RouteProtocol(protocol) => {
             when(facts.route_protocols.contains(&protocol), &format!("routes of protocol {protocol}"))
         }
-        Clue::PeersOf(device) => {
-            let is_one = facts.networks.get(device).is_some_and(|length| facts.by_gateway.contains(length));
-            when(is_one, &format!("a route by way of another machine to a network like {device}'s"))
+        Clue::PeerRoute(device) => {
+            let length = facts.networks.get(device);
+            let has_peer = length.is_some_and(|length| facts.by_gateway.contains(length));
+            when(has_peer, &format!("a route by a gateway to a network of the size of {device}'s"))
         }
         Clue::DefaultRoute => when(facts.has_default, "a default route"),
         Clue::VirtualServers => {
@@ -87,7 +88,7 @@ fn evidence<'a>(clue: &Clue, facts: &'a Facts, led: &HashSet<&str>) -> Option<Ev
             when(facts.tunnelled_servers > 0, &format!("{} servers behind tunnels", facts.tunnelled_servers))
         }
         Clue::Policies => when(facts.policies > 0, &format!("{} IPsec policies", facts.policies)),
-        Clue::SocketPrograms => when(facts.socket_programs > 0, "programs at sockets' addresses"),
+        Clue::SocketPrograms => when(facts.socket_programs > 0, "BPF programs at socket calls"),
     }
 }
 

@@ -1,10 +1,10 @@
-//! What container networks this machine looks like it has: told by its devices, chains, sets, routes and virtual
-//! servers, as the rules in [`rules`] know them. Nothing is changed by looking, and no kernel module is loaded.
+//! Detects the container networks of this machine by devices, chains, sets, routes and virtual servers (`rules.rs`).
+//! Detection changes nothing and loads no kernel module.
 
 mod facts;
-mod look;
 mod matching;
 mod netfilter;
+mod read_facts;
 mod rules;
 
 use std::fs::File;
@@ -13,17 +13,17 @@ use crate::sys::netns;
 pub use facts::Facts;
 use overlay_trace_format::Detection;
 
-/// Looks into these network namespaces, given by name, path or process, or into all there are.
+/// Detects the networks of these network namespaces, given by name, path or process id; of all if none is given.
 pub fn look(given: &[String]) -> Vec<Detection> {
     let namespaces: Vec<(String, File)> = netns::all()
         .into_iter()
-        .filter(|place| {
-            given.is_empty()
-                || given.iter().any(|given| netns::inode(given).is_ok_and(|own| own == place.inode))
+        .filter(|namespace| {
+            let is_it = |given: &String| netns::inode(given).is_ok_and(|inode| inode == namespace.inode);
+            given.is_empty() || given.iter().any(is_it)
         })
-        .map(|place| (place.name, place.file))
+        .map(|namespace| (namespace.name, namespace.file))
         .collect();
-    matching::detections(&look::facts(namespaces))
+    matching::detections(&read_facts::facts(namespaces))
 }
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! The names of chains and sets, and the number of policies, in the namespace that the calling thread is in: asked of
-//! the kernel, and only of modules that are there already.
+//! The names of chains and sets, and the number of IPsec policies, in the network namespace of the calling thread. Only
+//! modules that are loaded already are asked.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -17,10 +17,10 @@ struct Listing {
     module: &'static str,
     /// Netlink's protocol (`netlink(7)`).
     protocol: isize,
-    /// The message that asks, and what it has behind its header.
+    /// The type of the request, and its payload.
     message: u16,
     body: &'static [u8],
-    /// Length of what an answer has before its attributes, and the attribute with the name.
+    /// Length of the fixed part of an answer's payload, and the attribute with the name.
     fixed: usize,
     name: u16,
 }
@@ -37,7 +37,7 @@ const CHAINS: Listing = Listing {
     fixed: 4,
     name: 3,
 };
-/// `IPSET_CMD_LIST`, with the protocol's version 6 and the wish for names alone.
+/// `IPSET_CMD_LIST`, protocol version 6, names only.
 const SETS: Listing = Listing {
     module: "ip_set",
     protocol: NETLINK_NETFILTER,
@@ -46,7 +46,7 @@ const SETS: Listing = Listing {
     fixed: 4,
     name: 2,
 };
-/// `XFRM_MSG_GETPOLICY`, of which only the number counts.
+/// `XFRM_MSG_GETPOLICY`, whose answers are only counted.
 const POLICIES: Listing = Listing {
     module: "xfrm_user",
     protocol: NETLINK_XFRM,
@@ -61,7 +61,7 @@ const DUMP: u16 = 0x301;
 const HEADER: usize = 16;
 const DONE: u16 = 3;
 const ERROR: u16 = 2;
-/// Attributes' flags, beside their numbers.
+/// Mask of an attribute's number, without its flags.
 const ATTRIBUTE: u16 = 0x3fff;
 
 /// The chains of nftables and of legacy iptables over IPv4.
@@ -71,7 +71,7 @@ pub fn chains() -> BTreeSet<String> {
     for table in tables.lines() {
         match table_chains(table) {
             Ok(found) => chains.extend(found),
-            Err(error) => tracing::debug!("the table {table} of iptables is not known: {error:#}"),
+            Err(error) => tracing::debug!("the iptables table {table} cannot be read: {error:#}"),
         }
     }
     chains
@@ -82,18 +82,18 @@ pub fn sets() -> BTreeSet<String> {
     names(&SETS).into_iter().collect()
 }
 
-/// How many policies IPsec has.
+/// The number of IPsec policies.
 pub fn policies() -> usize {
     names(&POLICIES).len()
 }
 
 fn names(listing: &Listing) -> Vec<String> {
-    // Asking would load the module.
+    // A request would load the module.
     if !Path::new("/sys/module").join(listing.module).exists() {
         return Vec::new();
     }
     list(listing).unwrap_or_else(|error| {
-        tracing::debug!("{} does not tell what it has: {error:#}", listing.module);
+        tracing::debug!("the objects of {} cannot be listed: {error:#}", listing.module);
         Vec::new()
     })
 }

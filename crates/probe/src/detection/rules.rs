@@ -1,23 +1,23 @@
-//! By what each network is known, as data. Rules that say more come before those that say less: a device that has led
-//! to one network leads to no other.
+//! The evidence by which each container network is detected, as data. Specific rules come before general ones: a device
+//! that is evidence for one network is none for another.
 
 use super::rules::Clue::*;
 
-/// What a namespace must have. A `*` at the end of a name stands for any rest; the empty kind for any kind.
+/// Evidence that a namespace must have. A `*` at the end of a name matches any text, an empty kind any kind.
 #[derive(Clone, Copy, Debug)]
 pub enum Clue {
-    /// A device of a name and kind that has led to nothing yet.
+    /// A device of this name and kind that is no evidence for an earlier rule.
     Device(&'static str, &'static str),
-    /// The same, and it is up: the kernel puts a device of that name into every namespace.
+    /// The same, and it is up: the kernel creates a device of that name in every namespace.
     Up(&'static str, &'static str),
-    /// A device, whatever it has led to.
-    Beside(&'static str, &'static str),
+    /// A device of this name and kind, also if it is evidence for an earlier rule.
+    AnyDevice(&'static str, &'static str),
     Chain(&'static str),
     Set(&'static str),
-    /// A route of a protocol's number.
-    RouteBy(u8),
-    /// A route by way of another machine to a network of the size of this device's own.
-    PeersOf(&'static str),
+    /// A route of this protocol (`rtnetlink(7)`).
+    RouteProtocol(u8),
+    /// A route by a gateway to a network of the same prefix length as this device's own.
+    PeerRoute(&'static str),
     DefaultRoute,
     VirtualServers,
     TunnelledServers,
@@ -25,24 +25,24 @@ pub enum Clue {
     SocketPrograms,
 }
 
-/// A network, or what comes with one.
+/// A container network, or an addition to one.
 #[derive(Clone, Copy, Debug)]
 pub struct Rule {
     pub name: &'static str,
-    /// Which of its kinds.
+    /// Which of its modes; may be empty.
     pub mode: &'static str,
-    /// Comes with a network.
-    pub beside: bool,
+    /// It comes with a network (`kube-proxy`).
+    pub is_addition: bool,
     pub all: &'static [Clue],
     pub none: &'static [Clue],
 }
 
 const fn network(name: &'static str, mode: &'static str, all: &'static [Clue]) -> Rule {
-    Rule { name, mode, beside: false, all, none: &[] }
+    Rule { name, mode, is_addition: false, all, none: &[] }
 }
 
-const fn beside(name: &'static str, mode: &'static str, all: &'static [Clue]) -> Rule {
-    Rule { beside: true, ..network(name, mode, all) }
+const fn addition(name: &'static str, mode: &'static str, all: &'static [Clue]) -> Rule {
+    Rule { is_addition: true, ..network(name, mode, all) }
 }
 
 impl Rule {
@@ -51,7 +51,7 @@ impl Rule {
     }
 }
 
-/// The number of BIRD's routes.
+/// The protocol number of BIRD's routes.
 const BIRD: u8 = 12;
 
 pub const RULES: &[Rule] = &[
@@ -60,23 +60,23 @@ pub const RULES: &[Rule] = &[
     network("flannel", "ipip", &[Device("flannel.ipip", "ipip")]),
     network("flannel", "udp", &[Device("flannel*", "tun")]),
     network("flannel", "wireguard", &[Device("flannel-wg*", "wireguard")]),
-    network("flannel", "host-gw", &[Chain("FLANNEL-*"), PeersOf("cni0"), Beside("cni0", "bridge")])
-        .without(&[Beside("flannel*", "")]),
+    network("flannel", "host-gw", &[Chain("FLANNEL-*"), PeerRoute("cni0"), AnyDevice("cni0", "bridge")])
+        .without(&[AnyDevice("flannel*", "")]),
     // A node without others has a default route too.
     network(
         "flannel",
         "routes of the cloud, or this node alone",
-        &[Chain("FLANNEL-*"), DefaultRoute, Beside("cni0", "bridge")],
+        &[Chain("FLANNEL-*"), DefaultRoute, AnyDevice("cni0", "bridge")],
     )
-    .without(&[Beside("flannel*", ""), PeersOf("cni0")]),
-    network("flannel", "this node alone", &[Chain("FLANNEL-*"), Beside("cni0", "bridge")]).without(&[
-        Beside("flannel*", ""),
-        PeersOf("cni0"),
+    .without(&[AnyDevice("flannel*", ""), PeerRoute("cni0")]),
+    network("flannel", "this node alone", &[Chain("FLANNEL-*"), AnyDevice("cni0", "bridge")]).without(&[
+        AnyDevice("flannel*", ""),
+        PeerRoute("cni0"),
         DefaultRoute,
     ]),
     network("Calico", "vxlan", &[Device("vxlan.calico", "vxlan"), Device("cali*", "veth")]),
     network("Calico", "IPIP", &[Up("tunl0", "ipip"), Device("cali*", "veth")]),
-    network("Calico", "BGP", &[Device("cali*", "veth"), RouteBy(BIRD)]),
+    network("Calico", "BGP", &[Device("cali*", "veth"), RouteProtocol(BIRD)]),
     network("Calico", "", &[Device("cali*", "veth")]),
     network("Romana", "", &[Chain("ROMANA-*")]),
     network(
@@ -118,34 +118,34 @@ pub const RULES: &[Rule] = &[
     network("Neutron", "Linux bridge, VLAN", &[Device("*", "vlan"), Device("brq*", "bridge")]),
     network("Neutron", "Linux bridge, flat", &[Device("brq*", "bridge")]),
     network("Open vSwitch", "", &[Device("*", "openvswitch")]),
-    // What has no name of its own.
+    // Networks without a name of their own.
     network("pods on a node's NIC", "ipvlan", &[Device("*", "ipvlan")]),
     network("pods on a node's NIC", "macvlan", &[Device("*", "macvlan")]),
     network("a tunnel", "vxlan", &[Device("*", "vxlan")]),
     network("a tunnel", "geneve", &[Device("*", "geneve")]),
     network("a tunnel", "GRE", &[Up("*", "gre")]),
     network("a tunnel", "GRE with Ethernet inside", &[Up("*", "gretap")]),
-    network("a tunnel", "ipip", &[Up("tun*", "ipip")]).without(&[Beside("cali*", "veth")]),
+    network("a tunnel", "ipip", &[Up("tun*", "ipip")]).without(&[AnyDevice("cali*", "veth")]),
     network("a tunnel", "wireguard", &[Device("*", "wireguard")]),
     network("pods on a bridge", "cni0", &[Device("cni0", "bridge")]).without(&[Chain("FLANNEL-*")]),
-    // What comes with a network.
-    beside("VLANs", "", &[Device("*", "vlan")]),
-    beside("IPsec", "", &[Policies]),
-    beside("portmap", "", &[Chain("CNI-HOSTPORT-DNAT")]),
-    beside("kube-proxy", "iptables", &[Chain("KUBE-SVC-*")]),
-    beside("kube-proxy", "IPVS", &[Beside("kube-ipvs0", "dummy")]),
-    beside("kube-proxy", "nftables", &[Chain("service-*"), Chain("nodeport-ips")]),
-    beside(
+    // Additions.
+    addition("VLANs", "", &[Device("*", "vlan")]),
+    addition("IPsec", "", &[Policies]),
+    addition("portmap", "", &[Chain("CNI-HOSTPORT-DNAT")]),
+    addition("kube-proxy", "iptables", &[Chain("KUBE-SVC-*")]),
+    addition("kube-proxy", "IPVS", &[AnyDevice("kube-ipvs0", "dummy")]),
+    addition("kube-proxy", "nftables", &[Chain("service-*"), Chain("nodeport-ips")]),
+    addition(
         "kube-router's services",
         "IPVS, direct server return",
-        &[Beside("kube-dummy-if", "dummy"), TunnelledServers],
+        &[AnyDevice("kube-dummy-if", "dummy"), TunnelledServers],
     ),
-    beside("kube-router's services", "IPVS", &[Beside("kube-dummy-if", "dummy"), VirtualServers])
+    addition("kube-router's services", "IPVS", &[AnyDevice("kube-dummy-if", "dummy"), VirtualServers])
         .without(&[TunnelledServers]),
-    beside("services", "IPVS", &[VirtualServers])
-        .without(&[Beside("kube-ipvs0", "dummy"), Beside("kube-dummy-if", "dummy")]),
-    beside("services", "socket load balancing", &[Beside("cilium_host", "veth"), SocketPrograms]),
-    beside("Calico's policy", "iptables and sets", &[Chain("cali-*"), Set("cali40*")]),
-    beside("kube-router's policy", "iptables", &[Chain("KUBE-ROUTER-FORWARD")]),
-    beside("Neutron's firewall", "iptables", &[Chain("neutron-*")]),
+    addition("services", "IPVS", &[VirtualServers])
+        .without(&[AnyDevice("kube-ipvs0", "dummy"), AnyDevice("kube-dummy-if", "dummy")]),
+    addition("services", "socket load balancing", &[AnyDevice("cilium_host", "veth"), SocketPrograms]),
+    addition("Calico's policy", "iptables and sets", &[Chain("cali-*"), Set("cali40*")]),
+    addition("kube-router's policy", "iptables", &[Chain("KUBE-ROUTER-FORWARD")]),
+    addition("Neutron's firewall", "iptables", &[Chain("neutron-*")]),
 ];

@@ -29,7 +29,7 @@ pub enum Kind<'a> {
 }
 
 fn zeroed() -> bpf_attr {
-    // SAFETY: bpf_attr is a union of plain integers; all zero is what the kernel wants in unused fields.
+    // SAFETY: bpf_attr is a union of plain integers, for which zero is valid; the kernel wants unused fields to be zero.
     unsafe { std::mem::zeroed() }
 }
 
@@ -43,7 +43,7 @@ fn call(command: bpf_cmd, attributes: &mut bpf_attr) -> io::Result<i64> {
 
 fn call_for_fd(command: bpf_cmd, attributes: &mut bpf_attr) -> io::Result<OwnedFd> {
     let fd = call(command, attributes)?;
-    // SAFETY: the kernel has just given us this descriptor.
+    // SAFETY: the kernel has just created this descriptor, and nobody else owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
 }
 
@@ -51,7 +51,7 @@ fn call_for_fd(command: bpf_cmd, attributes: &mut bpf_attr) -> io::Result<OwnedF
 ///
 /// # Errors
 ///
-/// The kernel's error, with the verifier's last words if it has any.
+/// The kernel's error, with the last lines of the verifier's log.
 pub fn load(name: &str, license: &str, instructions: &[bpf_insn], kind: Kind) -> anyhow::Result<OwnedFd> {
     match load_with_log(name, license, instructions, kind, &mut []) {
         Ok(fd) => Ok(fd),
@@ -65,9 +65,9 @@ pub fn load(name: &str, license: &str, instructions: &[bpf_insn], kind: Kind) ->
                     tracing::debug!("verifier's log of {name}:\n{text}");
                     let last: Vec<&str> = text.lines().rev().take(3).collect();
                     let last: Vec<&str> = last.into_iter().rev().collect();
-                    let said =
+                    let reason =
                         if text.is_empty() { String::new() } else { format!(": {}", last.join(" | ")) };
-                    anyhow::bail!("the kernel refuses the program ({first}){said}")
+                    anyhow::bail!("the kernel refuses the program ({first}){reason}")
                 }
             }
         }
@@ -83,7 +83,7 @@ fn load_with_log(
 ) -> io::Result<OwnedFd> {
     let license = CString::new(license)?;
     let mut attributes = zeroed();
-    // SAFETY: the union's member for BPF_PROG_LOAD is the only one that is used.
+    // SAFETY: the whole union is initialized; this is the member for BPF_PROG_LOAD.
     let load = unsafe { &mut attributes.__bindgen_anon_3 };
     load.insns = instructions.as_ptr() as u64;
     load.insn_cnt = instructions.len() as u32;
@@ -118,7 +118,7 @@ fn load_with_log(
 /// The kernel's error.
 pub fn attach_tracing(program: BorrowedFd) -> io::Result<OwnedFd> {
     let mut attributes = zeroed();
-    // SAFETY: the member for BPF_RAW_TRACEPOINT_OPEN.
+    // SAFETY: the whole union is initialized; this is the member for BPF_RAW_TRACEPOINT_OPEN.
     unsafe { &mut attributes.raw_tracepoint }.prog_fd = program.as_raw_fd() as u32;
     call_for_fd(bpf_cmd::BPF_RAW_TRACEPOINT_OPEN, &mut attributes)
 }
@@ -149,12 +149,12 @@ fn open_kprobe(program: BorrowedFd, function: &str) -> io::Result<OwnedFd> {
         .map_err(|_| io::Error::other(format!("{PMU} does not hold a number")))?;
     let function = CString::new(function)?;
     let mut attributes: aya_obj::generated::perf_event_attr =
-        // SAFETY: plain integers.
+        // SAFETY: a struct of plain integers, for which zero is valid.
         unsafe { std::mem::zeroed() };
     attributes.size = size_of_val(&attributes) as u32;
     attributes.type_ = pmu;
     attributes.__bindgen_anon_3.config1 = function.as_ptr() as u64;
-    // SAFETY: the pointers outlive the calls.
+    // SAFETY: `attributes` and `function` outlive the calls, and a new descriptor is owned by nobody else.
     unsafe {
         let fd = libc::syscall(
             libc::SYS_perf_event_open,
@@ -177,8 +177,8 @@ fn open_kprobe(program: BorrowedFd, function: &str) -> io::Result<OwnedFd> {
     }
 }
 
-/// What one run of a classifier takes on a packet that the kernel makes with these contents, in ns: the least of
-/// so many measurements of so many runs each, since what disturbs a measurement only lengthens it.
+/// The time in ns that one run of a classifier takes on a synthetic packet with these contents: the least of several
+/// measurements, each over several runs, since what disturbs a measurement only lengthens it.
 ///
 /// # Errors
 ///
@@ -189,25 +189,25 @@ pub fn run_ns(program: BorrowedFd, packet: &[u8], measurements: u32, runs: u32) 
 
 fn test_run(program: BorrowedFd, packet: &[u8], times: u32) -> io::Result<u32> {
     let mut attributes = zeroed();
-    // SAFETY: the member for BPF_PROG_TEST_RUN.
+    // SAFETY: the whole union is initialized; this is the member for BPF_PROG_TEST_RUN.
     let test = unsafe { &mut attributes.test };
     test.prog_fd = program.as_raw_fd() as u32;
     test.data_in = packet.as_ptr() as u64;
     test.data_size_in = packet.len() as u32;
     test.repeat = times;
     call(bpf_cmd::BPF_PROG_TEST_RUN, &mut attributes)?;
-    // SAFETY: as above; the kernel has filled it in.
+    // SAFETY: as above; the kernel has written to it.
     Ok(unsafe { attributes.test.duration })
 }
 
-/// How often the kernel skipped the program because it was already running on the CPU (kept from 5.12
-/// on, for kprobes from 6.7 on).
+/// How often the kernel skipped the program because one was running on the CPU already (counted since 5.12, for kprobes
+/// since 6.7).
 ///
 /// # Errors
 ///
 /// The kernel's error.
 pub fn recursion_misses(program: BorrowedFd) -> io::Result<u64> {
-    // SAFETY: plain integers.
+    // SAFETY: a struct of plain integers, for which zero is valid.
     let mut info: bpf_prog_info = unsafe { std::mem::zeroed() };
     object_info(program, &mut info)?;
     Ok(info.recursion_misses)
@@ -215,7 +215,7 @@ pub fn recursion_misses(program: BorrowedFd) -> io::Result<u64> {
 
 fn object_info<T>(object: BorrowedFd, info: &mut T) -> io::Result<()> {
     let mut attributes = zeroed();
-    // SAFETY: the member for BPF_OBJ_GET_INFO_BY_FD.
+    // SAFETY: the whole union is initialized; this is the member for BPF_OBJ_GET_INFO_BY_FD.
     let request = unsafe { &mut attributes.info };
     request.bpf_fd = object.as_raw_fd() as u32;
     request.info_len = size_of::<T>() as u32;
@@ -233,14 +233,14 @@ pub fn module_btfs() -> io::Result<Vec<(String, OwnedFd)>> {
     let mut id = 0;
     loop {
         let mut attributes = zeroed();
-        // SAFETY: the member for BPF_BTF_GET_NEXT_ID.
+        // SAFETY: the whole union is initialized; this is the member for BPF_BTF_GET_NEXT_ID.
         unsafe { &mut attributes.__bindgen_anon_6.__bindgen_anon_1 }.start_id = id;
         match call(bpf_cmd::BPF_BTF_GET_NEXT_ID, &mut attributes) {
             Ok(_) => {}
             Err(error) if error.raw_os_error() == Some(libc::ENOENT) => return Ok(found),
             Err(error) => return Err(error),
         }
-        // SAFETY: as above; the kernel has filled it in.
+        // SAFETY: as above; the kernel has written to it.
         id = unsafe { attributes.__bindgen_anon_6.next_id };
         let Ok(fd) = btf_by_id(id) else { continue };
         if let Some(name) = kernel_btf_name(&fd) {
@@ -251,7 +251,7 @@ pub fn module_btfs() -> io::Result<Vec<(String, OwnedFd)>> {
 
 fn btf_by_id(id: u32) -> io::Result<OwnedFd> {
     let mut attributes = zeroed();
-    // SAFETY: the member for BPF_BTF_GET_FD_BY_ID.
+    // SAFETY: the whole union is initialized; this is the member for BPF_BTF_GET_FD_BY_ID.
     unsafe { &mut attributes.__bindgen_anon_6.__bindgen_anon_1 }.btf_id = id;
     call_for_fd(bpf_cmd::BPF_BTF_GET_FD_BY_ID, &mut attributes)
 }
@@ -260,7 +260,7 @@ fn btf_by_id(id: u32) -> io::Result<OwnedFd> {
 fn kernel_btf_name(fd: &OwnedFd) -> Option<String> {
     use std::os::fd::AsFd;
     let mut name = [0u8; 64];
-    // SAFETY: plain integers.
+    // SAFETY: a struct of plain integers, for which zero is valid.
     let mut info: bpf_btf_info = unsafe { std::mem::zeroed() };
     info.name = name.as_mut_ptr() as u64;
     info.name_len = name.len() as u32;
@@ -269,7 +269,7 @@ fn kernel_btf_name(fd: &OwnedFd) -> Option<String> {
     (info.kernel_btf != 0).then(|| String::from_utf8_lossy(&name[..end]).into_owned())
 }
 
-/// Whether the file system has what reading tracepoints needs.
+/// Whether the kernel's BTF can be read, which tp_btf probes need.
 pub fn has_vmlinux_btf() -> bool {
     File::open("/sys/kernel/btf/vmlinux").is_ok()
 }

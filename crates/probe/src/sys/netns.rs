@@ -71,8 +71,8 @@ pub fn all() -> Vec<Namespace> {
     host.into_iter().chain(named).chain(of_processes).filter_map(open).collect()
 }
 
-/// Names for namespaces after a process in them, the oldest one: the container that it is in, or its command
-/// and number.
+/// Names for namespaces after the oldest process in them: the container that the process is in, or its command and
+/// process id.
 pub fn names_after_processes() -> HashMap<u32, String> {
     let mut names = HashMap::new();
     for process in fs::read_dir("/proc").into_iter().flatten().flatten() {
@@ -92,13 +92,13 @@ fn after_process(folder: &Path, id: &str) -> String {
     let command = read("comm");
     let cgroup = read("cgroup");
     let Some(container) = container(&cgroup) else { return format!("{command}:{id}") };
-    // Of a pod the host name is its name; of other containers it is often just the id.
+    // In a pod the host name is the pod's name; in other containers it is often just the container's id.
     let host = read("root/etc/hostname");
-    let what = if host.is_empty() || container.starts_with(&host) { command } else { host };
-    format!("{what}:{container}")
+    let name = if host.is_empty() || container.starts_with(&host) { command } else { host };
+    format!("{name}:{container}")
 }
 
-/// The container that a process is in, by the name of its control group: the short form of its id.
+/// The short id of the container that a process is in, from the name of its control group.
 fn container(cgroup: &str) -> Option<&str> {
     const ID: usize = 64;
     const SHORT: usize = 12;
@@ -106,12 +106,12 @@ fn container(cgroup: &str) -> Option<&str> {
     cgroup.split(['/', '-', '.', ':', '\n']).rfind(is_id).map(|id| &id[..SHORT])
 }
 
-/// Whether namespaces tell their cookies, numbers that are never given twice.
+/// Whether the kernel has cookies of network namespaces, numbers that are never reused (`SO_NETNS_COOKIE`).
 pub fn cookies_are_known() -> bool {
     own_cookie().is_ok()
 }
 
-/// The cookie of the namespace that a file stands for. The calling thread enters the namespace for a moment.
+/// The cookie of the namespace that is mounted on a file. The calling thread enters the namespace for a moment.
 pub fn cookie(path: &Path) -> Result<u64> {
     let own = fs::File::open("/proc/thread-self/ns/net")?;
     let other = fs::File::open(path)?;
@@ -125,7 +125,7 @@ fn own_cookie() -> io::Result<u64> {
     let socket = UnixDatagram::unbound()?;
     let mut cookie = 0u64;
     let mut length = size_of::<u64>() as libc::socklen_t;
-    // SAFETY: both pointers are to variables of the lengths that are told.
+    // SAFETY: the kernel writes at most `length` bytes to `cookie`, which has that many, and to `length`.
     let result = unsafe {
         libc::getsockopt(
             socket.as_raw_fd(),
@@ -138,7 +138,7 @@ fn own_cookie() -> io::Result<u64> {
     if result == 0 { Ok(cookie) } else { Err(io::Error::last_os_error()) }
 }
 
-/// Whether a device of this name is in any namespace that can be looked into.
+/// Whether a device of this name is in a namespace that can be read.
 pub fn device_exists(device: &str) -> bool {
     Path::new("/sys/class/net").join(device).exists()
         || fs::read_dir("/proc").into_iter().flatten().flatten().any(|process| {
@@ -149,17 +149,17 @@ pub fn device_exists(device: &str) -> bool {
         || named_namespace_has(device)
 }
 
-/// Namespaces without a process are looked into by entering them, on a thread of its own.
+/// Namespaces without a process can only be read by entering them, which takes a thread of its own.
 fn named_namespace_has(device: &str) -> bool {
     let device = device.to_owned();
-    let look = move || {
+    let search = move || {
         fs::read_dir(NAMED).into_iter().flatten().flatten().any(|entry| {
             let Ok(file) = fs::File::open(entry.path()) else { return false };
             setns(file, CloneFlags::CLONE_NEWNET).is_ok()
                 && nix::net::if_::if_nametoindex(device.as_str()).is_ok()
         })
     };
-    std::thread::spawn(look).join().unwrap_or(false)
+    std::thread::spawn(search).join().unwrap_or(false)
 }
 
 #[cfg(test)]

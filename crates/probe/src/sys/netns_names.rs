@@ -1,8 +1,7 @@
 //! The names of network namespaces over time.
 //!
-//! A namespace's inode number is given to the next one when it vanishes, so a name holds for a number only
-//! as long as it stands: the folder of named namespaces is watched, and what was there is remembered with
-//! the time of its end.
+//! The kernel reuses the inode number of a namespace that was deleted, so a name is valid for a number only during the
+//! name's lifetime. The folder of named namespaces is watched, and past names are kept with the time of their end.
 
 use std::{
     collections::HashMap,
@@ -22,42 +21,42 @@ use super::{
     netns::{self, NAMED},
 };
 
-/// A new file stands for nothing until the namespace is mounted on it: it is looked at this often, for so long.
-const LOOK: Duration = Duration::from_millis(2);
-const PATIENCE: Duration = Duration::from_secs(2);
-/// A name that comes later than this after a namespace's first packet is that of another one.
+/// A new file has no namespace until one is mounted on it: it is checked this often, for this long.
+const MOUNT_INTERVAL: Duration = Duration::from_millis(2);
+const MOUNT_TIMEOUT: Duration = Duration::from_secs(2);
+/// A name that appears later than this after the first packet of a namespace is that of another namespace.
 const LATE_NS: u64 = 500_000_000;
 
-/// What namespaces were called, and until when.
+/// The names of namespaces, with their lifetimes.
 pub struct NetnsNames {
     folder: PathBuf,
     watch: Option<Inotify>,
-    /// Whether the folder itself is watched: it may not exist yet.
+    /// The folder is watched; it may not exist yet.
     watched: bool,
     /// Device number of the file system of namespaces.
     nsfs: u64,
     /// Files on which no namespace is mounted yet.
-    fresh: Vec<(String, Instant)>,
-    /// The names that stand, with the inode numbers of their namespaces.
-    standing: HashMap<String, u32>,
+    unmounted: Vec<(String, Instant)>,
+    /// The names that exist now, with the inode numbers of their namespaces.
+    current: HashMap<String, u32>,
     /// By inode number, in the order of time.
-    lives: HashMap<u32, Vec<Life>>,
+    lifetimes: HashMap<u32, Vec<Lifetime>>,
 }
 
-/// A name that a number had; times are in ns of CLOCK_MONOTONIC.
-struct Life {
+/// A name that an inode number had; times are in ns of CLOCK_MONOTONIC.
+struct Lifetime {
     name: String,
-    /// The low half of the namespace's cookie, if it has one: what tells it from others of the same number.
+    /// The low half of the namespace's cookie, if it has one: it distinguishes namespaces of the same number.
     cookie: Option<u32>,
-    /// When it was learnt.
+    /// When it was read.
     since_ns: u64,
-    /// When it was removed; the end of time if it stands.
+    /// When it was removed; the maximum if it exists still.
     until_ns: u64,
 }
 
-impl Life {
-    fn new(name: &str, cookie: Option<u32>) -> Life {
-        Life { name: name.to_owned(), cookie, since_ns: monotonic_ns(), until_ns: u64::MAX }
+impl Lifetime {
+    fn new(name: &str, cookie: Option<u32>) -> Lifetime {
+        Lifetime { name: name.to_owned(), cookie, since_ns: monotonic_ns(), until_ns: u64::MAX }
     }
 }
 
@@ -70,35 +69,34 @@ impl NetnsNames {
     fn in_folder(folder: &Path) -> NetnsNames {
         let mut names = NetnsNames {
             folder: folder.to_owned(),
-            // Without it the folder is read anew each time.
+            // Without it the folder is read again each time.
             watch: Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC).ok(),
             watched: false,
             nsfs: fs::metadata("/proc/self/ns/net").map_or(0, |own| own.dev()),
-            fresh: Vec::new(),
-            standing: HashMap::new(),
-            lives: HashMap::new(),
+            unmounted: Vec::new(),
+            current: HashMap::new(),
+            lifetimes: HashMap::new(),
         };
         if let Ok(host) = fs::metadata("/proc/1/ns/net") {
             names
-                .lives
+                .lifetimes
                 .entry(host.ino() as u32)
                 .or_default()
-                .push(Life::new("host", low_cookie("/proc/1/ns/net".as_ref())));
+                .push(Lifetime::new("host", low_cookie("/proc/1/ns/net".as_ref())));
         }
-        names.learn();
+        names.update();
         names
     }
 
-    /// What the namespace of this inode number and cookie was called at a time of CLOCK_MONOTONIC.
+    /// The name of the namespace with this inode number and cookie at a time of CLOCK_MONOTONIC.
     ///
-    /// Where there are no cookies: a number is given away only after its name was removed, so of several
-    /// names the first one that still stood at that time is the right one, even if it was learnt
-    /// a moment (half a second) later.
+    /// Without cookies: a number is reused only after its name was removed, so of several names the first one that
+    /// existed at that time is the right one, even if it was read a moment (half a second) later.
     pub fn at(&self, inode: u32, cookie: u32, ns: u64) -> Option<&str> {
-        let lives = self.lives.get(&inode)?;
-        let by_cookie = lives.iter().rfind(|life| life.cookie == Some(cookie));
+        let lifetimes = self.lifetimes.get(&inode)?;
+        let by_cookie = lifetimes.iter().rfind(|life| life.cookie == Some(cookie));
         let by_time = || {
-            let mut without = lives.iter().filter(|life| life.cookie.is_none());
+            let mut without = lifetimes.iter().filter(|life| life.cookie.is_none());
             without
                 .find(|life| life.until_ns >= ns)
                 .filter(|life| life.since_ns <= ns.saturating_add(LATE_NS))
@@ -106,45 +104,45 @@ impl NetnsNames {
         by_cookie.or_else(by_time).map(|life| life.name.as_str())
     }
 
-    /// Where there are no cookies: the last name that the number is known to have had.
+    /// Without cookies: the last name that the number is known to have had.
     pub fn last(&self, inode: u32) -> Option<&str> {
-        let life = self.lives.get(&inode)?.iter().rfind(|life| life.cookie.is_none());
+        let life = self.lifetimes.get(&inode)?.iter().rfind(|life| life.cookie.is_none());
         life.map(|life| life.name.as_str())
     }
 
-    /// Sleeps, or less if there is news of names, and learns it.
+    /// Waits for this time or until names change, and reads the changes.
     pub fn wait(&mut self, time: Duration) {
-        let time = if self.fresh.is_empty() { time } else { time.min(LOOK) };
+        let time = if self.unmounted.is_empty() { time } else { time.min(MOUNT_INTERVAL) };
         let timeout = PollTimeout::from(time.as_millis() as u16);
         match &self.watch {
             Some(watch) => {
-                // Interrupted by a signal: it is looked again all the same.
+                // A signal may interrupt it: the changes are read all the same.
                 let _ = poll(&mut [PollFd::new(watch.as_fd(), PollFlags::POLLIN)], timeout);
             }
             None => std::thread::sleep(time),
         }
-        self.learn();
+        self.update();
     }
 
-    /// Takes up what has changed.
-    fn learn(&mut self) {
+    /// Reads what has changed.
+    fn update(&mut self) {
         if !self.watched {
-            self.watched = self.begin_to_watch();
+            self.watched = self.watch_folder();
             self.read_folder();
         } else {
             self.read_events();
         }
-        let fresh = std::mem::take(&mut self.fresh);
-        for (name, since) in fresh {
+        let unmounted = std::mem::take(&mut self.unmounted);
+        for (name, since) in unmounted {
             match self.namespace(&name) {
                 Some(inode) => self.begin(&name, inode, low_cookie(&self.folder.join(&name))),
-                None if since.elapsed() < PATIENCE => self.fresh.push((name, since)),
+                None if since.elapsed() < MOUNT_TIMEOUT => self.unmounted.push((name, since)),
                 None => {}
             }
         }
     }
 
-    fn begin_to_watch(&self) -> bool {
+    fn watch_folder(&self) -> bool {
         let events = AddWatchFlags::IN_CREATE
             | AddWatchFlags::IN_DELETE
             | AddWatchFlags::IN_MOVE
@@ -158,9 +156,11 @@ impl NetnsNames {
             for event in events {
                 let name = event.name.map(|name| name.to_string_lossy().into_owned());
                 match name {
-                    Some(name) if event.mask.intersects(appears) => self.fresh.push((name, Instant::now())),
+                    Some(name) if event.mask.intersects(appears) => {
+                        self.unmounted.push((name, Instant::now()))
+                    }
                     Some(name) => self.end(&name),
-                    // There were more events than were kept, or the folder is gone.
+                    // The queue of events has overflowed, or the folder was deleted.
                     None => {
                         self.watched &= event.mask.contains(AddWatchFlags::IN_Q_OVERFLOW);
                         return self.read_folder();
@@ -176,17 +176,17 @@ impl NetnsNames {
         let files: Vec<String> =
             entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
         let gone: Vec<String> = self
-            .standing
+            .current
             .iter()
             .filter(|(name, inode)| !files.contains(name) || self.namespace(name) != Some(**inode))
             .map(|(name, _)| name.clone())
             .collect();
         gone.iter().for_each(|name| self.end(name));
         for name in files {
-            let known =
-                self.standing.contains_key(&name) || self.fresh.iter().any(|(fresh, _)| *fresh == name);
+            let known = self.current.contains_key(&name)
+                || self.unmounted.iter().any(|(unmounted, _)| *unmounted == name);
             if !known {
-                self.fresh.push((name, Instant::now()));
+                self.unmounted.push((name, Instant::now()));
             }
         }
     }
@@ -198,21 +198,21 @@ impl NetnsNames {
     }
 
     fn begin(&mut self, name: &str, inode: u32, cookie: Option<u32>) {
-        let lives = self.lives.entry(inode).or_default();
-        let stands = |life: &Life| life.until_ns == u64::MAX;
+        let lifetimes = self.lifetimes.entry(inode).or_default();
+        let exists = |life: &Lifetime| life.until_ns == u64::MAX;
         // The host's own namespace keeps its name, and of two names for a namespace the first one counts.
-        if !lives.last().is_some_and(stands) {
-            lives.push(Life::new(name, cookie));
-            self.standing.insert(name.to_owned(), inode);
+        if !lifetimes.last().is_some_and(exists) {
+            lifetimes.push(Lifetime::new(name, cookie));
+            self.current.insert(name.to_owned(), inode);
         }
     }
 
     fn end(&mut self, name: &str) {
-        self.fresh.retain(|(fresh, _)| fresh != name);
-        let Some(inode) = self.standing.remove(name) else { return };
+        self.unmounted.retain(|(unmounted, _)| unmounted != name);
+        let Some(inode) = self.current.remove(name) else { return };
         let now = monotonic_ns();
-        let lives = self.lives.get_mut(&inode).into_iter().flatten();
-        lives
+        let lifetimes = self.lifetimes.get_mut(&inode).into_iter().flatten();
+        lifetimes
             .filter(|life| life.name == name && life.until_ns == u64::MAX)
             .for_each(|life| life.until_ns = now);
     }
@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn a_number_is_called_what_it_was_called_at_the_time() {
+    fn a_number_has_the_name_that_it_had_at_the_time() {
         let mut names = nowhere();
         names.begin("pod-1", 7, None);
         let then = monotonic_ns();
@@ -244,14 +244,14 @@ mod tests {
     }
 
     #[test]
-    fn a_cookie_tells_namespaces_of_one_number_apart() {
+    fn a_cookie_distinguishes_namespaces_of_one_number() {
         let mut names = nowhere();
         names.begin("pod-1", 7, Some(1));
         names.end("pod-1");
         names.begin("pod-2", 7, Some(2));
         let now = monotonic_ns();
         assert_eq!((names.at(7, 1, now), names.at(7, 2, 0)), (Some("pod-1"), Some("pod-2")));
-        // The name of a third one was never learnt.
+        // The name of a third one was never read.
         assert_eq!((names.at(7, 3, now), names.last(7)), (None, None));
     }
 
@@ -262,16 +262,16 @@ mod tests {
         let file = folder.path().join("pod");
         fs::write(&file, "").unwrap();
         names.wait(Duration::from_millis(10));
-        assert_eq!(names.fresh.len(), 1);
+        assert_eq!(names.unmounted.len(), 1);
         fs::remove_file(&file).unwrap();
         std::os::unix::fs::symlink("/proc/self/ns/net", &file).unwrap();
         names.wait(Duration::from_millis(10));
         let own = fs::metadata("/proc/self/ns/net").unwrap().ino() as u32;
         let host = fs::metadata("/proc/1/ns/net").is_ok_and(|host| host.ino() as u32 == own);
-        assert_eq!(names.standing.contains_key("pod"), !host);
-        assert!(names.fresh.is_empty() && names.lives.contains_key(&own));
+        assert_eq!(names.current.contains_key("pod"), !host);
+        assert!(names.unmounted.is_empty() && names.lifetimes.contains_key(&own));
         fs::remove_file(&file).unwrap();
         names.wait(Duration::from_millis(10));
-        assert!(names.standing.is_empty());
+        assert!(names.current.is_empty());
     }
 }

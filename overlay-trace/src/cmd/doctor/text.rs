@@ -1,4 +1,4 @@
-//! What `doctor` prints, from what it has found.
+//! The text that `doctor` prints.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -8,33 +8,36 @@ use std::{
 use comfy_table::{ContentArrangement, Table, presets};
 use overlay_trace_common::stage_map::{OTHER, STAGES, transmit_stages};
 use overlay_trace_format::ProbeCost;
-use overlay_trace_probe::{Attachment, Plan, ProbeSet, Unprobed, modules, sys::kernel::Kernel};
+use overlay_trace_probe::{
+    Attachment, Plan, ProbeKind, ProbeSet, Unprobed, modules,
+    sys::{kernel::Kernel, privilege::Capability},
+};
 
 /// Columns of the table of stages.
 const WIDTH: u16 = 110;
 
-/// Which kinds of probes the kernel accepts; if not, why.
+/// Which kinds of probes the kernel accepts, or why not.
 pub struct Abilities {
     pub tracepoints: Result<(), String>,
     pub fentry: Result<(), String>,
     pub kprobes: Result<(), String>,
-    /// `/sys/kernel/security/lockdown`; empty if there is none.
-    pub lockdown: String,
+    /// The lockdown mode; `None` if the kernel is not locked down.
+    pub lockdown: Option<String>,
 }
 
 fn item(text: &mut String, name: &str, value: &str) {
     let _ = writeln!(text, "{name:<17} {value}");
 }
 
-/// The kernel, the capabilities that are missing with what each is needed for, and whether there is BTF.
-pub fn system(release: &str, missing: &[(&str, &str)], has_btf: bool) -> String {
+/// The kernel, the capabilities that are missing, and whether there is BTF.
+pub fn system(release: &str, missing: &[Capability], has_btf: bool) -> String {
     let mut text = String::new();
     item(&mut text, "kernel", release);
     if missing.is_empty() {
         item(&mut text, "privileges", "sufficient");
     }
-    for (name, why) in missing {
-        item(&mut text, "privileges", &format!("{name} is missing: it is needed {why}"));
+    for Capability { name, purpose, .. } in missing {
+        item(&mut text, "privileges", &format!("{name} is missing: it is needed {purpose}"));
     }
     item(
         &mut text,
@@ -42,7 +45,7 @@ pub fn system(release: &str, missing: &[(&str, &str)], has_btf: bool) -> String 
         if has_btf {
             "yes"
         } else {
-            "no: /sys/kernel/btf/vmlinux cannot be read; mount /sys, or take a kernel with CONFIG_DEBUG_INFO_BTF=y"
+            "no: /sys/kernel/btf/vmlinux cannot be read; mount /sys, or use a kernel with CONFIG_DEBUG_INFO_BTF=y"
         },
     );
     text
@@ -64,7 +67,7 @@ pub fn abilities(abilities: &Abilities) -> String {
         item(
             &mut text,
             "probe sets",
-            "none: without tracepoints nothing can be seen; a kernel with CONFIG_BPF_EVENTS=y has them",
+            "none: every set needs tracepoints; a kernel with CONFIG_BPF_EVENTS=y has them",
         );
         return text;
     }
@@ -78,9 +81,8 @@ pub fn abilities(abilities: &Abilities) -> String {
         "",
         "full and light need a kernel with fentry (CONFIG_FUNCTION_TRACER, CONFIG_BPF_JIT) or CONFIG_KPROBES",
     );
-    let lockdown = abilities.lockdown.trim();
-    if !lockdown.is_empty() && !lockdown.contains("[none]") {
-        item(&mut text, "", &format!("this kernel is locked down ({lockdown}), which can forbid both"));
+    if let Some(mode) = &abilities.lockdown {
+        item(&mut text, "", &format!("this kernel is locked down ({mode}), which can forbid both"));
     }
     text
 }
@@ -100,23 +102,43 @@ pub fn costs(cost: &ProbeCost) -> String {
     text
 }
 
-/// The stages of the plan's set, by what each is seen, and what is missing for the others.
-pub fn stages(kernel: &Kernel, plan: &Plan, attached: &[Attachment]) -> String {
-    let set = plan.set;
-    let mut seen: BTreeMap<u8, Vec<String>> = BTreeMap::new();
+/// A kind of probe and the function or tracepoint that it is attached to.
+type ProbeOn = (ProbeKind, &'static str);
+
+/// By which probes each stage is seen, in the order of its points.
+fn probes_of(attached: &[Attachment]) -> BTreeMap<u8, Vec<ProbeOn>> {
+    let mut seen: BTreeMap<u8, Vec<ProbeOn>> = BTreeMap::new();
     for attachment in attached.iter().rev() {
-        let probe = format!("{} {}", attachment.kind.name(), attachment.target);
+        let probe = (attachment.kind, attachment.target);
         let probes = seen.entry(attachment.stage).or_default();
         if !probes.contains(&probe) {
             probes.push(probe);
         }
     }
-    if seen.values().flatten().any(|probe| probe.ends_with(" net_dev_start_xmit")) {
-        // One program serves the rows of all link kinds.
-        for (stage, kind) in transmit_stages().filter(|(_, kind)| !kind.is_empty()) {
-            seen.insert(stage, vec![format!("tp_btf net_dev_start_xmit (link kind {kind})")]);
+    // One program serves the stages of all link kinds.
+    let transmits = transmit_stages().find_map(|(stage, _)| seen.get(&stage).cloned());
+    if let Some(probes) = transmits {
+        for (stage, _) in transmit_stages() {
+            seen.insert(stage, probes.clone());
         }
     }
+    seen
+}
+
+/// The probes of a stage in words.
+fn in_words(stage: u8, probes: &[ProbeOn]) -> String {
+    let probes: Vec<String> =
+        probes.iter().map(|(kind, target)| format!("{} {target}", kind.name())).collect();
+    match transmit_stages().find(|(number, _)| *number == stage) {
+        Some((_, kind)) if !kind.is_empty() => format!("{} (link kind {kind})", probes.join(", ")),
+        _ => probes.join(", "),
+    }
+}
+
+/// The stages of the plan's set: by which probes each is seen, or why it is not.
+pub fn stages(kernel: &Kernel, plan: &Plan, attached: &[Attachment]) -> String {
+    let set = plan.set;
+    let seen = probes_of(attached);
     let of_set =
         |number: u8| number != OTHER && (seen.contains_key(&number) || plan.unseen.contains_key(&number));
     let all = (0..STAGES.len() as u8).filter(|number| of_set(*number)).count();
@@ -135,7 +157,7 @@ pub fn stages(kernel: &Kernel, plan: &Plan, attached: &[Attachment]) -> String {
     for number in (0..STAGES.len() as u8).filter(|number| of_set(*number)) {
         let stage = &STAGES[usize::from(number)];
         let by = match (seen.get(&number), plan.unseen.get(&number)) {
-            (Some(probes), _) => probes.join(", "),
+            (Some(probes), _) => in_words(number, probes),
             (None, reason) => format!("UNSEEN: {}", reason.map_or_else(String::new, Unprobed::to_string)),
         };
         table.add_row([stage.name, stage.layer.name(), &by]);
@@ -146,18 +168,18 @@ pub fn stages(kernel: &Kernel, plan: &Plan, attached: &[Attachment]) -> String {
     text
 }
 
-/// By how many stages each kind of probe is used.
-fn kinds(seen: &BTreeMap<u8, Vec<String>>) -> String {
+/// How many stages are seen by each combination of kinds of probes.
+fn kinds(seen: &BTreeMap<u8, Vec<ProbeOn>>) -> String {
     let mut kinds: BTreeMap<String, usize> = BTreeMap::new();
     for probes in seen.values() {
-        let names: BTreeSet<&str> = probes.iter().filter_map(|probe| probe.split(' ').next()).collect();
+        let names: BTreeSet<&str> = probes.iter().map(|(kind, _)| kind.name()).collect();
         *kinds.entry(names.into_iter().collect::<Vec<_>>().join(" and ")).or_default() += 1;
     }
     let parts: Vec<String> = kinds.iter().map(|(names, stages)| format!("{stages} by {names}")).collect();
     parts.join(", ")
 }
 
-/// What is missing, and how to get it.
+/// The stages that cannot be seen, with the reasons, and how to get the missing modules.
 fn unseen(kernel: &Kernel, plan: &Plan) -> String {
     let mut text = String::new();
     for (stage, reason) in &plan.unseen {
@@ -171,7 +193,7 @@ fn unseen(kernel: &Kernel, plan: &Plan) -> String {
 
 #[cfg(test)]
 mod tests {
-    use overlay_trace_probe::{ProbeKind, plan::wanted_functions};
+    use overlay_trace_probe::wanted_functions;
     use overlay_trace_test_support::{golden, kernels};
 
     use super::*;
@@ -181,7 +203,7 @@ mod tests {
     }
 
     /// What doctor prints on a kernel that lets probes of these kinds be attached.
-    fn printed(version: &str, missing: &[(&str, &str)], abilities: &Abilities) -> String {
+    fn printed(version: &str, missing: &[Capability], abilities: &Abilities) -> String {
         let kernel = described(version);
         let mut text = system(&kernel.release, missing, true) + &super::abilities(abilities);
         let Some(set) = abilities.sets().first() else { return text };
@@ -198,14 +220,14 @@ mod tests {
             let entry = alternatives
                 .iter()
                 .find(is_accepted)
-                .ok_or_else(|| Unprobed::Refused("ftrace does not know it".to_owned()))?;
+                .ok_or_else(|| Unprobed::Refused("ftrace does not know it".into()))?;
             Ok([Some(entry.clone()), entry.exit()].into_iter().flatten().collect())
         });
         text + &stages(&kernel, &plan, &attached)
     }
 
     fn all() -> Abilities {
-        Abilities { tracepoints: Ok(()), fentry: Ok(()), kprobes: Ok(()), lockdown: String::new() }
+        Abilities { tracepoints: Ok(()), fentry: Ok(()), kprobes: Ok(()), lockdown: None }
     }
 
     #[test]
@@ -222,17 +244,16 @@ mod tests {
             tracepoints: Ok(()),
             fentry: no("the kernel refuses the program: Operation not permitted (os error 1)"),
             kprobes: no("this kernel has no kprobes"),
-            lockdown: "none [integrity] confidentiality\n".to_owned(),
+            lockdown: Some("integrity".to_owned()),
         };
-        let missing = [("CAP_PERFMON", "to attach probes")];
+        let missing = [Capability { name: "CAP_PERFMON", purpose: "to attach probes", number: 38 }];
         golden::check("doctor-hardened.txt", printed("6.12", &missing, &abilities).as_bytes());
     }
 
     #[test]
     fn a_kernel_without_tracepoints_can_do_nothing() {
         let no = || Err("no".to_owned());
-        let abilities =
-            Abilities { tracepoints: no(), fentry: Ok(()), kprobes: no(), lockdown: String::new() };
+        let abilities = Abilities { tracepoints: no(), fentry: Ok(()), kprobes: no(), lockdown: None };
         assert!(abilities.sets().is_empty());
         let text = printed("6.12", &[], &abilities);
         assert!(text.ends_with("a kernel with CONFIG_BPF_EVENTS=y has them\n"), "{text}");

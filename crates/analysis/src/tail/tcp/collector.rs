@@ -9,6 +9,7 @@ use std::{
 };
 
 use overlay_trace_common::{
+    behaviour::Delivery,
     flags::RecordFlags,
     record::{Flow, Outcome, RecordHeader},
 };
@@ -19,8 +20,8 @@ use super::{
     connection::{Attempt, Connection, DropNumbers, Sender, Sent, Timed, is_before},
     view::{RetransmissionGroup, RetransmitTrigger, TcpView, TimeoutWaits},
 };
-use crate::breakdown::{Rows, WholePacket};
-use overlay_trace_format::{Header, Names};
+use crate::breakdown::{Rows, TracedPacket};
+use overlay_trace_format::{Behaviour, Header, Names};
 
 const TCP: u8 = 6;
 /// The kernel's reason for dropping a segment whose data has arrived before.
@@ -80,15 +81,15 @@ pub(in super::super) struct TcpCollector {
 
 impl TcpCollector {
     pub fn new(header: &Header, names: &Names) -> TcpCollector {
-        let of = |layers: &[&str]| {
-            let stages = (0..).zip(&header.stages).filter(|(_, row)| layers.contains(&row.layer.as_str()));
+        let of = |is_so: fn(&Behaviour) -> bool| {
+            let stages = (0..).zip(&header.stages).filter(|(_, row)| is_so(&row.behaviour));
             stages.map(|(number, _)| number).collect()
         };
         let reasons = names.drop_reasons.iter().filter(|(_, name)| *name == OLD_DATA);
         TcpCollector {
-            in_tcp: of(&["socket", "transport"]),
-            in_socket: of(&["socket"]),
-            interrupts: of(&["cpu"]),
+            in_tcp: of(|stage| stage.delivers.is_certain()),
+            in_socket: of(|stage| stage.delivers == Delivery::Socket),
+            interrupts: of(|stage| stage.interrupts),
             duplicate: reasons.map(|(number, _)| *number).collect(),
             starts: BinaryHeap::new(),
             arrivals: BinaryHeap::new(),
@@ -102,7 +103,7 @@ impl TcpCollector {
     }
 
     /// Takes a packet with the row of each span of its path.
-    pub fn add(&mut self, packet: &WholePacket<'_>, rows: &[u32]) {
+    pub fn add(&mut self, packet: &TracedPacket<'_>, rows: &[u32]) {
         let header = packet.header;
         if header.flow.protocol != TCP || packet.is_unwanted() {
             return;
@@ -118,8 +119,8 @@ impl TcpCollector {
         let in_tcp_ns = time_at_end(packet, &self.in_tcp);
         let has_arrived = !is_dropped && in_tcp_ns > 0;
         let done_ns = header.end_ns.saturating_sub(time_at_end(packet, &self.in_socket));
-        let mut path = packet.way.iter().zip(rows).rev();
-        let last = path.find(|(segment, _)| !self.interrupts.contains(&segment.stage));
+        let mut path = packet.path.iter().zip(rows).rev();
+        let last = path.find(|(span, _)| !self.interrupts.contains(&span.stage));
         let row = last.map_or(0, |(_, row)| *row);
         let drop = DropNumbers { reason: header.drop_reason, location: header.drop_location, row };
         let sent = Sent {
@@ -128,8 +129,8 @@ impl TcpCollector {
             bytes,
             is_syn: header.flags.has(RecordFlags::SYN),
             times: header.times(),
-            is_part: header.flags.has(RecordFlags::CHILD) && !packet.is_copy,
-            is_copy: packet.is_copy,
+            is_part: header.flags.has(RecordFlags::CHILD) && !packet.is_clone,
+            is_copy: packet.is_clone,
             from_device: packet.from_device,
             done_ns: if has_arrived { done_ns } else { 0 },
             is_lost_before_tcp: in_tcp_ns == 0,
@@ -243,7 +244,7 @@ fn sender(flow: &Flow) -> Sender {
 }
 
 /// The time that a packet spent in such stages at the end of its path, in ns.
-fn time_at_end(packet: &WholePacket<'_>, stages: &BTreeSet<u8>) -> u64 {
-    let end = packet.way.iter().rev().take_while(|segment| stages.contains(&segment.stage));
-    end.fold(0, |sum: u64, segment| sum.saturating_add(segment.ns))
+fn time_at_end(packet: &TracedPacket<'_>, stages: &BTreeSet<u8>) -> u64 {
+    let end = packet.path.iter().rev().take_while(|span| stages.contains(&span.stage));
+    end.fold(0, |sum: u64, span| sum.saturating_add(span.ns))
 }

@@ -1,7 +1,8 @@
-//! The CNI plugin `bridge`, as flannel delegates to it.
+//! The CNI plugin `bridge`, to which flannel delegates.
 
 use super::{NODES, PODS};
-use crate::dataplanes::{Need, Part, bridge, ip, sysctl};
+use crate::dataplanes::lab::{Need, Part};
+use crate::dataplanes::step::{bridge, ip, sysctl};
 
 /// One pod per node, on the bridge cni0.
 pub const CNI_BRIDGE: Part = Part {

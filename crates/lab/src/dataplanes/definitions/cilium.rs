@@ -1,53 +1,34 @@
-//! Networks of Cilium's shape: kernel programs of our own at the pods' devices and at the tunnel carry packets
-//! past the node's stack, as Cilium's do with its host routing, and at a cgroup choose a Service's server where a
-//! socket connects or sends. Cilium's policies and connection tracking are not in them, nor is
-//! socket load balancing over IPv6, which would be the same programs with longer addresses.
+//! Networks in the shape of Cilium's datapath. BPF programs of this project at the pods' devices and at the tunnel
+//! redirect packets past the node's stack, as Cilium's eBPF host routing does; programs at a cgroup translate a
+//! Service address when a socket connects or sends. Cilium's policies, its connection tracking, and socket load
+//! balancing over IPv6 are not part of them.
 
-use super::{NODES, PODS, base};
-use crate::dataplanes::{Lab, Need, Part, classifier, ip, socket_programs};
+use super::{NODES, PODS};
+use crate::dataplanes::lab::{Need, Part};
+use crate::dataplanes::step::{cgroup_programs, ip, tc_programs};
 
-/// VXLAN between the nodes.
-pub const VXLAN: Lab = Lab::of_pods(
-    "cilium-vxlan",
-    "Cilium's shape, vxlan: tc programs redirect from the pod to cilium_vxlan, and from there into the pod.",
-    &[&base::NAMESPACES, &base::UNDERLAY, &ENDPOINTS, &VXLAN_DEVICE, &TUNNEL_PROGRAMS],
-)
-.dual_stack()
-.with_overhead(50);
+/// Programs that redirect from the pod to a device, and from the device into the pod.
+macro_rules! redirect_through {
+    ($device:literal, $tunnel:literal) => {
+        concat!(
+            "lxc{n} from_container {other_networks} out=",
+            $device,
+            $tunnel,
+            "\n",
+            $device,
+            " to_endpoint {pod_networks} pod-device=lxc{n} pod-mac=0a:00:00:00:0b:0{n} node-mac=0a:00:00:00:0a:0{n}"
+        )
+    };
+}
 
-/// Geneve between the nodes.
-pub const GENEVE: Lab = Lab::of_pods(
-    "cilium-geneve",
-    "Cilium's shape, geneve: as cilium-vxlan, with cilium_geneve.",
-    &[&base::NAMESPACES, &base::UNDERLAY, &ENDPOINTS, &GENEVE_DEVICE, &GENEVE_PROGRAMS],
-)
-.dual_stack()
-.with_overhead(50);
-
-/// Routes between the nodes.
-pub const NATIVE: Lab = Lab::of_pods(
-    "cilium-native",
-    "Cilium's shape, native routing: tc programs redirect from the pod to the NIC, and from there into the pod.",
-    &[&base::NAMESPACES, &base::UNDERLAY, &ENDPOINTS, &NATIVE_PROGRAMS],
-)
-.dual_stack();
-
-/// Routes between the nodes, and traffic to a Service.
-pub const SERVICE: Lab = Lab::of_pods(
-    "cilium-service",
-    "Cilium's shape, socket load balancing: a Service's address becomes the server's where a socket connects or sends; IPv4 alone.",
-    &[&base::NAMESPACES, &base::UNDERLAY, &ENDPOINTS, &NATIVE_PROGRAMS, &SOCKET_PROGRAMS],
-)
-.by_service();
-
-const SOCKET_PROGRAMS: Part = Part {
-    about: "the agent: programs at connect, sendmsg, recvmsg and getpeername, for the cgroup that the pods are in",
+pub const SERVICE_PROGRAMS: Part = Part {
+    about: "the agent: BPF programs for connect, sendmsg, recvmsg and getpeername, at the pods' cgroup",
     needs: &[Need::Cgroup],
-    steps: &[socket_programs(&["node1"], "service={service}:7700 server={server}:7700 packets=seen")],
+    steps: &[cgroup_programs(&["node1"], "service={service}:7700 server={server}:7700 packets=seen")],
 };
 
-const ENDPOINTS: Part = Part {
-    about: "the CNI plugin cilium: lxc* with the pod, whose gateway is an address of cilium_host",
+pub const ENDPOINTS: Part = Part {
+    about: "the CNI plugin cilium: the veth pair lxc* of the pod, whose gateway is the address of cilium_host",
     needs: &[Need::Link("veth")],
     steps: &[
         ip(
@@ -93,8 +74,8 @@ const ENDPOINTS: Part = Part {
     ],
 };
 
-const VXLAN_DEVICE: Part = Part {
-    about: "the agent: cilium_vxlan, whose other end each packet is given by a program",
+pub const VXLAN_DEVICE: Part = Part {
+    about: "the agent: cilium_vxlan in external mode; a program sets each packet's remote address",
     needs: &[Need::Link("vxlan")],
     steps: &[ip(
         NODES,
@@ -105,8 +86,8 @@ const VXLAN_DEVICE: Part = Part {
     )],
 };
 
-const GENEVE_DEVICE: Part = Part {
-    about: "the agent: cilium_geneve, whose other end each packet is given by a program",
+pub const GENEVE_DEVICE: Part = Part {
+    about: "the agent: cilium_geneve in external mode; a program sets each packet's remote address",
     needs: &[Need::Link("geneve")],
     steps: &[ip(
         NODES,
@@ -117,41 +98,23 @@ const GENEVE_DEVICE: Part = Part {
     )],
 };
 
-const TUNNEL_PROGRAMS: Part = Part {
-    about: "the agent: programs at the pod's device and at the tunnel",
-    needs: &[Need::Classifier],
-    steps: &[classifier(
-        NODES,
-        "
-        lxc{n} from_container {other_networks} out=cilium_vxlan remote=192.0.2.{p} vni=7
-        cilium_vxlan to_endpoint {pod_networks} pod-device=lxc{n} pod-mac=0a:00:00:00:0b:0{n} node-mac=0a:00:00:00:0a:0{n}
-        ",
-    )],
+pub const VXLAN_PROGRAMS: Part = Part {
+    about: "the agent: tc programs at the pod's device and at the tunnel",
+    needs: &[Need::TcPrograms],
+    steps: &[tc_programs(NODES, redirect_through!("cilium_vxlan", " remote=192.0.2.{p} vni=7"))],
 };
 
-const GENEVE_PROGRAMS: Part = Part {
-    about: "the agent: programs at the pod's device and at the tunnel",
-    needs: &[Need::Classifier],
-    steps: &[classifier(
-        NODES,
-        "
-        lxc{n} from_container {other_networks} out=cilium_geneve remote=192.0.2.{p} vni=7
-        cilium_geneve to_endpoint {pod_networks} pod-device=lxc{n} pod-mac=0a:00:00:00:0b:0{n} node-mac=0a:00:00:00:0a:0{n}
-        ",
-    )],
+pub const GENEVE_PROGRAMS: Part = Part {
+    about: "the agent: tc programs at the pod's device and at the tunnel",
+    needs: &[Need::TcPrograms],
+    steps: &[tc_programs(NODES, redirect_through!("cilium_geneve", " remote=192.0.2.{p} vni=7"))],
 };
 
-const NATIVE_PROGRAMS: Part = Part {
-    about: "the agent: a route to the other node's pods, programs at the pod's device and at the NIC",
-    needs: &[Need::Classifier],
+pub const NATIVE_PROGRAMS: Part = Part {
+    about: "the agent: a route to the other node's pods, tc programs at the pod's device and at the NIC",
+    needs: &[Need::TcPrograms],
     steps: &[
-        ip(NODES, "route add {other_pods} via {other} dev eth0").of_each_family(),
-        classifier(
-            NODES,
-            "
-            lxc{n} from_container {other_networks} out=eth0
-            eth0 to_endpoint {pod_networks} pod-device=lxc{n} pod-mac=0a:00:00:00:0b:0{n} node-mac=0a:00:00:00:0a:0{n}
-            ",
-        ),
+        ip(NODES, "route add {other_pods} via {other} dev eth0").for_both_families(),
+        tc_programs(NODES, redirect_through!("eth0", "")),
     ],
 };

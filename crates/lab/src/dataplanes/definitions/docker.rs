@@ -1,36 +1,12 @@
-//! What Docker's libnetwork sets up: the drivers bridge and overlay. The overlay driver enters neighbours of IPv4 alone,
-//! so that between machines its networks carry nothing else.
+//! What Docker's libnetwork sets up: the drivers bridge and overlay. The overlay driver adds only IPv4 neighbour
+//! entries, so its networks carry only IPv4 between hosts.
 
-use super::{NODES, PODS, base};
-use crate::dataplanes::{Lab, Need, Part, Place, bridge, firewall, ip, sysctl};
+use super::{NODES, PODS};
+use crate::dataplanes::lab::{Need, Part};
+use crate::dataplanes::step::{bridge, firewall, ip, sysctl};
 
-/// The driver bridge.
-pub const BRIDGE: Lab = Lab::of_pods(
-    "docker-bridge",
-    "Docker's bridge: two containers of one machine talk over docker0, with Docker's chains.",
-    &[&base::NAMESPACES, &DOCKER0, &CHAINS],
-)
-.in_namespaces(&["node1", "pod1", "pod1b"])
-.between(
-    Place { namespace: "pod1", v4: "172.17.0.2", v6: Some("fd00:172:17::2") },
-    Place { namespace: "pod1b", v4: "172.17.0.3", v6: Some("fd00:172:17::3") },
-);
-
-/// The driver overlay.
-pub const OVERLAY: Lab = Lab::of_pods(
-    "docker-overlay",
-    "Docker's overlay: a namespace per network with a bridge and a VXLAN, whose neighbours Docker enters; IPv4 alone.",
-    &[&base::NAMESPACES, &base::UNDERLAY, &NETWORK],
-)
-.in_namespaces(&["node1", "node2", "net1", "net2", "pod1", "pod2"])
-.between(
-    Place { namespace: "pod1", v4: "10.0.1.11", v6: None },
-    Place { namespace: "pod2", v4: "10.0.1.12", v6: None },
-)
-.with_overhead(50);
-
-const DOCKER0: Part = Part {
-    about: "dockerd: docker0 with a veth per container",
+pub const DOCKER0: Part = Part {
+    about: "dockerd: docker0 with a veth pair per container",
     needs: &[Need::Link("veth"), Need::Link("bridge"), Need::BridgeNetfilter],
     steps: &[
         ip(
@@ -63,8 +39,8 @@ const DOCKER0: Part = Part {
     ],
 };
 
-const CHAINS: Part = Part {
-    about: "dockerd: isolation of networks, NAT of what leaves, and a published port",
+pub const CHAINS: Part = Part {
+    about: "dockerd: network isolation, masquerading of outgoing traffic, and a published port",
     needs: &[Need::Iptables],
     steps: &[firewall(
         &["node1"],
@@ -101,9 +77,9 @@ const CHAINS: Part = Part {
     )],
 };
 
-/// The VXLAN is made on the node, whose network carries it, and moved to the network's namespace.
-const NETWORK: Part = Part {
-    about: "dockerd: the network's namespace with br0, vx-001001 and veths; neighbours and addresses from serf",
+/// The VXLAN device is created on the node, whose underlay carries it, and moved to the network's namespace.
+pub const NETWORK: Part = Part {
+    about: "dockerd: the network's namespace with br0, vx-001001 and veth pairs; neighbour and FDB entries from serf",
     needs: &[Need::Link("veth"), Need::Link("bridge"), Need::Link("vxlan")],
     steps: &[
         ip(

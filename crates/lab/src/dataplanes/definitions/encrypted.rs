@@ -1,45 +1,13 @@
-//! Encrypted overlays: WireGuard, and IPsec by the kernel's own transformations.
+//! Encrypted overlays: WireGuard, and IPsec (xfrm).
 
-use super::{NODES, base, bridge as pods, flannel, kube_proxy};
-use crate::dataplanes::{Lab, Need, Part, ip, wireguard};
+use super::NODES;
+use crate::dataplanes::lab::{Need, Part};
+use crate::dataplanes::step::{ip, wireguard};
 
-/// WireGuard between the nodes.
-pub const WIREGUARD: Lab = Lab::of_pods(
-    "wireguard",
-    "flannel's wireguard: what leaves a node for another's pods is encrypted by flannel-wg.",
-    &[
-        &base::NAMESPACES,
-        &base::UNDERLAY,
-        &pods::CNI_BRIDGE,
-        &WG,
-        &kube_proxy::KUBE_PROXY,
-        &flannel::FIREWALL,
-    ],
-)
-.dual_stack()
-.with_overhead(80);
-
-/// ESP in tunnel mode between the nodes.
-pub const IPSEC: Lab = Lab::of_pods(
-    "ipsec",
-    "IPsec: policies send what leaves a node for another's pods through ESP in tunnel mode; no device.",
-    &[
-        &base::NAMESPACES,
-        &base::UNDERLAY,
-        &pods::CNI_BRIDGE,
-        &flannel::HOST_GW,
-        &ESP,
-        &kube_proxy::KUBE_PROXY,
-        &flannel::FIREWALL,
-    ],
-)
-.dual_stack()
-.with_overheads(80, 100);
-
-/// The keys are words, since nothing secret goes through a lab: `overlay-trace lab, key of node 1` and `… 2`
-/// in base64, and what `wg pubkey` makes of each. IPv6 has a device of its own, as in flannel's dual stack.
-const WG: Part = Part {
-    about: "flanneld, backend wireguard: flannel-wg* with the other node as its peer, and the route to its pods",
+/// The keys are public constants, since a lab carries no secrets: the words `overlay-trace lab, key of node 1` and
+/// `… 2` in base64, and the output of `wg pubkey` for each. IPv6 has its own device, as in flannel's dual stack.
+pub const WIREGUARD: Part = Part {
+    about: "flanneld, backend wireguard: flannel-wg* with the other node as peer, and the route to its pods",
     needs: &[Need::Link("wireguard"), Need::Wireguard],
     steps: &[
         ip(NODES, "link add name flannel-wg mtu {pod_mtu} type wireguard"),
@@ -118,8 +86,8 @@ const WG: Part = Part {
     ],
 };
 
-const ESP: Part = Part {
-    about: "an IKE daemon's result: a security association per direction (AES-GCM), and policies for the pods",
+pub const ESP: Part = Part {
+    about: "the result of an IKE daemon: one security association per direction (AES-GCM), and policies for the pods",
     needs: &[Need::Esp],
     steps: &[
         ip(
@@ -132,6 +100,6 @@ const ESP: Part = Part {
             xfrm policy add src {other_pods} dst {own_pods} dir fwd tmpl src {other} dst {own} proto esp reqid 1 mode tunnel
             ",
         )
-        .of_each_family(),
+        .for_both_families(),
     ],
 };

@@ -1,42 +1,13 @@
-//! What flanneld sets up (flannel 0.2x): devices and routes by backend, and its iptables chains. IPv6 is
-//! known to the backends vxlan, host-gw and wireguard alone.
+//! What flanneld sets up (flannel 0.2x): devices and routes per backend, and its iptables chains. Only the
+//! backends vxlan, host-gw and wireguard support IPv6.
 
-use super::{NODES, base, kube_proxy};
-use crate::dataplanes::{Lab, Need, Part, bridge, firewall, ip, relay};
-
-/// The backend udp.
-pub const UDP_LAB: Lab = Lab::of_pods(
-    "flannel-udp",
-    "flannel's udp: the TUN flannel0, behind which a daemon carries packets over UDP, port 8285; IPv4 alone.",
-    &[
-        &base::NAMESPACES,
-        &base::UNDERLAY,
-        &super::bridge::CNI_BRIDGE,
-        &UDP,
-        &kube_proxy::KUBE_PROXY,
-        &FIREWALL,
-    ],
-)
-.with_overhead(28);
-
-/// The backend ipip.
-pub const IPIP_LAB: Lab = Lab::of_pods(
-    "flannel-ipip",
-    "flannel's ipip: what leaves a node for another's pods gets a second IP header by flannel.ipip; IPv4 alone.",
-    &[
-        &base::NAMESPACES,
-        &base::UNDERLAY,
-        &super::bridge::CNI_BRIDGE,
-        &IPIP,
-        &kube_proxy::KUBE_PROXY,
-        &FIREWALL,
-    ],
-)
-.with_overhead(20);
+use super::NODES;
+use crate::dataplanes::lab::{Need, Part};
+use crate::dataplanes::step::{bridge, firewall, ip, udp_tunnel};
 
 /// The backend host-gw.
 pub const HOST_GW: Part = Part {
-    about: "flanneld, backend host-gw: a route to the other node's pods by way of that node",
+    about: "flanneld, backend host-gw: a route to the other node's pods via that node",
     needs: &[],
     steps: &[
         ip(NODES, "route add 10.244.{p}.0/24 via 192.0.2.{p} dev eth0"),
@@ -44,7 +15,7 @@ pub const HOST_GW: Part = Part {
     ],
 };
 
-/// The backend vxlan. IPv6 has a device of its own, as in flannel's dual stack.
+/// The backend vxlan. IPv6 has its own device, as in flannel's dual stack.
 pub const VXLAN: Part = Part {
     about: "flanneld, backend vxlan: flannel.1 without learning; route, ARP and FDB entry per other node",
     needs: &[Need::Link("vxlan")],
@@ -75,10 +46,10 @@ pub const VXLAN: Part = Part {
     ],
 };
 
-/// flanneld gives the address with the length 16, from which kernels before 5.14 make no route while cni0 has
-/// the same address as one for broadcasts; so here the route is named.
-const UDP: Part = Part {
-    about: "flanneld, backend udp: flannel0 for all pods of other nodes, and its loop between TUN and socket",
+/// The backend udp. flanneld assigns the address with prefix length 16. Kernels before 5.14 derive no route from
+/// that while cni0 has the same address as its broadcast address, so the route is explicit here.
+pub const UDP: Part = Part {
+    about: "flanneld, backend udp: the TUN device flannel0 for all pods of other nodes, and the daemon behind it",
     needs: &[Need::Tap],
     steps: &[
         ip(
@@ -90,12 +61,13 @@ const UDP: Part = Part {
             route add 10.244.0.0/16 dev flannel0
             ",
         ),
-        relay(NODES, "tun flannel0 192.0.2.{n}:8285 192.0.2.{p}:8285"),
+        udp_tunnel(NODES, "tun flannel0 192.0.2.{n}:8285 192.0.2.{p}:8285"),
     ],
 };
 
-const IPIP: Part = Part {
-    about: "flanneld, backend ipip: flannel.ipip without a fixed other end; a route names it per node",
+/// The backend ipip.
+pub const IPIP: Part = Part {
+    about: "flanneld, backend ipip: flannel.ipip without a fixed remote address; one route per node names it",
     needs: &[Need::Link("ipip")],
     steps: &[ip(
         NODES,
@@ -108,9 +80,9 @@ const IPIP: Part = Part {
     )],
 };
 
-/// flannel's chains, after kube-proxy's.
+/// flannel's chains, which follow kube-proxy's.
 pub const FIREWALL: Part = Part {
-    about: "flanneld, iptables: FLANNEL-FWD lets pods' packets through, FLANNEL-POSTRTG masquerades the rest",
+    about: "flanneld, iptables: FLANNEL-FWD accepts pods' packets, FLANNEL-POSTRTG masquerades other traffic",
     needs: &[Need::Iptables],
     steps: &[firewall(
         NODES,

@@ -1,14 +1,15 @@
-//! Services by IPVS, as kube-router and kube-proxy have them. A Service's address is on a dummy device, so that
-//! its packets are delivered to the node, where IPVS takes them in INPUT.
+//! Services implemented by IPVS, as kube-router and kube-proxy do. The Service address is on a dummy device, so
+//! that its packets are delivered locally, where IPVS hooks into INPUT.
 
-use super::{NODES, base, bridge, flannel};
-use crate::dataplanes::{Lab, Need, Part, Step, firewall, ip, ipset, ipvs, sysctl};
+use super::NODES;
+use crate::dataplanes::lab::{Need, Part};
+use crate::dataplanes::step::{ServiceTable, Step, firewall, ip, ipset, ipvs, sysctl};
 
-/// What IPVS translates, connection tracking knows.
+/// IPVS connections are visible to conntrack.
 const CONNTRACK: Step = sysctl(NODES, "net.ipv4.vs.conntrack = 1\nnet.ipv4.vs.conn_reuse_mode = 0");
 
-/// The Service, whose packets are translated to a server's address.
-const BY_TRANSLATION: Step = ipvs(
+/// The Service in masquerading mode: packets are translated to the server's address.
+const VIRTUAL_SERVERS: Step = ipvs(
     NODES,
     "
     -A -t {service_at}:7700 -s rr
@@ -17,25 +18,18 @@ const BY_TRANSLATION: Step = ipvs(
     -a -u {service_at}:7700 -r {server_at}:7700 -m
     ",
 )
-.of_each_family();
+.for_both_families()
+.service_table(ServiceTable::Ipvs);
 
 /// kube-proxy in IPVS mode.
-pub const KUBE_PROXY_LAB: Lab = Lab::of_pods(
-    "kube-proxy-ipvs",
-    "kube-proxy in IPVS mode over flannel's host-gw: Services in a hash table of IPVS, their addresses in ipsets.",
-    &[&base::NAMESPACES, &base::UNDERLAY, &bridge::CNI_BRIDGE, &flannel::HOST_GW, &KUBE_PROXY, &flannel::FIREWALL],
-)
-.dual_stack()
-.by_service();
-
-const KUBE_PROXY: Part = Part {
+pub const KUBE_PROXY: Part = Part {
     about: "kube-proxy, IPVS mode: kube-ipvs0, virtual servers, and a fixed number of rules with ipsets",
     needs: &[Need::Ipvs, Need::Link("dummy"), Need::Iptables, Need::Ipset],
     steps: &[
         ip(NODES, "link add name kube-ipvs0 type dummy"),
-        ip(NODES, "addr add {service} dev kube-ipvs0").of_each_family(),
+        ip(NODES, "addr add {service} dev kube-ipvs0").for_both_families(),
         CONNTRACK,
-        BY_TRANSLATION,
+        VIRTUAL_SERVERS,
         ipset(
             NODES,
             "
@@ -47,7 +41,8 @@ const KUBE_PROXY: Part = Part {
             add {kube}LOOP-BACK {server},udp:7700,{server}
             ",
         )
-        .of_each_family(),
+        .for_both_families()
+        .service_table(ServiceTable::ClusterIpSet),
         firewall(
             NODES,
             r#"
@@ -76,8 +71,8 @@ const KUBE_PROXY: Part = Part {
     ],
 };
 
-/// kube-router's Services.
-pub const KUBE_DUMMY_IF: Part = Part {
+/// kube-router's Services in masquerading mode.
+pub const KUBE_ROUTER: Part = Part {
     about: "kube-router's service proxy: kube-dummy-if with the Service's address, a virtual server",
     needs: &[Need::Ipvs, Need::Link("dummy")],
     steps: &[
@@ -88,17 +83,17 @@ pub const KUBE_DUMMY_IF: Part = Part {
             link set dev kube-dummy-if up
             ",
         ),
-        ip(NODES, "addr add {service} dev kube-dummy-if").of_each_family(),
+        ip(NODES, "addr add {service} dev kube-dummy-if").for_both_families(),
         CONNTRACK,
-        BY_TRANSLATION,
+        VIRTUAL_SERVERS,
     ],
 };
 
-/// kube-router's direct server return: the pod has the Service's address itself, behind a tunnel. On the node
-/// nobody has it, since the answers come from there: a mark and a table deliver its packets. The pods' MTU is that of the
-/// nodes; that a segment has room for the tunnel's header is told to both ends.
-pub const KUBE_DSR: Part = Part {
-    about: "kube-router's DSR: virtual servers by mark and tunnel; in the pod kube-tunnel-* with the address",
+/// kube-router's direct server return: the pod owns the Service address, behind a tunnel. No device of the node owns
+/// it, since the replies come from the pod; a firewall mark and a routing table deliver its packets to IPVS. The
+/// pods' MTU is that of the nodes; MSS clamping leaves room for the tunnel header.
+pub const KUBE_ROUTER_DSR: Part = Part {
+    about: "kube-router's DSR: virtual servers by firewall mark, tunnelling mode; in the pod kube-tunnel-* with the address",
     needs: &[Need::Ipvs, Need::Iptables, Need::Link("ipip"), Need::LinkV6("ip6tnl"), Need::Link("dummy")],
     steps: &[
         ip(NODES, "link add name kube-dummy-if type dummy\nlink set dev kube-dummy-if up"),
@@ -121,7 +116,7 @@ pub const KUBE_DSR: Part = Part {
             rule add fwmark 0x2711 lookup 78
             ",
         )
-        .of_each_family(),
+        .for_both_families(),
         sysctl(&["node1"], "net.ipv4.vs.conntrack = 1"),
         ipvs(
             &["node1"],
@@ -132,7 +127,8 @@ pub const KUBE_DSR: Part = Part {
             -a -f 10001{ipvs_family} -r {server_at}:0 -i
             ",
         )
-        .of_each_family(),
+        .for_both_families()
+        .service_table(ServiceTable::Ipvs),
         ip(
             &["pod2"],
             "

@@ -1,26 +1,11 @@
-//! kube-proxy in iptables mode (Kubernetes 1.2x), for a small cluster: the API, DNS, and one Service in
-//! front of the lab's traffic server.
+//! kube-proxy in iptables mode (Kubernetes 1.2x) of a small cluster: Services for the API, DNS and the lab's
+//! traffic server.
 
-use super::{NODES, base, bridge, flannel};
-use crate::dataplanes::{Lab, Need, Part, firewall};
+use super::NODES;
+use crate::dataplanes::lab::{Need, Part};
+use crate::dataplanes::step::{ServiceTable, firewall};
 
-/// Traffic to a Service.
-pub const LAB: Lab = Lab::of_pods(
-    "kube-proxy-iptables",
-    "kube-proxy in iptables mode over flannel's host-gw: traffic goes to a Service, which DNAT chains translate.",
-    &[
-        &base::NAMESPACES,
-        &base::UNDERLAY,
-        &bridge::CNI_BRIDGE,
-        &flannel::HOST_GW,
-        &KUBE_PROXY,
-        &flannel::FIREWALL,
-    ],
-)
-.dual_stack()
-.by_service();
-
-/// kube-proxy's and kubelet's chains. Their conntrack matches are what makes connections tracked on nodes.
+/// The chains of kube-proxy and kubelet. Their conntrack matches enable connection tracking on the nodes.
 pub const KUBE_PROXY: Part = Part {
     about: "kube-proxy, iptables mode: Services by DNAT, masquerading of marked packets; conntrack",
     needs: &[Need::Iptables],
@@ -99,6 +84,7 @@ pub const KUBE_PROXY: Part = Part {
             -A KUBE-SEP-TRAFFIC-UDP -p udp -m udp -j DNAT --to-destination {server_at}:7700
             COMMIT
             "#,
-        ),
+        )
+        .service_table(ServiceTable::Iptables),
     ],
 };

@@ -1,44 +1,10 @@
-//! What kube-router sets up: routes or IPIP tunnels between the nodes, and Services by IPVS.
+//! What kube-router sets up: routes or IP-in-IP tunnels between the nodes, and network policies.
 
-use super::{NODES, PODS, base, ipvs};
-use crate::dataplanes::{Lab, Need, Part, bridge, firewall, ip, sysctl};
+use super::{NODES, PODS};
+use crate::dataplanes::lab::{Need, Part};
+use crate::dataplanes::step::{bridge, firewall, ip, sysctl};
 
-/// Routes only.
-pub const PLAIN: Lab = Lab::of_pods(
-    "kube-router",
-    "kube-router without its overlay: BGP's routes between the nodes, policy chains; nothing is encapsulated.",
-    &[&base::NAMESPACES, &base::UNDERLAY, &PODS_ON_BRIDGE, &ROUTES, &POLICY],
-)
-.dual_stack();
-
-/// The overlay.
-pub const IPIP: Lab = Lab::of_pods(
-    "kube-router-ipip",
-    "kube-router with its overlay: a tunnel tun-* of IP in IP to each other node.",
-    &[&base::NAMESPACES, &base::UNDERLAY, &PODS_ON_BRIDGE, &TUNNELS, &POLICY],
-)
-.dual_stack()
-.with_overheads(20, 48);
-
-/// Services by IPVS.
-pub const IPVS: Lab = Lab::of_pods(
-    "kube-router-ipvs",
-    "kube-router's Services: IPVS translates the Service address, which kube-dummy-if has.",
-    &[&base::NAMESPACES, &base::UNDERLAY, &PODS_ON_BRIDGE, &ROUTES, &POLICY, &ipvs::KUBE_DUMMY_IF],
-)
-.dual_stack()
-.by_service();
-
-/// Services by IPVS, with direct server return.
-pub const DSR: Lab = Lab::of_pods(
-    "kube-router-dsr",
-    "kube-router's direct server return: IPVS tunnels to the pod, whose answer goes straight to the client.",
-    &[&base::NAMESPACES, &base::UNDERLAY, &PODS_ON_BRIDGE, &ROUTES, &POLICY, &ipvs::KUBE_DSR],
-)
-.dual_stack()
-.by_service_itself();
-
-const PODS_ON_BRIDGE: Part = Part {
+pub const PODS_ON_BRIDGE: Part = Part {
     about: "the CNI plugin bridge, as kube-router configures it: kube-bridge with the node's pod",
     needs: &[Need::Link("veth"), Need::Link("bridge"), Need::BridgeNetfilter],
     steps: &[
@@ -75,16 +41,15 @@ const PODS_ON_BRIDGE: Part = Part {
     ],
 };
 
-const ROUTES: Part = Part {
+pub const ROUTES: Part = Part {
     about: "kube-router's BGP, --enable-overlay=false: a route to the other node's pods",
     needs: &[],
-    steps: &[ip(NODES, "route add {other_pods} via {other} dev eth0 proto 17").of_each_family()],
+    steps: &[ip(NODES, "route add {other_pods} via {other} dev eth0 proto 17").for_both_families()],
 };
 
-/// Of IPv6 in IPv6, with the option that limits how often a packet is encapsulated: the kernel adds it unless it is
-/// told not to.
-const TUNNELS: Part = Part {
-    about: "kube-router's BGP, --overlay-type=full: a tunnel tun-* to the other node per family, and the route by it",
+/// The IPv6-in-IPv6 tunnel carries the tunnel encapsulation limit option: the kernel adds it by default.
+pub const TUNNELS: Part = Part {
+    about: "kube-router's BGP, --overlay-type=full: a tunnel tun-* to the other node per IP family, and the route through it",
     needs: &[Need::Link("ipip"), Need::LinkV6("ip6tnl")],
     steps: &[
         ip(
@@ -111,7 +76,7 @@ const TUNNELS: Part = Part {
     ],
 };
 
-const POLICY: Part = Part {
+pub const POLICY: Part = Part {
     about: "kube-router's network policies: chains per pod, default deny with marks; outgoing NAT",
     needs: &[Need::Iptables],
     steps: &[firewall(

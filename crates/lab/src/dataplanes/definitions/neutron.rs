@@ -1,86 +1,54 @@
-//! OpenStack: machines on hypervisors (Neutron's Linux bridge agent), and pods on such machines (Kuryr).
+//! OpenStack: networks and security groups of Neutron's Linux bridge agent, and the trunk ports of Kuryr.
 
-use super::cloud::{self, HYPERVISORS};
-use super::{MACHINES, NODES, PODS_ON_MACHINES, base, slaves};
-use crate::dataplanes::{Lab, Need, Part, Place, bridge, firewall, ip, iptables, sysctl};
+use super::NODES;
+use super::hypervisors::HYPERVISORS;
+use crate::dataplanes::lab::{Need, Part};
+use crate::dataplanes::step::{bridge, firewall, ip, iptables, sysctl};
 
-const MACHINE1: Place = Place { namespace: "node1", v4: "192.0.2.1", v6: Some("2001:db8::1") };
-const MACHINE2: Place = Place { namespace: "node2", v4: "192.0.2.2", v6: Some("2001:db8::2") };
-
-/// Machines on two hypervisors, which talk to each other.
-pub const fn machines(name: &'static str, about: &'static str, parts: &'static [&'static Part]) -> Lab {
-    Lab::of_pods(name, about, parts).in_namespaces(MACHINES).between(MACHINE1, MACHINE2)
+/// Lines that create the bridge brq101 with a port.
+macro_rules! bridge_with {
+    ($port:literal) => {
+        concat!("link add name brq101 mtu {mtu} type bridge\nlink set dev brq101 up\n", $port)
+    };
 }
 
-/// A flat provider network.
-pub const FLAT: Lab = machines(
-    "neutron-linuxbridge-flat",
-    "Neutron, Linux bridge agent, a flat network: the physical port is in the machines' bridge.",
-    &[&base::NAMESPACES, &cloud::FABRIC, &FLAT_NETWORK, &cloud::MACHINES, &SECURITY_GROUPS],
-);
-/// A VLAN network.
-pub const VLAN: Lab = machines(
-    "neutron-linuxbridge-vlan",
-    "Neutron, Linux bridge agent, a VLAN network: a VLAN device of the physical port is in the bridge.",
-    &[&base::NAMESPACES, &cloud::FABRIC, &VLAN_NETWORK, &cloud::MACHINES, &SECURITY_GROUPS],
-);
-/// A VXLAN network.
-pub const VXLAN: Lab = machines(
-    "neutron-linuxbridge-vxlan",
-    "Neutron, Linux bridge agent, a VXLAN network: vxlan-101 is in the machines' bridge.",
-    &[&base::NAMESPACES, &cloud::NEUTRON, &SECURITY_GROUPS],
-);
-/// A GRE network, which the agent itself does not offer.
-pub const GRE: Lab = machines(
-    "neutron-linuxbridge-gre",
-    "As neutron-linuxbridge-vxlan, but with GRE between the bridges (with Neutron only Open vSwitch has it).",
-    &[&base::NAMESPACES, &cloud::FABRIC, &GRE_NETWORK, &cloud::MACHINES, &SECURITY_GROUPS],
-);
-
-const FLAT_NETWORK: Part = Part {
-    about: "the agent: brq101 with the physical port eth0",
+pub const FLAT_NETWORK: Part = Part {
+    about: "the agent: brq101 with the physical NIC eth0",
     needs: &[Need::Link("bridge")],
-    steps: &[ip(
-        HYPERVISORS,
-        "
-        link add name brq101 mtu {mtu} type bridge
-        link set dev brq101 up
-        link set dev eth0 master brq101
-        ",
-    )],
+    steps: &[ip(HYPERVISORS, bridge_with!("link set dev eth0 master brq101"))],
 };
 
-const VLAN_NETWORK: Part = Part {
+pub const VLAN_NETWORK: Part = Part {
     about: "the agent: brq101 with eth0.101",
     needs: &[Need::Link("bridge"), Need::Link("vlan")],
     steps: &[ip(
         HYPERVISORS,
-        "
-        link add name brq101 mtu {mtu} type bridge
-        link set dev brq101 up
+        bridge_with!(
+            "
         link add link eth0 name eth0.101 type vlan id 101
         link set dev eth0.101 master brq101 up
-        ",
+        "
+        ),
     )],
 };
 
-const GRE_NETWORK: Part = Part {
-    about: "brq101 with gre-101, which carries Ethernet",
+pub const GRE_NETWORK: Part = Part {
+    about: "brq101 with gre-101, a gretap device",
     needs: &[Need::Link("bridge"), Need::Link("gretap")],
     steps: &[ip(
         HYPERVISORS,
-        "
-        link add name brq101 mtu {mtu} type bridge
-        link set dev brq101 up
+        bridge_with!(
+            "
         link add name gre-101 mtu {mtu} type gretap local 198.18.0.{n} remote 198.18.0.{p} key 101
         link set dev gre-101 master brq101 up
-        ",
+        "
+        ),
     )],
 };
 
-/// Bridged packets pass iptables, which knows ports by physdev.
+/// Bridged packets pass iptables, which matches bridge ports by physdev.
 pub const SECURITY_GROUPS: Part = Part {
-    about: "the agent's firewall: chains per port, connection tracking, protection from false addresses",
+    about: "the agent's firewall: chains per port, conntrack, anti-spoofing",
     needs: &[Need::BridgeNetfilter, Need::Iptables],
     steps: &[
         sysctl(HYPERVISORS, "net.bridge.bridge-nf-call-iptables = 1"),
@@ -120,7 +88,7 @@ pub const SECURITY_GROUPS: Part = Part {
             COMMIT
             ",
         ),
-        // Who looks for neighbours does it by other addresses too.
+        // Neighbour discovery uses link-local and unspecified source addresses.
         iptables(
             HYPERVISORS,
             "
@@ -134,34 +102,7 @@ pub const SECURITY_GROUPS: Part = Part {
     ],
 };
 
-/// Pods with a macvlan slave of the machine's NIC.
-pub const KURYR_MACVLAN: Lab = Lab::of_pods(
-    "kuryr-macvlan",
-    "Kuryr, nested macvlan: pods on machines of Neutron's VXLAN, each a macvlan slave of the machine's eth0.",
-    &[&base::NAMESPACES, &cloud::NEUTRON, &slaves::MAC, &slaves::ON_LINK],
-)
-.dual_stack()
-.in_namespaces(PODS_ON_MACHINES);
-
-/// Pods with an ipvlan slave of the machine's NIC.
-pub const KURYR_IPVLAN: Lab = Lab::of_pods(
-    "kuryr-ipvlan",
-    "Kuryr, nested ipvlan: pods on machines of Neutron's VXLAN, each an ipvlan slave of the machine's eth0.",
-    &[&base::NAMESPACES, &cloud::NEUTRON, &slaves::L2, &slaves::ON_LINK],
-)
-.dual_stack()
-.in_namespaces(PODS_ON_MACHINES);
-
-/// Pods with a subport of the machine's trunk.
-pub const KURYR_VLAN: Lab = Lab::of_pods(
-    "kuryr-vlan",
-    "Kuryr, VLAN trunk: a pod is a subport of its machine, told by a tag that only the hypervisor sees.",
-    &[&base::NAMESPACES, &cloud::NEUTRON, &SUBPORTS, &slaves::ON_LINK],
-)
-.dual_stack()
-.in_namespaces(PODS_ON_MACHINES);
-
-const SUBPORTS: Part = Part {
+pub const SUBPORTS: Part = Part {
     about: "the trunk: tap*.102 in brq102 with vxlan-102; in the machine eth0.102, moved to the pod",
     needs: &[Need::Link("vlan")],
     steps: &[

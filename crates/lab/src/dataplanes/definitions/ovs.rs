@@ -1,45 +1,12 @@
-//! Neutron's networks of Open vSwitch: the one datapath in the kernel that stands for all of the agent's bridges,
-//! with the flows that `ovs-vswitchd` enters when a connection's first packet comes up to it.
+//! Neutron's networks with Open vSwitch: the one kernel datapath that implements all of the agent's bridges, with
+//! the flows that `ovs-vswitchd` installs on the upcall of a connection's first packet.
 
-use super::base;
-use super::cloud::{self, HYPERVISORS};
-use super::neutron::{SECURITY_GROUPS, machines};
-use crate::dataplanes::{Lab, Need, Part, Step, ip, ovs};
+use super::hypervisors::{self, HYPERVISORS};
+use crate::dataplanes::lab::{Need, Part};
+use crate::dataplanes::step::{Step, ip, ovs};
 
-/// A flat provider network.
-pub const FLAT: Lab = machines(
-    "neutron-ovs-flat",
-    "Neutron, Open vSwitch hybrid, a flat network: tap, qbr with iptables, qvb/qvo, the datapath, the NIC.",
-    &[&base::NAMESPACES, &cloud::FABRIC, &HYBRID, &FLAT_FLOWS, &SECURITY_GROUPS],
-);
-/// A VLAN network.
-pub const VLAN: Lab = machines(
-    "neutron-ovs-vlan",
-    "Neutron, Open vSwitch hybrid, a VLAN network: as flat, and the datapath adds and removes the tag.",
-    &[&base::NAMESPACES, &cloud::FABRIC, &HYBRID, &VLAN_FLOWS, &SECURITY_GROUPS],
-);
-/// A VXLAN network.
-pub const VXLAN: Lab = machines(
-    "neutron-ovs-vxlan",
-    "Neutron, Open vSwitch hybrid, a VXLAN network: tap, qbr with iptables, qvb/qvo, the datapath, vxlan_sys_4789.",
-    &[&base::NAMESPACES, &cloud::FABRIC, &HYBRID, &VXLAN_PORT, &VXLAN_FLOWS, &SECURITY_GROUPS],
-);
-/// A GRE network.
-pub const GRE: Lab = machines(
-    "neutron-ovs-gre",
-    "Neutron, Open vSwitch hybrid, a GRE network: as neutron-ovs-vxlan, with gre_sys instead.",
-    &[&base::NAMESPACES, &cloud::FABRIC, &HYBRID, &GRE_FLOWS, &SECURITY_GROUPS],
-);
-
-/// A VXLAN network without the hybrid's bridge.
-pub const FIREWALL: Lab = machines(
-    "neutron-ovs-firewall",
-    "Neutron, Open vSwitch's own firewall: the tap is in the datapath, whose flows ask connection tracking; VXLAN.",
-    &[&base::NAMESPACES, &cloud::FABRIC, &DIRECT, &VXLAN_PORT, &TRACKING_FLOWS],
-);
-
-const DIRECT: Part = Part {
-    about: "nova and the agent: the machine's tap in br-int's datapath",
+pub const DIRECT: Part = Part {
+    about: "nova and the agent: the machine's tap as a port of br-int's datapath",
     needs: &[Need::OpenVswitch, Need::Link("veth")],
     steps: &[
         ip(
@@ -49,9 +16,9 @@ const DIRECT: Part = Part {
             link set dev tap{n} up
             ",
         ),
-        cloud::MACHINE_ADDRESSES,
-        cloud::MACHINE_ADDRESSES_V6,
-        cloud::MACHINE_QUEUES,
+        hypervisors::MACHINE_ADDRESSES,
+        hypervisors::MACHINE_ADDRESSES_V6,
+        hypervisors::MACHINE_QDISCS,
         ovs(
             HYPERVISORS,
             "
@@ -62,10 +29,10 @@ const DIRECT: Part = Part {
     ],
 };
 
-/// The zone is the network's number; a packet passes tracking and comes back with what that has found. What tracking
-/// leaves alone, as neighbour discovery, passes too.
-const TRACKING_FLOWS: Part = Part {
-    about: "br-int's firewall tables: connection tracking, a commit of what is new, then the tunnel or the tap",
+/// The conntrack zone is the network's number. `ct` sends a packet through conntrack and recirculates it with the
+/// result. Packets that conntrack does not track, such as neighbour discovery, pass too.
+pub const CONNTRACK_FLOWS: Part = Part {
+    about: "br-int's firewall tables: conntrack, a commit of new connections, then the tunnel or the tap",
     needs: &[],
     steps: &[
         flows(
@@ -82,11 +49,11 @@ const TRACKING_FLOWS: Part = Part {
             add-flow ovs-system recirc_id(0x1),in_port(2),ct_state(+trk),eth(),{ip} ct(commit,zone=101),1
             ",
         )
-        .of_each_family(),
+        .for_both_families(),
     ],
 };
 
-const HYBRID: Part = Part {
+pub const HYBRID: Part = Part {
     about: "nova and the agent: the machine's tap in the bridge qbr*, which qvb*/qvo* joins to br-int's datapath",
     needs: &[Need::OpenVswitch, Need::Link("veth"), Need::Link("bridge")],
     steps: &[
@@ -102,9 +69,9 @@ const HYBRID: Part = Part {
             link set dev tap{n} master qbr{n} up
             ",
         ),
-        cloud::MACHINE_ADDRESSES,
-        cloud::MACHINE_ADDRESSES_V6,
-        cloud::MACHINE_QUEUES,
+        hypervisors::MACHINE_ADDRESSES,
+        hypervisors::MACHINE_ADDRESSES_V6,
+        hypervisors::MACHINE_QDISCS,
         ovs(
             HYPERVISORS,
             "
@@ -119,8 +86,8 @@ const fn flows(lines: &'static str) -> Step {
     ovs(HYPERVISORS, lines)
 }
 
-const FLAT_FLOWS: Part = Part {
-    about: "br-int, br-ex: out by eth0 and in from it",
+pub const FLAT_FLOWS: Part = Part {
+    about: "br-int, br-ex: output to eth0 and input from it",
     needs: &[],
     steps: &[
         flows(
@@ -136,12 +103,12 @@ const FLAT_FLOWS: Part = Part {
             add-flow ovs-system in_port(2),eth(),{ip} 1
             ",
         )
-        .of_each_family(),
+        .for_both_families(),
     ],
 };
 
-const VLAN_FLOWS: Part = Part {
-    about: "br-int, br-vlan: out by eth0 with the tag 101, and back without it",
+pub const VLAN_FLOWS: Part = Part {
+    about: "br-int, br-vlan: output to eth0 with VLAN tag 101, input without it",
     needs: &[],
     steps: &[
         flows(
@@ -157,11 +124,11 @@ const VLAN_FLOWS: Part = Part {
             add-flow ovs-system in_port(2),eth(),eth_type(0x8100),vlan(vid=101,pcp=0),encap({ip}) pop_vlan,1
             ",
         )
-        .of_each_family(),
+        .for_both_families(),
     ],
 };
 
-const VXLAN_PORT: Part = Part {
+pub const VXLAN_PORT: Part = Part {
     about: "br-tun: vxlan_sys_4789",
     needs: &[Need::Link("vxlan")],
     steps: &[
@@ -176,14 +143,14 @@ const VXLAN_PORT: Part = Part {
     ],
 };
 
-const VXLAN_FLOWS: Part = Part {
-    about: "br-int, br-tun: out by vxlan_sys_4789 with the network's number, and back",
+pub const VXLAN_FLOWS: Part = Part {
+    about: "br-int, br-tun: output to vxlan_sys_4789 with the network's VNI, and input from it",
     needs: &[],
     steps: &[TUNNEL_FLOWS, TUNNEL_FLOWS_OF_IP],
 };
 
-const GRE_FLOWS: Part = Part {
-    about: "br-int, br-tun: out by gre_sys with the network's number, and back",
+pub const GRE_FLOWS: Part = Part {
+    about: "br-int, br-tun: output to gre_sys with the network's key, and input from it",
     needs: &[Need::Link("gretap")],
     steps: &[
         ip(
@@ -212,4 +179,4 @@ const TUNNEL_FLOWS_OF_IP: Step = flows(
     add-flow ovs-system in_port(2),eth(),{ip} 1
     ",
 )
-.of_each_family();
+.for_both_families();

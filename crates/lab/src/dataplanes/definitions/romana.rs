@@ -1,17 +1,11 @@
-//! What Romana sets up: routed pods, routes between the nodes, policy by iptables; of IPv6 it knows nothing.
+//! What Romana sets up: routed pods, routes between the nodes, and policy by iptables. Romana has no IPv6.
 
-use super::{NODES, PODS, base, flannel, kube_proxy};
-use crate::dataplanes::{Lab, Need, Part, ip, ipset, iptables, sysctl};
+use super::{NODES, PODS};
+use crate::dataplanes::lab::{Need, Part};
+use crate::dataplanes::step::{ip, ipset, iptables, sysctl};
 
-/// Routes and policy; nothing is encapsulated.
-pub const ROMANA: Lab = Lab::of_pods(
-    "romana",
-    "Romana: routed pods, a route to each other node's block, policy chains; nothing is encapsulated; IPv4 alone.",
-    &[&base::NAMESPACES, &base::UNDERLAY, &WORKLOADS, &flannel::HOST_GW, &kube_proxy::KUBE_PROXY, &POLICY],
-);
-
-const WORKLOADS: Part = Part {
-    about: "the CNI plugin romana: a veth per pod, a /32 route to it, and the gateway on romana-lo",
+pub const WORKLOADS: Part = Part {
+    about: "the CNI plugin romana: a veth pair per pod, a /32 route to it, and the gateway on romana-lo",
     needs: &[Need::Link("veth"), Need::Link("dummy")],
     steps: &[
         ip(
@@ -42,8 +36,8 @@ const WORKLOADS: Part = Part {
 };
 
 /// The agent's chains, with a policy that admits the tenant's own pods.
-const POLICY: Part = Part {
-    about: "romana's agent: chains per direction, the node's blocks in a set, and a policy with a set of its own",
+pub const POLICY: Part = Part {
+    about: "romana's agent: chains per direction, an ipset of the node's blocks, and a policy with its own ipset",
     needs: &[Need::Iptables, Need::Ipset],
     steps: &[
         ipset(

@@ -1,9 +1,10 @@
-//! Tunnels between the nodes, one of each kind, with a route to the other node's pods and nothing else.
+//! Tunnels between the nodes, one of each kind, each with a route to the other node's pods and nothing else.
 
 use super::NODES;
-use crate::dataplanes::{Need, Part, bridge, ip};
+use crate::dataplanes::lab::{Need, Part};
+use crate::dataplanes::step::{bridge, ip};
 
-/// GRE over IPv4, IP inside, with a key.
+/// GRE over IPv4 with a key, carrying IP.
 pub const GRE: Part = Part {
     about: "gre1: GRE with a key to the other node, and the route to its pods",
     needs: &[Need::Link("gre")],
@@ -20,7 +21,7 @@ pub const GRE: Part = Part {
     ],
 };
 
-/// GRE over IPv4, Ethernet inside, with a key.
+/// GRE over IPv4 with a key, carrying Ethernet.
 pub const GRETAP: Part = Part {
     about: "gretap1: GRE that carries Ethernet, and the route to the other node's pods",
     needs: &[Need::Link("gretap")],
@@ -43,9 +44,9 @@ pub const GRETAP: Part = Part {
     .v6()],
 };
 
-/// Geneve whose identifier, other end and option come from the route, as they come from a flow in OVN.
+/// Geneve in external mode: VNI, remote address and option come from the route, as they come from a flow in OVN.
 pub const GENEVE: Part = Part {
-    about: "genev_sys: Geneve with an option of 4 bytes, which the route to the other node's pods names",
+    about: "genev_sys: Geneve with a 4-byte option, set by the route to the other node's pods",
     needs: &[Need::Link("geneve")],
     steps: &[ip(
         NODES,
@@ -66,9 +67,9 @@ pub const GENEVE: Part = Part {
     .v6()],
 };
 
-/// VXLAN over IPv6, at a port that is nobody's.
+/// VXLAN over IPv6, on a UDP port that no standard assigns to VXLAN.
 pub const VXLAN6: Part = Part {
-    about: "vxlan6: a VXLAN whose other end is an IPv6 address, at port 18472",
+    about: "vxlan6: VXLAN with an IPv6 remote address, on UDP port 18472",
     needs: &[Need::Link("vxlan"), Need::Ipv6],
     steps: &[
         ip(

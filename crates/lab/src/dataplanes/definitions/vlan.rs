@@ -1,7 +1,8 @@
-//! Pods behind VLAN tags.
+//! Pods on VLAN-tagged ports.
 
 use super::{NODES, PODS};
-use crate::dataplanes::{Need, Part, ip};
+use crate::dataplanes::lab::{Need, Part};
+use crate::dataplanes::step::ip;
 
 const POD_ROUTES: &str = "
     route add default via 10.244.{n}.1

@@ -1,27 +1,12 @@
-//! What Weave Net sets up: its bridge, the fast datapath, and the sleeve where that does not work. It has
-//! no IPv6.
+//! What Weave Net sets up: its bridge, the fast datapath, and the fallback "sleeve" in user space. Weave Net has no
+//! IPv6.
 
-use super::{NODES, base, slaves};
-use crate::dataplanes::{Lab, Need, Part, ip, ovs, relay};
+use super::NODES;
+use crate::dataplanes::lab::{Need, Part};
+use crate::dataplanes::step::{ip, ovs, udp_tunnel};
 
-/// The fast datapath.
-pub const FASTDP: Lab = Lab::of_pods(
-    "weave-fastdp",
-    "Weave, fast datapath: the bridge weave, beside it an Open vSwitch datapath with a VXLAN at port 6784; IPv4 alone.",
-    &[&base::NAMESPACES, &base::UNDERLAY, &BRIDGE, &DATAPATH, &slaves::ON_LINK],
-)
-.with_overhead(50);
-
-/// The fallback in user space.
-pub const SLEEVE: Lab = Lab::of_pods(
-    "weave-sleeve",
-    "Weave, sleeve: a daemon on each node carries the bridge's frames over UDP, port 6783; IPv4 alone.",
-    &[&base::NAMESPACES, &base::UNDERLAY, &BRIDGE, &USER_SPACE, &slaves::ON_LINK],
-)
-.with_overhead(42);
-
-const BRIDGE: Part = Part {
-    about: "the CNI plugin weave-net: the bridge weave with a veth per pod",
+pub const BRIDGE: Part = Part {
+    about: "the CNI plugin weave-net: the bridge weave with a veth pair per pod",
     needs: &[Need::Link("veth"), Need::Link("bridge")],
     steps: &[ip(
         NODES,
@@ -34,9 +19,9 @@ const BRIDGE: Part = Part {
     )],
 };
 
-/// Weave's router itself enters flows into the kernel's datapath, without `ovs-vswitchd`.
-const DATAPATH: Part = Part {
-    about: "weave-net: vethwe-bridge and vethwe-datapath join the bridge to the datapath, which has vxlan-6784",
+/// Weave's router itself installs flows in the kernel datapath, without `ovs-vswitchd`.
+pub const DATAPATH: Part = Part {
+    about: "weave-net: vethwe-bridge and vethwe-datapath connect the bridge to the OVS datapath, whose other port is vxlan-6784",
     needs: &[Need::OpenVswitch, Need::Link("vxlan")],
     steps: &[
         ip(
@@ -64,9 +49,9 @@ const DATAPATH: Part = Part {
     ],
 };
 
-/// Weave reads by pcap what comes to a veth, and injects; a TAP is the same with one device.
-const USER_SPACE: Part = Part {
-    about: "weave-net's router: the TAP vethwe-user in the bridge, its frames in UDP packets to the other node",
+/// Weave captures frames from a veth device with pcap, and injects them; a TAP device is equivalent.
+pub const USER_SPACE: Part = Part {
+    about: "weave-net's router: the TAP device vethwe-user in the bridge; its frames are tunnelled over UDP to the other node",
     needs: &[Need::Tap],
     steps: &[
         ip(
@@ -76,6 +61,6 @@ const USER_SPACE: Part = Part {
             link set dev vethwe-user mtu {pod_mtu} master weave up
             ",
         ),
-        relay(NODES, "tap vethwe-user 192.0.2.{n}:6783 192.0.2.{p}:6783"),
+        udp_tunnel(NODES, "tap vethwe-user 192.0.2.{n}:6783 192.0.2.{p}:6783"),
     ],
 };

@@ -1,0 +1,4 @@
+mod loopback;
+mod open_loop;
+mod parsing;
+mod statistics;

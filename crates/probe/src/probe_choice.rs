@@ -1,0 +1,54 @@
+//! Which probe set this kernel allows, and by which kind of probe the entries of functions are seen.
+
+use overlay_trace_format::ProbeSet;
+
+use crate::{attachment::ProbeKind, calibrate, error::StartError, load::Loader, sys::kernel::Kernel};
+
+/// The probe set of a recording.
+pub struct ProbeChoice {
+    pub set: ProbeSet,
+    /// Why it is not a richer one, if the kernel is the reason.
+    pub reason: Option<String>,
+    /// By which kind of probe the entries of functions are seen; `None` if they are not.
+    pub entry: Option<ProbeKind>,
+}
+
+impl ProbeChoice {
+    /// The wanted set, or the richest that the kernel allows.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError::SetNotPossible`].
+    pub fn new(
+        kernel: &Kernel,
+        loader: &Loader,
+        wanted: Option<ProbeSet>,
+        kprobes_only: bool,
+    ) -> Result<ProbeChoice, StartError> {
+        if wanted == Some(ProbeSet::Device) {
+            return Ok(ProbeChoice { set: ProbeSet::Device, reason: None, entry: None });
+        }
+        let with = |entry| {
+            Ok(ProbeChoice { set: wanted.unwrap_or(ProbeSet::Full), reason: None, entry: Some(entry) })
+        };
+        let fentry = match kprobes_only {
+            true => Err(anyhow::anyhow!("not wanted")),
+            false => calibrate::works(kernel, loader, ProbeKind::Fentry),
+        };
+        let Err(fentry) = fentry else { return with(ProbeKind::Fentry) };
+        let Err(kprobe) = calibrate::works(kernel, loader, ProbeKind::Kprobe) else {
+            return with(ProbeKind::Kprobe);
+        };
+        match wanted {
+            Some(set) => {
+                let reason =
+                    format!("this kernel allows neither fentry ({fentry:#}) nor kprobes ({kprobe:#})");
+                Err(StartError::SetNotPossible { set, reason })
+            }
+            None => {
+                let reason = "this kernel allows neither fentry nor kprobes; `overlay-trace doctor` says why";
+                Ok(ProbeChoice { set: ProbeSet::Device, reason: Some(reason.to_owned()), entry: None })
+            }
+        }
+    }
+}
