@@ -154,9 +154,7 @@ mod tests {
         let mut confusion = Confusion::of_text(ONE);
         confusion.put(Confusion::of_text(OTHER));
         let text = confusion.file("6.12");
-        assert!(
-            text.contains("| injected | nothing | qdisc | right, with its place |\n|---|---|---|---|\n")
-        );
+        assert!(text.contains("| injected | nothing | qdisc | right, with its place |\n|---|---|---|---|\n"));
         assert!(text.ends_with("| clean | 20 |  | 20 of 20 |\n| loss |  | 20 | 19 of 20 |\n"), "{text}");
         assert_eq!(Confusion::of_text(&text), confusion);
     }

@@ -54,7 +54,7 @@ const GROWTH: u64 = 16 << 20;
 
 fn main() -> Result<ExitCode> {
     let options = Options::parse();
-    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/recordings/flannel-vxlan-6.12.otr");
+    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/recordings/flannel-vxlan-6.12.otr");
     let source = Recording::open(source)?;
     match &options.through {
         Some(file) => through_file(&options, &source, file),

@@ -7,8 +7,8 @@ mod support;
 use overlay_trace_analysis::breakdown::{Analysis, By};
 
 use overlay_trace_lab::compare::{
-    self, Checked, Comparison, Conditions, Cpu, Folder, LabResult, Machine, Measure, Measured, Outcome, Plan,
-    Run, Stages, Verdict,
+    self, CheckedClaim, Comparison, Conditions, Cpu, Folder, LabResult, Machine, Measure, Measured, Outcome,
+    Plan, Run, Stages, Verdict,
 };
 
 use overlay_trace_format::Recording;
@@ -176,7 +176,7 @@ fn published_figures_are_checked() {
     let mtu = Comparison::new(Plan::find("seed-mtu").unwrap(), 1.0, jumbo);
     let checked = compare::check(&quick, &mtu);
     let verdict = |better: &str, worse: &str, measure| {
-        let claim = |checked: &&Checked| {
+        let claim = |checked: &&CheckedClaim| {
             let claim = checked.claim;
             (claim.better.lab, claim.worse.lab, claim.measure) == (better, worse, measure)
         };
@@ -187,5 +187,5 @@ fn published_figures_are_checked() {
     assert_eq!(verdict("calico-ipip", "flannel-vxlan", throughput), Verdict::Disagrees);
     assert_eq!(verdict("flannel-vxlan", "flannel-vxlan", throughput), Verdict::Agrees);
     assert_eq!(verdict("calico-bgp", "calico-ipip", throughput), Verdict::NotMeasured);
-    check("reproduce.txt", compare::reproduced(&checked).as_bytes());
+    check("reproduce.txt", compare::checked_claims_text(&checked).as_bytes());
 }

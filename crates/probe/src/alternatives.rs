@@ -8,8 +8,9 @@ use overlay_trace_common::{
 };
 
 use crate::{
-    attachment::{Attachment, ProbeKind},
+    attachment::Attachment,
     modules,
+    probe_kind::ProbeKind,
     program::{ARGUMENTS, Program},
     sys::{kernel::Kernel, signature::Signature},
     unprobed::Unprobed,

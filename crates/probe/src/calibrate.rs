@@ -11,10 +11,7 @@ use overlay_trace_common::{flags::ProbeFlags, probe_spec::ProbeSpec, record::Out
 use overlay_trace_format::ProbeCost;
 
 use crate::{
-    attachment::{Attachment, ProbeKind},
-    load::Loader,
-    plan::Plan,
-    program::Program,
+    attachment::Attachment, load::Loader, plan::Plan, probe_kind::ProbeKind, program::Program,
     sys::kernel::Kernel,
 };
 

@@ -1,8 +1,8 @@
 //! Loading and attaching: each probe gets a copy of a program, with its probe spec patched in.
 
 use std::{
-    collections::{HashMap, HashSet},
-    os::fd::{AsFd, AsRawFd, OwnedFd},
+    collections::HashMap,
+    os::fd::{AsFd, OwnedFd},
 };
 
 use anyhow::{Context, Result, bail};
@@ -10,10 +10,7 @@ use aya::{
     Ebpf, EbpfLoader,
     maps::{Map, MapError},
 };
-use aya_obj::{
-    Object,
-    generated::{bpf_attach_type, bpf_insn},
-};
+use aya_obj::generated::{bpf_attach_type, bpf_insn};
 use overlay_trace_common::{
     abi::{BUCKET_SLOTS, BUCKETS, Offsets, Settings, TRANSMIT_KINDS, TransmitKind},
     probe_spec::KPROBE_ARGUMENTS,
@@ -22,11 +19,13 @@ use overlay_trace_common::{
 };
 
 use crate::{
-    attachment::{Attachment, ProbeKind},
+    attachment::Attachment,
     baseline_program::BaselineProgram,
     filter::FilterOptions,
+    kernel_object::{OBJECT, programs},
     patch::{Probe, patch},
     plan::Plan,
+    probe_kind::ProbeKind,
     sys::{
         bpf::{self, Kind},
         kernel::Kernel,
@@ -34,9 +33,6 @@ use crate::{
     tunnels,
     unprobed::Unprobed,
 };
-
-/// The kernel programs, as `cargo xtask build-ebpf` built them.
-static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("OVERLAY_TRACE_EBPF_OBJECT"));
 
 /// `Settings` for aya's typed interface.
 #[derive(Clone, Copy)]
@@ -239,67 +235,4 @@ fn settings(kernel: &Kernel, filter: &FilterOptions, sizes: Sizes) -> Result<Set
         }
     }
     Ok(settings)
-}
-
-/// The object's programs, with references to maps and calls of functions relocated.
-fn programs(maps: &Ebpf) -> Result<HashMap<String, Vec<bpf_insn>>> {
-    let mut object = Object::parse(OBJECT).context("the embedded kernel object is damaged")?;
-    let text: HashSet<usize> = object.functions.keys().map(|(section, _)| *section).collect();
-    let descriptions: HashMap<String, aya_obj::Map> =
-        object.maps.iter().map(|(name, map)| (name.clone(), map.clone())).collect();
-    let mut descriptors = Vec::new();
-    for (name, map) in maps.maps() {
-        if let Some(description) = descriptions.get(name) {
-            descriptors.push((name, descriptor(map)?, description));
-        }
-    }
-    object.relocate_maps(descriptors.into_iter(), &text).context("cannot relocate the maps")?;
-    object.relocate_calls(&text).context("cannot relocate the calls")?;
-    Ok(object
-        .programs
-        .iter()
-        .filter_map(|(name, program)| {
-            let function = object.functions.get(&program.function_key())?;
-            Some((name.clone(), function.instructions.clone()))
-        })
-        .collect())
-}
-
-fn descriptor(map: &Map) -> Result<i32> {
-    let data = match map {
-        Map::Array(data) | Map::PerCpuArray(data) | Map::HashMap(data) | Map::RingBuf(data) => data,
-        other => bail!("the kernel side has a map of an unexpected type: {other:?}"),
-    };
-    Ok(data.fd().as_fd().as_raw_fd())
-}
-
-#[cfg(test)]
-mod tests {
-    use aya_obj::generated::bpf_func_id::BPF_FUNC_redirect_peer;
-
-    use super::{super::patch::CALL, *};
-
-    /// Opcodes: atomic operations on 32 and on 64 bits.
-    const ATOMIC: [u8; 2] = [0xc3, 0xdb];
-    /// The last helper that 5.10 has.
-    const LAST_HELPER: i32 = BPF_FUNC_redirect_peer as i32;
-
-    /// The verifier refuses what it does not know also where it is never reached.
-    #[test]
-    #[cfg_attr(not(kernel_programs), ignore = "the kernel programs are not built: `cargo xtask build-ebpf`")]
-    fn no_program_has_an_instruction_that_5_10_does_not_know() {
-        let object = Object::parse(OBJECT).unwrap();
-        assert!(!object.functions.is_empty());
-        for ((_, at), function) in &object.functions {
-            for instruction in &function.instructions {
-                let is_young = match instruction.code {
-                    // Addition, without telling the number before.
-                    code if ATOMIC.contains(&code) => instruction.imm != 0,
-                    CALL if instruction.src_reg() == 0 => instruction.imm > LAST_HELPER,
-                    _ => false,
-                };
-                assert!(!is_young, "{} at {at}: {instruction:?}", function.name);
-            }
-        }
-    }
 }

@@ -16,12 +16,12 @@ use overlay_trace_common::stage_map::STAGES;
 use overlay_trace_format::{Names, ProbeSet, SeenLater};
 
 use crate::{
-    attachment::ProbeKind,
     drop_reasons::drop_reasons,
     functions::wanted_functions,
     load::{Attached, Loader},
     modules::Modules,
     plan::Plan,
+    probe_kind::ProbeKind,
     probes::Probes,
     sys::{clock::monotonic_ns, kernel::Kernel},
     tunnels::TunnelWatcher,
@@ -61,7 +61,7 @@ impl ModuleWatcher {
                     let symbols = self.kernel.kallsyms().names(&addresses).into_iter().collect();
                     vec![WorkerMessage::Names(Names { symbols, ..Names::default() })]
                 }
-                Err(RecvTimeoutError::Timeout) if self.modules.have_come() => self.attach_more(),
+                Err(RecvTimeoutError::Timeout) if self.modules.have_been_added() => self.attach_more(),
                 Err(RecvTimeoutError::Timeout) => {
                     self.tunnels.update(&mut self.loader.maps);
                     Vec::new()

@@ -73,7 +73,7 @@ impl Modules {
 
     /// Whether modules have been loaded since the last call. The kernel takes long to write the list, so the whole of it
     /// is read only when its beginning has changed.
-    pub fn have_come(&mut self) -> bool {
+    pub fn have_been_added(&mut self) -> bool {
         if self.settled && beginning() == self.beginning {
             return false;
         }

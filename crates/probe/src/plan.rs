@@ -9,9 +9,7 @@ use overlay_trace_common::{
 use overlay_trace_format::ProbeSet;
 
 use crate::{
-    alternatives::Site,
-    attachment::{Attachment, ProbeKind},
-    sys::kernel::Kernel,
+    alternatives::Site, attachment::Attachment, probe_kind::ProbeKind, sys::kernel::Kernel,
     unprobed::Unprobed,
 };
 

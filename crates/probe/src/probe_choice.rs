@@ -2,7 +2,7 @@
 
 use overlay_trace_format::ProbeSet;
 
-use crate::{attachment::ProbeKind, calibrate, error::StartError, load::Loader, sys::kernel::Kernel};
+use crate::{calibrate, error::StartError, load::Loader, probe_kind::ProbeKind, sys::kernel::Kernel};
 
 /// The probe set of a recording.
 pub struct ProbeChoice {

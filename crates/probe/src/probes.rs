@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::{attachment::ProbeKind, load::Attached, sys::kernel};
+use crate::{load::Attached, probe_kind::ProbeKind, sys::kernel};
 
 /// From this version on the kernel counts the kprobe programs that it skips.
 const KPROBE_MISSES_SINCE: (u32, u32) = (6, 7);

@@ -5,7 +5,7 @@ use std::fmt;
 
 use overlay_trace_common::{flags::ProbeFlags, probe_spec::ProbeSpec, record::Outcome, stage::Action};
 
-use crate::attachment::ProbeKind;
+use crate::probe_kind::ProbeKind;
 
 /// The highest argument position that there is a generic program for, plus 1.
 pub const ARGUMENTS: u8 = 4;

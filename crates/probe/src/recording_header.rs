@@ -4,9 +4,9 @@ use overlay_trace_common::stage_map::{STAGES, transmit_stages};
 use overlay_trace_format::{Detection, Header, ProbeCost, ProbeKind as RecordedKind, Sampling, UnseenStage};
 
 use crate::{
-    attachment::ProbeKind,
     load::Attached,
     plan::Plan,
+    probe_kind::ProbeKind,
     sys::{clock::monotonic_ns, kernel::Kernel},
 };
 

@@ -256,3 +256,17 @@ fn counters(loader: &Loader) -> Result<[u64; COUNTERS]> {
 fn trigger_device_event() {
     let _ = thread::spawn(|| nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET)).join();
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_output_that_exists_is_an_error_of_its_own() {
+        let output = tempfile::NamedTempFile::new().unwrap();
+        let options = SessionOptions { output: output.path().to_owned(), ..SessionOptions::default() };
+        let Err(error) = Session::start(options) else { panic!("the file was overwritten") };
+        assert!(matches!(error, StartError::Output(_)), "{error:?}");
+        assert!(error.to_string().contains("exists already"), "{error}");
+    }
+}

@@ -13,10 +13,10 @@ use overlay_trace_common::{flags::ProbeFlags, probe_spec::ProbeSpec, record::Out
 use overlay_trace_format::ProbeCost;
 
 use crate::{
-    attachment::ProbeKind,
     calibrate::{BATCHES, attachment},
     load::Loader,
     patch::{CALL, MOVE, instruction, return_zero},
+    probe_kind::ProbeKind,
     sys::{
         bpf::{self, Kind},
         kernel::Kernel,

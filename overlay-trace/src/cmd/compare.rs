@@ -12,8 +12,8 @@ use super::lab_name::find;
 use super::output::line;
 use super::probes::Probes;
 use overlay_trace_lab::compare::{
-    self, BASELINE, CLAIMS, Comparison, Conditions, Folder, LabResult, Machine, Measured, Options, Outcome,
-    Plan, Progress, Standing,
+    self, BASELINE, BuiltLab, CLAIMS, Comparison, Conditions, Folder, LabResult, Machine, Measured, Options,
+    Outcome, Plan, Progress,
 };
 use overlay_trace_lab::dataplanes::{self, Knobs, Lab, System};
 use overlay_trace_lab::traffic::Stop;
@@ -80,7 +80,7 @@ impl Reproduce {
         };
         let labs = self.how.compare(quick, |lab| is_claimed(lab, false))?;
         let mtus = self.how.compare(mtu, |lab| is_claimed(lab, true))?;
-        line(compare::reproduced(&compare::check(&labs, &mtus)).trim_end());
+        line(compare::checked_claims_text(&compare::check(&labs, &mtus)).trim_end());
         self.how.tell(quick);
         self.how.tell(mtu);
         Ok(exit_code(&[&labs, &mtus]))
@@ -140,7 +140,7 @@ impl How {
     fn conditions(&self, plan: &Plan, machine: &Machine) -> Result<Conditions> {
         Ok(Conditions {
             plan: plan.name.to_owned(),
-            runs: plan.in_words(machine)?,
+            runs: plan.descriptions(machine)?,
             kernel: kernel::release(),
             cpus: available_parallelism()?.get(),
             probes: self.probes.set().map_or("auto", |set| set.name()).to_owned(),
@@ -224,7 +224,7 @@ impl Work {
 
     /// The outcomes of labs that are measured together.
     fn group(&self, group: &[&'static Lab], options: &Options, progress: &Progress) -> Vec<LabOutcome> {
-        let (mut standing, mut results): (Vec<Standing>, Vec<LabOutcome>) = (Vec::new(), Vec::new());
+        let (mut standing, mut results): (Vec<BuiltLab>, Vec<LabOutcome>) = (Vec::new(), Vec::new());
         for (number, lab) in group.iter().enumerate() {
             progress.lab(lab.name, number);
             let tell = &mut |what: &str| progress.step(lab.name, what);
@@ -236,7 +236,7 @@ impl Work {
                 return results;
             }
         }
-        let labs: Vec<&'static Lab> = standing.iter().map(Standing::lab).collect();
+        let labs: Vec<&'static Lab> = standing.iter().map(BuiltLab::lab).collect();
         progress.step("all of these", "recording");
         match compare::record(standing, options, &self.stop) {
             Ok(recorded) => results.extend(recorded),

@@ -74,7 +74,7 @@ enum Command {
         /// Let the kernel hand several packets to the server per read (UDP_GRO)
         #[arg(long)]
         gro: bool,
-        /// Send to this IPv4 multicast group or broadcast address; the server joins it
+        /// Send to this IPv4 multicast group or broadcast address; the server listens there too
         #[arg(long, value_name = "ADDR")]
         group: Option<Ipv4Addr>,
     },

@@ -223,7 +223,7 @@ mod tests {
         assert_eq!(label("socket wait", 50.0, &key), "1");
         assert_eq!(label("ip", 10.0, &key), "2");
         assert_eq!(label("level 1", 20.0, &key), "L1");
-        assert_eq!(label("ip", 1.0, &key), "");
+        assert_eq!(label("ip", 0.5, &key), "");
         assert_eq!(label("pod1 egress", 40.0, &key), "pod1");
     }
 

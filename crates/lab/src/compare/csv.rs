@@ -1,14 +1,14 @@
-//! Everything as one long table, a number a line: spreadsheets make of it what they need.
+//! The comparison as one long table with one number per line, for spreadsheets.
 
 use anyhow::{Result, anyhow};
 
-use super::summary::percentiles;
-use super::{Comparison, Row, Run};
+use super::result::Run;
+use super::summary::{Comparison, Row, percentiles};
 
 type Table = csv::Writer<Vec<u8>>;
 
-/// The comparison as comma-separated values: lab, what the number is of (the run, or `packet`), its name, its
-/// unit, the number. A lab that was not measured has a line with its reason.
+/// The comparison as comma-separated values: lab, scope of the number (the run, or `packet`), name, unit, value. A lab
+/// that was not measured has one line with the reason.
 ///
 /// # Errors
 ///
@@ -17,11 +17,11 @@ pub fn csv(comparison: &Comparison) -> Result<Vec<u8>> {
     let mut table = Table::from_writer(Vec::new());
     table.write_record(["lab", "of", "measure", "unit", "value"])?;
     for row in &comparison.rows {
-        whole(&mut table, row)?;
+        lab_lines(&mut table, row)?;
         for run in &row.measured.runs {
-            one_run(&mut table, &row.lab, run)?;
+            run_lines(&mut table, &row.lab, run)?;
         }
-        stages(&mut table, row)?;
+        stage_lines(&mut table, row)?;
     }
     for absent in &comparison.absent {
         let status = if absent.failed { "failed" } else { "unavailable" };
@@ -31,13 +31,13 @@ pub fn csv(comparison: &Comparison) -> Result<Vec<u8>> {
 }
 
 fn line(table: &mut Table, lab: &str, of: &str, measure: &str, unit: &str, value: f64) -> Result<()> {
-    // As many digits as it takes, and no more than the thousandth where that is much.
+    // Six decimals for small values, three for others, without trailing zeros.
     let value = if value.abs() < 10.0 { format!("{value:.6}") } else { format!("{value:.3}") };
     let value = value.trim_end_matches('0').trim_end_matches('.');
     Ok(table.write_record([lab, of, measure, unit, value])?)
 }
 
-fn whole(table: &mut Table, row: &Row) -> Result<()> {
+fn lab_lines(table: &mut Table, row: &Row) -> Result<()> {
     let mut put =
         |of: &str, measure: &str, unit: &str, value| line(table, &row.lab, of, measure, unit, value);
     if let Some(share) = row.throughput_share {
@@ -59,7 +59,7 @@ fn whole(table: &mut Table, row: &Row) -> Result<()> {
     put("packet", "packets", "packets", row.measured.stages.packets as f64)
 }
 
-fn one_run(table: &mut Table, lab: &str, run: &Run) -> Result<()> {
+fn run_lines(table: &mut Table, lab: &str, run: &Run) -> Result<()> {
     let traffic = &run.traffic;
     let mut put = |measure: &str, unit: &str, value| line(table, lab, &run.name, measure, unit, value);
     put("throughput", "bit/s", traffic.throughput_bits_per_s)?;
@@ -96,7 +96,7 @@ fn one_run(table: &mut Table, lab: &str, run: &Run) -> Result<()> {
     put("cpu, own", "ns", run.cpu.own_ns as f64)
 }
 
-fn stages(table: &mut Table, row: &Row) -> Result<()> {
+fn stage_lines(table: &mut Table, row: &Row) -> Result<()> {
     let stages = &row.measured.stages;
     for time in &stages.rows {
         let of = format!("level {} {}", time.level, time.direction);

@@ -1,18 +1,20 @@
-//! The comparison for programs. Its schema is stable: keys are added, never changed.
+//! The comparison as JSON. The schema is stable: keys are added, never changed.
 
 use std::collections::BTreeMap;
 
 use anyhow::Result;
 use serde::Serialize;
 
-use super::{BASELINE, Comparison, Conditions, Cpu, Row, StageTime};
+use super::BASELINE;
+use super::result::{Conditions, Cpu, StageTime};
+use super::summary::{Comparison, Row};
 use crate::traffic::TrafficReport;
 
 /// The version of the schema.
 const SCHEMA: u32 = 1;
 
 #[derive(Serialize)]
-struct Whole<'a> {
+struct Document<'a> {
     schema: u32,
     plan: &'a str,
     baseline: &'a str,
@@ -76,7 +78,7 @@ pub fn json(comparison: &Comparison) -> Result<Vec<u8>> {
         status: if absent.failed { "failed" } else { "unavailable" },
         reason: &absent.reason,
     });
-    let whole = Whole {
+    let document = Document {
         schema: SCHEMA,
         plan: comparison.plan.name,
         baseline: BASELINE,
@@ -85,7 +87,7 @@ pub fn json(comparison: &Comparison) -> Result<Vec<u8>> {
         labs: comparison.rows.iter().map(lab).collect(),
         absent: absent.collect(),
     };
-    let mut bytes = serde_json::to_vec_pretty(&whole)?;
+    let mut bytes = serde_json::to_vec_pretty(&document)?;
     bytes.push(b'\n');
     Ok(bytes)
 }

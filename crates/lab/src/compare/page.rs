@@ -1,9 +1,9 @@
-//! The comparison as a page: one file that needs nothing else, neither a network nor a script to be read.
+//! The comparison as a self-contained HTML page that is readable without scripts.
 
 use maud::{Markup, html};
 
-use super::summary::percentiles;
-use super::{Comparison, Row, flame};
+use super::flame_graph;
+use super::summary::{Comparison, Row, percentiles};
 use overlay_trace_analysis::report::page::{self, Cell, reading, table};
 use overlay_trace_analysis::report::palette::layer as layer_colour;
 use overlay_trace_analysis::report::units::{bit_rate, percent, time};
@@ -15,7 +15,7 @@ pub fn page(comparison: &Comparison) -> String {
         h1 { (title) }
         @for sentence in &comparison.sentences { p { (sentence) } }
         @if !comparison.rows.is_empty() {
-            (whole(comparison))
+            (summary(comparison))
             (graphs(comparison))
             (layers(comparison))
             (runs(comparison))
@@ -30,11 +30,11 @@ fn of_ns(ns: Option<u64>) -> Cell {
     Cell::of(ns.map(|ns| ns as f64), time)
 }
 
-fn whole(comparison: &Comparison) -> Markup {
+fn summary(comparison: &Comparison) -> Markup {
     let levels = comparison.levels();
     let mut heading: Vec<String> = vec!["lab".into(), "throughput".into(), "of host".into()];
     heading.extend(percentiles(&Default::default()).iter().map(|(name, _)| (*name).to_owned()));
-    heading.extend(["CPU per packet", "time per packet: median", "mean", "in sockets"].map(str::to_owned));
+    heading.extend(["CPU per packet", "time per packet: median", "mean", "socket wait"].map(str::to_owned));
     heading.extend((0..levels).map(|level| format!("level {level}")));
     let row = |row: &Row| {
         let mut cells =
@@ -54,11 +54,11 @@ fn whole(comparison: &Comparison) -> Markup {
         h2 { "All labs" }
         p.hint {
             @if let Some(run) = comparison.latency_run() {
-                "Percentiles are of the latency of " (run) ", from when each request was due to its answer; one that too "
-                "few requests were sent for is left out. "
+                "Percentiles are of the latency of " (run) ", from the scheduled send time of each request to its answer "
+                "(open loop, no coordinated omission). A percentile needs enough requests, otherwise it is left out. "
             }
-            "\u{201c}In sockets\u{201d} is waiting for the program that reads; the rest of the mean time per packet is told by level: "
-            "how many encapsulation headers are around the packet, so level 1 is what the first overlay adds. "
+            "\u{201c}Socket wait\u{201d} is the wait for the reading program. The rest of the mean time per packet is divided by level, "
+            "the number of encapsulation headers around the packet: level 1 is the cost of the first overlay. "
             "Click a heading to sort."
         }
         (table(&heading, &rows))
@@ -70,8 +70,8 @@ fn graphs(comparison: &Comparison) -> Markup {
     html! {
         h2 { "Where a packet's time goes" }
         p.hint {
-            "All on one scale: the whole width is " (time(scale_ns)) " per packet, without waiting in sockets. From the bottom: the lab, the direction, "
-            "the level, the layer, the stage. Warm colours are work, blue is waiting, purple is inside an overlay. "
+            "All graphs have one scale: the full width is " (time(scale_ns)) " per packet, without socket wait. From the bottom: lab, direction, "
+            "level, layer, stage. Warm colours are work, blue is wait, purple is inside an overlay. "
             "Point at a frame, or tap it, to read it."
         }
         (reading())
@@ -82,14 +82,14 @@ fn graphs(comparison: &Comparison) -> Markup {
                         b { (row.lab) } " " (time(row.per_packet.network_ns())) ". " (row.about)
                         @for note in &row.measured.notes { " (" (note) ")" }
                     }
-                    (flame::graph(row, scale_ns))
+                    (flame_graph::graph(row, scale_ns))
                 }
             }
         }
     }
 }
 
-/// A row per lab, a column per layer; the bar in a cell is its part of the column's largest.
+/// One row per lab, one column per layer. The bar in a cell is relative to the column's maximum.
 fn layers(comparison: &Comparison) -> Markup {
     let most =
         |layer: &str| comparison.rows.iter().map(|row| row.per_packet.layer(layer)).fold(0.0, f64::max);
@@ -99,7 +99,7 @@ fn layers(comparison: &Comparison) -> Markup {
         format!("--bar: rgb({},{},{}); --part: {part:.0}%", colour.r, colour.g, colour.b)
     };
     html! {
-        h2 { "Time per packet by layer, without waiting in sockets" }
+        h2 { "Time per packet by layer, without socket wait" }
         div.wide {
             table.sortable.bars {
                 thead { tr { th scope="col" { "lab" } @for layer in &comparison.layers { th scope="col" { (layer) } } } }

@@ -4,41 +4,41 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-use super::Machine;
+use super::machine_limits::Machine;
 use crate::traffic::{Kind, Spec, parse_plan};
 
-/// What is sent through each lab.
+/// The traffic that is sent through each lab.
 #[derive(Debug)]
 pub struct Plan {
     pub name: &'static str,
     /// One sentence for people.
     pub about: &'static str,
-    /// One after the other, each with the lab built anew.
+    /// In this order; the lab is built again for each.
     pub settings: &'static [Setting],
-    /// How much of what the machine can do at the most the plan's highest rate may ask for, 0 to 1; if it asks
-    /// for more, all rates of the plan are lowered in proportion.
+    /// The largest share of the machine's maximum rate that the plan may offer, 0 to 1. If it offers more, all rates
+    /// of the plan are reduced in proportion.
     pub headroom: f64,
-    /// How long each run lasts while packets are recorded, at the most.
+    /// The maximum duration of each run while packets are recorded.
     pub recorded: Duration,
 }
 
-/// A way to build the lab, and the traffic through it.
+/// Parameters of the lab, and the traffic through it.
 #[derive(Debug)]
 pub struct Setting {
     /// The underlay's MTU, bytes.
     pub mtu: u32,
-    /// As `lab run --traffic` has them.
+    /// In the syntax of `lab run --traffic`.
     pub runs: &'static [&'static str],
 }
 
-/// Rates below this, per second, are not lowered: too few packets would be left.
+/// Rates are not reduced below this, per second, since too few packets would remain.
 const LOW_RATE: f64 = 100.0;
 
 /// All plans, the shortest first.
 pub const PLANS: &[Plan] = &[
     Plan {
         name: "quick",
-        about: "Requests over UDP and TCP at a constant rate, a stream of small packets, one bulk transfer.",
+        about: "UDP and TCP requests at a constant rate, a stream of small UDP packets, bulk TCP.",
         settings: &[Setting {
             mtu: 1500,
             runs: &[
@@ -53,7 +53,7 @@ pub const PLANS: &[Plan] = &[
     },
     Plan {
         name: "rr",
-        about: "One request at a time: each is due long after the answer to the one before.",
+        about: "One request at a time, at a rate so low that each is answered long before the next.",
         settings: &[Setting {
             mtu: 1500,
             runs: &["udp-rr:rate=200,size=100,duration=10s", "tcp-rr:rate=200,size=100,duration=10s"],
@@ -94,7 +94,7 @@ pub const PLANS: &[Plan] = &[
     },
     Plan {
         name: "seed-bulk",
-        about: "As many bytes as TCP takes: one stream, four, and sixteen.",
+        about: "Bulk TCP with one, four and sixteen streams.",
         settings: &[Setting {
             mtu: 1500,
             runs: &[
@@ -109,7 +109,7 @@ pub const PLANS: &[Plan] = &[
     },
     Plan {
         name: "seed-mtu",
-        about: "One bulk transfer and a stream of full packets at each MTU of the underlay. Below 1500 only what IPv6 still allows.",
+        about: "Bulk TCP and TCP requests at several MTUs of the underlay; the smallest is what IPv6 still allows.",
         settings: &[
             Setting { mtu: 1400, runs: MTU_RUNS },
             Setting { mtu: 1500, runs: MTU_RUNS },
@@ -129,7 +129,7 @@ impl Plan {
     ///
     /// # Errors
     ///
-    /// When there is none; the sentence names those that there are.
+    /// When there is none; the message lists the plans.
     pub fn find(name: &str) -> Result<&'static Plan> {
         PLANS.iter().find(|plan| plan.name == name).with_context(|| {
             let names: Vec<_> = PLANS.iter().map(|plan| plan.name).collect();
@@ -137,11 +137,11 @@ impl Plan {
         })
     }
 
-    /// The runs of a setting as this machine can have them.
+    /// The runs of a setting, with rates that this machine reaches.
     ///
     /// # Errors
     ///
-    /// When a run cannot be read.
+    /// When a run cannot be parsed.
     pub fn specs(&self, setting: &Setting, machine: &Machine) -> Result<Vec<Spec>> {
         let factor = self.factor(machine)?;
         let specs = setting.runs.iter().map(|text| parse_plan(text, Spec::new));
@@ -154,11 +154,11 @@ impl Plan {
             .collect()
     }
 
-    /// By how much all rates are lowered, 1 for not at all.
+    /// The factor by which all rates are reduced; 1 or more: not at all.
     ///
     /// # Errors
     ///
-    /// When a run cannot be read.
+    /// When a run cannot be parsed.
     pub fn factor(&self, machine: &Machine) -> Result<f64> {
         let mut factor = 1.0_f64;
         for text in self.settings.iter().flat_map(|setting| setting.runs) {
@@ -173,7 +173,7 @@ impl Plan {
         Ok(factor.max(f64::MIN_POSITIVE))
     }
 
-    /// How long the traffic through one lab takes, with and without a recording.
+    /// The duration of the traffic through one lab, with and without a recording.
     pub fn traffic_time(&self) -> Duration {
         let specs = self
             .settings
@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn every_plan_can_be_read_and_has_a_name_of_its_own() {
+    fn every_plan_can_be_parsed_and_has_a_unique_name() {
         for plan in PLANS {
             assert_eq!(PLANS.iter().filter(|other| other.name == plan.name).count(), 1);
             for setting in plan.settings {
@@ -206,23 +206,23 @@ mod tests {
     }
 
     #[test]
-    fn a_slow_machine_lowers_all_rates_in_proportion() {
+    fn a_slow_machine_reduces_all_rates_in_proportion() {
         let plan = Plan::find("seed-http-rate").unwrap();
         let rates = |per_s| -> Vec<f64> {
             let specs = plan.specs(&plan.settings[0], &machine(per_s)).unwrap();
             specs.iter().map(|spec| spec.rate).collect()
         };
         assert_eq!(rates(1e9), [150e3, 250e3, 150e3, 250e3]);
-        let lowered = rates(100e3);
-        assert!((lowered[1] - 50e3).abs() < 1.0 && (lowered[0] - 30e3).abs() < 1.0, "{lowered:?}");
+        let reduced = rates(100e3);
+        assert!((reduced[1] - 50e3).abs() < 1.0 && (reduced[0] - 30e3).abs() < 1.0, "{reduced:?}");
     }
 
     #[test]
-    fn low_rates_stay() {
+    fn low_rates_are_not_reduced() {
         let plan = Plan::find("seed-iperf-udp").unwrap();
         let specs = plan.specs(&plan.settings[0], &machine(10e3)).unwrap();
-        let asked = 1e6 / (8.0 * 1400.0);
-        assert!((specs[0].rate - asked).abs() < 1e-6);
+        let configured = 1e6 / (8.0 * 1400.0);
+        assert!((specs[0].rate - configured).abs() < 1e-6);
         assert!(specs.windows(2).all(|pair| pair[0].rate <= pair[1].rate));
         assert!((specs[4].rate - 10e3).abs() < 1.0);
     }

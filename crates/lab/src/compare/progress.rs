@@ -1,25 +1,25 @@
-//! How far a comparison is, and how long it will still take.
+//! The progress of a comparison, and an estimate of the remaining time.
 
 use std::io::{self, IsTerminal};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-/// What building a lab, attaching probes and analysing may take, until it is known.
-const BESIDES: Duration = Duration::from_secs(8);
+/// The initial estimate of the time per lab besides traffic: building, attaching probes, analysis.
+const SETUP_ESTIMATE: Duration = Duration::from_secs(8);
 
-/// Progress on the terminal, or in lines where there is none.
+/// A progress bar on a terminal, otherwise one line per lab.
 pub struct Progress {
     bar: ProgressBar,
     began: Instant,
-    /// Labs to be measured, and how many of them are done.
+    /// Labs to measure, and how many of them are done.
     labs: u32,
     done: u32,
-    guess: Duration,
+    estimate: Duration,
 }
 
 impl Progress {
-    /// `labs` are to be measured, each with so much traffic.
+    /// `labs` are to be measured, each with this duration of traffic.
     pub fn new(labs: u32, traffic: Duration) -> Progress {
         let bar = if io::stderr().is_terminal() {
             ProgressBar::new(u64::from(labs))
@@ -28,52 +28,52 @@ impl Progress {
         };
         let style = ProgressStyle::with_template("{bar:24} {pos}/{len} {wide_msg}");
         bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-        Progress { bar, began: Instant::now(), labs, done: 0, guess: traffic + BESIDES }
+        Progress { bar, began: Instant::now(), labs, done: 0, estimate: traffic + SETUP_ESTIMATE }
     }
 
-    /// A lab's turn has come; so many of its group have been begun before.
+    /// The measurement of a lab starts; `begun` labs of its group have started before.
     pub fn lab(&self, name: &str, begun: usize) {
         if self.bar.is_hidden() {
             let number = self.done as usize + begun + 1;
             let line = format!("{name} ({number} of {}, {} left)", self.labs, self.left());
             eprintln!("{line}");
         } else {
-            self.step(name, "looking");
+            self.step(name, "starting");
         }
     }
 
-    /// What is being done with it.
+    /// A step of the lab's measurement starts.
     pub fn step(&self, lab: &str, what: &str) {
         self.bar.set_message(format!("{lab}: {what}, {} left", self.left()));
         self.bar.tick();
     }
 
-    /// It is done.
+    /// A lab is done.
     pub fn done(&mut self) {
         self.done += 1;
         self.bar.inc(1);
     }
 
-    /// A sentence that stays.
+    /// Prints a message above the bar.
     pub fn say(&self, sentence: &str) {
         self.bar.suspend(|| eprintln!("{sentence}"));
     }
 
-    /// About how long it will still take.
+    /// The estimate of the remaining time.
     fn left(&self) -> String {
-        about(remaining(self.began.elapsed(), self.done, self.labs, self.guess))
+        about(remaining(self.began.elapsed(), self.done, self.labs, self.estimate))
     }
 
-    /// Takes the bar away.
+    /// Removes the bar.
     pub fn finish(&self) {
         self.bar.finish_and_clear();
     }
 }
 
-/// From the labs that are done; until one is, from a guess of what one takes.
-fn remaining(elapsed: Duration, done: u32, labs: u32, guess: Duration) -> Duration {
+/// Extrapolates from the labs that are done; until one is, from an estimate per lab.
+fn remaining(elapsed: Duration, done: u32, labs: u32, estimate: Duration) -> Duration {
     let whole = match done {
-        0 => guess * labs,
+        0 => estimate * labs,
         _ => elapsed * labs / done,
     };
     whole.saturating_sub(elapsed)
@@ -91,7 +91,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_time_left_follows_from_the_labs_that_are_done() {
+    fn the_remaining_time_follows_from_the_labs_that_are_done() {
         let seconds = Duration::from_secs;
         assert_eq!(remaining(seconds(0), 0, 10, seconds(20)), seconds(200));
         assert_eq!(remaining(seconds(60), 2, 10, seconds(20)), seconds(240));

@@ -1,73 +1,76 @@
-//! What came of one lab: the file that an interrupted comparison goes on from.
+//! The result of one lab, as stored in the results folder.
 
 use serde::{Deserialize, Serialize};
 
 use crate::traffic::{Kind, TrafficReport};
 
-/// A lab's part of a comparison.
+/// The number of transfers that share the duration of a bulk run.
+pub(super) const TRANSFERS: u32 = 3;
+
+/// The result of one lab.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LabResult {
     pub lab: String,
-    /// What the lab is, in a sentence.
+    /// The description of the lab, one sentence.
     pub about: String,
     pub conditions: Conditions,
     pub outcome: Outcome,
 }
 
-/// What must be the same for results to be compared.
+/// The conditions that must be equal for results to be comparable.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Conditions {
     pub plan: String,
-    /// Every run in words, with the rates as this machine could have them.
+    /// A description of every run, with the rates that this machine reaches.
     pub runs: Vec<String>,
     pub kernel: String,
     /// Number of CPUs.
     pub cpus: usize,
-    /// The probe set that was asked for.
+    /// The requested probe set.
     pub probes: String,
     /// The version of this program.
     pub overlay_trace: String,
 }
 
-/// How it went.
+/// The outcome of a measurement.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
     Measured(Box<Measured>),
-    /// This machine lacks something: what, in a sentence.
+    /// This machine lacks something; the reason, one sentence.
     Unavailable(String),
-    /// It went wrong: how, in a sentence.
+    /// The measurement failed; the error, one sentence.
     Failed(String),
 }
 
-/// What was measured.
+/// The measurements of one lab.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Measured {
-    /// What is not as the real system would have it, a sentence each.
+    /// The differences between the lab and the real system, one sentence each.
     pub notes: Vec<String>,
     /// The runs without a recording, in the plan's order.
     pub runs: Vec<Run>,
-    /// From the recording.
+    /// The time per stage, from the recording.
     pub stages: Stages,
-    /// How long all of it took, seconds.
+    /// The duration of the measurement, seconds.
     pub took_s: f64,
 }
 
 /// A run of traffic, without a recording.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Run {
-    /// As `tcp-bulk` or, where the plan has several of that kind, with what tells them apart.
+    /// As `tcp-bulk`; where the plan has several of a kind, with the differing parameters.
     pub name: String,
-    /// Of bulk, which is done several times: the transfer of the median throughput.
+    /// For bulk, which is repeated: the transfer with the median throughput.
     pub traffic: TrafficReport,
-    /// Of all times, bits per second, the least first.
+    /// The throughputs of all repetitions, bits per second, ascending.
     pub throughputs: Vec<f64>,
-    /// Of all times together.
+    /// The CPU time of all repetitions together.
     pub cpu: Cpu,
 }
 
 impl Run {
-    /// Requests, answers and packets that the run's traffic consisted of; 0 for bulk, where they are not counted.
+    /// The number of requests, answers and packets of the run; 0 for bulk, where they are not counted.
     pub fn packets(&self) -> u64 {
         match self.traffic.kind {
             Kind::Bulk => 0,
@@ -77,36 +80,36 @@ impl Run {
     }
 }
 
-/// CPU time during a run, ns. The kernel counts it in ticks, as a rule of 10 ms.
+/// CPU time during a run, ns. The kernel usually accounts it in ticks of 10 ms.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cpu {
-    /// All CPUs of the machine, whatever they were busy with (/proc/stat).
+    /// Busy time of all CPUs of the machine (/proc/stat).
     pub busy_ns: u64,
-    /// The part of it in softirqs and hard interrupts.
+    /// The part of it in softirqs and hardware interrupts.
     pub interrupts_ns: u64,
-    /// The kernel's own threads, but ksoftirqd.
+    /// Kernel threads except ksoftirqd.
     pub kernel_ns: u64,
-    /// Of this program, which is both ends of the traffic (getrusage).
+    /// This program, which is both ends of the traffic (getrusage).
     pub own_ns: u64,
 }
 
-/// Where the packets' time went, from the recording.
+/// The time per stage of all packets, from the recording.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Stages {
     pub probe_set: String,
-    /// Packets that the times are of.
+    /// The number of packets that the times cover.
     pub packets: u64,
-    /// Every loss counter, in words.
+    /// All loss counters, as text.
     pub losses: String,
-    /// The part of the time that no stage claims, 0 to 1.
+    /// The share of the time that no stage claims, 0 to 1.
     pub other_share: f64,
     /// The sum of all packets' times, as recorded, ns.
     pub sum_ns: u64,
-    /// The time that half of the packets do not exceed, ns; the probes' cost taken off where it is known.
+    /// The median time of a packet, ns, net of probe overhead where that is known.
     pub median_ns: u64,
-    /// Whether the probes' cost is known, and taken off `net_ns`.
+    /// Whether `net_ns` is net of probe overhead.
     pub is_net: bool,
-    /// Along the packets' path.
+    /// In the order of the packets' path.
     pub rows: Vec<StageTime>,
 }
 
@@ -119,16 +122,16 @@ pub struct StageTime {
     pub kind: String,
     pub level: u8,
     pub direction: String,
-    /// Packets that were there.
+    /// The number of packets that passed the stage.
     pub packets: u64,
     /// Their time as recorded, ns.
     pub raw_ns: u64,
-    /// The same with the probes' cost taken off, ns; as recorded where that is not known.
+    /// The same net of probe overhead, ns; as recorded where the overhead is not known.
     pub net_ns: u64,
 }
 
 impl StageTime {
-    /// Whether the packet lay in a socket, for the program or the protocol to take it.
+    /// Whether the packet waited in a socket for the program or the protocol to read it.
     pub fn is_socket_wait(&self) -> bool {
         self.kind == "wait" && matches!(self.layer.as_str(), "socket" | "transport")
     }

@@ -1,25 +1,26 @@
-//! What all formats show: a row for each lab.
+//! The comparison that all output formats render: one row per lab.
 
-use super::layers::{PerPacket, largest};
-use super::measure::TRANSFERS;
-use super::{BASELINE, Conditions, LabResult, Measured, Outcome, Plan, Run};
+use super::BASELINE;
+use super::per_packet::{PerPacket, largest};
+use super::plan::Plan;
+use super::result::{Conditions, LabResult, Measured, Outcome, Run, TRANSFERS};
 use crate::traffic::{Distribution, Kind};
 
-/// CPU time of other programs is worth a word from this part on.
-const OTHERS: f64 = 0.1;
+/// The share of CPU time of other programs from which a comparison mentions it.
+const NOTABLE_OTHER_CPU: f64 = 0.1;
 
-/// Several labs' results beside each other.
+/// The results of several labs.
 #[derive(Debug)]
 pub struct Comparison {
     pub plan: &'static Plan,
     pub conditions: Conditions,
-    /// How it was measured, and what is to be known of it, a sentence each.
+    /// The method and its limits, one sentence each.
     pub sentences: Vec<String>,
     /// The labs that were measured.
     pub rows: Vec<Row>,
-    /// The labs that were not, and why not.
+    /// The labs that were not measured, with the reason.
     pub absent: Vec<Absent>,
-    /// Layers, the one with the most time in any lab first.
+    /// The layers, ordered by the largest time in any lab.
     pub layers: Vec<String>,
 }
 
@@ -28,9 +29,9 @@ pub struct Comparison {
 pub struct Absent {
     pub lab: String,
     pub about: String,
-    /// It went wrong; otherwise the machine lacks something.
+    /// The measurement failed; otherwise the machine lacks something.
     pub failed: bool,
-    /// A sentence.
+    /// The reason, one sentence.
     pub reason: String,
 }
 
@@ -40,11 +41,11 @@ pub struct Row {
     pub lab: String,
     pub about: String,
     pub measured: Measured,
-    /// Of the first bulk run, or of the stream with the highest rate; `None` if the plan has neither.
+    /// The throughput of the first bulk run, or of the last stream; `None` if the plan has neither.
     pub throughput_bits_per_s: Option<f64>,
-    /// The same as a part of the baseline's, 1 for as much.
+    /// The throughput divided by the baseline's.
     pub throughput_share: Option<f64>,
-    /// CPU time of this program, the kernel's threads and interrupts per packet, over all runs that count packets, ns.
+    /// CPU time of this program, kernel threads and interrupts per packet, over all runs that count packets, ns.
     pub cpu_ns_per_packet: Option<f64>,
     pub per_packet: PerPacket,
 }
@@ -65,12 +66,12 @@ impl Row {
         }
     }
 
-    /// The request runs.
+    /// The request/response runs.
     pub fn latencies(&self) -> impl Iterator<Item = (&Run, &Distribution)> {
         self.measured.runs.iter().filter_map(|run| Some((run, run.traffic.latency.as_ref()?)))
     }
 
-    /// The plan's first request run.
+    /// The latency of the plan's first request/response run.
     pub fn latency(&self) -> Option<&Distribution> {
         self.latencies().next().map(|(_, latency)| latency)
     }
@@ -81,7 +82,7 @@ fn throughput(runs: &[Run]) -> Option<&Run> {
     bulk.or_else(|| runs.iter().rfind(|run| run.traffic.kind == Kind::Stream))
 }
 
-/// The percentiles that so many values have, and the largest value: from 1 of 10 000 on a distribution of 10 000.
+/// The percentiles and the maximum. A percentile needs at least one value beyond it: p99.99 needs 10 000 values.
 pub fn percentiles(dist: &Distribution) -> [(&'static str, Option<u64>); 7] {
     let with = |values: u64, ns: u64| (dist.count >= values).then_some(ns);
     [
@@ -96,7 +97,7 @@ pub fn percentiles(dist: &Distribution) -> [(&'static str, Option<u64>); 7] {
 }
 
 impl Comparison {
-    /// Puts results beside each other. `factor` is by how much the plan's rates were lowered.
+    /// Combines results. `factor` is the factor by which the plan's rates were reduced.
     pub fn new(plan: &'static Plan, factor: f64, results: Vec<LabResult>) -> Comparison {
         let (mut rows, mut absent, mut conditions) = (Vec::new(), Vec::new(), Conditions::default());
         for LabResult { lab, about, conditions: own, outcome } in results {
@@ -117,12 +118,12 @@ impl Comparison {
         Comparison { plan, conditions, sentences, rows, absent, layers }
     }
 
-    /// How many levels any lab has: 1 without an overlay.
+    /// The largest number of levels of any lab: 1 without an overlay.
     pub fn levels(&self) -> usize {
         self.rows.iter().map(|row| row.per_packet.levels_ns.len()).max().unwrap_or(0).max(1)
     }
 
-    /// The name of the run whose latency stands in the table.
+    /// The name of the run whose latency the table shows.
     pub fn latency_run(&self) -> Option<&str> {
         self.rows.iter().find_map(|row| row.latencies().next()).map(|(run, _)| run.name.as_str())
     }
@@ -138,43 +139,41 @@ fn sentences(plan: &Plan, factor: f64, conditions: &Conditions, rows: &[Row]) ->
             "Both ends of every lab are on this machine: kernel {kernel}, {cpus} CPUs, probe set {}.",
             sets.join(", ")
         ),
-        "Throughput, latency and CPU time (of both ends, of interrupts and of the kernel's threads) are of runs without a \
-         recording. Times per packet are of a second pass, \
-         with a recording and without bulk transfers."
+        "Throughput, latency and CPU time (both ends, interrupts and kernel threads) were measured without a recording; \
+         times per packet in a second pass, with a recording and without bulk transfers. Latency is measured from the \
+         scheduled send time (open loop), which avoids coordinated omission."
             .to_owned(),
         match rows.iter().all(|row| row.measured.stages.is_net) {
-            true => "The probes' measured cost is taken off the times per packet.",
-            false => "The probes' cost is not known for all labs, and is part of their times per packet.",
+            true => "Times per packet are net of the measured probe overhead.",
+            false => "The probe overhead is not known for all labs; where it is not, times per packet include it.",
         }
         .to_owned(),
     ];
     if rows.iter().any(|row| row.measured.runs.iter().any(|run| run.traffic.kind == Kind::Bulk)) {
         let spread = rows.iter().map(spread).fold(0.0, f64::max);
         sentences.push(format!(
-            "Bulk throughput is the median of {TRANSFERS} transfers; those of one lab differ by up to {:.0} %.",
+            "Bulk throughput is the median of {TRANSFERS} transfers; the transfers of one lab differ by up to {:.0} %.",
             spread * 100.0
         ));
     }
     if factor < 1.0 {
         sentences.push(format!(
-            "The plan asks for more than this machine can do: its rates are lowered to {:.2} % of what it says, those \
-             of less than 100 per second excepted.",
+            "The plan's rates exceed this machine's limits: they are reduced to {:.2} %, but not below 100 per second.",
             factor * 100.0
         ));
     }
-    let others = rows.iter().map(others).fold(0.0, f64::max);
-    if others > OTHERS {
+    let others = rows.iter().map(other_programs_share).fold(0.0, f64::max);
+    if others > NOTABLE_OTHER_CPU {
         sentences.push(format!(
-            "The machine was not quiet: up to {:.0} % of its CPU time were other programs'. That is not in the CPU time \
-             per packet, but in latencies and waiting."
-,
+            "The machine was not idle: other programs used up to {:.0} % of its CPU time. CPU time per packet excludes \
+             it; latencies and waits include its effect.",
             others * 100.0
         ));
     }
     sentences
 }
 
-/// By how much the transfers of one bulk run differ at the most, as a part of the median.
+/// The range of the transfers of one bulk run, as a share of the median.
 fn spread(row: &Row) -> f64 {
     let of_run = |run: &Run| match run.throughputs[..] {
         [least, .., most] => (most - least) / run.traffic.throughput_bits_per_s.max(1.0),
@@ -183,8 +182,8 @@ fn spread(row: &Row) -> f64 {
     row.measured.runs.iter().map(of_run).fold(0.0, f64::max)
 }
 
-/// The part of the CPU time that other programs used, 0 to 1.
-fn others(row: &Row) -> f64 {
+/// The share of the CPU time that other programs used, 0 to 1.
+fn other_programs_share(row: &Row) -> f64 {
     let sum = |what: fn(&Run) -> u64| row.measured.runs.iter().map(what).sum::<u64>() as f64;
     let busy = sum(|run| run.cpu.busy_ns);
     let known = sum(|run| run.cpu.own_ns + run.cpu.interrupts_ns + run.cpu.kernel_ns);

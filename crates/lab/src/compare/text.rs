@@ -1,24 +1,24 @@
-//! The comparison for a terminal.
+//! The comparison as text for a terminal.
 
-use super::summary::percentiles;
-use super::{Comparison, Row, Run};
+use super::result::Run;
+use super::summary::{Comparison, Row, percentiles};
 use overlay_trace_analysis::report::table::lines;
 use overlay_trace_analysis::report::units::{bit_rate, percent, time};
 
-/// Layers with a column of their own.
+/// The number of layers with a column of their own.
 const LAYERS: usize = 8;
-/// Percentiles of the table: all but p90 and p99.999.
+/// The percentiles of the table.
 const SHOWN: [&str; 5] = ["p50", "p99", "p99.9", "p99.99", "max"];
 
-/// Tables, the labs that were not measured, and how it was measured.
+/// The tables, the labs that were not measured, and the method.
 pub fn text(comparison: &Comparison) -> String {
     let mut out = String::new();
     if !comparison.rows.is_empty() {
-        out += &whole(comparison);
+        out += &summary_table(comparison);
         out += "\n\n";
-        out += &by_layer(comparison);
+        out += &layer_table(comparison);
         out.push('\n');
-        out += &runs(comparison);
+        out += &run_table(comparison);
     }
     if !comparison.absent.is_empty() {
         out += "\nnot measured\n";
@@ -34,7 +34,7 @@ pub fn text(comparison: &Comparison) -> String {
     out
 }
 
-fn whole(comparison: &Comparison) -> String {
+fn summary_table(comparison: &Comparison) -> String {
     let levels = comparison.levels();
     let mut heading: Vec<String> = ["lab", "throughput", "of host"].map(str::to_owned).to_vec();
     let run = comparison.latency_run().unwrap_or("request");
@@ -42,14 +42,14 @@ fn whole(comparison: &Comparison) -> String {
         0 => format!("{run} {name}"),
         _ => (*name).to_owned(),
     }));
-    heading.extend(["CPU/packet", "median", "mean", "in sockets"].map(str::to_owned));
+    heading.extend(["CPU/packet", "median", "mean", "socket wait"].map(str::to_owned));
     heading.extend((0..levels).map(|level| format!("level {level}")));
     let heading: Vec<&str> = heading.iter().map(String::as_str).collect();
     let rows: Vec<Vec<String>> = comparison.rows.iter().map(|row| cells(row, levels)).collect();
     table(&heading, &rows, 1)
 }
 
-/// A table without the columns that have nothing in any row.
+/// A table without columns that are empty in all rows.
 fn table(heading: &[&str], rows: &[Vec<String>], numbers: usize) -> String {
     let columns: Vec<usize> =
         (0..heading.len()).filter(|&column| rows.iter().any(|row| row[column] != "-")).collect();
@@ -59,8 +59,8 @@ fn table(heading: &[&str], rows: &[Vec<String>], numbers: usize) -> String {
     lines(&heading, &rows, numbers).join("\n")
 }
 
-/// Every run, where the plan has several of a kind, which the first table has no room for.
-fn runs(comparison: &Comparison) -> String {
+/// All runs, if the plan has several of a kind, which the summary table does not show.
+fn run_table(comparison: &Comparison) -> String {
     let has_several = |row: &Row| {
         let runs = &row.measured.runs;
         runs.iter()
@@ -118,8 +118,8 @@ fn cells(row: &Row, levels: usize) -> Vec<String> {
     cells
 }
 
-/// The layers that matter most, and all others together; without waiting in sockets.
-fn by_layer(comparison: &Comparison) -> String {
+/// The layers with the most time, and the sum of all others; without socket wait.
+fn layer_table(comparison: &Comparison) -> String {
     let (shown, rest) = comparison.layers.split_at(comparison.layers.len().min(LAYERS));
     let mut heading = vec!["network"];
     heading.extend(shown.iter().map(String::as_str));

@@ -14,6 +14,7 @@ mod cni;
 mod definitions;
 mod drive;
 mod endpoint;
+mod execute;
 mod extra_services;
 mod extract;
 mod grouping;

@@ -1,32 +1,25 @@
 //! A lab that is up.
 
-use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{self, UnixListener};
 
 use anyhow::{Context, Result, anyhow, bail};
 
-use super::bird::Bird;
-use super::cgroup_programs::{self, CgroupPrograms};
-use super::cni::Attachment;
+use super::cgroup_programs;
 use super::endpoint::Endpoint;
+use super::execute::{Daemon, Target, execute};
 use super::knobs::Knobs;
 use super::lab::{EndpointSpec, Lab, TrafficTarget};
 use super::netns::Netns;
 use super::requirements::System;
 use super::script::script;
-use super::step::{Action, Tool};
+use super::step::Action;
 use super::tap_link::TapLink;
-use super::tc_programs::TcProgram;
-use super::udp_tunnel::UdpTunnel;
 use super::variables::SERVICE;
-use super::{tools, wait_ready};
+use super::wait_ready;
 use crate::traffic::{self, Stop};
 use overlay_trace_probe::FilterOptions;
-
-/// Makes the tools of iproute2 read their commands from standard input.
-const BATCH: &[&str] = &["-batch", "-"];
 
 /// A lab that is up until this value is dropped.
 #[derive(Debug)]
@@ -36,8 +29,7 @@ pub struct Running {
     namespaces: Vec<Netns>,
     notes: Vec<&'static str>,
     tap_link: Option<TapLink>,
-    /// Each stops, detaches or removes what it owns when it is dropped.
-    daemons: Vec<Box<dyn fmt::Debug + Send + Sync>>,
+    daemons: Vec<Box<dyn Daemon>>,
     _lock: UnixListener,
 }
 
@@ -97,51 +89,13 @@ impl Running {
     }
 
     fn execute(&mut self, action: &Action, system: &System) -> Result<()> {
-        let netns = self.netns(action.namespace)?.clone();
-        let lines = &action.lines;
-        let iptables = system.iptables;
-        match action.tool {
-            Tool::Sysctl => netns.run(|| tools::write_sysctls(lines))?,
-            Tool::Ovs => netns.run(|| tools::run_each("ovs-dpctl", lines))?,
-            Tool::Ip if action.v6 => feed(&netns, "ip", &["-6", "-batch", "-"], lines),
-            Tool::Ip => feed(&netns, "ip", BATCH, lines),
-            Tool::Bridge => feed(&netns, "bridge", BATCH, lines),
-            Tool::Tc => feed(&netns, "tc", BATCH, lines),
-            Tool::Ipset => feed(&netns, "ipset", &["restore"], lines),
-            Tool::Ipvs => feed(&netns, "ipvsadm", &["--restore"], lines),
-            Tool::Wireguard(device) => feed(&netns, "wg", &["setconf", device, "/proc/self/fd/0"], lines),
-            Tool::Iptables => {
-                let family = if action.v6 { "ip6" } else { "ip" };
-                feed(&netns, &format!("{family}tables-{iptables}-restore"), &["--noflush", "--wait"], lines)
-            }
-            Tool::Bird => {
-                self.daemons.push(Box::new(Bird::start(&netns, lines)?));
-                Ok(())
-            }
-            Tool::Cni => {
-                let pod = self.netns(&action.namespace.replace("node", "pod"))?;
-                let attachment = Attachment::add(&netns, pod, lines, iptables)?;
-                self.daemons.push(Box::new(attachment));
-                Ok(())
-            }
-            Tool::UdpTunnel => self.start_each(lines, |line| UdpTunnel::start(&netns, line)),
-            Tool::TcPrograms => self.start_each(lines, |line| TcProgram::attach(&netns, line)),
-            Tool::CgroupPrograms => {
-                let name = cgroup_name(self.lab);
-                self.start_each(lines, |line| CgroupPrograms::join(&name, line))
-            }
-        }
-    }
-
-    /// Starts one daemon per line.
-    fn start_each<D: fmt::Debug + Send + Sync + 'static>(
-        &mut self,
-        lines: &str,
-        start: impl Fn(&str) -> Result<D>,
-    ) -> Result<()> {
-        for line in lines.lines() {
-            self.daemons.push(Box::new(start(line)?));
-        }
+        let target = Target {
+            netns: self.netns(action.namespace)?.clone(),
+            pod: self.netns(&action.namespace.replace("node", "pod")).ok().cloned(),
+            cgroup: cgroup_name(self.lab),
+            iptables: system.iptables,
+        };
+        self.daemons.extend(execute(action, &target)?);
         Ok(())
     }
 
@@ -260,12 +214,6 @@ impl Running {
         self.daemons.clear();
         if self.knobs.keep { Ok(()) } else { delete(self.namespaces.drain(..).rev()) }
     }
-}
-
-fn feed(netns: &Netns, tool: &str, arguments: &[&str], lines: &str) -> Result<()> {
-    let mut command = tools::command(tool)?;
-    command.args(arguments);
-    netns.run(|| tools::feed(&mut command, lines))?.context(tool.to_string())
 }
 
 impl Drop for Running {
