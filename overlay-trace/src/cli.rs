@@ -67,7 +67,7 @@ impl Cli {
             Command::Traffic(command) => command.run(),
             Command::Stages(command) => command.run(),
             Command::Generate(command) => command.run(Cli::command()),
-            Command::Book(command) => command.run(),
+            Command::Book(command) => command.run(Cli::command()),
         }
     }
 }

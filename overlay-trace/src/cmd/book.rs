@@ -4,10 +4,9 @@
 use std::{fmt::Write as _, process::ExitCode};
 
 use anyhow::Result;
-use clap::{CommandFactory, ValueEnum};
+use clap::ValueEnum;
 
 use super::output::line;
-use crate::cli::Cli;
 use overlay_trace_analysis::tail::{Evidence, Rule, rules};
 use overlay_trace_lab::dataplanes;
 
@@ -33,11 +32,16 @@ pub struct Book {
 }
 
 impl Book {
-    pub fn run(self) -> Result<ExitCode> {
+    /// Prints the chapter; `command_line` is what the commands' help is taken from.
+    ///
+    /// # Errors
+    ///
+    /// None so far.
+    pub fn run(self, command_line: clap::Command) -> Result<ExitCode> {
         let text = match self.chapter {
             Chapter::Causes => rules().map(cause).collect(),
             Chapter::Commands => {
-                let mut cli = Cli::command().term_width(WIDTH);
+                let mut cli = command_line.term_width(WIDTH);
                 cli.build();
                 commands(&mut cli, "overlay-trace")
             }
@@ -164,6 +168,8 @@ fn labs() -> String {
 
 #[cfg(test)]
 mod tests {
+    use clap::CommandFactory;
+
     use super::*;
 
     #[test]
@@ -184,7 +190,7 @@ mod tests {
 
     #[test]
     fn every_command_but_the_hidden_ones_has_its_help() {
-        let mut cli = Cli::command();
+        let mut cli = crate::cli::Cli::command();
         cli.build();
         let text = commands(&mut cli, "overlay-trace");
         assert!(text.contains("## overlay-trace lab run\n") && text.contains("--tail-above"), "{text}");

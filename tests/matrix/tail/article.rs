@@ -101,7 +101,11 @@ pub fn check(parts: &Parts, recording: &Recording, fixture: &Fixture, folder: &P
         let words = first.map_or("nothing".into(), super::injection::describe);
         anyhow::bail!("{told}; named was {words}");
     };
-    ensure!(found.retransmitted.timeouts > 0, "no timeout was joined to the drops: {:?}", found.retransmitted);
+    ensure!(
+        found.retransmitted.timeouts > 0,
+        "no timeout was joined to the drops: {:?}",
+        found.retransmitted
+    );
     let advised = found.rule.advice.iter().any(|advice| advice.what.contains("netdev_max_backlog"));
     ensure!(advised, "what ends it was not advised");
     for (tail, name, rate) in [(&quiet, "the quiet load", QUIET_RATE), (&mended, "the mended lab", BUSY_RATE)]

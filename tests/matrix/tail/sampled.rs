@@ -61,8 +61,10 @@ fn compare(path: &Path, counted: u64) -> Result<Verdict> {
     );
     ensure!(counted > 0 && left_out > finished / 4, "nothing was lost, or nothing left out: {figures}");
     ensure!(seen <= counted && seen as f64 >= SEEN_MIN * counted as f64, "{figures}");
-    let explained =
-        tail.findings.iter().any(|found| found.rule.id == "qdisc-overflow" && found.retransmitted.segments > 0);
+    let explained = tail
+        .findings
+        .iter()
+        .any(|found| found.rule.id == "qdisc-overflow" && found.retransmitted.segments > 0);
     ensure!(explained, "not joined to the drops: {figures}");
     Ok(Verdict::With(figures))
 }
