@@ -8,6 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use overlay_trace_common::flags::ProbeFlags;
 use overlay_trace_common::stage_map::{STAGES, transmit_stages};
 use overlay_trace_probe::{
     Attachment, Plan, ProbeKind, ProbeSet, Unprobed,
@@ -15,7 +16,11 @@ use overlay_trace_probe::{
     sys::{btf::Kind, kernel::Kernel},
     wanted_functions,
 };
-use overlay_trace_test_support::{golden, kernels, workspace};
+use overlay_trace_test_support::{
+    golden,
+    kernels::{self, Traceable},
+    workspace,
+};
 use tempfile::TempDir;
 
 const SETS: [ProbeSet; 3] = [ProbeSet::Full, ProbeSet::Light, ProbeSet::Device];
@@ -25,11 +30,13 @@ fn kernel(version: &str) -> Kernel {
     Kernel::from_files(&kernels::root(version), &wanted_functions()).unwrap()
 }
 
-/// Attaches as the kernel would: fentry and fexit only to what ftrace knows, kprobes and tracepoints to all.
-fn attach(plan: &mut Plan, traceable: &BTreeSet<String>) -> Vec<Attachment> {
+/// Attaches as the kernel would: fentry and fexit to what it accepts, kprobes and tracepoints to all.
+fn attach(plan: &mut Plan, traceable: &Traceable) -> Vec<Attachment> {
     plan.attach(|alternatives| {
         let is_accepted = |one: &&Attachment| match one.kind {
-            ProbeKind::Fentry | ProbeKind::Fexit => traceable.contains(one.target),
+            ProbeKind::Fentry | ProbeKind::Fexit => {
+                traceable.accepts(one.target, one.spec.has(ProbeFlags::INDIRECT))
+            }
             ProbeKind::Kprobe | ProbeKind::TpBtf => true,
         };
         let entry = alternatives
@@ -246,10 +253,10 @@ fn a_module_that_cannot_be_had_is_told_from_one_that_can() {
 #[test]
 fn a_function_that_the_kernel_does_not_have_is_named() {
     let files = copy("6.12");
-    without_symbols(files.path(), |line| line.ends_with(" ip_forward"));
+    without_symbols(files.path(), |line| line.ends_with(" __tcp_transmit_skb"));
     let kernel = Kernel::from_files(files.path(), &wanted_functions()).unwrap();
     let plan = Plan::new(&kernel, ProbeSet::Full, false);
-    assert_eq!(plan.unseen[&stage("ip-forward")], Unprobed::NoFunction("ip_forward"));
+    assert_eq!(plan.unseen[&stage("tcp-send")], Unprobed::NoFunction("__tcp_transmit_skb"));
     // All others are seen as before.
     let whole = Plan::new(&self::kernel("6.12"), ProbeSet::Full, false);
     assert_eq!(plan.points.len() + 1, whole.points.len());

@@ -193,6 +193,7 @@ fn unseen(kernel: &Kernel, plan: &Plan) -> String {
 
 #[cfg(test)]
 mod tests {
+    use overlay_trace_common::flags::ProbeFlags;
     use overlay_trace_probe::wanted_functions;
     use overlay_trace_test_support::{golden, kernels};
 
@@ -214,7 +215,9 @@ mod tests {
         let mut plan = Plan::new(&kernel, *set, false);
         let attached = plan.attach(|alternatives| {
             let is_accepted = |one: &&Attachment| match one.kind {
-                ProbeKind::Fentry | ProbeKind::Fexit => traceable.contains(one.target),
+                ProbeKind::Fentry | ProbeKind::Fexit => {
+                    traceable.accepts(one.target, one.spec.has(ProbeFlags::INDIRECT))
+                }
                 ProbeKind::Kprobe | ProbeKind::TpBtf => true,
             };
             let entry = alternatives
