@@ -7,7 +7,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::cmd;
 
-/// Measures, packet by packet, where the time goes in a container network.
+/// Measures, packet by packet, where a container network spends its time.
 #[derive(Parser)]
 #[command(name = "overlay-trace", version, max_term_width = 100)]
 pub struct Cli {
@@ -20,21 +20,21 @@ pub struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Say what this kernel allows, which stages can be seen, and what is missing
+    /// Show what this kernel allows, which stages can be probed, and what is missing
     Doctor(cmd::doctor::Doctor),
-    /// Watch packets and write a recording
+    /// Trace packets and write a recording
     Record(cmd::record::Record),
-    /// Show where a recording's packets spent their time
+    /// Show where the packets of a recording spent their time
     Report(cmd::report::Report),
-    /// Show what the second recording adds to the first, stage by stage
+    /// Compare two recordings, stage by stage
     Diff(cmd::diff::Diff),
-    /// Say why the slow packets of a recording are slow
+    /// Explain why the slow packets of a recording are slow
     Tail(cmd::tail::Tail),
-    /// Say what a recording's packets would take without a part of their network
+    /// Predict packet times without a part of the network
     WhatIf(cmd::what_if::WhatIf),
     /// Build the dataplanes of well-known container networks on this machine
     Lab(cmd::lab::Lab),
-    /// Drive or answer test traffic
+    /// Generate or answer test traffic
     Traffic(cmd::traffic::Traffic),
     /// Print the stage map
     Stages(cmd::stages::Stages),
@@ -51,7 +51,7 @@ impl Cli {
     ///
     /// # Errors
     ///
-    /// One sentence that says what is wrong and what to do.
+    /// One sentence: what is wrong and what to do.
     pub fn run(self) -> Result<ExitCode> {
         if self.parse_only {
             return Ok(ExitCode::SUCCESS);
@@ -67,7 +67,7 @@ impl Cli {
             Command::Traffic(command) => command.run(),
             Command::Stages(command) => command.run(),
             Command::Generate(command) => command.run(Cli::command()),
-            Command::Book(command) => command.run(),
+            Command::Book(command) => command.run(Cli::command()),
         }
     }
 }

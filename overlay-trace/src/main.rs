@@ -4,7 +4,7 @@ use clap::Parser;
 use overlay_trace::cli::Cli;
 
 fn main() -> ExitCode {
-    // What went on in detail: OVERLAY_TRACE_LOG=debug.
+    // Details for debugging: OVERLAY_TRACE_LOG=debug.
     tracing_subscriber::fmt()
         .with_env_filter(tracing_subscriber::EnvFilter::from_env("OVERLAY_TRACE_LOG"))
         .with_writer(std::io::stderr)

@@ -160,7 +160,7 @@ pub fn no_losses(recording: &Recording) -> Result<()> {
     let skipped = counters.probe_misses.unwrap_or(0);
     let allowed = |what: &str| match what {
         "probe misses" => u64::MAX,
-        "unknown starts" | "ends not seen" | "unmatched exits" => skipped,
+        "unknown starts" | "missed ends" | "unmatched exits" => skipped,
         _ => 0,
     };
     let lost: Vec<String> = counters

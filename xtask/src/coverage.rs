@@ -52,12 +52,12 @@ fn found(result: &str) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{host, test::KERNELS};
+    use crate::{host, vm::kernel::NAMES};
 
     #[test]
     fn the_file_is_as_it_would_be_written() {
         let text = std::fs::read_to_string(host::workspace().join(DOCUMENT.file)).unwrap();
-        assert_eq!(DOCUMENT.text(&Found::of_table(&text), KERNELS), text);
+        assert_eq!(DOCUMENT.text(&Found::of_table(&text), &NAMES), text);
     }
 
     const OUTPUT: &str = "\

@@ -6,7 +6,7 @@ use std::{fs, path::PathBuf};
 use anyhow::{Context, Result};
 use clap::Args;
 
-use crate::{book, build_ebpf, confusion, coverage, labs, test::KERNELS};
+use crate::{book, build_ebpf, confusion, coverage, labs, vm::kernel::NAMES};
 
 /// `cargo xtask docs [--check]`
 #[derive(Args)]
@@ -46,8 +46,8 @@ impl Docs {
 
 fn tables(files: &[PathBuf]) -> Result<()> {
     let outputs = read(files)?;
-    coverage::check(&outputs, KERNELS, true)?;
-    labs::check(&outputs, KERNELS, true)
+    coverage::check(&outputs, &NAMES, true)?;
+    labs::check(&outputs, &NAMES, true)
 }
 
 fn confusion(files: &[PathBuf]) -> Result<()> {

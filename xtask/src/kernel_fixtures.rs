@@ -7,8 +7,8 @@ use clap::Args;
 
 use crate::{
     build_ebpf, host,
-    test::{KERNELS, matrix_program},
-    vm::{self, VmOptions},
+    test::matrix_program,
+    vm::{self, VmOptions, kernel::NAMES},
 };
 
 /// Where the fixtures are, a folder for each kernel.
@@ -31,7 +31,7 @@ impl KernelFixtures {
     pub fn run(&self) -> Result<()> {
         build_ebpf::build()?;
         let chosen: Vec<&str> = self.kernel.iter().map(String::as_str).collect();
-        for kernel in if chosen.is_empty() { KERNELS } else { &chosen } {
+        for kernel in if chosen.is_empty() { &NAMES[..] } else { &chosen } {
             let folder = host::workspace().join(FOLDER).join(kernel);
             let options = VmOptions { share: Some(folder.clone()), ..VmOptions::new(kernel) };
             if !vm::run(&options, &command(&folder)?)?.status.success() {

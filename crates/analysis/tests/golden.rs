@@ -1,17 +1,15 @@
-//! Every output of a known recording, to the letter. After an intended change:
-//! `BLESS=1 cargo test --test golden`, then read the difference before it is committed.
+//! Every output of a known recording, byte for byte. After an intended change:
+//! `BLESS=1 cargo test -p overlay-trace-analysis --test golden`, then review the difference.
 
 mod support;
 
-use overlay_trace_analysis::breakdown::{Analysis, By, Diff, Per};
-
-use overlay_trace_analysis::report::{DiffFormat, Format, Sort, WhatIfFormat, diff, report, tail, what_if};
-
-use overlay_trace_analysis::tail::{Of, Tail, Threshold};
-
+use overlay_trace_analysis::{
+    breakdown::{Analysis, By, Diff, Per},
+    report::{DiffFormat, Format, Sort, WhatIfFormat, diff, report, tail, what_if},
+    tail::{Of, Tail, Threshold},
+    what_if::{Change, WhatIf},
+};
 use overlay_trace_format::Recording;
-
-use overlay_trace_analysis::what_if::{Change, WhatIf};
 use overlay_trace_test_support::golden::check;
 use tempfile::TempDir;
 
@@ -101,7 +99,7 @@ fn pages_need_nothing_else() {
         assert!(!outside.contains(word), "{word}");
     }
     assert_eq!(page.matches("<figure class=\"packet\">").count(), 3);
-    // Every stretch of the slowest packets' ways can be pointed at and is in a table.
+    // Every step of the slowest packets' paths has a bar with a text, and is in a table.
     let steps: usize = slow.slowest.iter().map(|packet| packet.steps.len()).sum();
     assert_eq!(page.matches("<title>at +").count(), steps);
     assert_eq!(page.matches("<td class=\"name\">L").count(), steps);

@@ -101,7 +101,7 @@ fn is_what_makes_packets_slow() {
     let slow = Tail::of(&recording, Of::Packets, Threshold::Time(5_000_000), 1).unwrap();
     assert_eq!(slow.slow.packets, PACKETS / SLOW);
     assert_eq!(slow.rows[0].key.stage.as_deref(), Some("policy-check"));
-    assert_eq!(slow.rows[0].leads, PACKETS / SLOW);
+    assert_eq!(slow.rows[0].dominant, PACKETS / SLOW);
     for format in [DiffFormat::Text, DiffFormat::Json, DiffFormat::Svg, DiffFormat::Html] {
         let text = String::from_utf8(tail(&slow, format).unwrap()).unwrap();
         assert!(text.contains("policy-check"), "{text}");

@@ -1,5 +1,4 @@
-//! The slow packets against the ordinary ones: what must hold for any recording, and what known causes are
-//! called.
+//! The slow packets compared with the ordinary ones: what holds for any recording, and the names of known causes.
 
 #[path = "tail/causes.rs"]
 mod causes;
@@ -11,10 +10,10 @@ mod tcp;
 
 use std::path::Path;
 
-use overlay_trace_analysis::report::{self, DiffFormat};
-
-use overlay_trace_analysis::tail::{Of, Tail, Threshold};
-
+use overlay_trace_analysis::{
+    report::{self, DiffFormat},
+    tail::{Of, Tail, TailRow, Threshold},
+};
 use overlay_trace_common::{
     flags::RecordFlags,
     path::Span,
@@ -49,21 +48,20 @@ fn recording(
     Recording::open(&path).unwrap()
 }
 
-fn of_fixture(dir: &Path, records: &[Record], above: Threshold, packets: usize) -> Tail {
+fn of_fixture(dir: &Path, records: &[Record], threshold: Threshold, packets: usize) -> Tail {
     let recording = recording(dir, &support::header(), &support::hops(), &Names::default(), records);
-    Tail::of(&recording, Of::Packets, above, packets).unwrap()
+    Tail::of(&recording, Of::Packets, threshold, packets).unwrap()
 }
 
-/// What holds for every tail.
+/// What holds for every comparison.
 fn assert_conserved(tail: &Tail) {
-    let sum =
-        |of: &dyn Fn(&overlay_trace_analysis::tail::TailRow) -> i128| tail.rows.iter().map(of).sum::<i128>();
+    let sum = |of: &dyn Fn(&TailRow) -> i128| tail.rows.iter().map(of).sum::<i128>();
     assert_eq!(sum(&|row| row.slow_ns), tail.slow.mean_ns);
     assert_eq!(sum(&|row| row.ordinary_ns), tail.ordinary.mean_ns);
     assert_eq!(sum(&|row| row.excess_ns()), tail.excess_ns());
     assert_eq!(tail.rows.iter().map(|row| row.slow_sum_ns).sum::<u128>(), tail.slow.sum_ns);
     assert_eq!(tail.rows.iter().map(|row| row.ordinary_sum_ns).sum::<u128>(), tail.ordinary.sum_ns);
-    assert_eq!(tail.rows.iter().map(|row| row.leads).sum::<u64>(), tail.slow.packets);
+    assert_eq!(tail.rows.iter().map(|row| row.dominant).sum::<u64>(), tail.slow.packets);
     assert!(tail.rows.is_sorted_by_key(|row| std::cmp::Reverse(row.excess_ns())));
     for packet in &tail.slowest {
         assert!(packet.ns > tail.threshold_ns);
@@ -88,15 +86,15 @@ prop_compose! {
     }
 }
 
-/// A packet's way, those of the packets that were made of it, and whether it was cut.
+/// A packet's path, those of the packets that were made of it, and whether it was segmented.
 type Family = (Vec<Span>, Vec<Vec<Span>>, bool);
 
-/// A packet that is alone, was cut into parts, or was copied on its way.
+/// A packet without children, a segmented one, or one that was cloned on its path.
 fn family() -> impl Strategy<Value = Family> {
     (segments(), prop::collection::vec(segments(), 0..4), any::<bool>())
 }
 
-/// Records of families, and how long each of their packets was under way.
+/// Records of families, and the time of each of their packets, ns.
 fn records(families: &[Family]) -> (Vec<Record>, Vec<u64>) {
     let (mut records, mut times) = (Vec::new(), Vec::new());
     let mut id = 0;
@@ -112,7 +110,7 @@ fn records(families: &[Family]) -> (Vec<Record>, Vec<u64>) {
         let ns = parent.end_ns - parent.start_ns;
         times.extend((!is_cut).then_some(ns));
         for way in children {
-            // A part is there when its packet has been cut, a copy from any moment on.
+            // A segment starts when its packet is segmented, a clone at any moment.
             let made_after = if is_cut { ns } else { ns / 3 };
             id += 1;
             let mut child = support::record(id, parent.start_ns + made_after, way, Outcome::Delivered);
@@ -120,7 +118,7 @@ fn records(families: &[Family]) -> (Vec<Record>, Vec<u64>) {
             times.push(child.end_ns - parent.start_ns);
             records.push((child, way.clone()));
         }
-        // Records come at the ways' ends, in any order.
+        // Records come at the paths' ends, in any order.
         let place = if at % 2 == 0 { records.len() } else { records.len() - children.len() };
         records.insert(place, (parent, way.clone()));
     }
@@ -151,7 +149,7 @@ proptest! {
 }
 
 prop_compose! {
-    /// A record of a damaged recording: its times and relatives are anything.
+    /// A record of a damaged recording, with arbitrary times and relatives.
     fn wild()(
         way in segments(), id in 0..20u64, times in any::<(u64, u64)>(), flags in any::<u8>(),
         outcome in 0..7u8, parts in any::<u16>(), ports in (0..3u16, 0..3u16), sequence in 0..3u32,
@@ -185,7 +183,7 @@ proptest! {
 }
 
 #[test]
-fn a_part_has_waited_for_all_of_its_packets_way() {
+fn a_segment_inherits_the_path_of_its_packet() {
     let segment = |name, ns| Span { ns, hop: 2, level: 0, stage: support::stage(name), cpu: None };
     let cut = [segment("ip-rcv", 1000), segment("dev-queue-xmit", 500)];
     let part = [segment("driver-xmit", 70)];
@@ -200,16 +198,16 @@ fn a_part_has_waited_for_all_of_its_packets_way() {
 }
 
 #[test]
-fn a_recording_without_slow_or_ordinary_packets_is_told_as_such() {
+fn a_recording_without_slow_or_ordinary_packets_says_so() {
     let dir = TempDir::new().unwrap();
     let way = vec![Span { ns: 700, hop: 2, level: 0, stage: support::stage("ip-rcv"), cpu: None }];
     let one = [(support::record(1, 0, &way, Outcome::Delivered), way)];
-    for (records, above, words) in [
-        (&one[..0], Threshold::default(), "No packet finished its way"),
+    for (records, threshold, words) in [
+        (&one[..0], Threshold::default(), "No packet finished its path"),
         (&one[..], Threshold::Time(700), "None of 1 packets took longer than 700ns"),
         (&one[..], Threshold::default(), "there are no others"),
     ] {
-        let tail = of_fixture(dir.path(), records, above, 1);
+        let tail = of_fixture(dir.path(), records, threshold, 1);
         let text = report::tail(&tail, DiffFormat::Text).unwrap();
         let text = String::from_utf8(text).unwrap();
         assert!(text.lines().next().unwrap().contains(words), "{text}");

@@ -223,11 +223,11 @@ impl Counters {
         [
             (self.lost_records, "records"),
             (self.probe_misses.unwrap_or(0), "probe misses"),
-            (self.state_full, "state full"),
+            (self.state_full, "packet table full"),
             (self.unmatched_exits, "unmatched exits"),
             (self.unknown_start, "unknown starts"),
-            (self.lost_end, "ends not seen"),
-            (self.hops_full, "hops full"),
+            (self.lost_end, "missed ends"),
+            (self.hops_full, "hop table full"),
         ]
     }
 }

@@ -1,5 +1,5 @@
-//! Comparisons of invented results, to the letter, and the folder that they go on from. After an intended
-//! change: `BLESS=1 cargo test --test compare`, then read the difference before it is committed.
+//! Golden tests of comparisons of synthetic results, and tests of the results folder. After an intended
+//! change: `BLESS=1 cargo test --test compare`, then review the difference before committing it.
 
 #[path = "../../analysis/tests/support/mod.rs"]
 mod support;
@@ -50,7 +50,7 @@ fn traffic(kind: &str, protocol: &str, slow: f64, more: Value) -> TrafficReport 
     serde_json::from_value(report).unwrap()
 }
 
-/// A lab that is `slow` times as slow as the host.
+/// A lab whose times are those of the host multiplied by `slow`.
 fn measured(encapsulated: bool, slow: f64, notes: &[&str]) -> Measured {
     let dir = TempDir::new().unwrap();
     let path = dir.path().join("a.otr");
@@ -98,7 +98,7 @@ fn comparison() -> Comparison {
 }
 
 #[test]
-fn every_format() {
+fn every_output_format() {
     let comparison = comparison();
     check("compare.txt", compare::text(&comparison).as_bytes());
     check("compare.json", &compare::json(&comparison).unwrap());
@@ -107,7 +107,7 @@ fn every_format() {
 }
 
 #[test]
-fn a_labs_parts_add_up() {
+fn levels_and_layers_of_a_lab_add_up() {
     for row in comparison().rows {
         let sums = &row.per_packet;
         let levels = sums.socket_wait_ns + sums.levels_ns.iter().sum::<f64>();
@@ -129,7 +129,7 @@ fn throughput_is_a_share_of_the_hosts() {
 }
 
 #[test]
-fn the_page_needs_nothing_else_and_escapes_what_it_is_told() {
+fn the_page_is_self_contained_and_escapes_html() {
     let page = compare::page(&comparison());
     let outside = page.replace("http://www.w3.org/2000/svg", "");
     for word in ["http:", "https:", "src=", "@import", "url("] {
@@ -139,7 +139,7 @@ fn the_page_needs_nothing_else_and_escapes_what_it_is_told() {
 }
 
 #[test]
-fn a_folder_gives_back_what_was_measured_under_the_same_conditions() {
+fn a_folder_returns_results_of_the_same_conditions() {
     let dir = TempDir::new().unwrap();
     let folder = Folder::open(dir.path(), "quick").unwrap();
     let kept = result("host", Outcome::Measured(Box::new(measured(false, 1.0, &[]))));
@@ -158,7 +158,7 @@ fn a_folder_gives_back_what_was_measured_under_the_same_conditions() {
 }
 
 #[test]
-fn published_figures_are_checked() {
+fn published_claims_are_checked() {
     let labs = [("host", 1.0), ("flannel-host-gw", 1.1), ("flannel-vxlan", 1.75), ("calico-ipip", 2.0)];
     let quick = labs.map(|(lab, slow)| {
         result(lab, Outcome::Measured(Box::new(measured(lab.contains("vxlan"), slow, &[]))))

@@ -4,11 +4,10 @@
 use std::{fmt::Write as _, process::ExitCode};
 
 use anyhow::Result;
-use clap::{CommandFactory, ValueEnum};
+use clap::ValueEnum;
 
 use super::output::line;
-use crate::cli::Cli;
-use overlay_trace_analysis::tail::{Evidence, RULES, Rule};
+use overlay_trace_analysis::tail::{Evidence, Rule, rules};
 use overlay_trace_lab::dataplanes;
 
 /// Columns of the help texts.
@@ -17,7 +16,7 @@ const WIDTH: usize = 100;
 /// A generated chapter.
 #[derive(Clone, Copy, ValueEnum)]
 enum Chapter {
-    /// The causes that `tail` names, with their evidence and remedies
+    /// The causes that `tail` names, with evidence and remedies
     Causes,
     /// The help of every command
     Commands,
@@ -27,17 +26,22 @@ enum Chapter {
 
 #[derive(clap::Args)]
 pub struct Book {
-    /// Which chapter
+    /// Chapter to print
     #[arg(value_enum)]
     chapter: Chapter,
 }
 
 impl Book {
-    pub fn run(self) -> Result<ExitCode> {
+    /// Prints the chapter; `command_line` is what the commands' help is taken from.
+    ///
+    /// # Errors
+    ///
+    /// None so far.
+    pub fn run(self, command_line: clap::Command) -> Result<ExitCode> {
         let text = match self.chapter {
-            Chapter::Causes => RULES.iter().map(cause).collect(),
+            Chapter::Causes => rules().map(cause).collect(),
             Chapter::Commands => {
-                let mut cli = Cli::command().term_width(WIDTH);
+                let mut cli = command_line.term_width(WIDTH);
                 cli.build();
                 commands(&mut cli, "overlay-trace")
             }
@@ -60,27 +64,27 @@ fn cause(rule: &Rule) -> String {
 fn evidence(evidence: &Evidence) -> String {
     match evidence {
         Evidence::Excess(stages) => format!("slow packets spend more time in {}", codes(stages, "or")),
-        Evidence::Led([first, others @ ..]) => format!(
-            "slow packets spend more time in {}; time in {} counts with it",
+        Evidence::ExcessLed([first, others @ ..]) => format!(
+            "slow packets spend more time in {}; their excess in {} is added to it",
             codes(&[first], "or"),
             codes(others, "or")
         ),
-        Evidence::Led([]) => String::new(),
-        Evidence::Spread(stages) => {
+        Evidence::ExcessLed([]) => String::new(),
+        Evidence::ExcessSpread(stages) => {
             format!(
                 "slow packets spend more time in several of {}, one after the other",
                 codes(stages, "and")
             )
         }
-        Evidence::OneCore(stages) => format!(
+        Evidence::ExcessOnOneCpu(stages) => format!(
             "slow packets of several flows spend more time in {}, and nearly all packets were on one CPU there \
              although the node has more",
             codes(stages, "or")
         ),
-        Evidence::OfProgram(stages) => {
-            format!("slow packets spend more time in {}, which is a program's time", codes(stages, "or"))
+        Evidence::ExcessInProgram(stages) => {
+            format!("slow packets spend more time in {}, where they wait for a program", codes(stages, "or"))
         }
-        Evidence::Time { layers, least } => format!(
+        Evidence::TimeShare { layers, least } => format!(
             "at least {:.0} % of all packets' time is in the layers {}",
             least * 100.0,
             codes(layers, "and")
@@ -103,14 +107,15 @@ fn evidence(evidence: &Evidence) -> String {
                 text = if parts.is_empty() { alone } else { format!("{text}; without a reason, by {by}") };
             }
             if *intended {
-                text += "; somebody may have wanted it";
+                text += "; the drop can be intended";
             }
             text
         }
         Evidence::Timeouts => {
-            "TCP waited for its retransmission timer, and no cause below explains the lost segments".into()
+            "TCP waited for its retransmission timeout (RTO), and no cause below explains the lost segments"
+                .into()
         }
-        Evidence::ZeroWindows => "a TCP receiver announced a window of zero".into(),
+        Evidence::ZeroWindows => "a TCP receiver advertised a zero window".into(),
     }
 }
 
@@ -163,11 +168,13 @@ fn labs() -> String {
 
 #[cfg(test)]
 mod tests {
+    use clap::CommandFactory;
+
     use super::*;
 
     #[test]
     fn every_cause_has_its_evidence_and_a_remedy() {
-        for rule in RULES {
+        for rule in rules() {
             let text = cause(rule);
             assert!(text.starts_with(&format!("### {}\n", rule.id)), "{text}");
             assert!(text.contains("Evidence: ") && text.contains("\n- "), "{text}");
@@ -183,7 +190,7 @@ mod tests {
 
     #[test]
     fn every_command_but_the_hidden_ones_has_its_help() {
-        let mut cli = Cli::command();
+        let mut cli = crate::cli::Cli::command();
         cli.build();
         let text = commands(&mut cli, "overlay-trace");
         assert!(text.contains("## overlay-trace lab run\n") && text.contains("--tail-above"), "{text}");

@@ -27,9 +27,9 @@ impl Running {
     /// Checks that the command can be found, before anything is attached or written.
     pub fn check(command: &[String]) -> Result<()> {
         let Some(program) = command.first() else { return Ok(()) };
-        which::which(program).map(drop).map_err(|_| {
-            anyhow::anyhow!("cannot start {program}: there is no such program, or it may not be executed")
-        })
+        which::which(program)
+            .map(drop)
+            .map_err(|_| anyhow::anyhow!("cannot start {program}: no such program, or it is not executable"))
     }
 
     /// Starts the command, if there is one.

@@ -8,9 +8,9 @@ use std::thread::available_parallelism;
 use anyhow::{Result, anyhow, ensure};
 use clap::Args;
 
-use super::lab::find;
+use super::lab_name::find;
 use super::output::line;
-use super::record::Probes;
+use super::probes::Probes;
 use overlay_trace_lab::compare::{
     self, BASELINE, BuiltLab, CLAIMS, Comparison, Conditions, Folder, LabResult, Machine, Measured, Options,
     Outcome, Plan, Progress,
@@ -19,23 +19,23 @@ use overlay_trace_lab::dataplanes::{self, Knobs, Lab, System};
 use overlay_trace_lab::traffic::Stop;
 use overlay_trace_probe::sys::kernel;
 
-/// Send the same traffic through several labs and compare them.
+/// Run the same traffic through several labs and compare them.
 #[derive(Args)]
 pub struct Compare {
-    /// Names of `lab list`; `host`, which all are compared with, is always among them
+    /// Names of labs, see `lab list`; `host`, the baseline, is always included
     #[arg(required_unless_present = "all")]
     names: Vec<String>,
     /// All labs
     #[arg(long, conflicts_with = "names")]
     all: bool,
-    /// What to send: quick, rr, seed-iperf-udp, seed-http-rate, seed-bulk or seed-mtu
+    /// Traffic plan: quick, rr, seed-iperf-udp, seed-http-rate, seed-bulk or seed-mtu
     #[arg(long, default_value = "quick")]
     plan: String,
     #[command(flatten)]
     how: How,
 }
 
-/// Check what articles have published about container networks on this machine.
+/// Check published claims about container networks on this machine.
 #[derive(Args)]
 pub struct Reproduce {
     #[command(flatten)]
@@ -44,14 +44,14 @@ pub struct Reproduce {
 
 #[derive(Args)]
 struct How {
-    /// Where the results go, in a folder of the plan's name: a page, CSV, JSON, and each lab's recording.
-    /// Labs whose result is there already are not measured again
+    /// Folder for the results: a page, CSV, JSON and each lab's recording, in a subfolder named after the plan. Labs with
+    /// a result there are not measured again
     #[arg(long, short, default_value = "overlay-trace-compare", value_name = "FOLDER")]
     output: PathBuf,
-    /// Measure all of them anew
+    /// Measure all labs again
     #[arg(long)]
     fresh: bool,
-    /// The recordings' probe set
+    /// Probe set of the recordings
     #[arg(long, value_enum, default_value = "auto", value_name = "SET")]
     probes: Probes,
 }
@@ -93,7 +93,7 @@ fn exit_code(comparisons: &[&Comparison]) -> ExitCode {
 }
 
 impl How {
-    /// Measures what is not there yet, writes the files, and returns the comparison.
+    /// Measures the labs without a result, writes the files, and returns the comparison.
     fn compare(&self, plan: &'static Plan, is_wanted: impl Fn(&Lab) -> bool) -> Result<Comparison> {
         // In the order of `lab list`.
         let labs: Vec<_> = dataplanes::all().iter().filter(|lab| is_wanted(lab)).collect();
@@ -110,7 +110,7 @@ impl How {
         work.write(&comparison)?;
         ensure!(
             !interrupted,
-            "interrupted: {} holds the results so far, and the same command goes on with the labs that are left",
+            "interrupted: {} holds the results so far; the same command continues with the remaining labs",
             self.page(plan).display()
         );
         Ok(comparison)
@@ -121,14 +121,17 @@ impl How {
     }
 
     fn tell(&self, plan: &Plan) {
-        line(&format!("\nAs a page: {}; beside it compare.csv and compare.json.", self.page(plan).display()));
+        line(&format!(
+            "\nPage: {}; compare.csv and compare.json are in the same folder.",
+            self.page(plan).display()
+        ));
     }
 
     fn machine(&self, folder: &Folder, stop: &Stop) -> Result<Machine> {
         if let Some(known) = folder.machine().filter(|_| !self.fresh) {
             return Ok(known);
         }
-        eprintln!("looking at what this machine can do");
+        eprintln!("measuring this machine");
         let machine = Machine::measure(stop)?;
         folder.keep_machine(&machine)?;
         Ok(machine)
@@ -146,7 +149,7 @@ impl How {
     }
 }
 
-/// A comparison under way.
+/// A running comparison.
 struct Work {
     plan: &'static Plan,
     machine: Machine,
@@ -155,8 +158,8 @@ struct Work {
     stop: Stop,
 }
 
-/// What came of a lab.
-type Of = (&'static Lab, Result<Measured>);
+/// The outcome of a lab.
+type LabOutcome = (&'static Lab, Result<Measured>);
 type Results = BTreeMap<&'static str, LabResult>;
 
 impl Work {
@@ -169,7 +172,7 @@ impl Work {
         }
     }
 
-    /// The labs that need not be measured: those whose result is there, and those that cannot run here.
+    /// The labs that need no measurement: those with a result, and those that cannot run here.
     fn known(&self, labs: &[&'static Lab], system: &System, fresh: bool) -> Result<Results> {
         let mut results = Results::new();
         for lab in labs {
@@ -181,12 +184,12 @@ impl Work {
         }
         let there = results.values().filter(|result| matches!(result.outcome, Outcome::Measured(_))).count();
         if there > 0 {
-            eprintln!("{there} of the labs were measured before; --fresh measures them anew");
+            eprintln!("{there} of the labs were measured before; --fresh measures them again");
         }
         Ok(results)
     }
 
-    /// Measures the labs, several together, and keeps each result; tells whether it was interrupted.
+    /// Measures the labs in groups and keeps each result. Returns whether it was interrupted.
     fn measure(&self, labs: &[&'static Lab], probes: Probes, results: &mut Results) -> Result<bool> {
         let mut progress = Progress::new(labs.len() as u32, self.plan.traffic_time());
         let options = Options {
@@ -219,9 +222,9 @@ impl Work {
         Ok(false)
     }
 
-    /// What came of labs that are measured together.
-    fn group(&self, group: &[&'static Lab], options: &Options, progress: &Progress) -> Vec<Of> {
-        let (mut standing, mut results): (Vec<BuiltLab>, Vec<Of>) = (Vec::new(), Vec::new());
+    /// The outcomes of labs that are measured together.
+    fn group(&self, group: &[&'static Lab], options: &Options, progress: &Progress) -> Vec<LabOutcome> {
+        let (mut standing, mut results): (Vec<BuiltLab>, Vec<LabOutcome>) = (Vec::new(), Vec::new());
         for (number, lab) in group.iter().enumerate() {
             progress.lab(lab.name, number);
             let tell = &mut |what: &str| progress.step(lab.name, what);

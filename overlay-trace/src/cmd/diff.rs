@@ -1,3 +1,5 @@
+//! `diff`: what one recording adds to another.
+
 use std::{
     path::{Path, PathBuf},
     process::ExitCode,
@@ -12,20 +14,20 @@ use overlay_trace_format::Recording;
 
 #[derive(clap::Args)]
 pub struct Diff {
-    /// The recording to compare with
+    /// Recording to compare with (the baseline)
     first: PathBuf,
-    /// The recording whose additions are shown
+    /// Recording whose additional time is shown
     second: PathBuf,
-    /// How to show them
+    /// Output format
     #[arg(long, short, value_enum, default_value_t)]
     format: DiffFormat,
-    /// What times are divided by; JSON has both
+    /// What to normalize times by; JSON has both
     #[arg(long, value_enum, default_value_t, value_name = "WHAT")]
     per: Per,
-    /// Write to this file instead of the standard output
+    /// Write to this file instead of standard output
     #[arg(long, short, value_name = "FILE")]
     output: Option<PathBuf>,
-    /// Overwrite an existing output file
+    /// Overwrite the output file if it exists
     #[arg(long, requires = "output")]
     force: bool,
 }

@@ -1,3 +1,5 @@
+//! `doctor`: what this kernel allows.
+
 mod text;
 
 use std::process::ExitCode;

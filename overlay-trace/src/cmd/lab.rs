@@ -1,13 +1,19 @@
+//! `lab`: the dataplanes of well-known container networks, built on this machine.
+
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use clap::{Args, Subcommand};
 
-use crate::cmd::compare::{Compare, Reproduce};
-use crate::cmd::output::line;
-use crate::cmd::record::{self, Probes};
+use super::{
+    compare::{Compare, Reproduce},
+    lab_name::find,
+    live,
+    output::line,
+    probes::Probes,
+};
 use overlay_trace_lab::dataplanes::{self, Knobs, Running, System};
 use overlay_trace_lab::traffic::{
     self, Kind, Protocol, Size, Spec, Stop, TrafficReport, parse_duration, parse_plan,
@@ -25,49 +31,49 @@ pub struct Lab {
 enum Command {
     /// List the labs, and whether they can run here
     List,
-    /// Print every line that sets a lab up
+    /// Print the commands that set a lab up
     Show {
-        /// A name of `lab list`
+        /// Name of a lab, see `lab list`
         name: String,
         #[command(flatten)]
         knobs: KnobArgs,
     },
-    /// Build a lab, send traffic through it, take it down
+    /// Build a lab, run traffic through it, remove it
     Run(Box<Run>),
-    /// Send the same traffic through several labs and compare them
+    /// Run the same traffic through several labs and compare them
     Compare(Compare),
-    /// Check on this machine what articles have published about container networks
+    /// Check published claims about container networks on this machine
     Reproduce(Reproduce),
-    /// Remove a lab that was kept
+    /// Remove a lab that was left standing (--keep)
     Down {
-        /// A name of `lab list`
+        /// Name of a lab, see `lab list`
         name: String,
     },
 }
 
 #[derive(Args)]
 struct Run {
-    /// A name of `lab list`
+    /// Name of a lab, see `lab list`
     name: String,
     #[command(flatten)]
     knobs: KnobArgs,
-    /// What to send, in this order: udp-rr, tcp-rr, tcp-bulk, udp-stream or ping, with changes as in
+    /// Traffic to run, in this order: udp-rr, tcp-rr, tcp-bulk, udp-stream or ping, each with options as in
     /// `udp-rr:rate=2000,size=4KB` [default: udp-rr tcp-rr tcp-bulk]
     #[arg(long, value_name = "PLAN", num_args = 1.., value_delimiter = ' ')]
     traffic: Vec<String>,
     /// Requests or packets per second
     #[arg(long, default_value_t = 1000.0)]
     rate: f64,
-    /// How long each run of traffic takes (bulk by default at most 2 s)
+    /// Duration of each traffic run (tcp-bulk: at most 2 s by default)
     #[arg(long, default_value = "5s", value_parser = parse_duration)]
     duration: Duration,
-    /// 350B (100 bytes asked, 350 answered), 4KB (100 and 4096), BYTES, or REQUEST/ANSWER
+    /// Payload sizes: 350B (request 100 bytes, answer 350), 4KB (100 and 4096), BYTES, or REQUEST/ANSWER
     #[arg(long, default_value = "350B")]
     size: Size,
-    /// Over how many connections
+    /// Number of connections
     #[arg(long, default_value_t = 1)]
     connections: u32,
-    /// Print the traffic's reports as JSON, one line each
+    /// Print the traffic reports as JSON, one per line
     #[arg(long)]
     json: bool,
     /// Write a recording of the traffic to this file
@@ -76,50 +82,50 @@ struct Run {
     /// Overwrite the recording if it exists
     #[arg(long, requires = "record")]
     force: bool,
-    /// The recording's probe set
+    /// Probe set of the recording
     #[arg(long, value_enum, default_value = "auto", value_name = "SET", requires = "record")]
     probes: Probes,
-    /// In the recording, probe functions by kprobe also where the kernel has fentry
+    /// Record with kprobes even where fentry, which is cheaper, is available
     #[arg(long, requires = "record")]
     kprobes: bool,
-    /// Attach programs that do nothing instead of the recorder's, to measure what the kernel takes to call them
+    /// Attach minimal programs instead of the recorder's, to measure the kernel's own cost of a probe
     #[arg(long, value_enum, requires = "record", hide = true)]
     baseline: Option<BaselineProgram>,
     #[command(flatten)]
     tail_sampling: TailSamplingOptions,
-    /// Leave the lab standing; `lab down NAME` removes it
+    /// Keep the lab afterwards; `lab down NAME` removes it
     #[arg(long)]
     keep: bool,
-    /// Run this in the client's namespace instead of traffic; it finds the server in the variable
-    /// OVERLAY_TRACE_SERVER
+    /// Command to run in the client's namespace instead of traffic; the environment variable OVERLAY_TRACE_SERVER holds
+    /// the server's address
     #[arg(last = true, value_name = "COMMAND")]
     command: Vec<String>,
 }
 
 #[derive(Args)]
 struct KnobArgs {
-    /// Delay the packets that leave node1 by so much (netem on the underlay), as 2ms
+    /// Delay of packets that leave node1 (netem on the underlay), such as 2ms
     #[arg(long, value_parser = parse_duration)]
     delay: Option<Duration>,
-    /// So many iptables rules that match nothing, in FORWARD on every node
+    /// Number of iptables rules in FORWARD on every node that match nothing
     #[arg(long, default_value_t = 0)]
     rules: u32,
-    /// The underlay's MTU
+    /// MTU of the underlay
     #[arg(long, default_value_t = 1500)]
     mtu: u32,
-    /// Send over IPv6
+    /// Use IPv6
     #[arg(long)]
     ipv6: bool,
-    /// Send to the server's Service address, also in labs that are not about Services
+    /// Send to the server's Service address, also in labs without Services
     #[arg(long)]
     service: bool,
-    /// So many more Services, which are not used
+    /// Number of additional Services without traffic
     #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u32).range(..=100_000))]
     services: u32,
-    /// So many more endpoints of the server's Service
+    /// Number of additional endpoints of the server's Service
     #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u32).range(..=20_000))]
     endpoints: u32,
-    /// Join the nodes by taps and a program between them, as if they were two machines
+    /// Connect the nodes by tap devices and a user-space program, as if they were two machines
     #[arg(long)]
     wire: bool,
 }
@@ -141,18 +147,11 @@ impl Lab {
             Command::Reproduce(reproduce) => reproduce.run(),
             Command::Down { name } => {
                 let count = dataplanes::remove_leftovers(find(&name)?)?;
-                line(&format!("{count} namespaces removed"));
+                line(&format!("removed {count} namespaces"));
                 Ok(ExitCode::SUCCESS)
             }
         }
     }
-}
-
-pub(super) fn find(name: &str) -> Result<&'static dataplanes::Lab> {
-    dataplanes::find(name).with_context(|| {
-        let names: Vec<_> = dataplanes::all().iter().map(|lab| lab.name).collect();
-        format!("there is no lab '{name}': there are {}", names.join(", "))
-    })
 }
 
 fn list() -> Result<ExitCode> {
@@ -192,11 +191,11 @@ impl Run {
         let lab = find(&self.name)?;
         ensure!(
             !(self.keep && self.knobs.wire),
-            "the program between the nodes ends with this one: take --keep or --wire, not both"
+            "--keep and --wire exclude each other: the program that connects the nodes ends with this command"
         );
         ensure!(
             !(self.keep && lab.has_daemons()),
-            "programs that are part of the lab {} end with this one: it cannot be kept",
+            "the lab {} cannot be kept: its programs end with this command",
             lab.name
         );
         let plan = self.plan()?;
@@ -208,7 +207,7 @@ impl Run {
         }
         let session = self.start_recording(&running)?;
         let outcome = self.load(&running, &plan, &stop);
-        // What was recorded until a failure or an interruption is kept.
+        // After a failure or an interruption the recording so far is kept.
         self.stop_recording(session, outcome.as_ref().map_or(&[], |(_, reports)| reports))?;
         let (code, _) = outcome?;
         if self.keep {
@@ -219,7 +218,7 @@ impl Run {
         Ok(code)
     }
 
-    /// The traffic, or the command.
+    /// Runs the traffic, or the command.
     fn load(&self, running: &Running, plan: &[Spec], stop: &Stop) -> Result<(ExitCode, Vec<TrafficReport>)> {
         if !self.command.is_empty() {
             let status = dataplanes::command(running, &self.command, stop)?;
@@ -243,21 +242,21 @@ impl Run {
             sampling: self.tail_sampling.sampling(),
             ..SessionOptions::default()
         })?;
-        record::announce(&session);
+        live::announce(&session);
         Ok(Some(session))
     }
 
     fn stop_recording(&self, session: Option<Session>, reports: &[TrafficReport]) -> Result<()> {
         let (Some(mut session), Some(output)) = (session, &self.record) else { return Ok(()) };
         session.traffic(reports.iter().map(serde_json::to_value).collect::<Result<Vec<_>, _>>()?);
-        record::report(&session.stop()?, output);
+        live::report(&session.stop()?, output);
         Ok(())
     }
 
     fn plan(&self) -> Result<Vec<Spec>> {
         ensure!(
             self.command.is_empty() || self.traffic.is_empty(),
-            "say either --traffic or a command to run, not both"
+            "--traffic and a command exclude each other: give one of them"
         );
         let defaults = |kind: Kind, protocol: Protocol| Spec {
             rate: self.rate,

@@ -51,7 +51,7 @@ impl Causes {
             let Some(cause) = cause_of(drop).filter(|_| rate >= MIN_PACKETS_PER_S) else { continue };
             let place = place(&drop.key);
             if self.reported.insert((cause.id, place.clone())) {
-                sentences.push(format!("{rate:.0} packets/s are dropped in {place}: {}", cause.what));
+                sentences.push(format!("{rate:.0} packets/s dropped in {place}: {}", cause.what));
             }
         }
         (self.before, self.at) = (drops.to_vec(), elapsed);
@@ -138,12 +138,11 @@ pub fn announce(session: &Session) {
     let (probes, unseen) = session.coverage();
     let unseen = match unseen {
         0 => String::new(),
-        1 => "; 1 stage cannot be seen here (`overlay-trace doctor` says why)".to_owned(),
-        number => format!("; {number} stages cannot be seen here (`overlay-trace doctor` says why)"),
+        1 => "; 1 stage cannot be probed here (`overlay-trace doctor` says why)".to_owned(),
+        number => format!("; {number} stages cannot be probed here (`overlay-trace doctor` says why)"),
     };
     let reason = reason.map(|reason| format!(" ({reason})")).unwrap_or_default();
-    let _ =
-        writeln!(stderr(), "recording with the probe set {}{reason}: {probes} probes{unseen}", set.name());
+    let _ = writeln!(stderr(), "recording with probe set {}{reason}: {probes} probes{unseen}", set.name());
     let found = session.networks();
     let because = if found.is_empty() { String::new() } else { format!(": {}", reasons(found)) };
     let _ = writeln!(stderr(), "{}{because}", sentence(found));
@@ -197,6 +196,6 @@ mod tests {
     fn only_losses_that_have_occurred_are_printed() {
         assert_eq!(losses(&Counters::default()), "nothing");
         let counters = Counters { lost_records: 3, lost_end: 1, ..Counters::default() };
-        assert_eq!(losses(&counters), "3 records, 1 ends not seen");
+        assert_eq!(losses(&counters), "3 records, 1 missed ends");
     }
 }

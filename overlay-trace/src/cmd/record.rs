@@ -1,3 +1,5 @@
+//! `record`: attaches the probes and writes a recording until the command, the time or a signal ends it.
+
 use std::{
     path::PathBuf,
     process::{ExitCode, ExitStatus},
@@ -12,16 +14,16 @@ use tokio::{
     time::{Instant, interval, sleep_until},
 };
 
-use super::{child::Running, live::Live};
-use overlay_trace_probe::{
-    FilterOptions, ProbeSet, Session, SessionOptions, TailSamplingOptions, load::Sizes,
+use super::{
+    child::{self, Running},
+    live::{Live, announce, report},
+    probes::Probes,
 };
-
-pub use super::live::{announce, report};
+use overlay_trace_probe::{FilterOptions, Session, SessionOptions, TailSamplingOptions, load::Sizes};
 
 #[derive(clap::Args)]
 pub struct Record {
-    /// The recording to write
+    /// Recording to write
     #[arg(short, long, default_value = "overlay-trace.otr", value_name = "FILE")]
     output: PathBuf,
     /// Overwrite the recording if it exists
@@ -30,7 +32,7 @@ pub struct Record {
     /// How long to record, such as 30s or 2m; the default is until Ctrl-C, or the end of the command
     #[arg(short, long, value_name = "DURATION", value_parser = duration)]
     duration: Option<Duration>,
-    /// Which probes to attach
+    /// Probe set to attach
     #[arg(long, value_enum, default_value = "auto", value_name = "SET")]
     probes: Probes,
     /// Use kprobes for functions even where the kernel has fentry, which is cheaper
@@ -46,42 +48,22 @@ pub struct Record {
     tail_sampling: TailSamplingOptions,
     #[command(flatten)]
     filter: FilterOptions,
-    /// The command to run; the recording ends with it
+    /// Command to run; the recording ends when it exits
     #[arg(last = true, value_name = "COMMAND")]
     command: Vec<String>,
-}
-
-/// The probe set, or the richest that the kernel allows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum Probes {
-    Auto,
-    Full,
-    Light,
-    Device,
-}
-
-impl Probes {
-    pub fn set(self) -> Option<ProbeSet> {
-        match self {
-            Probes::Auto => None,
-            Probes::Full => Some(ProbeSet::Full),
-            Probes::Light => Some(ProbeSet::Light),
-            Probes::Device => Some(ProbeSet::Device),
-        }
-    }
 }
 
 fn power_of_two(text: &str) -> Result<u32, String> {
     match text.parse::<u32>() {
         Ok(number) if number.is_power_of_two() && number >= 4 => Ok(number),
-        _ => Err("give a power of two".to_owned()),
+        _ => Err("expected a power of two, at least 4".to_owned()),
     }
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
     match humantime::parse_duration(text) {
         Ok(duration) if !duration.is_zero() => Ok(duration),
-        _ => Err("give a time such as 30s, 1m30s or 500ms".to_owned()),
+        _ => Err("expected a time such as 30s, 1m30s or 500ms".to_owned()),
     }
 }
 
@@ -143,7 +125,7 @@ impl Record {
         }
         report(&session.stop()?, &self.output);
         Ok(match end {
-            End::Command(status) => super::child::exit_code(status),
+            End::Command(status) => child::exit_code(status),
             _ => ExitCode::SUCCESS,
         })
     }
@@ -168,7 +150,7 @@ impl Record {
         tokio::select! {
             session = session => Ok(session.context("the thread that attaches the probes has ended")??),
             _ = signals.any() => {
-                bail!("interrupted while the probes were being attached: nothing was recorded")
+                bail!("interrupted while attaching the probes: nothing was recorded")
             }
         }
     }

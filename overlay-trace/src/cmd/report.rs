@@ -1,3 +1,5 @@
+//! `report`: where the packets of a recording spent their time.
+
 use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::{Result, ensure};
@@ -9,27 +11,27 @@ use overlay_trace_format::Recording;
 
 #[derive(clap::Args)]
 pub struct Report {
-    /// The recording to read
+    /// Recording to read
     file: PathBuf,
-    /// How to show it
+    /// Output format
     #[arg(long, short, value_enum, default_value_t)]
     format: Format,
-    /// How finely to tell times apart
+    /// What to group times by
     #[arg(long, value_enum, default_value_t)]
     by: By,
-    /// The order of the rows
+    /// Order of the rows
     #[arg(long, value_enum, default_value_t)]
     sort: Sort,
-    /// Leave a stage out of a flame graph (folded, svg), to give the others room
+    /// Leave a stage out of a flame graph (folded, svg); can be given several times
     #[arg(long, value_name = "STAGE")]
     without: Vec<String>,
-    /// With --format svg: a picture for a page of text, with layers instead of stages and a key of what is narrow
+    /// With --format svg: a compact picture for documents, with layers instead of stages and a legend for narrow frames
     #[arg(long, conflicts_with = "without")]
     compact: bool,
-    /// Write to this file instead of the standard output
+    /// Write to this file instead of standard output
     #[arg(long, short, value_name = "FILE")]
     output: Option<PathBuf>,
-    /// Overwrite an existing output file
+    /// Overwrite the output file if it exists
     #[arg(long, requires = "output")]
     force: bool,
 }
@@ -56,12 +58,12 @@ impl Report {
             return Ok(());
         }
         let stacks = matches!(self.format, Format::Folded | Format::Svg) && self.by == By::Stage;
-        ensure!(stacks, "--without is for flame graphs of stages: add --format svg or --format folded");
+        ensure!(stacks, "--without applies to flame graphs by stage: add --format svg or --format folded");
         for stage in &self.without {
             let known = analysis.header.stages.iter().any(|row| row.name == *stage);
             ensure!(
                 known,
-                "the recording's stage map has no stage {stage}: `overlay-trace stages` lists the names"
+                "there is no stage {stage} in the recording: `overlay-trace stages` lists the names"
             );
         }
         analysis.leave_out(&self.without);

@@ -1,3 +1,5 @@
+//! `stages`: the stage map.
+
 use std::{io::Write, process::ExitCode};
 
 use anyhow::Result;
@@ -7,17 +9,20 @@ use overlay_trace_common::{
     stage_map::STAGES,
 };
 
-/// How the stage map is printed.
+/// Output formats of the stage map.
 #[derive(Clone, Copy, clap::ValueEnum)]
 enum Format {
+    /// A table
     Text,
+    /// A Markdown table
     Markdown,
+    /// A JSON array
     Json,
 }
 
 #[derive(clap::Args)]
 pub struct Stages {
-    /// How to print it
+    /// Output format
     #[arg(long, value_enum, default_value = "text")]
     format: Format,
 }
@@ -31,7 +36,7 @@ impl Stages {
             Format::Markdown => markdown(),
             Format::Json => json()?,
         };
-        // A reader such as `head` may have enough before the end.
+        // A closed pipe (`| head`) is no error.
         let _ = writeln!(std::io::stdout(), "{text}");
         Ok(ExitCode::SUCCESS)
     }
@@ -99,7 +104,7 @@ fn sets(sets: Sets) -> String {
         .join(" ")
 }
 
-/// The points, each with its alternatives.
+/// The probe points, each with its alternatives.
 fn places(stage: &Stage) -> String {
     let name = |target: Target| match target {
         Target::Function(name) => name.to_owned(),

@@ -1,39 +1,41 @@
+//! `tail`: why the slow packets of a recording are slow.
+
 use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::Result;
 
 use super::output;
 use overlay_trace_analysis::report::{self, DiffFormat};
-use overlay_trace_analysis::tail::{Of, Tail as SlowOnes, Threshold};
+use overlay_trace_analysis::tail::{Of, Tail as Comparison, Threshold};
 use overlay_trace_format::Recording;
 
 #[derive(clap::Args)]
 pub struct Tail {
-    /// The recording to read
+    /// Recording to read
     file: PathBuf,
-    /// What is told into slow and ordinary
+    /// What to compare as slow and ordinary
     #[arg(long, value_enum, default_value_t)]
     of: Of,
-    /// What is slow: above a percentile (p99, p99.9), or above a time (500us, 2ms)
+    /// Threshold of the slow set: a percentile (p99, p99.9) or a time (500us, 2ms)
     #[arg(long, value_name = "PERCENTILE|TIME", default_value = "p99")]
     above: Threshold,
-    /// Show so many of the slowest packets step by step
+    /// Number of slowest packets to show step by step
     #[arg(long, value_name = "N", default_value_t = 1)]
     packets: usize,
-    /// How to show it
+    /// Output format
     #[arg(long, short, value_enum, default_value_t)]
     format: DiffFormat,
-    /// Write to this file instead of the standard output
+    /// Write to this file instead of standard output
     #[arg(long, short, value_name = "FILE")]
     output: Option<PathBuf>,
-    /// Overwrite an existing output file
+    /// Overwrite the output file if it exists
     #[arg(long, requires = "output")]
     force: bool,
 }
 
 impl Tail {
     pub fn run(self) -> Result<ExitCode> {
-        let tail = SlowOnes::of(&Recording::open(&self.file)?, self.of, self.above, self.packets)?;
+        let tail = Comparison::of(&Recording::open(&self.file)?, self.of, self.above, self.packets)?;
         output::write(&report::tail(&tail, self.format)?, self.output.as_deref(), self.force)
     }
 }

@@ -1,3 +1,5 @@
+//! `traffic`: the load generator.
+
 use std::net::{Ipv4Addr, SocketAddr};
 use std::process::ExitCode;
 use std::thread;
@@ -11,28 +13,29 @@ use overlay_trace_lab::traffic::{
     self, Kind, Options, Protocol, Server, Size, Spec, Stop, TrafficReport, parse_bit_rate, parse_duration,
 };
 
-/// Drive or answer test traffic.
+/// Generate or answer test traffic.
 #[derive(Args)]
 pub struct Traffic {
     #[command(subcommand)]
     command: Command,
-    /// Do it inside this network namespace (a name of `ip netns`)
+    /// Run in this network namespace (a name of `ip netns`)
     #[arg(long, global = true, value_name = "NAME")]
     netns: Option<String>,
 }
 
 #[derive(Subcommand)]
 enum Command {
-    /// Answer traffic until interrupted; prints "ready ADDRESS" when it can
+    /// Answer traffic until interrupted; prints "ready ADDRESS" when listening
     Serve {
-        /// Where to listen, TCP and UDP
+        /// Address to listen on, TCP and UDP
         #[arg(long, value_name = "ADDR:PORT")]
         listen: SocketAddr,
         /// Stop after this time
         #[arg(long, value_parser = parse_duration)]
         duration: Option<Duration>,
     },
-    /// Requests at a constant rate (open loop); latency counts from when each was due
+    /// Requests at a constant rate (open loop); latency counts from the scheduled send time, so coordinated omission is
+    /// avoided
     Rr {
         /// tcp or udp
         #[arg(long, default_value = "udp")]
@@ -42,40 +45,40 @@ enum Command {
         #[command(flatten)]
         load: Load,
     },
-    /// As many bytes as TCP takes
+    /// TCP bulk transfer at full speed
     Bulk {
         #[command(flatten)]
         to: To,
-        /// How long
+        /// Duration of the transfer
         #[arg(long, default_value = "10s", value_parser = parse_duration)]
         duration: Duration,
-        /// Over how many connections
+        /// Number of connections
         #[arg(long, default_value_t = 1)]
         connections: u32,
-        /// The server sleeps so long before each time that it reads
+        /// Delay of the server before each read
         #[arg(long, default_value = "0s", value_parser = parse_duration)]
         reader_delay: Duration,
     },
-    /// UDP packets one way at a constant rate: jitter and loss
+    /// UDP packets one way at a constant rate; measures jitter and loss
     Stream {
         #[command(flatten)]
         to: To,
         #[command(flatten)]
         load: Load,
-        /// Bits of payload per second, as 10M; instead of --rate
+        /// Payload bits per second, such as 10M; instead of --rate
         #[arg(long, value_parser = parse_bit_rate, conflicts_with = "rate")]
         bitrate: Option<f64>,
-        /// Hand so many packets to the kernel at once, as one that it cuts (UDP_SEGMENT)
+        /// Number of packets per send call, which the kernel segments (UDP_SEGMENT); 0 for none
         #[arg(long, default_value_t = 0)]
         gso: u32,
-        /// Let the kernel hand the server several packets at once (UDP_GRO)
+        /// Let the kernel hand several packets to the server per read (UDP_GRO)
         #[arg(long)]
         gro: bool,
-        /// Send to this IPv4 multicast group or broadcast address, where the server listens too
+        /// Send to this IPv4 multicast group or broadcast address; the server listens there too
         #[arg(long, value_name = "ADDR")]
         group: Option<Ipv4Addr>,
     },
-    /// ICMP echo at a constant rate; the port of --to is not used
+    /// ICMP echo at a constant rate; the port of --to is ignored
     Ping {
         #[command(flatten)]
         to: To,
@@ -86,7 +89,7 @@ enum Command {
 
 #[derive(Args)]
 struct To {
-    /// The server
+    /// Address of the server
     #[arg(long, value_name = "ADDR:PORT")]
     to: SocketAddr,
     /// Print the report as JSON
@@ -99,22 +102,22 @@ struct Load {
     /// Requests or packets per second
     #[arg(long, default_value_t = 1000.0)]
     rate: f64,
-    /// How long to send
+    /// Duration
     #[arg(long, default_value = "10s", value_parser = parse_duration)]
     duration: Duration,
-    /// At most so many requests or packets
+    /// Maximum number of requests or packets
     #[arg(long)]
     count: Option<u64>,
-    /// 350B (100 bytes asked, 350 answered), 4KB (100 and 4096), BYTES, or REQUEST/ANSWER
+    /// Payload sizes: 350B (request 100 bytes, answer 350), 4KB (100 and 4096), BYTES, or REQUEST/ANSWER
     #[arg(long, default_value = "350B")]
     size: Size,
-    /// Over how many connections or sockets
+    /// Number of connections or sockets
     #[arg(long, default_value_t = 1)]
     connections: u32,
-    /// How long an answer is waited for
+    /// How long to wait for an answer
     #[arg(long, default_value = "1s", value_parser = parse_duration)]
     timeout: Duration,
-    /// The server sleeps so long before each time that it reads
+    /// Delay of the server before each read
     #[arg(long, default_value = "0s", value_parser = parse_duration)]
     reader_delay: Duration,
 }
@@ -141,7 +144,9 @@ impl Command {
     fn run(self, stop: &Stop) -> Result<ExitCode> {
         let (to, spec) = match self {
             Command::Serve { listen, duration } => return serve(listen, duration, stop),
-            Command::Rr { protocol: Protocol::Icmp, .. } => bail!("take `traffic ping` for ICMP"),
+            Command::Rr { protocol: Protocol::Icmp, .. } => {
+                bail!("for ICMP use `overlay-trace traffic ping`")
+            }
             Command::Rr { protocol, to, load } => (to, load.spec(Kind::Rr, protocol)),
             Command::Bulk { to, duration, connections, reader_delay } => {
                 let options = Options { reader_delay, ..Options::default() };

@@ -1,3 +1,5 @@
+//! `what-if`: the predicted times without a part of the network.
+
 use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::Result;
@@ -9,22 +11,22 @@ use overlay_trace_format::Recording;
 
 #[derive(clap::Args)]
 pub struct WhatIf {
-    /// The recording to read
+    /// Recording to read
     file: PathBuf,
-    /// What to take out: overlay, overlay-2 (the outer one of two), conntrack, bridge, iptables, nftables, ipvs,
-    /// kube-proxy; several at once with a + between them. Without this everything, one by one
+    /// Part of the network to remove: overlay, overlay-2 (the outer one of two), conntrack, bridge, iptables, nftables,
+    /// ipvs, kube-proxy; join several with +. By default each part that there is, one by one
     #[arg(long, value_name = "PART")]
     without: Vec<Change>,
-    /// What to go over to: host-gw (the same as without overlay) or ipvlan
+    /// Network to change to: host-gw (the same as --without overlay) or ipvlan
     #[arg(long, value_name = "NETWORK")]
     r#as: Vec<Change>,
-    /// How to show it
+    /// Output format
     #[arg(long, short, value_enum, default_value_t)]
     format: WhatIfFormat,
-    /// Write to this file instead of the standard output
+    /// Write to this file instead of standard output
     #[arg(long, short, value_name = "FILE")]
     output: Option<PathBuf>,
-    /// Overwrite an existing output file
+    /// Overwrite the output file if it exists
     #[arg(long, requires = "output")]
     force: bool,
 }

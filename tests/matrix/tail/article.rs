@@ -101,19 +101,23 @@ pub fn check(parts: &Parts, recording: &Recording, fixture: &Fixture, folder: &P
         let words = first.map_or("nothing".into(), super::injection::describe);
         anyhow::bail!("{told}; named was {words}");
     };
-    ensure!(found.again.timeouts > 0, "no timeout was joined to the drops: {:?}", found.again);
+    ensure!(
+        found.retransmitted.timeouts > 0,
+        "no timeout was joined to the drops: {:?}",
+        found.retransmitted
+    );
     let advised = found.rule.advice.iter().any(|advice| advice.what.contains("netdev_max_backlog"));
     ensure!(advised, "what ends it was not advised");
     for (tail, name, rate) in [(&quiet, "the quiet load", QUIET_RATE), (&mended, "the mended lab", BUSY_RATE)]
     {
         let words: Vec<String> = tail.findings.iter().map(super::injection::describe).collect();
-        let has_timeouts = tail.tcp.count(|again| again.is_timeout()) > 0;
+        let has_timeouts = tail.tcp.count(|trigger| trigger.is_timeout()) > 0;
         ensure!(!has_timeouts, "timeouts with {name}: {}", words.join("; "));
         // Only the last ones may be without an answer: theirs comes when the window is over.
         let last = rate * CLOSING.as_secs_f64();
         ensure!(tail.unpaired as f64 <= last, "{} requests without an answer with {name}", tail.unpaired);
     }
-    Ok(Verdict::With(format!("{told}; {} timeouts explained", found.again.timeouts)))
+    Ok(Verdict::With(format!("{told}; {} timeouts explained", found.retransmitted.timeouts)))
 }
 
 fn slowest_ns(tail: &Tail) -> u64 {

@@ -131,7 +131,7 @@ fn is_named(tail: &Tail, running: &Running) -> Result<Verdict> {
     let (found, first) = (found(tail), tail.findings.first());
     let is_there = first.is_some_and(|first| expected("one-core", "node2", "eth0", 1).is(first, running));
     ensure!(is_there, "{found}");
-    let core = first.and_then(|first| first.core).context("it has no core")?;
+    let core = first.and_then(|first| first.cpu).context("it has no CPU")?;
     ensure!(core.cpu == OF_FLOWS, "they are on CPU {}: {found}", core.cpu);
     // Where the machine stands still for a moment, the packets of a few flows are the slowest by far; and the flow
     // together with them may be slow as well.

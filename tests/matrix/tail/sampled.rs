@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
-use overlay_trace_analysis::tail::{Again, Of, Tail, Threshold};
+use overlay_trace_analysis::tail::{Of, RetransmitTrigger, Tail, Threshold};
 use overlay_trace_format::Recording;
 use overlay_trace_lab::dataplanes::{Running, drive};
 use overlay_trace_lab::traffic::{Kind, Protocol, Spec, Stop};
@@ -54,15 +54,17 @@ fn compare(path: &Path, counted: u64) -> Result<Verdict> {
     let tail = Tail::of(&Recording::open(path)?, Of::Packets, Threshold::default(), 0)?;
     let (left_out, finished) = (tail.analysis.last.counters.left_out, tail.analysis.finished());
     let seen = tail.tcp.count(|_| true);
-    let timeouts = tail.tcp.count(Again::is_timeout);
+    let timeouts = tail.tcp.count(RetransmitTrigger::is_timeout);
     let figures = format!(
         "{seen} of {counted} segments that were sent again, {timeouts} after a timeout; {left_out} of {finished} \
          packets left out"
     );
     ensure!(counted > 0 && left_out > finished / 4, "nothing was lost, or nothing left out: {figures}");
     ensure!(seen <= counted && seen as f64 >= SEEN_MIN * counted as f64, "{figures}");
-    let explained =
-        tail.findings.iter().any(|found| found.rule.id == "qdisc-overflow" && found.again.segments > 0);
+    let explained = tail
+        .findings
+        .iter()
+        .any(|found| found.rule.id == "qdisc-overflow" && found.retransmitted.segments > 0);
     ensure!(explained, "not joined to the drops: {figures}");
     Ok(Verdict::With(figures))
 }

@@ -33,19 +33,44 @@ pub fn check(document: &Document, program: &Path) -> Result<Vec<String>> {
 /// The commands in code blocks, with their lines' numbers.
 fn shown(text: &str) -> Vec<(usize, String)> {
     let mut found = Vec::new();
-    for line in markdown::lines(text).filter(|line| line.code.is_some()) {
+    let mut lines = markdown::lines(text).filter(|line| line.code.is_some());
+    while let Some(line) = lines.next() {
         let command = line.text.trim_start();
         let command = command.strip_prefix("$ ").unwrap_or(command);
         let command = command.strip_prefix("sudo ").unwrap_or(command);
         // What the program prints may begin with its name too.
-        let is_message = command.starts_with("overlay-trace: ");
-        for part in command.split("&&").map(str::trim).filter(|_| !is_message) {
+        if command.starts_with("overlay-trace: ") || !(command.contains(PROGRAM) || command.contains(XTASK)) {
+            continue;
+        }
+        let mut command = without_rest(command).to_owned();
+        // A quotation goes on in the next lines.
+        while !is_closed(&command) {
+            let Some(next) = lines.next() else { break };
+            command = format!("{command} {}", next.text.trim());
+        }
+        for part in parts(&command) {
             if part.starts_with(PROGRAM) || part.starts_with(XTASK) {
-                found.push((line.number, without_rest(part).to_owned()));
+                found.push((line.number, part));
             }
         }
     }
     found
+}
+
+fn is_closed(command: &str) -> bool {
+    command.matches('\'').count().is_multiple_of(2)
+}
+
+/// The commands between `&&`, where that is not quoted.
+fn parts(command: &str) -> Vec<String> {
+    let mut parts: Vec<String> = Vec::new();
+    for piece in command.split("&&") {
+        match parts.last_mut().filter(|part| !is_closed(part)) {
+            Some(part) => *part = format!("{part}&&{piece}"),
+            None => parts.push(piece.to_owned()),
+        }
+    }
+    parts.into_iter().map(|part| part.trim().to_owned()).collect()
 }
 
 /// Without a comment, and without what its output goes to.
@@ -97,6 +122,13 @@ mod tests {
                     cargo build\n    overlay-trace: no such file\n    sudo overlay-trace doctor\n";
         let found: Vec<String> = shown(text).into_iter().map(|(_, command)| command).collect();
         assert_eq!(found, ["overlay-trace report a.otr", "cargo xtask build-ebpf", "overlay-trace doctor"]);
+    }
+
+    #[test]
+    fn a_quoted_command_is_one_across_lines() {
+        let text = "    cargo xtask vm 6.12 -- sh -c 'target/x &&\n        y' && overlay-trace stages\n";
+        let found: Vec<String> = shown(text).into_iter().map(|(_, command)| command).collect();
+        assert_eq!(found, ["cargo xtask vm 6.12 -- sh -c 'target/x && y'", "overlay-trace stages"]);
     }
 
     #[test]

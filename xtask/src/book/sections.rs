@@ -15,7 +15,7 @@ use std::{fs, path::Path};
 use anyhow::{Context, Result, bail};
 
 use super::Document;
-use crate::{bench, host, test::KERNELS};
+use crate::{bench, host, vm::kernel::NAMES};
 
 const BEGIN: &str = "<!-- begin: ";
 const CLOSE: &str = " -->";
@@ -68,7 +68,7 @@ fn section(what: &str, program: &Path) -> Result<String> {
                 fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
             format!("```text\n{}\n```", cut(text.trim_end(), &cuts)?)
         }
-        "costs" => bench::cost_table(KERNELS)?,
+        "costs" => bench::cost_table(&NAMES)?,
         _ => bail!("there is no section of the kind {kind}"),
     })
 }

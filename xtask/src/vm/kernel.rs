@@ -27,6 +27,17 @@ pub const KERNELS: &[Row] = &[
     Row { name: "7.2", suite: "sid" },
 ];
 
+/// The names of all.
+pub const NAMES: [&str; KERNELS.len()] = {
+    let mut names = [""; KERNELS.len()];
+    let mut row = 0;
+    while row < names.len() {
+        names[row] = KERNELS[row].name;
+        row += 1;
+    }
+    names
+};
+
 /// The package whose dependency names the suite's current kernel.
 const META_PACKAGE: &str = "linux-image-amd64";
 

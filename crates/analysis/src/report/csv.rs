@@ -1,5 +1,4 @@
-//! One line per row, for spreadsheets. Times are in ns; percentiles that an analysis does not have are
-//! empty.
+//! One line per row, for spreadsheets. Times are in ns; values that an analysis does not have are empty.
 
 use anyhow::{Result, anyhow};
 

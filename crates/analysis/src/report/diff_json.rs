@@ -1,4 +1,4 @@
-//! A difference as one object.
+//! A difference as one JSON object.
 
 use anyhow::Result;
 use serde::Serialize;
@@ -57,7 +57,7 @@ impl From<Side> for Numbers {
     }
 }
 
-/// The difference as one object.
+/// The difference as one JSON object.
 pub(super) fn report(diff: &Diff) -> Result<Vec<u8>> {
     pretty(&Report {
         schema: SCHEMA,

@@ -4,21 +4,21 @@ use maud::{Markup, html};
 
 use super::{
     diff_text::verdict,
-    frames::{Tells, stack},
-    heading::heading,
+    frames::names,
+    heading,
     page::{
         self, Cell,
         graph::{Frame, graph},
-        reading, table,
+        lines, reading, table,
     },
     palette::PLACE,
     units::{signed_time, time},
 };
-use crate::breakdown::{Diff, DiffRow};
+use crate::breakdown::{Diff, DiffRow, Side};
 
 /// The page.
 pub(super) fn report(diff: &Diff) -> String {
-    let title = format!("{} against {}", diff.second.file, diff.first.file);
+    let title = format!("{} compared with {}", diff.second.file, diff.first.file);
     let body = html! {
         h1 { (title) }
         @for sentence in verdict(diff).lines() { p.answer { (sentence) } }
@@ -27,7 +27,7 @@ pub(super) fn report(diff: &Diff) -> String {
         h2 { "The recordings" }
         @for (place, analysis) in [("First", &diff.first), ("Second", &diff.second)] {
             p { b { (place) ": " (analysis.file) } }
-            @for line in heading(analysis).lines() { p.hint { (line) } }
+            (lines(&heading::lines(analysis)))
         }
     };
     page::page(&title, &body)
@@ -45,7 +45,7 @@ fn stages(diff: &Diff) -> Markup {
             if key.kind == "wait" { ", wait" } else { "" }
         );
         let some = |value: f64| (value != 0.0).then_some(value);
-        let p99 = |side: &crate::breakdown::Side| some(side.p99 as f64).filter(|_| side.packets > 0);
+        let p99 = |side: &Side| some(side.p99 as f64).filter(|_| side.packets > 0);
         let cells = vec![
             Cell::of(Some(row.delta(diff.per)), signed_time),
             Cell::of(some(row.first.each(diff.per)), time),
@@ -59,7 +59,7 @@ fn stages(diff: &Diff) -> Markup {
     let mut rows: Vec<&DiffRow> = diff.rows.iter().filter(any).collect();
     rows.sort_by(|a, b| b.delta(diff.per).total_cmp(&a.delta(diff.per)));
     html! {
-        h2 { "What the second adds, stage by stage" }
+        h2 { "Added by the second recording, stage by stage" }
         p.hint { "Times are " (diff.per.name()) ". Click a heading to sort." }
         (table(&heading, &rows.into_iter().map(row).collect::<Vec<_>>()))
     }
@@ -68,9 +68,7 @@ fn stages(diff: &Diff) -> Markup {
 fn difference(diff: &Diff) -> Markup {
     let mut root = Frame::new("packet", PLACE);
     for row in &diff.rows {
-        let frames: Vec<_> =
-            stack("", &row.key).into_iter().skip(1).map(|(_, name): (Tells, String)| (name, PLACE)).collect();
-        root.add(&frames, row.second.each(diff.per), row.first.each(diff.per));
+        root.add_row(names(&row.key), row.second.each(diff.per), row.first.each(diff.per));
     }
     root.colour_by_change();
     let tell = |frame: &Frame| {
@@ -83,10 +81,10 @@ fn difference(diff: &Diff) -> Markup {
         )
     };
     html! {
-        h2 { "The second recording against the first" }
+        h2 { "The second recording compared with the first" }
         p.hint {
-            "Width is time " (diff.per.name()) " in the second recording: red is slower there, blue is faster. What only the first has is "
-            "in the table. Point at a frame, or tap it, to read it."
+            "Width is time " (diff.per.name()) " in the second recording: red is slower there, blue is faster. Stages that only "
+            "the first has are in the table. Point at a frame, or tap it, to read it."
         }
         (reading())
         figure { (graph(&root, root.ns, "Flame graph of the second recording", &tell)) }

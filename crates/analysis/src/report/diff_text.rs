@@ -1,23 +1,17 @@
-//! A difference for people.
+//! A difference as text.
 
 use super::{
-    heading::heading,
+    heading,
     table::lines,
     units::{count, percent, signed_time, time},
 };
 use crate::breakdown::{Analysis, Diff, DiffRow};
 
-/// The difference as text: the whole way, then by level, by layer, and every stage.
+/// The difference as text: end to end, then by level, by layer, and every stage.
 pub(super) fn report(diff: &Diff) -> String {
     let mut out = String::new();
     for (place, analysis) in [("FIRST", &diff.first), ("SECOND", &diff.second)] {
-        out += &format!(
-            "{place}: {}
-{}
-",
-            analysis.file,
-            heading(analysis)
-        );
+        out += &format!("{place}: {}\n{}\n", analysis.file, heading::text(&heading::lines(analysis)));
     }
     out += &verdict(diff);
     for part in [groups(diff, "level", &level), groups(diff, "layer", &layer), stages(diff)] {
@@ -34,7 +28,7 @@ pub(super) fn verdict(diff: &Diff) -> String {
     let packets = |analysis: &Analysis| count(analysis.packets());
     let delta = total.delta(diff.per);
     format!(
-        "The second takes {} {} {}: {} against {} ({ratio:.2} times; {} and {} packets).\n",
+        "The second recording takes {} {} {}: {} instead of {} ({ratio:.2} times; {} and {} packets).\n",
         time(delta.abs()),
         if delta < 0.0 { "less" } else { "more" },
         diff.per.name(),
@@ -45,7 +39,7 @@ pub(super) fn verdict(diff: &Diff) -> String {
     ) + &without_sockets(diff)
 }
 
-/// The same without the time in which packets wait for the program that reads them.
+/// The same without the time that packets wait in sockets for the receiving program.
 fn without_sockets(diff: &Diff) -> String {
     let (mut first, mut second) = (0.0, 0.0);
     for row in diff.rows.iter().filter(|row| !row.key.is_socket_wait()) {
@@ -53,7 +47,7 @@ fn without_sockets(diff: &Diff) -> String {
         second += row.second.each(diff.per);
     }
     format!(
-        "Without waiting in sockets: {}, {} against {} ({:.2} times).\n",
+        "Without waiting in sockets: {}, {} instead of {} ({:.2} times).\n",
         signed_time(second - first),
         time(second),
         time(first),
@@ -69,7 +63,7 @@ fn layer(row: &DiffRow) -> String {
     row.key.layer.clone().unwrap_or_default()
 }
 
-/// Sums of rows by what `name` says of them, the largest addition first.
+/// Sums of rows by name, the largest addition first.
 fn groups(diff: &Diff, heading: &str, name: &dyn Fn(&DiffRow) -> String) -> String {
     let mut sums: Vec<(String, f64, f64)> = Vec::new();
     for row in
@@ -113,7 +107,7 @@ fn stages(diff: &Diff) -> String {
             if row.second.packets == 0 { "-".into() } else { time(row.second.p99 as f64) },
         ]
     };
-    // Passed through in no time at all, in both: of no interest here.
+    // Rows without time in both recordings are left out.
     let any = |row: &&DiffRow| row.first.each(diff.per) > 0.0 || row.second.each(diff.per) > 0.0;
     let rows: Vec<Vec<String>> = diff.rows.iter().filter(any).map(row).collect();
     let heading = [

@@ -1,4 +1,4 @@
-//! Flame graphs, drawn by inferno, with a legend below.
+//! Flame graphs of `--format svg`, drawn by inferno, with a legend below.
 
 use anyhow::{Context, Result, ensure};
 use inferno::flamegraph::{
@@ -16,24 +16,24 @@ use super::{
 use crate::breakdown::{Analysis, Diff, Key};
 use crate::tail::Tail;
 
-/// Frames of one colour side by side must be told apart.
+/// Borders, so that neighbouring frames of one colour can be told apart.
 const BORDERS: &str = "\n#frames rect { stroke: #f2f2f2; stroke-width: 0.7; }";
 
 /// Pixels of the legend below the graph.
 const LEGEND_HEIGHT: usize = 44;
 
-/// inferno adds nanoseconds in words: 146 years of packets' time are enough for it.
+/// inferno adds up in 64 bits; this leaves room for 146 years of packets' time.
 const DRAWABLE_MAX: u128 = 1 << 62;
 
 /// The flame graph of an analysis.
 pub(super) fn report(analysis: &Analysis) -> Result<Vec<u8>> {
     ensure!(
         analysis.end_to_end.sum() > 0,
-        "no packet finished its way during the recording: there is nothing to draw"
+        "no packet finished its path during the recording: there is nothing to draw"
     );
     ensure!(
         analysis.end_to_end.sum() < DRAWABLE_MAX,
-        "the packets' times add up to more than can be drawn: is the recording damaged?"
+        "the packets' times add up to more than 146 years: the recording seems to be damaged"
     );
     let header = &analysis.header;
     let (lines, mut colours) = stacks(analysis);
@@ -51,11 +51,11 @@ pub(super) fn report(analysis: &Analysis) -> Result<Vec<u8>> {
     let legend = [
         (
             ["conntrack", "ip", "bridge", "iptables"].map(layer).to_vec(),
-            "work: the CPU is busy with the packet (colour: layer)",
+            "work: the CPU processes the packet (colour: layer)",
         ),
-        (vec![WAIT], "wait: in a queue, or behind others"),
-        (vec![OTHER], "claimed by no stage"),
-        (vec![PLACE], "where"),
+        (vec![WAIT], "wait: in a queue, or behind other packets"),
+        (vec![OTHER], "other: in no stage"),
+        (vec![PLACE], "place"),
         (vec![overlay(1), overlay(2)], "inside an overlay"),
     ]
     .map(|(colours, text)| (colours, text.to_string()));
@@ -64,21 +64,21 @@ pub(super) fn report(analysis: &Analysis) -> Result<Vec<u8>> {
     draw(options, &lines, &legend, reading)
 }
 
-/// What was lost, and what is not shown.
+/// What was lost, and what is left out.
 fn subtitle(analysis: &Analysis) -> String {
     let mut parts = vec![format!("lost: {}", losses(analysis))];
     if !analysis.complete {
         parts.push("the recording ended abruptly".into());
     }
-    parts.push(format!("no stage claims {}", percent(analysis.other_share())));
+    parts.push(format!("in no stage: {}", percent(analysis.other_share())));
     parts.extend(
         analysis.left_out.iter().map(|(stage, share)| format!("{stage}, {}, is left out", percent(*share))),
     );
     parts.join(" | ")
 }
 
-/// Folded stacks and the colours of their frames. A mark that inferno does not show tells a layer from a
-/// stage or a device of the same name.
+/// Folded stacks and the colours of their frames. A suffix that inferno strips tells a layer from a stage or a device of
+/// the same name.
 fn stacks(analysis: &Analysis) -> (String, PaletteMap) {
     let mut frames = Frames::<u128>::default();
     let mut colours = PaletteMap::default();
@@ -107,8 +107,8 @@ fn stacks(analysis: &Analysis) -> (String, PaletteMap) {
     (frames.folded(&|ns| ns.to_string()), colours)
 }
 
-/// What the names of all namespaces begin with, up to a hyphen: it would only take the room of what
-/// tells them apart.
+/// The common prefix of all namespaces, up to a hyphen. It is shown once, because it would take the room of what tells
+/// them apart.
 pub(super) fn common_prefix(analysis: &Analysis) -> String {
     let mut names: Vec<&str> = analysis.rows.iter().filter_map(|row| row.key.netns.as_deref()).collect();
     names.retain(|name| !name.is_empty());
@@ -123,7 +123,7 @@ pub(super) fn common_prefix(analysis: &Analysis) -> String {
 pub(super) fn diff(diff: &Diff) -> Result<Vec<u8>> {
     ensure!(
         diff.second.end_to_end.sum() > 0,
-        "no packet finished its way during the second recording: there is nothing to draw"
+        "no packet finished its path during the second recording: there is nothing to draw"
     );
     let total = diff.total();
     let mut options = options();
@@ -148,15 +148,15 @@ pub(super) fn diff(diff: &Diff) -> Result<Vec<u8>> {
     options.subtitle = Some(format!("first: {} | second: {}", side(&diff.first), side(&diff.second)));
     let reading = format!(
         "Width is the time {} in the second recording. From the bottom: direction, level (encapsulation headers \
-         around the packet), layer, stage. What only the first has is in the table.",
+         around the packet), layer, stage. Stages that only the first has are in the table.",
         diff.per.name()
     );
     draw(options, &folded::diff(diff), &difference("in the second"), &reading)
 }
 
-/// The flame graph of the slow packets, beside the ordinary ones.
+/// The flame graph of the slow packets, coloured by the difference to the ordinary ones.
 pub(super) fn tail(tail: &Tail) -> Result<Vec<u8>> {
-    ensure!(tail.is_comparison(), "there are no slow packets beside ordinary ones: there is nothing to draw");
+    ensure!(tail.is_comparison(), "there are not both slow and ordinary packets: there is nothing to draw");
     let mut options = options();
     options.count_name = "ns per packet".into();
     options.title = format!(
@@ -176,7 +176,7 @@ pub(super) fn tail(tail: &Tail) -> Result<Vec<u8>> {
     draw(options, &folded::tail(tail), &difference("in slow packets"), reading)
 }
 
-/// The legend of inferno's colours of a difference.
+/// The legend of inferno's difference colours.
 fn difference(whose: &str) -> Vec<(Vec<Color>, String)> {
     let colour = |r, g, b| Color { r, g, b };
     vec![
@@ -196,7 +196,7 @@ fn options() -> Options<'static> {
     options.font_type = "sans-serif".into();
     options.font_width = 0.52;
     options.text_truncate_direction = TextTruncateDirection::Right;
-    // The only order besides the alphabet that inferno has: of the lines, from the last one to the first.
+    // Keeps the order of the lines (inferno takes them from the last to the first) instead of sorting by name.
     options.flame_chart = true;
     options
 }
@@ -214,7 +214,7 @@ fn draw(
     Ok(with_legend(&svg, legend, reading).into_bytes())
 }
 
-/// Makes the picture higher and puts the legend there.
+/// Extends the picture at the bottom and puts the legend there.
 fn with_legend(svg: &str, legend: &[(Vec<Color>, String)], reading: &str) -> String {
     let Some(height) = attribute(svg, "height").and_then(|height| height.parse::<usize>().ok()) else {
         return svg.into();

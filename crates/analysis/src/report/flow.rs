@@ -1,4 +1,4 @@
-//! A packet's addresses for people.
+//! A packet's addresses as text.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 

@@ -1,6 +1,6 @@
 //! Folded stacks: one line per row, `frame;frame;… ns`.
 
-use super::frames::{Frames, Tells, stack};
+use super::frames::{Frames, stack};
 use crate::breakdown::{Analysis, Diff, Key};
 use crate::tail::Tail;
 
@@ -34,5 +34,5 @@ pub(super) fn tail(tail: &Tail) -> String {
 }
 
 fn names(root: &str, key: &Key) -> Vec<String> {
-    stack(root, key).into_iter().map(|(_, name): (Tells, String)| name).collect()
+    stack(root, key).into_iter().map(|(_, name)| name).collect()
 }

@@ -1,10 +1,9 @@
-//! Stacks for flame graphs: from the outermost, node, over namespace and direction, level, device and
-//! layer to the stage.
+//! Stacks of flame graphs, from the root to the leaf: node, namespace and direction, level, device, layer, stage.
 
 use crate::breakdown::Key;
 
-/// A tree of frames with times at its leaves. Siblings keep the order in which they came: that of the
-/// packets' path.
+/// A tree of frames with values at its leaves. Siblings keep the order in which they were added: that of the packets'
+/// path.
 #[derive(Default)]
 pub struct Frames<N> {
     name: String,
@@ -26,7 +25,7 @@ impl<N: Default + Copy> Frames<N> {
         self.children[at].add(rest, value);
     }
 
-    /// One line per leaf: the names of its stack, then what `show` makes of its value.
+    /// One line per leaf: the names of its stack, then its value as formatted by `show`.
     pub fn folded(&self, show: &impl Fn(N) -> String) -> String {
         let mut out = String::new();
         self.fold("", show, &mut out);
@@ -45,7 +44,7 @@ impl<N: Default + Copy> Frames<N> {
     }
 }
 
-/// What a frame tells.
+/// What a frame stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tells {
     /// Node, namespace and direction, device.
@@ -74,7 +73,12 @@ pub fn stack(root: &str, key: &Key) -> Vec<(Tells, String)> {
     stack.into_iter().map(|(tells, frame)| (tells, frame.replace([';', '\n'], ","))).collect()
 }
 
-/// The innermost frame: the stage; where a stage of work had to wait, that is a frame of its own.
+/// The names of a row's frames without a root.
+pub fn names(key: &Key) -> Vec<String> {
+    stack("", key).into_iter().skip(1).map(|(_, name)| name).collect()
+}
+
+/// The leaf: the stage. The waiting of a stage of work is a frame of its own.
 fn leaf(key: &Key) -> String {
     match &key.stage {
         Some(stage) if key.kind == "wait" && !stage.ends_with("-wait") => format!("{stage} (waiting)"),

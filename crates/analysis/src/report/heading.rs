@@ -1,4 +1,4 @@
-//! What stands above every report for people: what was recorded, and what was lost.
+//! The heading of every report for people: what was recorded, and what was lost.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -8,76 +8,110 @@ use std::{
 use super::units::{count, percent, time};
 use crate::breakdown::Analysis;
 use overlay_trace_format::detection::{reasons, sentence};
-use overlay_trace_format::{ProbeKind, Sampling};
+use overlay_trace_format::{Header, ProbeKind, Sampling};
 
-/// What was recorded, and what was lost.
-pub(super) fn heading(analysis: &Analysis) -> String {
-    let header = &analysis.header;
-    let seconds = analysis.last.duration_ns as f64 / 1e9;
-    let mut out = format!(
-        "capture   node {}, kernel {}, probe set {}, {seconds:.1} s\n",
-        header.node, header.kernel, header.probe_set,
-    );
-    if !header.filter.is_empty() {
-        let _ = writeln!(out, "filter    {}", header.filter);
+/// Where the text behind a label begins.
+const INDENT: usize = 10;
+/// The width of that text.
+const WIDTH: usize = 110;
+
+/// A line of the heading. Sentences that continue the line above have no label.
+pub(super) struct Line {
+    pub label: &'static str,
+    pub text: String,
+}
+
+impl Line {
+    pub fn new(label: &'static str, text: impl Into<String>) -> Line {
+        Line { label, text: text.into() }
     }
-    let _ = writeln!(out, "packets   {}", packets(analysis));
-    let _ = writeln!(out, "losses    {}", losses(analysis));
-    out += &sampled(analysis);
-    let lost = analysis.last.counters.lost_records;
-    if lost > 0 {
-        let part = percent(lost as f64 / analysis.finished() as f64);
-        let _ = writeln!(
-            out,
-            "          {part} of the finished packets have no record: the rest is what is shown."
-        );
-    }
-    let full = analysis.last.counters.state_full;
-    if full > 0 {
-        let _ = writeln!(
-            out,
-            "          {} times a packet came by for which there was no place (--states): such packets are not in\n\
-             {:<10}what is shown, or only from where there was one.",
-            count(full),
-            ""
-        );
-    }
-    if !analysis.complete {
-        out += "          The recording ended abruptly: the numbers are those up to its last second.\n";
-    }
-    let rest = [
-        ("networks", networks(analysis)),
-        ("unseen", unseen(analysis)),
-        ("stages", watched(analysis)),
-        ("later", seen_later(analysis)),
-        ("probes", probe_costs(analysis)),
-    ];
-    for (name, text) in rest.iter().filter(|(_, text)| !text.is_empty()) {
-        for (number, line) in wrap(text, 110).iter().enumerate() {
-            let _ = writeln!(out, "{:<10}{line}", if number == 0 { name } else { "" });
+}
+
+/// Lines as text: the labels in a column of their own, long lines wrapped.
+pub(super) fn text(lines: &[Line]) -> String {
+    let mut out = String::new();
+    for Line { label, text } in lines {
+        for (number, line) in wrap(text, WIDTH).iter().enumerate() {
+            let _ = writeln!(out, "{:<INDENT$}{line}", if number == 0 { label } else { "" });
         }
     }
     out
 }
 
-/// Which packets have a record of their own, as a line; empty where all have.
-pub(super) fn sampled(analysis: &Analysis) -> String {
-    let Some(Sampling { above, one_in }) = &analysis.header.sampling else { return String::new() };
+/// What was recorded, what was lost, and what could not be seen.
+pub(super) fn lines(analysis: &Analysis) -> Vec<Line> {
+    let header = &analysis.header;
+    let mut lines = vec![Line::new("capture", capture(analysis))];
+    if !header.filter.is_empty() {
+        lines.push(Line::new("filter", &*header.filter));
+    }
+    lines.push(Line::new("packets", packets(analysis)));
+    lines.extend(losses_lines(analysis));
+    if !analysis.complete {
+        lines.push(Line::new(
+            "",
+            "The recording ended abruptly: the numbers are those of its last checkpoint.",
+        ));
+    }
+    let rest = [
+        ("networks", networks(analysis)),
+        ("unseen", unseen(analysis)),
+        ("stages", probed(analysis)),
+        ("later", seen_later(analysis)),
+        ("probes", probe_costs(analysis)),
+    ];
+    lines.extend(
+        rest.into_iter().filter(|(_, text)| !text.is_empty()).map(|(name, text)| Line::new(name, text)),
+    );
+    lines
+}
+
+/// `node worker-1, kernel 6.12.48-amd64, probe set full, 30.0 s`.
+pub(super) fn capture(analysis: &Analysis) -> String {
+    let Header { node, kernel, probe_set, .. } = &analysis.header;
+    let seconds = analysis.last.duration_ns as f64 / 1e9;
+    format!("node {node}, kernel {kernel}, probe set {probe_set}, {seconds:.1} s")
+}
+
+/// The loss counters, how the recording was sampled, and what the losses mean for the numbers.
+pub(super) fn losses_lines(analysis: &Analysis) -> Vec<Line> {
+    let counters = &analysis.last.counters;
+    let mut lines = vec![Line::new("losses", losses(analysis))];
+    lines.extend(sampling(analysis).map(|text| Line::new("sampling", text)));
+    if counters.lost_records > 0 {
+        let part = percent(counters.lost_records as f64 / analysis.finished() as f64);
+        lines.push(Line::new(
+            "",
+            format!("{part} of the finished packets have no record and are missing here."),
+        ));
+    }
+    if counters.state_full > 0 {
+        let text = format!(
+            "{} times a packet found the packet table full (--states): such packets are missing here, or start where \
+             they found a free entry.",
+            count(counters.state_full)
+        );
+        lines.push(Line::new("", text));
+    }
+    lines
+}
+
+/// Which packets have a record of their own; `None` where all have.
+fn sampling(analysis: &Analysis) -> Option<String> {
+    let Sampling { above, one_in } = analysis.header.sampling.as_ref()?;
     let (left_out, finished) = (analysis.last.counters.left_out, analysis.finished());
     let slow = match analysis.last.counters.slow_from_ns {
-        Some(ns) if above.starts_with('p') => format!("{above} (in the end {})", time(ns as f64)),
+        Some(ns) if above.starts_with('p') => format!("{above} ({} at the end)", time(ns as f64)),
         Some(ns) => time(ns as f64),
         None => above.clone(),
     };
-    format!(
-        "sampling  recorded whole: all packets above {slow}, all that were dropped or have parts, what TCP sent behind a\n\
-         {:<10}loss, and 1 in {one_in} of the others, which stands for those before it too: {} of {} packets. Totals and\n\
-         {:<10}percentiles are of all; what is rare among the others may be missing.\n",
-        "",
+    Some(format!(
+        "recorded were all packets above {slow}, all that were dropped, segmented, fragmented or cloned, TCP segments \
+         after a loss, and 1 in {one_in} of the rest, each weighted by the packets that it stands for: {} of {} packets. \
+         Totals and percentiles are of all packets; rare events among the rest can be missing.",
         count(finished.saturating_sub(left_out)),
-        count(finished),
-        ""
-    )
+        count(finished)
+    ))
 }
 
 fn networks(analysis: &Analysis) -> String {
@@ -106,33 +140,32 @@ fn packets(analysis: &Analysis) -> String {
     text
 }
 
-/// Every loss counter in words; the same in every output for people.
+/// Every loss counter by name; the same in every output for people.
 pub(super) fn losses(analysis: &Analysis) -> String {
     let counters = &analysis.last.counters;
     let mut parts: Vec<String> = counters
         .losses()
         .into_iter()
         .map(|(number, what)| match (what, counters.probe_misses) {
-            ("probe misses", None) => "probe misses not told by this kernel".into(),
+            ("probe misses", None) => "unknown probe misses (not counted by this kernel)".into(),
             ("probe misses", Some(_)) if !counters.are_misses_known() => {
-                format!("{} {what} (not told of {} probes)", count(number), count(counters.untold_probes))
+                format!("{} {what} (unknown for {} probes)", count(number), count(counters.untold_probes))
             }
             _ => format!("{} {what}", count(number)),
         })
         .collect();
     let here = [
-        (analysis.cut_paths, "ways too long"),
-        (analysis.inconsistent, "inconsistent"),
-        (analysis.orphans, "parts without their packet"),
-        (analysis.incomplete, "packets without all their parts"),
+        (analysis.cut_paths, "paths too long"),
+        (analysis.inconsistent, "inconsistent records"),
+        (analysis.orphans, "segments without their parent"),
+        (analysis.incomplete, "packets with missing segments"),
     ];
     let any = here.iter().filter(|(number, _)| *number > 0);
     parts.extend(any.map(|(number, what)| format!("{} {what}", count(*number))));
     parts.join(", ")
 }
 
-/// The stages that could not be watched and why, each reason once; of those whose modules were not loaded, only
-/// the modules.
+/// The stages without a probe and why, each reason once. Stages of modules that were not loaded are told by module.
 fn unseen(analysis: &Analysis) -> String {
     let mut reasons: Vec<(&str, Vec<&str>)> = Vec::new();
     let mut modules = BTreeSet::new();
@@ -150,17 +183,13 @@ fn unseen(analysis: &Analysis) -> String {
         reasons.iter().map(|(reason, stages)| format!("{} ({reason})", stages.join(", "))).collect();
     if !modules.is_empty() {
         let modules = Vec::from_iter(modules).join(", ");
-        parts.push(format!("what needs a module that was not loaded: {modules}"));
+        parts.push(format!("stages of modules that were not loaded: {modules}"));
     }
-    if parts.is_empty() {
-        "nothing: every stage of the probe set was watched".into()
-    } else {
-        parts.join("; ")
-    }
+    if parts.is_empty() { "none: every stage of the probe set has a probe".into() } else { parts.join("; ") }
 }
 
-/// By which kinds of probes stages were watched; those that had to be content with kprobes are named.
-fn watched(analysis: &Analysis) -> String {
+/// The number of stages by kind of probe. Stages that fell back to kprobes are named.
+fn probed(analysis: &Analysis) -> String {
     let mut kinds: BTreeMap<ProbeKind, Vec<&str>> = BTreeMap::new();
     for row in &analysis.header.stages {
         if let Some(probe) = row.probe {
@@ -177,11 +206,10 @@ fn watched(analysis: &Analysis) -> String {
             _ => format!("{} by {}", stages.len(), kind.name()),
         })
         .collect();
-    if parts.is_empty() { "not told".into() } else { parts.join(", ") }
+    if parts.is_empty() { "unknown".into() } else { parts.join(", ") }
 }
 
-/// The stages that were not watched from the beginning on, those of the same moment together; empty if all
-/// were.
+/// The stages whose probes were attached during the recording, by time; empty if there are none.
 fn seen_later(analysis: &Analysis) -> String {
     let header = &analysis.header;
     let mut moments: BTreeMap<u64, Vec<&str>> = BTreeMap::new();
@@ -192,30 +220,32 @@ fn seen_later(analysis: &Analysis) -> String {
         .iter()
         .map(|(since_ns, stages)| {
             let seconds = since_ns.saturating_sub(header.start_monotonic_ns) as f64 / 1e9;
-            format!(
-                "{} (watched from {seconds:.1} s on: what they are in was not loaded before)",
-                stages.join(", ")
-            )
+            format!("{} (probed from {seconds:.1} s on, when their module was loaded)", stages.join(", "))
         })
         .collect();
     parts.join("; ")
 }
 
-/// A sentence in lines of at most `width` characters, the further ones set in.
+/// Lines break behind a comma if there is one among this many last characters.
+const COMMA_WITHIN: usize = 24;
+
+/// A sentence in lines of at most `width` characters, from the second one on indented.
 fn wrap(sentence: &str, width: usize) -> Vec<String> {
-    let mut lines = vec![String::new()];
+    let mut lines = Vec::new();
+    let mut line = String::new();
     for word in sentence.split_whitespace() {
-        let full = lines.last().is_some_and(|line| line.chars().count() + word.chars().count() >= width);
-        if full {
-            lines.push("  ".into());
+        if line.chars().count() + word.chars().count() >= width {
+            let comma = line.rfind(", ").filter(|at| line[*at..].chars().count() <= COMMA_WITHIN);
+            let rest = comma.map_or(String::new(), |at| line.split_off(at + 1));
+            lines.push(line);
+            line = format!("  {}", rest.trim_start());
         }
-        if let Some(line) = lines.last_mut() {
-            if !line.trim().is_empty() {
-                line.push(' ');
-            }
-            line.push_str(word);
+        if !line.trim().is_empty() {
+            line.push(' ');
         }
+        line.push_str(word);
     }
+    lines.push(line);
     lines
 }
 
@@ -227,9 +257,9 @@ fn probe_costs(analysis: &Analysis) -> String {
         ("kprobe", cost.kprobe),
         ("tracepoint", cost.tracepoint),
         ("tc", cost.tc),
-        ("more at a birth", cost.birth),
-        ("more for the headers", cost.headers),
-        ("more at another device", cost.hop),
+        ("extra at the start of a path", cost.birth),
+        ("extra to parse headers", cost.headers),
+        ("extra at a change of device", cost.hop),
     ];
     let costs: Vec<String> =
         kinds.into_iter().filter_map(|(name, ns)| Some(format!("{} {name}", time(ns?)))).collect();
@@ -237,7 +267,7 @@ fn probe_costs(analysis: &Analysis) -> String {
     if costs.is_empty() {
         return format!("{hits:.1} hits per packet; their cost was not measured");
     }
-    format!("{hits:.1} hits per packet at {}; \"net\" is with that taken off", costs.join(", "))
+    format!("{hits:.1} hits per packet at {}; \"net\" times are net of that overhead", costs.join(", "))
 }
 
 #[cfg(test)]
@@ -257,9 +287,18 @@ mod tests {
     }
 
     #[test]
-    fn what_the_kernel_tells_of_misses_is_said_and_of_how_many_probes_it_does_not() {
-        assert!(losses_with(Some(3), 0).starts_with("0 records, 3 probe misses, 0 state full"));
-        assert!(losses_with(Some(3), 12).contains(", 3 probe misses (not told of 12 probes), "));
-        assert!(losses_with(None, 90).contains("probe misses not told by this kernel"));
+    fn long_lines_break_behind_a_comma_if_one_is_near() {
+        assert_eq!(wrap("", 20), [""]);
+        assert_eq!(wrap("no more than this", 20), ["no more than this"]);
+        assert_eq!(wrap("one list, of two parts", 20), ["one list,", "  of two parts"]);
+        assert_eq!(wrap("a, b and many more words than one line can hold", 40).len(), 2);
+        assert_eq!(wrap("a, b and many more words than one line can hold", 40)[1], "  can hold");
+    }
+
+    #[test]
+    fn probe_misses_are_told_with_the_probes_whose_misses_are_unknown() {
+        assert!(losses_with(Some(3), 0).starts_with("0 records, 3 probe misses, 0 packet table full"));
+        assert!(losses_with(Some(3), 12).contains(", 3 probe misses (unknown for 12 probes), "));
+        assert!(losses_with(None, 90).contains("unknown probe misses (not counted by this kernel)"));
     }
 }

@@ -5,11 +5,8 @@ use std::collections::BTreeMap;
 use anyhow::Result;
 use serde::{Serialize, Serializer};
 
-use crate::breakdown::{Analysis, Dist, Key, Row};
-
-use overlay_trace_format::Detection;
-
-use overlay_trace_format::{Counters, ProbeCost, StageRow};
+use crate::breakdown::{self, Analysis, Dist, Key, Row};
+use overlay_trace_format::{Counters, Detection, ProbeCost, StageRow};
 
 /// The version of the schema.
 const SCHEMA: u32 = 1;
@@ -21,7 +18,7 @@ struct Report<'a> {
     packets: Packets,
     losses: Losses,
     end_to_end_ns: &'a Dist,
-    /// Equal to `end_to_end_ns` where the probes' cost was not measured.
+    /// Net of probe overhead; equal to `end_to_end_ns` where that was not measured.
     end_to_end_ns_net: &'a Dist,
     latency_ns: &'a Dist,
     stages: Vec<Stage<'a>>,
@@ -50,9 +47,9 @@ pub(super) struct Capture<'a> {
     probe_hits: u64,
     filtered: u64,
     unseen_reasons: BTreeMap<&'a str, &'a str>,
-    /// Stages that were watched only from some moment on: when, in ns since the beginning.
+    /// Stages that were probed only from some moment on: when, in ns since the start.
     seen_later_ns: BTreeMap<&'a str, u64>,
-    /// Only where not every packet has a record of its own.
+    /// Only where the recording was sampled.
     #[serde(skip_serializing_if = "Option::is_none")]
     sampling: Option<Sampled<'a>>,
 }
@@ -61,7 +58,7 @@ pub(super) struct Capture<'a> {
 struct Sampled<'a> {
     above: &'a str,
     one_in: u32,
-    /// In the end.
+    /// The threshold at the end of the recording.
     slow_from_ns: u64,
     left_out: u64,
 }
@@ -144,8 +141,14 @@ pub(super) struct Losses {
     inconsistent: u64,
     orphans: u64,
     incomplete: u64,
-    /// False where the kernel does not tell of all probes: `probe_misses` is the least that there were then.
+    /// False where the kernel does not count the misses of all probes: `probe_misses` is a lower bound then.
     probe_misses_known: bool,
+    /// Equal to `lost_end`. Added, with the next two, after schema 1 was first published.
+    missed_ends: u64,
+    /// Equal to `state_full`.
+    packet_table_full: u64,
+    /// Equal to `hops_full`.
+    hop_table_full: u64,
 }
 
 impl Losses {
@@ -164,6 +167,9 @@ impl Losses {
             orphans: analysis.orphans,
             incomplete: analysis.incomplete,
             probe_misses_known: counters.are_misses_known(),
+            missed_ends: counters.lost_end,
+            packet_table_full: counters.state_full,
+            hop_table_full: counters.hops_full,
         }
     }
 }
@@ -177,7 +183,7 @@ struct Stage<'a> {
     bytes: u64,
     share: f64,
     self_ns: &'a Dist,
-    /// Equal to `self_ns` where the probes' cost was not measured.
+    /// Net of probe overhead; equal to `self_ns` where that was not measured.
     self_ns_net: &'a Dist,
 }
 
@@ -255,9 +261,9 @@ pub(super) fn report<'a>(analysis: &'a Analysis) -> Result<Vec<u8>> {
     })
 }
 
-impl<'a> From<&'a crate::breakdown::Drop> for Drop<'a> {
-    fn from(drop: &'a crate::breakdown::Drop) -> Drop<'a> {
-        let crate::breakdown::Drop { packets, bytes, reason, location, key } = drop;
+impl<'a> From<&'a breakdown::Drop> for Drop<'a> {
+    fn from(drop: &'a breakdown::Drop) -> Drop<'a> {
+        let breakdown::Drop { packets, bytes, reason, location, key } = drop;
         Drop { packets: *packets, bytes: *bytes, reason, location, key }
     }
 }

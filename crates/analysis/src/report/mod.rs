@@ -1,4 +1,4 @@
-//! How numbers are shown: one file per format.
+//! Rendering: text, JSON, CSV, folded stacks, flame graphs and pages.
 
 mod csv;
 mod diff_json;
@@ -13,11 +13,9 @@ mod json;
 pub mod page;
 pub mod palette;
 mod picture;
+mod place;
 pub mod table;
-mod tail_json;
-mod tail_page;
-mod tail_tcp;
-mod tail_text;
+mod tail;
 mod text;
 mod traffic;
 pub mod units;
@@ -26,33 +24,29 @@ mod what_if;
 use anyhow::Result;
 use clap::ValueEnum;
 
-use crate::breakdown::{Analysis, Diff, Key};
+use crate::{
+    breakdown::{Analysis, Diff},
+    tail::Tail,
+    what_if::WhatIf,
+};
+pub use place::place;
 
-use crate::tail::Tail;
-
-use crate::what_if::WhatIf;
-
-/// Every loss counter of a recording in words.
+/// Every loss counter of a recording, by name.
 pub fn losses(analysis: &Analysis) -> String {
     heading::losses(analysis)
-}
-
-/// `backlog-wait at eth0 of node2 (level 1)`.
-pub fn place(key: &Key) -> String {
-    tail_text::at(key)
 }
 
 /// A report's format.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum Format {
-    /// A table for people
+    /// Tables
     #[default]
     Text,
-    /// One object for programs; its schema is stable
+    /// One JSON object with a stable schema
     Json,
-    /// Folded stacks, in ns, for tools that draw flame graphs
+    /// Folded stacks in ns, the input of flame graph tools
     Folded,
-    /// A flame graph
+    /// A flame graph with zoom and search
     Svg,
     /// One line per row, for spreadsheets
     Csv,
@@ -61,7 +55,7 @@ pub enum Format {
 /// The order of a report's rows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum Sort {
-    /// Along the packets' path
+    /// In the order of the packets' path
     #[default]
     Path,
     /// The largest share first
@@ -72,7 +66,7 @@ pub enum Sort {
 ///
 /// # Errors
 ///
-/// A flame graph of a recording without packets, or something that cannot be encoded.
+/// The format is a flame graph and the recording has no packets, or encoding fails.
 pub fn report(analysis: &mut Analysis, format: Format, sort: Sort) -> Result<Vec<u8>> {
     if sort == Sort::Share {
         analysis.rows.sort_by_key(|row| std::cmp::Reverse(row.raw.sum()));
@@ -95,20 +89,19 @@ pub fn picture(analysis: &Analysis) -> Result<Vec<u8>> {
     picture::report(analysis)
 }
 
-/// The format of a difference, or of a tail.
+/// The format of a difference or of a tail.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum DiffFormat {
-    /// A table for people
+    /// Tables
     #[default]
     Text,
-    /// One object for programs
+    /// One JSON object with a stable schema
     Json,
-    /// Folded stacks with two numbers, in ns per packet
+    /// Folded stacks with two values in ns per packet, the input of differential flame graph tools
     Folded,
-    /// A flame graph of the second recording, or of the slow ones: red where it is slower, blue where it is
-    /// faster
+    /// A differential flame graph: the second recording (or the slow packets), red where slower, blue where faster
     Svg,
-    /// One page that needs nothing else, with tables, the flame graph and, of a tail, timelines
+    /// A self-contained page with tables, the flame graph and, of a tail, timelines
     Html,
 }
 
@@ -127,36 +120,36 @@ pub fn diff(diff: &Diff, format: DiffFormat) -> Result<Vec<u8>> {
     }
 }
 
-/// Renders the slow packets against the ordinary ones.
+/// Renders the slow packets compared with the ordinary ones.
 ///
 /// # Errors
 ///
 /// As for [`report`].
 pub fn tail(tail: &Tail, format: DiffFormat) -> Result<Vec<u8>> {
     match format {
-        DiffFormat::Text => Ok(tail_text::report(tail).into_bytes()),
-        DiffFormat::Json => tail_json::report(tail),
+        DiffFormat::Text => Ok(tail::text(tail).into_bytes()),
+        DiffFormat::Json => tail::json(tail),
         DiffFormat::Folded => Ok(folded::tail(tail).into_bytes()),
         DiffFormat::Svg => flame::tail(tail),
-        DiffFormat::Html => Ok(tail_page::report(tail).into_bytes()),
+        DiffFormat::Html => Ok(tail::page(tail).into_bytes()),
     }
 }
 
 /// The format of a prediction.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum WhatIfFormat {
-    /// A table for people
+    /// Tables
     #[default]
     Text,
-    /// One object for programs
+    /// One JSON object with a stable schema
     Json,
 }
 
-/// Renders what packets would take without a part of their network.
+/// Renders predicted times without a part of the network.
 ///
 /// # Errors
 ///
-/// Something that cannot be encoded.
+/// Encoding fails.
 pub fn what_if(what_if: &WhatIf, format: WhatIfFormat) -> Result<Vec<u8>> {
     match format {
         WhatIfFormat::Text => Ok(what_if::text(what_if).into_bytes()),

@@ -1,5 +1,5 @@
-//! A flame graph for a page of text: one fixed width, no script, and only namespaces, levels and layers. Frames that are
-//! too narrow for their names have numbers, with a key below.
+//! A flame graph for documents: one fixed width, no script, and only namespaces, levels and layers. Frames that are too
+//! narrow for their names have numbers, with a legend below.
 
 use anyhow::{Result, ensure};
 use inferno::flamegraph::color::Color;
@@ -51,7 +51,7 @@ struct Entry {
 pub(super) fn report(analysis: &Analysis) -> Result<Vec<u8>> {
     ensure!(
         analysis.end_to_end.sum() > 0,
-        "no packet finished its way during the recording: there is nothing to draw"
+        "no packet finished its path during the recording: there is nothing to draw"
     );
     let root = frames(analysis);
     let key = key(&root);

@@ -1,11 +1,11 @@
-//! Plain tables: no borders, columns apart by two spaces, or by one where they would be too wide.
+//! Plain tables without borders. Columns are separated by two spaces, or by one where lines would get too wide.
 
 use comfy_table::{CellAlignment, ColumnConstraint, ContentArrangement, Table, presets};
 
-/// What fits on most screens.
+/// The width of most terminals.
 const WIDTH: usize = 120;
 
-/// The lines of a table, the heading first. Columns from number `numbers` on stand to the right.
+/// The lines of a table, the heading first. Columns from number `numbers` on are right-aligned.
 pub fn lines(heading: &[&str], rows: &[Vec<String>], numbers: usize) -> Vec<String> {
     let airy = lines_with_gap(heading, rows, numbers, 2);
     if airy.iter().all(|line| line.chars().count() <= WIDTH) {

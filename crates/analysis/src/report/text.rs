@@ -1,22 +1,21 @@
-//! The report for people: what was seen and lost, where the time went at a glance, then every stage.
+//! The report as text: what was recorded and lost, the largest stages, then every stage.
 
 use super::{
-    Sort,
-    heading::heading,
+    Sort, heading,
     table::lines,
     traffic,
     units::{count, percent, time},
 };
 use crate::breakdown::{Analysis, By, Dist, Key, Row};
 
-/// How many stages are named at the top.
+/// This many stages are named at the top.
 const LARGEST: usize = 6;
 
 /// The report as text, at most 120 columns wide with names of usual length.
 pub(super) fn report(analysis: &Analysis, sort: Sort) -> String {
-    let mut out = heading(analysis);
+    let mut out = heading::text(&heading::lines(analysis));
     if analysis.rows.is_empty() {
-        out += "\nNo packet finished its way during the recording.\n";
+        out += "\nNo packet finished its path during the recording.\n";
         return out;
     }
     out.push('\n');
@@ -32,7 +31,7 @@ pub(super) fn report(analysis: &Analysis, sort: Sort) -> String {
     out
 }
 
-/// The whole way, and its main parts.
+/// End-to-end times, and their main parts.
 fn summary(analysis: &Analysis) -> String {
     let heading = ["", "mean", "p50", "p90", "p99", "p99.9", "p99.99", "max", "net mean"];
     let mut row = vec!["end to end".to_string()];
@@ -40,7 +39,7 @@ fn summary(analysis: &Analysis) -> String {
     row.push(analysis.net_mean().map_or("-".into(), time));
     let mut rows = vec![row];
     if analysis.latency.sum() != analysis.end_to_end.sum() {
-        // Packets were cut: each part has waited for the whole, and has its part of the cost.
+        // Packets were segmented: a segment inherits the path of its packet, so latencies add up to more than the time spent.
         let mut row = vec!["latency".to_string()];
         row.extend(numbers(&analysis.latency));
         row.push("-".into());
@@ -64,11 +63,11 @@ fn summary(analysis: &Analysis) -> String {
     if analysis.by != By::Device {
         shares.insert(0, parts(|key| format!("level {}", key.level.unwrap_or(0))));
     }
-    shares.push(format!("claimed by no stage {}", percent(analysis.other_share())));
+    shares.push(format!("in no stage {}", percent(analysis.other_share())));
     out + &shares.join(" | ") + "\n" + &largest(analysis) + &without_sockets(analysis)
 }
 
-/// The answer at a glance: the stages that take most of the time.
+/// The stages with the most time.
 fn largest(analysis: &Analysis) -> String {
     let mut stages = analysis.shares(|key| match (&key.stage, &key.layer) {
         (Some(stage), _) => stage_name(stage, key.kind),
@@ -84,8 +83,7 @@ fn largest(analysis: &Analysis) -> String {
     format!("largest: {}\n", parts.join(", "))
 }
 
-/// What is left when the time in sockets, where packets wait for the program, is not counted: the
-/// network's own part.
+/// The mean without the time that packets wait in sockets for the receiving program: the network's own part.
 fn without_sockets(analysis: &Analysis) -> String {
     let rows = |matches: &dyn Fn(&Key) -> bool| -> f64 {
         analysis.rows.iter().filter(|row| matches(&row.key)).map(|row| row.share).sum()
@@ -109,7 +107,7 @@ fn without_sockets(analysis: &Analysis) -> String {
     format!("without waiting in sockets: {mean} per packet, {}\n", parts.join(", "))
 }
 
-/// A stage's name, with a mark where a stage of work had to wait.
+/// A stage's name, marked where a stage of work had to wait.
 fn stage_name(stage: &str, kind: &str) -> String {
     if kind == "wait" && !stage.ends_with("-wait") { format!("{stage} (waiting)") } else { stage.into() }
 }
@@ -147,7 +145,7 @@ fn layers(analysis: &Analysis) -> String {
     lines(&heading, &rows, 1).join("\n") + "\n"
 }
 
-/// The table of all rows; along the path it has a heading wherever namespace, direction or level change.
+/// The table of all rows. In path order it has a heading wherever namespace, direction or level change.
 fn stages(analysis: &Analysis, sort: Sort) -> String {
     let parts = analysis.by == By::Stage && sort == Sort::Path;
     let names: &[&str] = match analysis.by {
@@ -158,7 +156,7 @@ fn stages(analysis: &Analysis, sort: Sort) -> String {
         By::Level => &["level", "kind"],
     };
     let heading = [names, &["share", "mean", "p50", "p90", "p99", "p99.9", "p99.99", "max", "net"]].concat();
-    // Passed through in no time at all: of no interest here.
+    // Rows without time are left out.
     let shown: Vec<&Row> = analysis.rows.iter().filter(|row| row.raw.sum() > 0).collect();
     let cells: Vec<Vec<String>> = shown.iter().map(|row| cells(row, names)).collect();
     let lines = lines(&heading, &cells, names.len());
@@ -198,7 +196,7 @@ fn cells(row: &Row, names: &[&str]) -> Vec<String> {
     cells
 }
 
-/// Where a row is, in one cell.
+/// The place of a row, in one cell.
 fn place(key: &Key) -> String {
     let direction = key.direction.map(|direction| direction.name()).unwrap_or_default();
     let device = key.device.as_deref().filter(|device| !device.is_empty());
@@ -211,7 +209,7 @@ fn place(key: &Key) -> String {
         .join(" ")
 }
 
-/// "node-1, forward, level 0" with its sub-total over all packets.
+/// `[node-1, forward, level 0: 2.09µs per packet, 4.2%]`: a part of the path with its sub-total over all packets.
 fn part_heading(analysis: &Analysis, key: &Key) -> String {
     let share: f64 = analysis.rows.iter().filter(|row| row.key.same_part(key)).map(|row| row.share).sum();
     let netns = key.netns.as_deref().filter(|netns| !netns.is_empty()).unwrap_or("unknown namespace");

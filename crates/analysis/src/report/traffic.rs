@@ -1,4 +1,4 @@
-//! The results of traffic that ran during a recording, as far as they have the usual fields.
+//! The results of the load generator that ran during a recording, as far as they have the usual fields.
 
 use serde_json::Value;
 
@@ -11,7 +11,7 @@ const COUNTS: [&str; 9] =
     ["traffic", "from", "to", "sent", "received", "lost", "retransmits", "rate", "jitter"];
 const LATENCY: [&str; 9] = ["latency", "mean", "p50", "p90", "p99", "p99.9", "p99.99", "p99.999", "max"];
 
-/// Tables of results, without the columns that none of them has; empty without results.
+/// Tables of results, without columns that no result has; empty without results.
 pub(super) fn tables(results: &[Value]) -> String {
     let counts: Vec<Vec<String>> = results.iter().map(counts).collect();
     let latencies: Vec<Vec<String>> = results.iter().flat_map(latencies).collect();
@@ -47,7 +47,9 @@ fn counts(result: &Value) -> Vec<String> {
     cells.into_iter().map(|cell| cell.unwrap_or("-".into())).collect()
 }
 
-/// The distribution of a result's latency and, where it tells that too, of the sender's own lateness.
+/// The distribution of a result's latency and, where present, of the load generator's scheduling delay: how much later
+/// than planned requests were sent. The load is open loop and latency counts from the planned time, so that delay is part
+/// of it and coordinated omission is avoided.
 fn latencies(result: &Value) -> Vec<Vec<String>> {
     let row = |key: &str, what: &str| {
         let dist = result.get(key).filter(|dist| dist.is_object())?;
@@ -58,7 +60,7 @@ fn latencies(result: &Value) -> Vec<Vec<String>> {
         );
         Some(cells)
     };
-    [row("latency", ""), row("lateness", ", sent late by")].into_iter().flatten().collect()
+    [row("latency", ""), row("lateness", ", scheduling delay")].into_iter().flatten().collect()
 }
 
 fn name(result: &Value) -> String {

@@ -27,7 +27,7 @@ pub fn signed_time(ns: f64) -> String {
     }
 }
 
-/// A part of a whole, as a percentage.
+/// A fraction as a percentage.
 pub fn percent(part: f64) -> String {
     let value = part * 100.0;
     match value {
@@ -38,7 +38,7 @@ pub fn percent(part: f64) -> String {
     }
 }
 
-/// A number with its thousands apart.
+/// A number with thousands separators.
 pub fn count(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();

@@ -1,4 +1,4 @@
-//! What packets would take without a part of their network: for people, and as one object.
+//! Predicted times without a part of the network, as text and as one JSON object.
 
 use anyhow::Result;
 use serde::Serialize;
@@ -11,9 +11,9 @@ use super::{
 use crate::breakdown::Dist;
 use crate::what_if::{Gain, Prediction, WhatIf};
 
-/// What is told of a distribution.
-type Of = fn(&Dist) -> f64;
-const MEASURES: [(&str, Of); 6] = [
+/// A figure of a distribution.
+type Figure = fn(&Dist) -> f64;
+const FIGURES: [(&str, Figure); 6] = [
     ("mean", Dist::mean),
     ("p50", |dist| dist.quantile(0.5) as f64),
     ("p90", |dist| dist.quantile(0.9) as f64),
@@ -21,7 +21,7 @@ const MEASURES: [(&str, Of); 6] = [
     ("p99.9", |dist| dist.quantile(0.999) as f64),
     ("p99.99", |dist| dist.quantile(0.9999) as f64),
 ];
-/// The schema's version.
+/// The version of the schema.
 const SCHEMA: u32 = 1;
 
 /// The predictions as text.
@@ -29,47 +29,47 @@ pub(super) fn text(what_if: &WhatIf) -> String {
     let WhatIf { file, node, kernel, probe_set, now, predictions } = what_if;
     let mut out = answer(what_if);
     out += &format!(
-        "\n\ncapture   {file}: node {node}, kernel {kernel}, probe set {probe_set}, {} packets; the probes' cost is taken off\n",
+        "\n\ncapture   {file}: node {node}, kernel {kernel}, probe set {probe_set}, {} packets; times are net of probe overhead\n",
         count(now.count())
     );
     if predictions.is_empty() {
         return out;
     }
     let mut heading = vec!["per packet"];
-    heading.extend(MEASURES.map(|(name, _)| name));
-    let mut rows = vec![row("now", MEASURES.map(|(_, of)| time(of(now))))];
+    heading.extend(FIGURES.map(|(name, _)| name));
+    let mut rows = vec![row("now", FIGURES.map(|(_, of)| time(of(now))))];
     for prediction in predictions {
-        let gains = MEASURES.map(|(_, of)| prediction.gain(now, of));
-        rows.push(row(&prediction.change.to_string(), MEASURES.map(|(_, of)| time(of(&prediction.then)))));
-        rows.push(row("  less by", gains.map(|gain| time(gain.estimate))));
+        let gains = FIGURES.map(|(_, of)| prediction.gain(now, of));
+        rows.push(row(&prediction.change.to_string(), FIGURES.map(|(_, of)| time(of(&prediction.then)))));
+        rows.push(row("  saving", gains.map(|gain| time(gain.estimate))));
         rows.push(row("  at least", gains.map(|gain| time(gain.least))));
         rows.push(row("  at most", gains.map(|gain| time(gain.most))));
     }
     out + "\n"
         + &lines(&heading, &rows, 1).join("\n")
-        + "\n(at least: the work that goes, where all waiting stays; at most: with all that may go, and nobody waits behind\n \
-           others any more. What would take the place of what goes is not in it, nor what the load would do then.)\n"
+        + "\n(at least: only the work of the removed stages is saved, all waiting stays; at most: all waiting that depends on them\n \
+           is saved too. The cost of a replacement, and a change of the load, are not included.)\n"
 }
 
 fn row<const N: usize>(name: &str, cells: [String; N]) -> Vec<String> {
     [vec![name.to_owned()], cells.to_vec()].concat()
 }
 
-/// The largest gain in one sentence.
+/// The largest saving in one sentence.
 fn answer(what_if: &WhatIf) -> String {
     let now = &what_if.now;
     let mean = |prediction: &Prediction| prediction.gain(now, Dist::mean);
     let largest = what_if.predictions.iter().max_by(|a, b| mean(a).estimate.total_cmp(&mean(b).estimate));
     let Some(largest) = largest else {
         return match now.count() {
-            0 => "No packet finished its way during the recording.".into(),
-            _ => "The packets come by nothing that could be taken out.".into(),
+            0 => "No packet finished its path during the recording.".into(),
+            _ => "The packets pass nothing that could be removed.".into(),
         };
     };
     let Gain { estimate, least, most } = mean(largest);
     let part = |ns: f64| percent(ns / now.mean().max(1.0));
     format!(
-        "Most is gained {}: a packet takes {} instead of {}, {} less ({}; between {} and {}).",
+        "Packets would be fastest {}: {} instead of {}, {} less ({}; between {} and {}).",
         largest.change,
         time(largest.then.mean()),
         time(now.mean()),
@@ -105,7 +105,7 @@ fn predicted(prediction: &Prediction) -> Predicted<'_> {
     Predicted { change: change.to_string(), then_ns: then, slowest_ns: slowest, fastest_ns: fastest }
 }
 
-/// The predictions as one object.
+/// The predictions as one JSON object.
 pub(super) fn json(what_if: &WhatIf) -> Result<Vec<u8>> {
     pretty(&Report {
         schema: SCHEMA,

@@ -1,18 +1,18 @@
-//! Causes that are certain while a recording still runs: drops, whose reason and place the kernel gives.
+//! Causes that are certain while the recording is still running: drops, whose reason and place the kernel gives.
 
 use super::{
-    findings::is_drop,
+    drop_site::DropSite,
+    loss::is_drop,
     rule::{Evidence, Rule},
-    rules::RULES,
-    tcp::LostAt,
+    rules::rules,
 };
 use crate::breakdown::Drop;
 
-/// The cause of such drops, if it is known and nobody may have wanted it so.
+/// The cause of such drops, if a rule knows it and nobody can have configured it on purpose.
 pub fn cause_of(drop: &Drop) -> Option<&'static Rule> {
-    RULES.iter().find(|rule| match &rule.evidence {
+    rules().find(|rule| match &rule.evidence {
         Evidence::Drops { reasons, stages, functions, intended: false } => {
-            is_drop(&LostAt::of(drop), reasons, stages, functions)
+            is_drop(&DropSite::of(drop), reasons, stages, functions)
         }
         _ => false,
     })

@@ -1,37 +1,36 @@
-//! What a rule about slow or lost packets consists of.
+//! A rule: the evidence of a cause of slow or lost packets, and advice.
 
 /// A cause of slow or lost packets.
 #[derive(Debug)]
 pub struct Rule {
-    /// A short name that does not change.
+    /// A short name. It never changes; programs match on it.
     pub id: &'static str,
     pub evidence: Evidence,
-    /// What is the matter, as a clause.
+    /// The cause, as a clause for people. Its wording can change.
     pub what: &'static str,
     pub advice: &'static [Advice],
 }
 
 impl Rule {
-    /// Whether it is about all packets, not about those that are slow.
+    /// Whether it is about all packets, not only the slow ones.
     pub fn is_of_all(&self) -> bool {
-        matches!(self.evidence, Evidence::Time { .. })
+        matches!(self.evidence, Evidence::TimeShare { .. })
     }
 
-    /// The stages in which slow packets wait, if it is about one place or several of the machine; none for what
-    /// programs do.
+    /// The stages in which slow packets wait, for rules about places in the network; none for delays by programs.
     pub(super) fn stages(&self) -> &'static [&'static str] {
         match self.evidence {
             Evidence::Excess(stages)
-            | Evidence::Led(stages)
-            | Evidence::Spread(stages)
-            | Evidence::OneCore(stages) => stages,
+            | Evidence::ExcessLed(stages)
+            | Evidence::ExcessSpread(stages)
+            | Evidence::ExcessOnOneCpu(stages) => stages,
             _ => &[],
         }
     }
 
     /// The stages that it is spread over; none if it is about one place.
     pub fn spread_over(&self) -> &'static [&'static str] {
-        if let Evidence::Spread(stages) = self.evidence { stages } else { &[] }
+        if let Evidence::ExcessSpread(stages) = self.evidence { stages } else { &[] }
     }
 
     /// Whether it is about copies of packets.
@@ -39,57 +38,56 @@ impl Rule {
         matches!(self.evidence, Evidence::Copies { .. })
     }
 
-    /// Whether it is about what TCP did, of which the recording has no time.
+    /// Whether it is about TCP's behaviour, which takes no time of any packet's path.
     pub fn is_of_no_time(&self) -> bool {
         matches!(self.evidence, Evidence::Timeouts | Evidence::ZeroWindows)
     }
 }
 
-/// What betrays a cause.
+/// What must be in a recording for a cause to be named.
 #[derive(Debug)]
 pub enum Evidence {
     /// Slow packets spend more time in these stages than ordinary ones do.
     Excess(&'static [&'static str]),
-    /// The same, where the first of the stages holds a part of it that is worth telling: the others are then for its sake.
-    Led(&'static [&'static str]),
-    /// Slow packets spend more time in these stages, not in one of them above all, but in one after the other: what
-    /// comes together waits together in each queue. Then the rules about each of them have nothing to add.
-    Spread(&'static [&'static str]),
-    /// Slow packets of several flows spend more time in these stages, where all packets were on one CPU though the
-    /// node has more. Then the rules about what they waited for there have nothing to add.
-    OneCore(&'static [&'static str]),
-    /// Slow packets spend more time in these stages, where it is a program that takes the time, not the network.
-    OfProgram(&'static [&'static str]),
-    /// All packets spend a large part of their time in these layers: of the time that is worked for them, or if these
-    /// are waits, of all of it.
-    Time {
+    /// The same, where the first stage holds a notable part of it: the other stages are its consequence.
+    ExcessLed(&'static [&'static str]),
+    /// Slow packets spend more time in these stages, spread over several of them: a burst waits in each queue. Rules about
+    /// single ones of these stages are left out then.
+    ExcessSpread(&'static [&'static str]),
+    /// Slow packets of several flows spend more time in these stages, and all packets were on one CPU there, though the
+    /// node has more. Rules about single ones of these stages are left out then.
+    ExcessOnOneCpu(&'static [&'static str]),
+    /// Slow packets spend more time in these stages, where they wait for a program, not for the network.
+    ExcessInProgram(&'static [&'static str]),
+    /// All packets spend a large part of their time in these layers: of the working time, or where the layers are waits,
+    /// of the whole time.
+    TimeShare {
         layers: &'static [&'static str],
-        /// At least this part, 0 to 1.
+        /// The least part, 0 to 1.
         least: f64,
     },
-    /// In one of these stages copies of packets were made.
+    /// Copies of packets were made in one of these stages.
     Copies {
         stages: &'static [&'static str],
-        /// As a part of the packets that came there at least, 0 to 1.
+        /// The least number of copies as a fraction of the packets that passed there, 0 to 1.
         least: f64,
     },
-    /// Packets were dropped: for one of these reasons, while they were in one of these stages (in any where
-    /// none is given); or, where the kernel gives no reason, by one of these functions.
+    /// Packets were dropped: for one of these reasons while in one of these stages (in any stage where none is given), or,
+    /// where the kernel gives no reason, by one of these functions.
     Drops {
         reasons: &'static [&'static str],
         stages: &'static [&'static str],
         functions: &'static [&'static str],
-        /// Somebody may have wanted it so.
+        /// The drop can be configured on purpose (a firewall rule).
         intended: bool,
     },
-    /// TCP waited for its timer before it sent segments again, and none of the rules about drops says why the first
-    /// attempts were lost.
+    /// TCP waited for its retransmission timeout, and no rule about drops explains the loss.
     Timeouts,
-    /// TCP's receivers said that they could take nothing more.
+    /// TCP receivers advertised a zero window.
     ZeroWindows,
 }
 
-/// What to do about it, and where it says so.
+/// What to do about a cause, and the document that says so.
 #[derive(Debug)]
 pub struct Advice {
     pub what: &'static str,

@@ -1,33 +1,33 @@
-//! From where on something is slow.
+//! The threshold above which a sample is slow.
 
 use overlay_trace_format::Threshold;
 
 use crate::breakdown::Dist;
 
-/// At most so many times as many as a percentile leaves are slow.
-const MANY: f64 = 4.0;
+/// At most this many times the wanted number of samples become slow.
+const TOO_MANY: f64 = 4.0;
 
-/// The longest time that is not slow yet, in ns. Where a percentile leaves less than one packet, the
-/// slowest is slow.
-pub(super) fn longest_ordinary(above: Threshold, times: &Dist) -> u64 {
-    match above {
+/// The longest time that is not slow, in ns. Where a percentile leaves less than one sample, the slowest one is slow.
+pub(super) fn longest_ordinary(threshold: Threshold, times: &Dist) -> u64 {
+    match threshold {
         Threshold::Time(ns) => ns,
         Threshold::Quantile(part) => {
-            let threshold = times.quantile(part).min(times.max().saturating_sub(1));
-            on_plateau(times, threshold, (1.0 - part) * times.count() as f64).unwrap_or(threshold)
+            let at_quantile = times.quantile(part).min(times.max().saturating_sub(1));
+            let wanted = (1.0 - part) * times.count() as f64;
+            below_plateau(times, at_quantile, wanted).unwrap_or(at_quantile)
         }
     }
 }
 
-/// Where a percentile lies among values that are all alike, as of packets that waited for the same timer, they are
-/// either all slow or none: the threshold below them, if without them less than half is slow of what the percentile is
-/// to leave (`wanted`), or if their being slow comes nearer to that; unless too many become slow by that, or all.
-fn on_plateau(times: &Dist, threshold: u64, wanted: f64) -> Option<u64> {
+/// A percentile can lie on a plateau of nearly equal values, such as packets that waited for the same timer. These are
+/// either all slow or all ordinary: the threshold moves below the plateau if without it fewer than half of the `wanted`
+/// samples are slow, or if the number of slow ones comes closer to `wanted`; not if too many or all become slow.
+fn below_plateau(times: &Dist, threshold: u64, wanted: f64) -> Option<u64> {
     let lower = Dist::below(threshold);
     let (without, all) = (times.beyond(threshold) as f64, times.beyond(lower));
     let with = all as f64;
     let is_better = without < wanted / 2.0 || with / wanted < wanted / without;
-    (is_better && with < MANY * wanted && all < times.count()).then_some(lower)
+    (is_better && with < TOO_MANY * wanted && all < times.count()).then_some(lower)
 }
 
 #[cfg(test)]
@@ -53,6 +53,7 @@ mod tests {
         assert_eq!(longest_ordinary(Threshold::Quantile(0.5), &times), 25);
         assert_eq!(longest_ordinary(Threshold::default(), &Dist::default()), 0);
     }
+
     #[test]
     fn what_waited_for_the_same_timer_is_slow_together() {
         let mut times = Dist::default();

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use overlay_trace_analysis::breakdown::{Analysis, By, Collector};
+use overlay_trace_analysis::breakdown::{Analysis, By, Collector, Row};
 
 use overlay_trace_common::{
     flags::RecordFlags,
@@ -68,9 +68,7 @@ fn sums(analysis: &Analysis) -> u128 {
 
 /// Name of stage, packets, sum.
 fn rows(analysis: &Analysis) -> Vec<(String, u64, u128)> {
-    let row = |row: &overlay_trace_analysis::breakdown::Row| {
-        (row.key.stage.clone().unwrap(), row.raw.count(), row.raw.sum())
-    };
+    let row = |row: &Row| (row.key.stage.clone().unwrap(), row.raw.count(), row.raw.sum());
     let mut rows: Vec<_> = analysis.rows.iter().map(row).collect();
     rows.sort();
     rows

@@ -1,10 +1,10 @@
 //! A recording in which one record stands for several packets gives the numbers of one with all of them.
 
-use overlay_trace_analysis::breakdown::{Analysis, By};
-
-use overlay_trace_analysis::report::{self, DiffFormat, Format, Sort};
-
-use overlay_trace_analysis::tail::{Of, Tail, Threshold};
+use overlay_trace_analysis::{
+    breakdown::{Analysis, By},
+    report::{self, DiffFormat, Format, Sort},
+    tail::{Of, Tail, Threshold},
+};
 
 use overlay_trace_common::{path::Span, record::Outcome};
 use overlay_trace_format::{
@@ -69,7 +69,7 @@ proptest! {
             let tails = [Of::Packets, Of::Flows].map(|of| {
                 let mut tail = Tail::of(&recording, of, Threshold::Quantile(0.8), 0).unwrap();
                 tail.analysis.last.counters = analysis.last.counters.clone();
-                assert_eq!(tail.rows.iter().map(|row| row.leads).sum::<u64>(), tail.slow.packets);
+                assert_eq!(tail.rows.iter().map(|row| row.dominant).sum::<u64>(), tail.slow.packets);
                 text(report::tail(&tail, DiffFormat::Folded))
             });
             (report, tails)
@@ -90,8 +90,8 @@ fn the_report_says_which_packets_have_records() {
         Counters { finished: 41, left_out: 39, slow_from_ns: Some(650), ..Counters::default() };
     let told = text(report::report(&mut analysis, Format::Text, Sort::Path));
     let told = told.split_whitespace().collect::<Vec<_>>().join(" ");
-    assert!(told.contains("all packets above p99.9 (in the end 650ns)"), "{told}");
-    assert!(told.contains("1 in 64 of the others") && told.contains("2 of 41 packets"), "{told}");
+    assert!(told.contains("all packets above p99.9 (650ns at the end)"), "{told}");
+    assert!(told.contains("1 in 64 of the rest") && told.contains("2 of 41 packets"), "{told}");
     // Of a request only one half may be there.
     let refused = Tail::of(&recording, Of::Requests, Threshold::default(), 1).err().unwrap().to_string();
     assert!(refused.contains("--tail-above") && refused.lines().count() == 1, "{refused}");

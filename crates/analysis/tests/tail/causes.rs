@@ -1,7 +1,6 @@
-//! Every cause that a recording alone can betray, made on purpose: it is named first, at its place.
+//! Every cause that a recording by itself can show, injected on purpose: it is the first finding, at its place.
 
-use overlay_trace_analysis::tail::{Core, Evidence, Of, RULES, Tail, Threshold};
-
+use overlay_trace_analysis::tail::{Evidence, Of, SingleCpu, Tail, Threshold, rules};
 use overlay_trace_common::{
     flags::RecordFlags,
     path::Span,
@@ -13,12 +12,12 @@ use tempfile::TempDir;
 
 use super::{Record, recording, support};
 
-/// This program's own stage map.
+/// Number of a stage of this program's stage map.
 fn number(name: &str) -> u8 {
     STAGES.iter().position(|stage| stage.name == name).unwrap_or_else(|| panic!("no stage {name}")) as u8
 }
 
-/// A way over VXLAN: stage, level, hop, typical ns.
+/// A path over VXLAN: stage, level, hop, typical ns.
 const WAY: &[(&str, u8, u16, u64)] = &[
     ("socket-send", 0, 1, 2500),
     ("udp-send", 0, 1, 900),
@@ -67,40 +66,40 @@ fn hops() -> Vec<(u16, HopName)> {
     (1..).zip(names.map(hop)).collect()
 }
 
-/// What is done to one packet of a hundred.
+/// A fault that is injected into one packet of a hundred.
 #[derive(Clone, Copy)]
-enum Harm {
-    /// It is longer in this stage, at this level and hop, by so many ns.
+enum Fault {
+    /// It spends this many ns more in this stage, at this level and hop.
     Longer(&'static str, u8, u16, u64),
-    /// It waits so many ns more in each queue from the NIC on.
+    /// It waits this many ns more in each queue from the NIC on.
     Queued(u64),
-    /// The same, and all packets are on one CPU there.
+    /// The same, with all packets on one CPU there.
     Steered(u64),
-    /// It waits so many ns for a softirq behind the NIC, if it is of a flow on the second CPU.
+    /// It waits this many ns for a softirq behind the NIC, if its flow is on the second CPU.
     Deferred(u64),
-    /// Not one of a hundred, but so many in a row, every thousand packets, wait for a reader that comes late.
+    /// Instead of one in a hundred, this many consecutive ones of every thousand packets wait for a late reader.
     Together(u64),
-    /// It is dropped behind this stage at this hop, for this reason, by this function.
+    /// It is dropped in this stage at this hop, for this reason, by this function.
     Dropped(&'static str, u16, &'static str, &'static str),
-    /// The same, one of three hundred.
+    /// As `Longer`, one of three hundred.
     Few(&'static str, u8, u16, u64),
-    /// The same, but a single packet.
+    /// As `Longer`, a single packet.
     Once(&'static str, u8, u16, u64),
-    /// Every packet is, not one of a hundred.
+    /// As `Longer`, every packet.
     AllLonger(&'static str, u8, u16, u64),
-    /// A copy is made of it in this stage, at this level and hop, which nobody wants.
+    /// It is copied in this stage, at this level and hop, and nothing receives the copy.
     Copied(&'static str, u8, u16),
 }
-use Harm::*;
+use Fault::*;
 
-/// So many flows take turns, two hundred packets each; what comes in by the NIC is spread over two CPUs by flow.
+/// This many flows take turns, a hundred packets each. From the NIC on they are spread over two CPUs by flow.
 const FLOWS: u64 = 8;
 const NIC: u16 = 5;
 
-/// A packet's way and outcome, and the copies of it.
-fn packet(id: u64, harms: &[Harm]) -> (Vec<Record>, Names) {
+/// A packet's record with the records of its copies.
+fn packet(id: u64, faults: &[Fault]) -> (Vec<Record>, Names) {
     let flow = id / 100 % FLOWS;
-    let is_steered = harms.iter().any(|harm| matches!(harm, Steered(_)));
+    let is_steered = faults.iter().any(|fault| matches!(fault, Steered(_)));
     let cpu = |hop: u16| Some(if hop >= NIC && (is_steered || flow % 2 == 1) { 1 } else { 0 });
     let jitter = |at: u64| (id * 7919 + at * 104_729) % 13;
     let mut way: Vec<Span> = (0..)
@@ -115,14 +114,14 @@ fn packet(id: u64, harms: &[Harm]) -> (Vec<Record>, Names) {
         .collect();
     let mut names = Names::default();
     let (mut drop, mut copies) = (None, Vec::new());
-    for (which, &harm) in (0..).zip(harms) {
+    for (which, &fault) in (0..).zip(faults) {
         let is_hit = id % 100 == 50 + which;
-        match harm {
+        match fault {
             Longer(stage, level, hop, ns) if is_hit => lengthen(&mut way, stage, level, hop, ns + id * 13),
             Few(stage, level, hop, ns) if id % 300 == 50 + which => lengthen(&mut way, stage, level, hop, ns),
             Once(stage, level, hop, ns) if id == 1000 + which => lengthen(&mut way, stage, level, hop, ns),
             AllLonger(stage, level, hop, ns) => lengthen(&mut way, stage, level, hop, ns),
-            // Until one moment, since each began 50 µs after the one before.
+            // All until one moment: each starts 50 µs after the one before.
             Together(packets) if id % 1000 < packets => {
                 lengthen(&mut way, "socket-wait", 0, 8, (packets + 10 - id % 1000) * 50_000)
             }
@@ -176,14 +175,14 @@ fn lengthen(way: &mut Vec<Span>, stage: &str, level: u8, hop: u16, ns: u64) {
     }
 }
 
-fn tail(harms: &[Harm]) -> Tail {
-    tail_on(2, harms)
+fn tail(faults: &[Fault]) -> Tail {
+    tail_on(2, faults)
 }
 
 /// The same on a node with so many CPUs.
-fn tail_on(cpus: u32, harms: &[Harm]) -> Tail {
+fn tail_on(cpus: u32, faults: &[Fault]) -> Tail {
     let dir = TempDir::new().unwrap();
-    let packets: Vec<(Vec<Record>, Names)> = (0..2000).map(|id| packet(id, harms)).collect();
+    let packets: Vec<(Vec<Record>, Names)> = (0..2000).map(|id| packet(id, faults)).collect();
     let names = packets[0].1.clone();
     let records: Vec<Record> = packets.into_iter().flat_map(|(records, _)| records).collect();
     let header = Header { start_monotonic_ns: 0, cpus: Some(cpus), ..Header::new() };
@@ -197,7 +196,7 @@ fn ids(tail: &Tail) -> Vec<&'static str> {
     tail.findings.iter().map(|finding| finding.rule.id).collect()
 }
 
-const CASES: &[(&str, Harm)] = &[
+const CASES: &[(&str, Fault)] = &[
     ("slow-reader", Longer("socket-wait", 0, 8, 900_000)),
     ("one-core", Steered(100_000)),
     ("busy-core-ksoftirqd", Longer("ksoftirqd-wait", 0, 8, 4_000_000)),
@@ -240,8 +239,8 @@ const CASES: &[(&str, Harm)] = &[
     ("bad-checksum", Dropped("udp-rcv", 8, "UDP_CSUM", "udp_queue_rcv_one_skb")),
 ];
 
-/// The same where the kernel gives no reason, as those before 5.17.
-const UNSAID: &[(&str, Harm)] = &[
+/// The same without drop reasons, as on kernels before 5.17.
+const WITHOUT_REASON: &[(&str, Fault)] = &[
     ("conntrack-race", Dropped("conntrack-confirm", 2, "", "nf_hook_slow")),
     ("rule-drop", Dropped("iptables", 2, "", "nf_hook_slow")),
     ("tc-drop", Dropped("dev-queue-xmit", 3, "", "__dev_queue_xmit")),
@@ -250,14 +249,14 @@ const UNSAID: &[(&str, Harm)] = &[
 #[test]
 fn every_cause_is_named_first_at_its_place() {
     let tested: Vec<&str> = CASES.iter().map(|case| case.0).collect();
-    // The others are about requests: see there.
+    // These are about requests: see `requests` and `tcp`.
     let of_requests = ["slow-answer", "retransmission", "zero-window", "elsewhere"];
-    let rules: Vec<&str> = RULES.iter().map(|rule| rule.id).filter(|id| !of_requests.contains(id)).collect();
+    let rules: Vec<&str> = rules().map(|rule| rule.id).filter(|id| !of_requests.contains(id)).collect();
     assert_eq!(tested, rules);
-    for &(id, harm) in CASES.iter().chain(UNSAID) {
-        let tail = tail(&[harm]);
+    for &(id, fault) in CASES.iter().chain(WITHOUT_REASON) {
+        let tail = tail(&[fault]);
         assert_eq!(ids(&tail), [id]);
-        let (stage, level, hop) = match harm {
+        let (stage, level, hop) = match fault {
             Longer(stage, level, hop, _)
             | Few(stage, level, hop, _)
             | Once(stage, level, hop, _)
@@ -272,7 +271,7 @@ fn every_cause_is_named_first_at_its_place() {
         let key = &tail.findings[0].key;
         let found = (key.stage.as_deref(), key.level, key.netns.as_deref(), key.device.as_deref());
         assert_eq!(found, (Some(stage), Some(level), Some(&*place.netns), Some(&*place.device)), "{id}");
-        if let Longer(..) = harm {
+        if let Longer(..) = fault {
             assert_eq!(tail.rows[0].key, *key, "{id}");
             assert!(tail.findings[0].share.unwrap() > 0.5, "{id}");
         }
@@ -285,33 +284,33 @@ fn a_clean_recording_has_no_cause() {
 }
 
 #[test]
-fn one_core_is_told_by_its_number_and_only_where_there_are_others() {
+fn one_core_has_the_number_of_its_cpu_and_needs_other_cpus() {
     let finding = &tail(&[Steered(100_000)]).findings[0];
-    assert_eq!(finding.core, Some(Core { cpu: 1, flows: FLOWS }));
+    assert_eq!(finding.cpu, Some(SingleCpu { cpu: 1, flows: FLOWS }));
     assert_eq!(ids(&tail_on(1, &[Steered(100_000)])), ["interleaving"]);
-    // At one place, as at several.
+    // At one place as at several.
     let one_place = [Longer("backlog-wait", 1, NIC, 500_000), Steered(0)];
     assert_eq!(ids(&tail(&one_place)), ["one-core"]);
     assert_eq!(ids(&tail_on(1, &one_place)), ["backlog-wait"]);
-    // What only the packets of one CPU wait for says nothing: those of the other one were there too.
+    // The packets of the other CPU passed the same place, so it is not one core.
     assert_eq!(ids(&tail(&[Deferred(900_000)])), ["busy-core-softirq"]);
 }
 
 #[test]
-fn a_reader_that_came_late_twice_is_an_accident() {
+fn a_reader_that_was_late_on_two_occasions_only_is_no_finding() {
     assert_eq!(ids(&tail(&[Together(15)])), [""; 0]);
     assert_eq!(ids(&tail(&[Longer("socket-wait", 0, 8, 500_000)])), ["slow-reader"]);
 }
 
 #[test]
-fn a_slow_reader_is_named_also_beside_what_makes_more_packets_slow() {
-    // A few packets of the slow ones are its, and they are slow enough.
+fn a_slow_reader_is_named_also_where_another_cause_has_more_packets() {
+    // It has few of the slow packets, but they are slow enough.
     let both = [Longer("qdisc-wait", 1, 4, 400_000), Few("socket-wait", 0, 8, 400_000)];
     assert_eq!(ids(&tail(&both)), ["qdisc-wait", "slow-reader"]);
 }
 
 #[test]
-fn a_single_packet_that_holds_nearly_all_hides_no_cause() {
+fn a_single_packet_with_nearly_all_excess_hides_no_cause() {
     let stray = Once("copy", 0, 8, 5_000_000_000);
     assert_eq!(ids(&tail(&[Longer("ksoftirqd-wait", 0, 8, 4_000_000), stray])), ["busy-core-ksoftirqd"]);
     assert_eq!(ids(&tail(&[Longer("backlog-wait", 1, 5, 500_000), stray])), ["backlog-wait"]);
@@ -323,9 +322,9 @@ fn two_causes_at_once_are_both_named() {
     for pair in
         [["slow-reader", "qdisc-wait"], ["backlog-wait", "gro-cells-overflow"], ["batch", "rule-drop"]]
     {
-        let harm = |id: &str| CASES.iter().find(|case| case.0 == id).unwrap().1;
-        let scaled = match pair.map(harm) {
-            // About as much each, so that neither hides the other.
+        let fault = |id: &str| CASES.iter().find(|case| case.0 == id).unwrap().1;
+        let scaled = match pair.map(fault) {
+            // About the same excess each, so that neither hides the other.
             [Longer(a, l, h, _), Longer(b, m, i, _)] => [Longer(a, l, h, 950_000), Longer(b, m, i, 900_000)],
             other => other,
         };
@@ -339,20 +338,20 @@ fn two_causes_at_once_are_both_named() {
 }
 
 #[test]
-fn rules_are_about_stages_and_layers_that_there_are() {
-    let mut ids: Vec<&str> = RULES.iter().map(|rule| rule.id).collect();
+fn rules_name_existing_stages_and_layers() {
+    let mut ids: Vec<&str> = rules().map(|rule| rule.id).collect();
     ids.sort_unstable();
     ids.dedup();
-    assert_eq!(ids.len(), RULES.len());
-    for rule in RULES {
+    assert_eq!(ids.len(), rules().count());
+    for rule in rules() {
         let (stages, layers): (&[&str], &[&str]) = match &rule.evidence {
             Evidence::Excess(stages)
-            | Evidence::Led(stages)
-            | Evidence::OfProgram(stages)
-            | Evidence::Spread(stages)
-            | Evidence::OneCore(stages) => (stages, &[]),
+            | Evidence::ExcessLed(stages)
+            | Evidence::ExcessInProgram(stages)
+            | Evidence::ExcessSpread(stages)
+            | Evidence::ExcessOnOneCpu(stages) => (stages, &[]),
             Evidence::Copies { stages, .. } => (stages, &[]),
-            Evidence::Time { layers, .. } => (&[], layers),
+            Evidence::TimeShare { layers, .. } => (&[], layers),
             Evidence::Timeouts | Evidence::ZeroWindows => (&[], &[]),
             Evidence::Drops { stages, reasons, functions, .. } => {
                 assert!(!reasons.is_empty() || !functions.is_empty(), "{}", rule.id);

@@ -1,8 +1,9 @@
 //! Requests with their answers, and flows.
 
-use overlay_trace_analysis::report::{DiffFormat, tail};
-
-use overlay_trace_analysis::tail::{Of, Tail, Threshold};
+use overlay_trace_analysis::{
+    report::{DiffFormat, tail},
+    tail::{Of, Tail, Threshold},
+};
 
 use overlay_trace_common::{
     flags::RecordFlags,
@@ -144,7 +145,7 @@ fn a_slow_server_is_told_from_a_slow_network() {
             let text = String::from_utf8(tail(&found, DiffFormat::Text).unwrap()).unwrap();
             assert!(text.starts_with("The slowest ") && text.contains(" of requests ("), "{text}");
             assert!(
-                text.contains("784 requests with their answers, 16 of which no answer was found"),
+                text.contains("784 requests with their answers, 16 requests without an answer"),
                 "{text}"
             );
         }
@@ -179,7 +180,7 @@ fn a_slow_flow_is_found_among_the_others() {
 }
 
 #[test]
-fn what_was_sent_again_is_late_where_it_was_lost() {
+fn a_retransmitted_request_waits_where_it_was_dropped() {
     const TIMEOUT: u64 = 203_000_000;
     for is_answer in [false, true] {
         let times = |number| Times { way: 2000 + number % 9, server: 9000 + number % 11 };
@@ -205,12 +206,12 @@ fn what_was_sent_again_is_late_where_it_was_lost() {
                 header.bytes,
             );
             lost_way.iter_mut().for_each(|segment| segment.hop = 7);
-            let again = RecordHeader {
+            let retransmission = RecordHeader {
                 start_ns: header.start_ns + TIMEOUT,
                 end_ns: header.end_ns + TIMEOUT,
                 ..*header
             };
-            let again = (again, way.clone());
+            let retransmission = (retransmission, way.clone());
             delayed += 1;
             // What the server does follows the request.
             let mut follows = Vec::new();
@@ -220,7 +221,7 @@ fn what_was_sent_again_is_late_where_it_was_lost() {
                     follows.push((RecordHeader { start_ns, end_ns, ..header }, way));
                 }
             }
-            records.splice(at..at + 1, [vec![(first, lost_way), again], follows].concat());
+            records.splice(at..at + 1, [vec![(first, lost_way), retransmission], follows].concat());
         }
         assert!(delayed >= 3);
         let found = of(&records, Of::Requests, 0.9);

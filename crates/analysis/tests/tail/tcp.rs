@@ -1,9 +1,9 @@
-//! TCP's view: what was sent again, why, and where the attempt before was lost.
+//! TCP: what was retransmitted, why, and where the attempt before was lost.
 
-use overlay_trace_analysis::report::{DiffFormat, tail};
-
-use overlay_trace_analysis::tail::{Again, Of, Tail, Threshold};
-
+use overlay_trace_analysis::{
+    report::{DiffFormat, tail},
+    tail::{Of, RetransmitTrigger, Tail, Threshold},
+};
 use overlay_trace_common::{
     flags::RecordFlags,
     path::Span,
@@ -19,7 +19,7 @@ const REASON: u32 = 77;
 const OLD_DATA: u32 = 78;
 const PLACE: u64 = 0xffff_ffff_8100_0000;
 
-/// One connection, whose segments are written down one after the other.
+/// The segments of one connection, in order.
 #[derive(Default)]
 struct Connection {
     records: Vec<Record>,
@@ -53,7 +53,7 @@ impl Connection {
         let mut way = vec![segment("udp-send", 1000, 2), segment("gro-cells-wait", 500, 7)];
         if !is_lost {
             way.push(segment("udp-rcv", 800, 9));
-            // What acknowledges alone is done with there; data lies in the socket for a while.
+            // A pure acknowledgement ends there; data waits in the socket for a while.
             way.extend((!flags.has(RecordFlags::NO_DATA)).then(|| segment("socket-wait", MS, 9)));
         }
         let outcome = if is_lost { Outcome::Dropped } else { Outcome::Delivered };
@@ -75,15 +75,15 @@ impl Connection {
     }
 }
 
-fn losses(tail: &Tail) -> Vec<(Again, u64, u64)> {
+fn losses(tail: &Tail) -> Vec<(RetransmitTrigger, u64, u64)> {
     let mut losses: Vec<_> =
-        tail.tcp.losses.iter().map(|loss| (loss.again, loss.segments, loss.longest_ns)).collect();
+        tail.tcp.retransmissions.iter().map(|loss| (loss.trigger, loss.segments, loss.longest_ns)).collect();
     losses.sort_unstable();
     losses
 }
 
 #[test]
-fn timeouts_are_joined_to_what_was_dropped() {
+fn timeouts_are_joined_to_drops() {
     let mut connection = Connection::default();
     let mut at_ns = 0;
     for number in 0..10 {
@@ -98,11 +98,12 @@ fn timeouts_are_joined_to_what_was_dropped() {
         }
     }
     let found = connection.view("CPU_BACKLOG", "enqueue_to_backlog");
-    assert_eq!(losses(&found), [(Again::Timeout, 11, 406 * MS)]);
-    let (shortest, times) = found.tcp.plateau.as_ref().unwrap();
-    assert_eq!((*shortest, times.clone().into_iter().collect::<Vec<_>>()), (203 * MS, vec![(1, 10), (2, 1)]));
+    assert_eq!(losses(&found), [(RetransmitTrigger::Timeout, 11, 406 * MS)]);
+    let waits = found.tcp.timeout_waits.as_ref().unwrap();
+    let by_multiple: Vec<_> = waits.by_multiple.clone().into_iter().collect();
+    assert_eq!((waits.shortest_ns, by_multiple), (203 * MS, vec![(1, 10), (2, 1)]));
     let first = &found.findings[0];
-    assert_eq!((first.rule.id, first.again.timeouts), ("backlog-overflow", 11));
+    assert_eq!((first.rule.id, first.retransmitted.timeouts), ("backlog-overflow", 11));
     assert_eq!(first.key.device.as_deref(), Some("flannel.1"));
     assert_eq!(first.lost_ns, u128::from(203 * 10 + 406 * MS / MS) * u128::from(MS));
     let text = String::from_utf8(tail(&found, DiffFormat::Text).unwrap()).unwrap();
@@ -110,50 +111,57 @@ fn timeouts_are_joined_to_what_was_dropped() {
     for words in ["11 TCP segments waited", "10 for 203ms, 1 for 2 times that", "enqueue_to_backlog in"] {
         assert!(line.contains(words), "{line}");
     }
-    // Where no rule knows the drop, the wait itself is the cause.
+    // Where no rule knows the drop, the timeout itself is the finding.
     assert_eq!(connection.view("STRANGE", "strange").findings[0].rule.id, "retransmission");
 }
 
 #[test]
-fn what_acknowledgements_asked_for_is_fast_and_what_connects_is_told_apart() {
+fn fast_retransmits_probes_and_handshakes_are_told_apart() {
     let mut connection = Connection::default();
     connection.add(0, true, 900, 0, RecordFlags::SYN | RecordFlags::NO_DATA, true);
     connection.add(1000 * MS, true, 900, 0, RecordFlags::SYN | RecordFlags::NO_DATA, false);
     connection.add(1010 * MS, true, 901, 100, RecordFlags::NONE, true);
     connection.add(1011 * MS, true, 1001, 100, RecordFlags::NONE, false);
-    // Its acknowledgement is being looked at when the first one is sent again.
+    // Its acknowledgement is being processed when the first one is retransmitted.
     connection.add(1012 * MS, false, 300, 0, RecordFlags::NO_DATA, false);
     connection.add(1012 * MS + 1600, true, 901, 100, RecordFlags::NONE, false);
-    // Nothing had come, but the timer was short.
+    // No acknowledgement had arrived, and the timer was short.
     connection.add(1100 * MS, true, 1101, 100, RecordFlags::NONE, true);
     connection.add(1120 * MS, true, 1101, 100, RecordFlags::NONE, false);
     let found = connection.view("", "");
     assert_eq!(
         losses(&found),
-        [(Again::Handshake, 1, 1000 * MS), (Again::Probe, 1, 20 * MS), (Again::Fast, 1, 2 * MS + 1600)]
+        [
+            (RetransmitTrigger::Handshake, 1, 1000 * MS),
+            (RetransmitTrigger::Probe, 1, 20 * MS),
+            (RetransmitTrigger::Fast, 1, 2 * MS + 1600)
+        ]
     );
     assert_eq!((found.tcp.segments, found.tcp.out_of_order), (4, 0));
 }
 
 #[test]
-fn a_lost_acknowledgement_is_why_its_segment_was_sent_again() {
+fn a_retransmission_is_joined_to_a_dropped_acknowledgement() {
     let mut connection = Connection::default();
     connection.add(0, true, 100, 100, RecordFlags::NONE, false);
     connection.add(MS, false, 300, 0, RecordFlags::NO_DATA, true);
     connection.add(210 * MS, true, 100, 100, RecordFlags::NONE, false);
     let found = connection.view("QDISC_DROP", "__dev_queue_xmit");
-    assert_eq!(losses(&found), [(Again::Timeout, 1, 210 * MS)]);
-    let lost_at = found.tcp.losses[0].lost_at.as_ref().unwrap();
-    assert_eq!((lost_at.reason.as_str(), lost_at.key.device.as_deref()), ("QDISC_DROP", Some("flannel.1")));
+    assert_eq!(losses(&found), [(RetransmitTrigger::Timeout, 1, 210 * MS)]);
+    let dropped_at = found.tcp.retransmissions[0].dropped_at.as_ref().unwrap();
+    assert_eq!(
+        (dropped_at.reason.as_str(), dropped_at.key.device.as_deref()),
+        ("QDISC_DROP", Some("flannel.1"))
+    );
 }
 
 #[test]
-fn overtaking_and_closed_windows_are_counted() {
+fn reordering_and_zero_windows_are_counted() {
     let mut connection = Connection::default();
     for (at_ns, sequence) in [(0, 100), (10 * MS, 200), (11 * MS, 300), (20 * MS, 400)] {
         connection.add(at_ns, true, sequence, 100, RecordFlags::NONE, false);
     }
-    // The second one lies somewhere, until the third has arrived.
+    // The second one waits until the third has arrived.
     let (header, way) = &mut connection.records[1];
     way[1].ns += 5 * MS;
     header.end_ns += 5 * MS;
@@ -167,9 +175,9 @@ fn overtaking_and_closed_windows_are_counted() {
 }
 
 #[test]
-fn what_was_left_out_counts_and_what_was_lost_is_joined() {
+fn sampled_segments_are_weighted_and_retransmissions_joined() {
     let mut connection = Connection::default();
-    // Every tenth request has a record; one between them is lost, and its second attempt is kept too.
+    // Every tenth request has a record. One in between is lost; it and its retransmission have records too.
     for number in 0..20 {
         connection.add(number * 10 * MS, true, 1000 + number as u32 * 100, 10, RecordFlags::NONE, false);
         connection.records.last_mut().unwrap().0.weight = 10;
@@ -178,20 +186,20 @@ fn what_was_left_out_counts_and_what_was_lost_is_joined() {
     connection.add(415 * MS, true, 3050, 10, RecordFlags::NONE, false);
     let tail = connection.view("", "gro_cells_receive");
     assert_eq!(tail.tcp.segments, 201);
-    assert_eq!(losses(&tail), [(Again::Timeout, 1, 210 * MS)]);
-    assert!(tail.tcp.losses[0].lost_at.is_some());
+    assert_eq!(losses(&tail), [(RetransmitTrigger::Timeout, 1, 210 * MS)]);
+    assert!(tail.tcp.retransmissions[0].dropped_at.is_some());
 }
 
 #[test]
-fn what_arrives_twice_after_a_lost_acknowledgement_was_sent_again_though_the_first_attempt_has_no_record() {
+fn a_duplicate_after_a_lost_acknowledgement_is_a_retransmission_even_without_a_record_of_the_first_attempt() {
     let mut connection = Connection::default();
     connection.add(0, true, 100, 100, RecordFlags::NONE, false);
     connection.add(500 * MS, true, 900, 0, RecordFlags::NO_DATA, true);
     connection.add(710 * MS, false, 7000, 100, RecordFlags::NONE, false);
-    // TCP has it already.
-    let (again, _) = connection.records.last_mut().unwrap();
-    (again.outcome, again.drop_reason) = (Outcome::Dropped as u8, OLD_DATA);
+    // TCP has the data already.
+    let (duplicate, _) = connection.records.last_mut().unwrap();
+    (duplicate.outcome, duplicate.drop_reason) = (Outcome::Dropped as u8, OLD_DATA);
     let found = connection.view("", "gro_cells_receive");
-    assert_eq!(losses(&found), [(Again::Timeout, 1, 210 * MS)]);
-    assert!(found.tcp.losses[0].lost_at.is_some());
+    assert_eq!(losses(&found), [(RetransmitTrigger::Timeout, 1, 210 * MS)]);
+    assert!(found.tcp.retransmissions[0].dropped_at.is_some());
 }

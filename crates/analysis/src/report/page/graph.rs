@@ -1,26 +1,32 @@
-//! A flame graph within a page, as wide as the page is.
+//! A flame graph within a page, as wide as the page.
+//!
+//! The flame graphs of `--format svg` are drawn by inferno, with zoom and search. Pages need another renderer: inferno's
+//! pictures have a fixed width, fill it with their own total, and use ids and a script that allow one of them per document;
+//! a page shows several on one scale, without a script of their own.
 
 use inferno::flamegraph::color::Color;
 use maud::{Markup, html};
+
+use crate::report::palette::PLACE;
 
 /// Pixels from one frame to the one above it.
 const STEP: usize = 19;
 /// Frames that are less of the picture's width than this are not drawn: they could not be seen.
 const VISIBLE: f64 = 0.0003;
 
-/// A frame with those above it, in the order from left to right.
+/// A frame with the frames above it, from left to right.
 pub struct Frame {
     pub name: String,
     pub colour: Color,
-    /// What its width stands for, in ns.
+    /// Its width, in ns.
     pub ns: f64,
-    /// What it is compared with, in ns; of no meaning where nothing is compared.
+    /// The time that it is compared with, in ns; 0 where nothing is compared.
     pub other_ns: f64,
     pub children: Vec<Frame>,
 }
 
 impl Frame {
-    /// A frame that nothing has been added to.
+    /// An empty frame.
     pub fn new(name: impl Into<String>, colour: Color) -> Frame {
         Frame { name: name.into(), colour, ns: 0.0, other_ns: 0.0, children: Vec::new() }
     }
@@ -37,14 +43,21 @@ impl Frame {
         self.children[at].add(rest, ns, other_ns);
     }
 
-    /// What is added by a frame that nothing stands on, at the most, in ns.
+    /// Adds a row of a difference: the names of its frames, its time and the time that it is compared with, in ns. The
+    /// colours follow from [`colour_by_change`](Frame::colour_by_change).
+    pub fn add_row(&mut self, names: Vec<String>, ns: f64, other_ns: f64) {
+        let stack: Vec<_> = names.into_iter().map(|name| (name, PLACE)).collect();
+        self.add(&stack, ns, other_ns);
+    }
+
+    /// The largest difference of a leaf, in ns.
     fn largest_change(&self) -> f64 {
         let own = if self.children.is_empty() { (self.ns - self.other_ns).abs() } else { 0.0 };
         self.children.iter().map(Frame::largest_change).fold(own, f64::max)
     }
 
-    /// Gives the frames the colours of a difference: red where they are slower, blue where they are faster,
-    /// and strong where that is much of all.
+    /// Colours the frames by difference: red is slower, blue is faster, and the strength of the colour is the fraction of
+    /// the largest difference.
     pub fn colour_by_change(&mut self) {
         let whole = (self.ns - self.other_ns).abs();
         self.colour_by(self.largest_change().max(whole).max(1.0));
@@ -66,8 +79,8 @@ impl Frame {
     }
 }
 
-/// The picture; its whole width stands for `scale_ns`. `tell` says of a frame what a person reads behind the
-/// names of the frames below it and its own.
+/// The picture; its whole width is `scale_ns`. `tell` gives the text of a frame, which follows the names of the frames
+/// below it and its own.
 pub fn graph(root: &Frame, scale_ns: f64, about: &str, tell: &dyn Fn(&Frame) -> String) -> Markup {
     let height = root.depth() * STEP;
     let mut drawn = Vec::new();
@@ -81,7 +94,7 @@ pub fn graph(root: &Frame, scale_ns: f64, about: &str, tell: &dyn Fn(&Frame) -> 
 
 struct Place<'a> {
     scale_ns: f64,
-    /// Where the frame begins on the scale.
+    /// Where the frame starts on the scale.
     from_ns: f64,
     /// Its lower edge, pixels.
     bottom: usize,

@@ -1,29 +1,29 @@
-//! A packet's way over time: a lane for each place where it was, in the order in which it came there.
+//! A packet's path over time: one lane per place, in the order of its arrival there.
 
 use inferno::flamegraph::color::Color;
 use maud::{Markup, html};
 
 use crate::report::units::time;
 
-/// Pixels of a lane, of the name above its bars, and of the line of times below all.
+/// Pixels of a lane, of the name above its bars, and of the time axis below all.
 const LANE: usize = 30;
 const NAME: usize = 14;
 const AXIS: usize = 20;
-/// A bar is at least so wide, in percent, so that it can be seen and pointed at.
+/// The least width of a bar in percent, so that it can be seen and pointed at.
 const WIDTH_MIN: f64 = 0.15;
-/// Into so many parts the line of times divides the whole.
+/// Intervals of the time axis.
 const TICKS: u32 = 4;
 
-/// A stretch of time at one place.
+/// A span of time at one place.
 pub struct Bar {
     pub place: String,
-    /// Since the beginning, in ns.
+    /// Since the start, in ns.
     pub at_ns: u64,
     pub ns: u64,
     pub colour: Color,
     /// Its name, shown where there is room.
     pub name: String,
-    /// What a person reads who points at it.
+    /// Its text under the pointer.
     pub tells: String,
 }
 

@@ -1,15 +1,18 @@
-//! A tail as one object.
+//! A tail as one JSON object. Keys are added, never changed.
 
 use anyhow::Result;
 use overlay_trace_common::record::{Outcome, RecordHeader};
 use serde::Serialize;
 
-use super::{
-    flow::{address, protocol},
-    json::{Capture, Losses, Packets, pretty},
+use super::view::{FindingView, TailView};
+use crate::{
+    breakdown::Key,
+    report::{
+        flow::{address, protocol},
+        json::{Capture, Losses, Packets, pretty},
+    },
+    tail::{RetransmissionGroup, SampleSet, SlowPacket, Tail, TailRow, TcpView},
 };
-use crate::breakdown::Key;
-use crate::tail::{Finding, Loss, Side, SlowPacket, Tail, TailRow, TcpView};
 
 /// The version of the schema.
 const SCHEMA: u32 = 1;
@@ -17,6 +20,8 @@ const SCHEMA: u32 = 1;
 #[derive(Serialize)]
 struct Report<'a> {
     schema: u32,
+    /// The answer for people, one sentence each. Added after schema 1 was first published.
+    summary: &'a [String],
     capture: Capture<'a>,
     packets: Packets,
     losses: Losses,
@@ -24,10 +29,10 @@ struct Report<'a> {
     of: &'a str,
     above: String,
     threshold_ns: u64,
-    slow: Cohort,
-    ordinary: Cohort,
+    slow: Set,
+    ordinary: Set,
     slow_dropped: u64,
-    /// Requests of which no answer was found.
+    /// Requests without an answer.
     unpaired: u64,
     /// Slow requests that waited for TCP's retransmission timeout.
     slow_waited: u64,
@@ -44,7 +49,7 @@ struct Tcp<'a> {
     segments: u64,
     out_of_order: u64,
     zero_windows: u64,
-    /// The shortest wait for a timeout.
+    /// The shortest wait for a retransmission timeout (RTO).
     timeout_ns: Option<u64>,
     sent_again: Vec<SentAgain<'a>>,
 }
@@ -61,7 +66,7 @@ struct SentAgain<'a> {
 }
 
 #[derive(Serialize)]
-struct Cohort {
+struct Set {
     packets: u64,
     /// Flows, or as many as `packets`.
     units: u64,
@@ -81,6 +86,7 @@ struct Row<'a> {
     ordinary_sum_ns: u128,
     slow_packets: u64,
     ordinary_packets: u64,
+    /// Slow packets whose largest excess is in this row.
     leads: u64,
 }
 
@@ -89,15 +95,17 @@ struct Cause<'a> {
     id: &'a str,
     severity: &'a str,
     what: &'a str,
+    /// What in the recording shows it, for people. Added after schema 1 was first published.
+    evidence: &'a str,
     share: Option<f64>,
     lost_ns: u128,
     packets: u64,
-    /// Segments that TCP sent again because of it, and what it waited for them.
+    /// Segments that TCP retransmitted because of it, and how long it waited.
     sent_again: u64,
     timeouts: u64,
     waited_ns: u128,
     place: &'a Key,
-    /// The one CPU that all was on, and of how many flows.
+    /// The one CPU that all packets were on, and the number of their flows.
     #[serde(skip_serializing_if = "Option::is_none")]
     cpu: Option<u16>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -118,7 +126,7 @@ struct Advice {
 #[derive(Serialize)]
 struct Slow<'a> {
     id: u64,
-    /// Since the beginning of the recording.
+    /// Since the start of the recording.
     start_ns: u64,
     ns: u64,
     protocol: String,
@@ -127,7 +135,7 @@ struct Slow<'a> {
     destination: String,
     destination_port: u16,
     bytes: u32,
-    /// The CPU on which the way ended.
+    /// The CPU on which the path ended.
     cpu: u16,
     dropped: bool,
     steps: Vec<Step<'a>>,
@@ -137,33 +145,34 @@ struct Slow<'a> {
 struct Step<'a> {
     at_ns: u64,
     ns: u64,
-    /// The CPU that the packet was on, or that emptied the queue it waited in.
+    /// The CPU that the packet was on, or that dequeued it.
     cpu: Option<u16>,
     #[serde(flatten)]
     key: &'a Key,
 }
 
 /// The tail as one object.
-pub(super) fn report(tail: &Tail) -> Result<Vec<u8>> {
+pub(super) fn report(tail: &Tail, view: &TailView<'_>) -> Result<Vec<u8>> {
     let analysis = &tail.analysis;
     pretty(&Report {
         schema: SCHEMA,
+        summary: &view.summary,
         capture: Capture::of(analysis),
         packets: Packets::of(analysis),
         losses: Losses::of(analysis),
         complete: analysis.complete,
         of: tail.of.name(),
-        above: tail.above.to_string(),
+        above: tail.threshold.to_string(),
         threshold_ns: tail.threshold_ns,
-        slow: cohort(tail.slow),
-        ordinary: cohort(tail.ordinary),
+        slow: set(tail.slow),
+        ordinary: set(tail.ordinary),
         slow_dropped: tail.slow_dropped,
         unpaired: tail.unpaired,
         slow_waited: tail.slow_waited,
         tcp: tcp(&tail.tcp),
         excess_ns: tail.excess_ns(),
         stages: tail.rows.iter().map(|row| stage(tail, row)).collect(),
-        findings: tail.findings.iter().map(cause).collect(),
+        findings: view.findings.iter().map(cause).collect(),
         slowest: tail.slowest.iter().map(|packet| slow(tail, packet)).collect(),
     })
 }
@@ -173,26 +182,27 @@ fn tcp(tcp: &TcpView) -> Tcp<'_> {
         segments: tcp.segments,
         out_of_order: tcp.out_of_order,
         zero_windows: tcp.zero_windows,
-        timeout_ns: tcp.plateau.as_ref().map(|(shortest, _)| *shortest),
-        sent_again: tcp.losses.iter().map(sent_again).collect(),
+        timeout_ns: tcp.timeout_waits.as_ref().map(|waits| waits.shortest_ns),
+        sent_again: tcp.retransmissions.iter().map(sent_again).collect(),
     }
 }
 
-fn sent_again(loss: &Loss) -> SentAgain<'_> {
-    let lost_at = loss.lost_at.as_ref();
+fn sent_again(group: &RetransmissionGroup) -> SentAgain<'_> {
+    let dropped_at = group.dropped_at.as_ref();
     SentAgain {
-        why: loss.again.name(),
-        segments: loss.segments,
-        waited_ns: loss.waited_ns,
-        longest_ns: loss.longest_ns,
-        drop_reason: lost_at.map(|lost| lost.reason.as_str()),
-        drop_location: lost_at.map(|lost| lost.location.as_str()),
-        place: lost_at.map(|lost| &lost.key),
+        why: group.trigger.name(),
+        segments: group.segments,
+        waited_ns: group.waited_ns,
+        longest_ns: group.longest_ns,
+        drop_reason: dropped_at.map(|site| site.reason.as_str()),
+        drop_location: dropped_at.map(|site| site.location.as_str()),
+        place: dropped_at.map(|site| &site.key),
     }
 }
 
-fn cohort(side: Side) -> Cohort {
-    Cohort { packets: side.packets, units: side.units, sum_ns: side.sum_ns, mean_ns: side.mean_ns }
+fn set(set: SampleSet) -> Set {
+    let SampleSet { packets, units, sum_ns, mean_ns } = set;
+    Set { packets, units, sum_ns, mean_ns }
 }
 
 fn stage<'a>(tail: &Tail, row: &'a TailRow) -> Row<'a> {
@@ -206,25 +216,27 @@ fn stage<'a>(tail: &Tail, row: &'a TailRow) -> Row<'a> {
         ordinary_sum_ns: row.ordinary_sum_ns,
         slow_packets: row.slow_packets,
         ordinary_packets: row.ordinary_packets,
-        leads: row.leads,
+        leads: row.dominant,
     }
 }
 
-fn cause(finding: &Finding) -> Cause<'_> {
-    let advice = finding.rule.advice.iter().map(|advice| Advice { what: advice.what, source: advice.source });
+fn cause<'a>(view: &'a FindingView<'_>) -> Cause<'a> {
+    let FindingView { finding, severity, what, evidence, advice } = view;
+    let advice = advice.iter().map(|advice| Advice { what: advice.what, source: advice.source });
     Cause {
         id: finding.rule.id,
-        severity: finding.severity.name(),
-        what: finding.rule.what,
+        severity,
+        what,
+        evidence,
         share: finding.share,
         lost_ns: finding.lost_ns,
         packets: finding.packets,
-        sent_again: finding.again.segments,
-        timeouts: finding.again.timeouts,
-        waited_ns: finding.again.waited_ns,
+        sent_again: finding.retransmitted.segments,
+        timeouts: finding.retransmitted.timeouts,
+        waited_ns: finding.retransmitted.waited_ns,
         place: &finding.key,
-        cpu: finding.core.map(|core| core.cpu),
-        flows: finding.core.map(|core| core.flows),
+        cpu: finding.cpu.map(|single| single.cpu),
+        flows: finding.cpu.map(|single| single.flows),
         drop_reason: finding.drop.as_ref().map(|(reason, _)| reason.as_str()),
         drop_location: finding.drop.as_ref().map(|(_, location)| location.as_str()),
         advice: advice.collect(),

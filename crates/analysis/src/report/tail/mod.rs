@@ -1,0 +1,29 @@
+//! The slow packets compared with the ordinary ones. One view model holds every sentence and every cell; text, page and
+//! JSON only lay it out.
+
+mod json;
+mod page;
+mod sentences;
+mod tcp;
+mod text;
+mod view;
+
+use anyhow::Result;
+
+use crate::tail::Tail;
+use view::TailView;
+
+/// The tail as text.
+pub(super) fn text(tail: &Tail) -> String {
+    text::report(tail, &TailView::of(tail))
+}
+
+/// The tail as one JSON object.
+pub(super) fn json(tail: &Tail) -> Result<Vec<u8>> {
+    json::report(tail, &TailView::of(tail))
+}
+
+/// The tail as a page.
+pub(super) fn page(tail: &Tail) -> String {
+    page::report(tail, &TailView::of(tail))
+}
