@@ -13,7 +13,7 @@ pub struct Behaviour {
     pub arrives: bool,
     /// The packet is handed to a device.
     pub transmits: bool,
-    /// The packet is on its way out of the network namespace.
+    /// The packet leaves the network namespace.
     pub leaves: bool,
     /// No packet exists yet: the stage belongs to the send call before the first probe that sees an skb.
     pub before_start: bool,
@@ -50,7 +50,7 @@ pub enum Delivery {
 /// What a stage is there for. The what-if analysis takes parts of a network out by it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Role {
-    /// A packet's way through the IP stack, once for each level of encapsulation.
+    /// A packet's path through the IP stack, once for each level of encapsulation.
     #[default]
     Stack,
     /// The ends of a path, and waiting for a CPU or a neighbour: no change of the network takes it out.

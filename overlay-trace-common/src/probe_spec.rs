@@ -33,8 +33,8 @@ impl ProbeSpec {
     pub fn of(number: u8, stage: &Stage, point: &Point, set: Sets) -> ProbeSpec {
         let flag = |wanted: bool, flag: ProbeFlags| if wanted { flag } else { ProbeFlags::NONE };
         // Only the full set probes all functions by which sockets send. In the others the first device is a proper start.
-        let begins = set != Sets::FULL && point.action == Action::Adopt && point.headers == Headers::Out;
-        let action = if begins { Action::Birth } else { point.action };
+        let begins = set != Sets::FULL && point.action == Action::PickUp && point.headers == Headers::Out;
+        let action = if begins { Action::Start } else { point.action };
         let flags = flag(point.hop, ProbeFlags::DEVICE)
             | flag(stage.kind == Kind::Wait, ProbeFlags::WAIT)
             | flag(stage.level == LevelChange::Down, ProbeFlags::DECAPSULATES)
@@ -56,7 +56,7 @@ impl ProbeSpec {
             // In the light set an unknown packet starts at its first device.
             | flag(set == Sets::LIGHT && point.action == Action::Transmit, ProbeFlags::STARTS_PATH)
             // The light set probes no send calls except TCP's transmission, which IP follows.
-            | flag(action == Action::Birth && (set == Sets::FULL || stage.layer == Layer::Ip), ProbeFlags::HAS_SEND_NOTE)
+            | flag(action == Action::Start && (set == Sets::FULL || stage.layer == Layer::Ip), ProbeFlags::HAS_SEND_NOTE)
             | flag(point.headers != Headers::No, ProbeFlags::PARSE_HEADERS)
             | flag(point.headers == Headers::In, ProbeFlags::INGRESS)
             | flag(point.split || point.action == Action::Copy, ProbeFlags::RETURNS_PACKETS);

@@ -61,22 +61,22 @@ pub struct Probe {
 pub enum Action {
     /// A packet that is known enters the stage; an unknown one is ignored.
     Enter = 0,
-    /// As `Enter`; a packet that is not known yet is born here, its beginning seen.
-    Birth = 1,
-    /// As `Enter`; a packet that is not known yet is taken up here, its beginning not seen by a sending
-    /// socket: it came from a device, or the capture began while it was on its way.
-    Adopt = 2,
+    /// As `Enter`; the path of a packet that is not known yet starts here.
+    Start = 1,
+    /// As `Enter`; a packet that is not known yet is picked up mid-path: no sending socket was seen, because it came
+    /// from a device, or because it was in flight when the recording began.
+    PickUp = 2,
     /// No packet exists yet: remembers the time for the packet that this task will send from this
-    /// socket. The time from here to the next note or to the birth belongs to this stage.
+    /// socket. The time from here to the next note or to the start of the path belongs to this stage.
     Note = 3,
-    /// The packet's way is over: how, says [`Stage::outcome`].
+    /// The packet's path ends: how, says [`Stage::outcome`].
     End = 4,
     /// `net_dev_start_xmit`: enters the stage of the device's link kind.
     Transmit = 5,
-    /// The function makes a packet (argument 0) of another one (argument 1), which is followed too, as its
+    /// The function makes a packet (argument 0) of another one (argument 1), which is tracked too, as its
     /// child; at the exit: it returns a part of the packet that is known and now has its data.
     Copy = 6,
-    /// Something takes the CPU from the packet that it is busy with: the packet waits in the stage.
+    /// Something takes the CPU from its current packet: the packet waits in the stage.
     Interrupt = 7,
     /// What was interrupted has the CPU again.
     Resume = 8,
@@ -91,9 +91,9 @@ pub enum Action {
 pub enum Headers {
     /// Not there yet, or known from before.
     No,
-    /// On the way out: at the packet's network header.
+    /// At egress: at the packet's network header.
     Out,
-    /// On the way in: at the beginning of the packet's data.
+    /// At ingress: at the beginning of the packet's data.
     In,
 }
 
@@ -115,11 +115,11 @@ pub struct Point {
     pub current: bool,
     /// Fires after the packet may have become visible to another CPU.
     pub after: bool,
-    /// Only for a packet that is in a socket: who reads a tap takes up packets that have left.
+    /// Only for a packet that is in a socket: the reader of a tap takes packets that have left.
     pub in_socket: bool,
-    /// From here on the packet's way through this namespace is decided.
+    /// The routing decision of this namespace has been made.
     pub forwards: bool,
-    /// Not for packets whose way is decided: they serve to look up the way of an ICMP error.
+    /// Not after the routing decision: there the packet serves to look up the route of an ICMP error.
     pub unless_forwarded: bool,
     /// Only if the function returns 0, so only its exit is probed.
     pub if_zero: bool,
@@ -171,7 +171,7 @@ pub struct Stage {
     pub level: LevelChange,
     pub sets: Sets,
     pub points: &'static [Point],
-    /// For rows whose points end a packet's way ([`Action::End`]): how it ended. Such a row has no time
+    /// For rows whose points end a packet's path ([`Action::End`]): how it ended. Such a row has no time
     /// of its own.
     pub outcome: Option<Outcome>,
     /// What the stage means for the analysis of a recording.

@@ -105,7 +105,7 @@ pub static STAGES: &[Stage] = &[
         &[first(&[f("udp_send_skb", 0)]), first(&[f("udp_v6_send_skb", 0)])],
         "UDP writes its header and checksum.",
     ),
-    // --- ip, on the way out
+    // --- ip, egress
     work(
         "ip-send",
         Layer::Ip,
@@ -134,7 +134,7 @@ pub static STAGES: &[Stage] = &[
         ],
         "IP output after the netfilter hooks of POSTROUTING: MTU check, neighbour look-up, link-layer header.",
     ),
-    // --- ip, on the way in
+    // --- ip, ingress
     work(
         "ip-rcv",
         Layer::Ip,
@@ -371,12 +371,12 @@ pub static STAGES: &[Stage] = &[
         &[enter(&[f("ovs_vport_send", 1)])],
         "Open vSwitch hands the packet to the port it leaves by.",
     ),
-    // --- devices, on the way out
+    // --- devices, egress
     work(
         "dev-queue-xmit",
         Layer::Qdisc,
         NOT_LIGHT,
-        &[adopt(Headers::Out, &[f("__dev_queue_xmit", 0), t("net_dev_queue", 0)])],
+        &[pick_up(Headers::Out, &[f("__dev_queue_xmit", 0), t("net_dev_queue", 0)])],
         "Hands the packet to a device: egress tc, choice of the queue, qdisc without waiting.",
     )
     .transmits(),
@@ -478,7 +478,7 @@ pub static STAGES: &[Stage] = &[
         "vlan",
         "The VLAN device adds its tag and hands the packet to the device below."
     ),
-    // --- devices, on the way in
+    // --- devices, ingress
     wait(
         "backlog-wait",
         Layer::Backlog,
@@ -496,7 +496,7 @@ pub static STAGES: &[Stage] = &[
         "gro",
         Layer::Gro,
         NOT_LIGHT,
-        &[adopt(
+        &[pick_up(
             Headers::In,
             &[f("napi_gro_receive", 1), f("gro_receive_skb", 1), t("napi_gro_receive_entry", 0)],
         )],
@@ -506,7 +506,7 @@ pub static STAGES: &[Stage] = &[
         "receive",
         Layer::Backlog,
         ALL,
-        &[adopt(Headers::In, &[t("netif_receive_skb", 0)])],
+        &[pick_up(Headers::In, &[t("netif_receive_skb", 0)])],
         "The softirq takes the packet from its device: taps, ingress tc, the choice of protocol or bridge.",
     ),
     work(

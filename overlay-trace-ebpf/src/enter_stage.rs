@@ -55,7 +55,7 @@ pub fn enter_at<A: Access>(table: Table, skb: u64, device: u64, spec: ProbeSpec)
     let mut packet = match known {
         Ok(packet) if !is_another::<A>(skb, spec, &packet, hop) => packet,
         _ if !starts_paths(spec) => return,
-        known if spec.action() == Action::Birth as u8 => return meet::<A>(skb, device, spec, known),
+        known if spec.action() == Action::Start as u8 => return meet::<A>(skb, device, spec, known),
         known => return meet_apart::<A>(into_table(known), skb, device, spec),
     };
     let state = &mut *packet;
@@ -179,7 +179,7 @@ fn is_another<A: Access>(skb: u64, spec: ProbeSpec, state: &State, hop: Option<&
         return true;
     }
     if spec.has(ProbeFlags::INGRESS) {
-        return spec.action() == Action::Adopt as u8 && comes_from_outside(state, hop);
+        return spec.action() == Action::PickUp as u8 && comes_from_outside(state, hop);
     }
     if !starts_paths(spec) || state.arrived == 0 {
         return false;
@@ -291,8 +291,8 @@ fn filter<A: Access>(skb: u64, spec: ProbeSpec, state: &mut State) {
 /// Whether an unknown packet is tracked from this probe on.
 #[inline(always)]
 fn starts_paths(spec: ProbeSpec) -> bool {
-    spec.action() == Action::Birth as u8
-        || spec.action() == Action::Adopt as u8
+    spec.action() == Action::Start as u8
+        || spec.action() == Action::PickUp as u8
         || spec.has(ProbeFlags::STARTS_PATH)
 }
 
@@ -300,7 +300,7 @@ fn starts_paths(spec: ProbeSpec) -> bool {
 /// start; and when all that were in flight by then must have ended, also those that are picked up mid-path.
 #[inline(always)]
 fn may_start(spec: ProbeSpec) -> bool {
-    let is_mid_path = spec.action() == Action::Adopt as u8;
+    let is_mid_path = spec.action() == Action::PickUp as u8;
     let needed = if is_mid_path { TrackingPhase::All } else { TrackingPhase::StartsOnly };
     tracking_phase() >= needed as u64
 }

@@ -35,7 +35,7 @@ fn clear(header: &mut RecordHeader) {
 #[inline(always)]
 pub fn start<A: Access>(skb: u64, spec: ProbeSpec, state: &mut State, context: Context) {
     reset(state, context);
-    if spec.action() == Action::Adopt as u8 {
+    if spec.action() == Action::PickUp as u8 {
         let is_ingress = spec.has(ProbeFlags::INGRESS);
         state.record.header.flags =
             if is_ingress { RecordFlags::FROM_DEVICE } else { RecordFlags::UNKNOWN_START };

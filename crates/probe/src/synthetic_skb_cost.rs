@@ -54,7 +54,7 @@ struct OneTimeCosts {
 fn differences(kernel: &Kernel, loader: &Loader, kind: ProbeKind, entry: f64) -> Result<OneTimeCosts> {
     let classifier = load_classifier().context("the kernel allows no test runs")?;
     let with = |outcome: u8, flags: ProbeFlags| {
-        let spec = ProbeSpec::new(0, Action::Birth as u8, outcome, ProbeFlags::CALIBRATE | flags);
+        let spec = ProbeSpec::new(0, Action::Start as u8, outcome, ProbeFlags::CALIBRATE | flags);
         let probe = loader.attach(kernel, &attachment(kernel, kind, FUNCTION, spec)?)?;
         let ns = run_ns(&classifier);
         drop(probe);

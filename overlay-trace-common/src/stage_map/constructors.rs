@@ -58,16 +58,16 @@ pub(super) const fn decide(probes: &'static [Probe]) -> Point {
 pub(super) const fn forward(probes: &'static [Probe]) -> Point {
     Point { forwards: true, ..enter(probes) }
 }
-pub(super) const fn birth(probes: &'static [Probe]) -> Point {
-    point(Action::Birth, probes)
+pub(super) const fn start(probes: &'static [Probe]) -> Point {
+    point(Action::Start, probes)
 }
-/// As [`birth`], at the first place where the packet can be seen at all.
+/// As [`start`], at the first place where the packet can be seen at all.
 pub(super) const fn first(probes: &'static [Probe]) -> Point {
-    Point { first: true, ..birth(probes) }
+    Point { first: true, ..start(probes) }
 }
-/// As [`birth`], where the headers are complete.
+/// As [`start`], where the headers are complete.
 pub(super) const fn birth_with_headers(probes: &'static [Probe]) -> Point {
-    Point { headers: Headers::Out, ..birth(probes) }
+    Point { headers: Headers::Out, ..start(probes) }
 }
 /// A packet is made of another one.
 pub(super) const fn copy(probes: &'static [Probe]) -> Point {
@@ -101,8 +101,8 @@ pub(super) const fn hop(probes: &'static [Probe]) -> Point {
     Point { hop: true, ..enter(probes) }
 }
 /// As [`hop`], and takes up packets that are not known yet.
-pub(super) const fn adopt(headers: Headers, probes: &'static [Probe]) -> Point {
-    Point { hop: true, headers, ..point(Action::Adopt, probes) }
+pub(super) const fn pick_up(headers: Headers, probes: &'static [Probe]) -> Point {
+    Point { hop: true, headers, ..point(Action::PickUp, probes) }
 }
 pub(super) const fn with_exit(point: Point) -> Point {
     Point { exit: true, ..point }
