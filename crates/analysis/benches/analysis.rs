@@ -45,12 +45,14 @@ struct Options {
 const PARTS: u64 = 10;
 /// So many records are made before they are written.
 const BATCH: u64 = 1000;
-/// So much memory a collector may take, in bytes: packets whose relatives have not come are kept up to a bound.
-const PER_THREAD: u64 = 96 << 20;
-/// After so many records a collector has nearly reached that bound: from then on its memory hardly grows.
+/// So much memory a collector may take, in bytes: records that wait for their lineage are kept up to a bound.
+/// Measured: 71 MB after 5 million records, 92 MB at most in 30 million.
+const PER_THREAD: u64 = 128 << 20;
+/// After so many records of each collector most of that memory is taken.
 const SETTLED: u64 = 3_000_000;
-/// By how many bytes the memory may grow after that, for all threads (measured: 11 MB in 4 million records).
-const GROWTH: u64 = 16 << 20;
+/// By how many bytes a collector may grow after that, however many records follow: tables double, and the allocator
+/// does not use every gap again. Measured: 30 MB in 27 million records.
+const GROWTH: u64 = 48 << 20;
 
 fn main() -> Result<ExitCode> {
     let options = Options::parse();
@@ -108,7 +110,7 @@ impl Memory {
         if each >= SETTLED {
             let settled = *self.settled.get_or_insert(resident);
             ensure!(
-                resident <= settled + GROWTH,
+                resident <= settled + threads * GROWTH,
                 "the memory grows with the number of records: from {} to {} MB",
                 settled >> 20,
                 resident >> 20
