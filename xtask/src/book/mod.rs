@@ -169,12 +169,14 @@ fn readme(documents: &[Document]) -> Option<String> {
     (lines > README_LINES).then(|| format!("README.md has {lines} lines; the limit is {README_LINES}"))
 }
 
-/// Every option that a document names in `code` is one of the program's or of `cargo xtask`.
+/// Every option that README.md or a chapter names in `code` is one of the program's or of `cargo xtask`. Other documents
+/// are about other programs too.
 fn options(documents: &[Document], program: &Path) -> Result<Vec<String>> {
     let help = host::output(host::command(program).args(["book", "commands"]))? + &commands::of_xtask();
     let known: Vec<&str> = markdown::options(&help).collect();
     let mut failures = Vec::new();
-    for document in documents {
+    for document in documents.iter().filter(|document| document.is_chapter() || document.path == "README.md")
+    {
         for code in markdown::inline_code(&document.text).filter(|code| code.starts_with("--")) {
             let Some(option) = markdown::options(code).next() else { continue };
             if !known.contains(&option) {

@@ -153,7 +153,8 @@ fn never_seen(
     let mut failures = Vec::new();
     for (object, keys) in objects {
         for key in keys.keys().filter(|key| !seen.contains_key(&(object.to_string(), key.to_string()))) {
-            if !sources.iter().any(|source| source.contains(&format!("{key}: "))) {
+            let field = [format!("{key}: "), format!("rename = \"{key}\"")];
+            if !sources.iter().any(|source| field.iter().any(|field| source.contains(field))) {
                 failures.push(format!("nothing has `{key}` of {object}"));
             }
         }
