@@ -164,8 +164,9 @@ fn lossless(seen: &Seen, in_the_middle: u64) -> Outcome {
     let skipped = seen.skipped();
     let allowed = |name: &str| match (name, seen.set) {
         ("probe_misses", _) if skipped > 0 => seen.recording.last.counters.hits / SKIPPED_AT_MOST,
-        ("lost_end", ProbeSet::Device) => ends_unseen(seen, seen.analysis.packets()),
-        ("lost_end", _) => skipped,
+        // The second key is the first one's value under its new name.
+        ("lost_end" | "missed_ends", ProbeSet::Device) => ends_unseen(seen, seen.analysis.packets()),
+        ("lost_end" | "missed_ends", _) => skipped,
         ("unknown_start" | "unmatched_exits", _) => skipped + in_the_middle,
         _ => 0,
     };
