@@ -33,10 +33,6 @@ pub struct Book {
 
 impl Book {
     /// Prints the chapter; `command_line` is what the commands' help is taken from.
-    ///
-    /// # Errors
-    ///
-    /// None so far.
     pub fn run(self, command_line: clap::Command) -> Result<ExitCode> {
         let text = match self.chapter {
             Chapter::Causes => rules().map(cause).collect(),
