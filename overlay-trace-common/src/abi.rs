@@ -18,7 +18,13 @@ pub struct Offsets {
     pub skb_end: u32,
     pub skb_network_header: u32,
     pub skb_inner_network_header: u32,
-    pub shared_gso_segs: u32,
+    /// `gso_size`, behind which `gso_segs` lies.
+    pub shared_gso_size: u32,
+    pub shared_gso_type: u32,
+    pub shared_nr_frags: u32,
+    /// The first fragment: the page (`struct page *`, 8 bytes), its length and offset (4 bytes each; `bio_vec`, from 6.9
+    /// on `skb_frag`).
+    pub shared_frags: u32,
     pub shared_frag_list: u32,
     pub dev_ifindex: u32,
     pub dev_net: u32,
@@ -34,6 +40,13 @@ pub struct Offsets {
     pub sock_protocol: u32,
     pub skb_dst: u32,
     pub dst_dev: u32,
+    /// Bits in which a device's queue says who has stopped it.
+    pub queue_state: u32,
+    /// Whether a task has the socket locked: what comes in meanwhile goes to its backlog.
+    pub sock_owned: u32,
+    pub tcp_rcv_nxt: u32,
+    /// `struct tcp_skb_cb`, of which `end_seq` is the second word.
+    pub skb_cb: u32,
 }
 
 /// The number of fields.
@@ -51,15 +64,24 @@ impl Offsets {
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(C)]
 pub struct TransmitKind {
-    /// NUL-padded.
-    pub kind: [u8; 16],
+    /// The name; see [`words_of`].
+    pub kind: [u64; 2],
     pub stage: u32,
     /// 1 if the device encapsulates.
     pub up: u32,
+    /// 1 if the packet waits there until it is fetched.
+    pub waits: u32,
+    pub _pad: u32,
 }
 
 /// Maximum number of [`TransmitKind`]s.
 pub const TRANSMIT_KINDS: usize = 32;
+
+/// At most 16 bytes, with zeros behind them, as two numbers of the machine's byte order: these are compared faster.
+pub fn words_of(bytes: &[u8]) -> [u64; 2] {
+    let byte = |index: usize| bytes.get(index).copied().unwrap_or(0);
+    [0, 8].map(|begin| u64::from_ne_bytes(core::array::from_fn(|index| byte(begin + index))))
+}
 
 /// Maximum number of namespaces in a filter.
 pub const NETNS_MAX: usize = 8;
@@ -68,12 +90,15 @@ pub const NETNS_MAX: usize = 8;
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(C)]
 pub struct Filter {
-    /// Innermost source or destination.
-    pub address: [u8; 16],
-    /// NUL-padded name of a device on the packet's path.
-    pub device: [u8; 16],
+    /// Innermost source or destination; see [`words_of`].
+    pub address: [u64; 2],
+    /// Name of a device on the packet's path; see [`words_of`].
+    pub device: [u64; 2],
     /// Inode numbers of namespaces, one of which is on the packet's path; the list ends at the first 0.
     pub netns: [u32; NETNS_MAX],
+    /// By namespace: the low half of its cookie, so that one that gets its inode number later is another one; 0 where the
+    /// kernel has no cookies. There it is the namespace whose packets come first.
+    pub netns_mix: [u32; NETNS_MAX],
     /// IP version of `address`: 4, 6, or 0 for no address.
     pub address_version: u8,
     /// IP protocol number.
@@ -95,7 +120,11 @@ pub struct Settings {
     pub bucket_mask: u32,
     /// Tail sampling: 1 in this number of the ordinary packets has its record sent; 0 sends every record.
     pub one_in: u32,
-    pub _pad: u32,
+    /// Bytes of a `struct page`; 0 if the content of pages cannot be found.
+    pub page_struct_bytes: u32,
+    /// Addresses of the kernel's variables `vmemmap_base` and `page_offset_base`.
+    pub vmemmap_base: u64,
+    pub page_offset_base: u64,
 }
 
 /// Maximum number of CPUs.

@@ -7,15 +7,41 @@ use crate::record::RecordHeader;
 /// Flags of a TCP header.
 const TCP_SYN: u8 = 2;
 const TCP_RST: u8 = 4;
+/// Bytes of a UDP header.
+const UDP_HEADER: u32 = 8;
 
-/// Writes a packet's addresses and length into its record. The window holds the bytes at [`Innermost::window`]. `rest`
-/// is the number of bytes from the packet's IP header to its end.
+/// What `skb_shared_info` says of a packet that stands for several on the wire.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Gso {
+    /// `gso_size`: payload bytes of each packet on the wire; 0 if the packet is one itself.
+    pub size: u16,
+    /// `gso_segs`: their number; 0 in packets that a guest or a program behind a tap gave (`SKB_GSO_DODGY`).
+    pub segments: u16,
+}
+
+impl Gso {
+    /// The number of packets on the wire, of which the packet's payload has so many bytes.
+    #[inline(always)]
+    pub const fn on_wire(self, payload: u32) -> u16 {
+        if self.size == 0 || payload == 0 && self.segments == 0 {
+            1
+        } else if self.segments != 0 {
+            self.segments
+        } else {
+            payload.div_ceil(self.size as u32) as u16
+        }
+    }
+}
+
+/// Writes a packet's addresses, length and number of segments into its record. The window holds the bytes at
+/// [`Innermost::window`]. `rest` is the number of bytes from the packet's IP header to its end.
 #[inline(always)]
 pub fn describe<M: Memory>(
     memory: &M,
     found: &Innermost,
     window: &mut Window,
     rest: u32,
+    gso: Gso,
     header: &mut RecordHeader,
 ) {
     if found.window != found.ip && !memory.read(window, found.ip) {
@@ -35,22 +61,29 @@ pub fn describe<M: Memory>(
         header.bytes = window.short(4) as u32 + 40;
     }
     // On the transmit path the length field is not written yet; it also cannot hold the length of a GSO packet.
-    if header.segments > 1 || header.bytes <= 40 {
+    if gso.size != 0 || header.bytes <= 40 {
         header.bytes = rest;
     }
+    header.segments = 1;
     if found.is_later_fragment {
         return;
     }
     let before = (found.transport - found.ip) as u32;
-    match before {
-        20 => ports(header, window, 20, header.bytes - 20),
-        40 if first >> 4 == 6 => ports(header, window, 40, header.bytes - 40),
-        _ => {
-            if memory.read(window, found.transport) {
-                ports(header, window, 0, header.bytes.wrapping_sub(before));
-            }
-        }
+    let end = found.transport + WITNESS_END;
+    if end > memory.limit() {
+        memory.extend();
     }
+    let part = Transport {
+        length: header.bytes.wrapping_sub(before),
+        is_all_readable: end <= memory.limit() || memory.limit() >= memory.tail(),
+    };
+    let own = match before {
+        20 => ports(header, window, 20, part),
+        _ if memory.read(window, found.transport) => ports(header, window, 0, part),
+        _ => return,
+    };
+    let length = part.length;
+    header.segments = gso.on_wire(length.saturating_sub(own));
 }
 
 /// Writes an address in whole words.
@@ -67,9 +100,33 @@ const fn is_echo(kind: u8) -> bool {
     matches!(kind, 0 | 8 | 128 | 129)
 }
 
-/// Reads the transport header at the window's offset `at`; header and data have `length` bytes.
+/// Bytes from the transport header on that are looked at.
+const WITNESS_END: u64 = 28;
+
+/// A transport header and what follows it.
+#[derive(Clone, Copy)]
+struct Transport {
+    /// Bytes of the header and of the data.
+    length: u32,
+    /// Whether the window holds all of it, as far as it is looked at.
+    is_all_readable: bool,
+}
+
+/// The first eight bytes at a place in the window, as a number in network byte order: those behind the `length` bytes are not the packet's.
 #[inline(always)]
-fn ports(header: &mut RecordHeader, window: &Window, at: usize, length: u32) {
+fn first_bytes(window: &Window, at: usize, length: u32) -> u64 {
+    let bytes = (u32::from_be(window.at(at)) as u64) << 32 | u32::from_be(window.at(at + 4)) as u64;
+    match length {
+        0 => 0,
+        1..8 => bytes & !(u64::MAX >> (length * 8)),
+        _ => bytes,
+    }
+}
+
+/// Reads the transport header at the window's offset `at`. Returns the header's bytes.
+#[inline(always)]
+fn ports(header: &mut RecordHeader, window: &Window, at: usize, part: Transport) -> u32 {
+    let length = part.length;
     let flow = &mut header.flow;
     match flow.protocol {
         IPPROTO_TCP | IPPROTO_UDP => {
@@ -83,11 +140,22 @@ fn ports(header: &mut RecordHeader, window: &Window, at: usize, length: u32) {
         _ => {}
     }
     if flow.protocol != IPPROTO_TCP {
-        return;
+        header.witness = match flow.protocol {
+            _ if !part.is_all_readable => 0,
+            IPPROTO_UDP => first_bytes(window, at + 8, length.saturating_sub(8)),
+            IPPROTO_ICMP | IPPROTO_ICMPV6 => first_bytes(window, at + 4, length.saturating_sub(4)),
+            _ => 0,
+        };
+        return UDP_HEADER;
     }
     flow.sequence = u32::from_be(window.at(at + 4));
     let flags: u8 = window.at(at + 13);
-    let is_empty = length <= (window.at::<u8>(at + 12) >> 4) as u32 * 4;
+    let own = (window.at::<u8>(at + 12) >> 4) as u32 * 4;
+    let option = if own as u64 >= WITNESS_END { u32::from_be(window.at(at + 24)) } else { 0 };
+    if part.is_all_readable {
+        header.witness = (u32::from_be(window.at(at + 8)) as u64) << 32 | option as u64;
+    }
+    let is_empty = length <= own;
     let mut marks = if is_empty { RecordFlags::NO_DATA } else { RecordFlags::NONE };
     if flags & TCP_SYN != 0 {
         marks |= RecordFlags::SYN;
@@ -95,4 +163,5 @@ fn ports(header: &mut RecordHeader, window: &Window, at: usize, length: u32) {
         marks |= RecordFlags::ZERO_WINDOW;
     }
     header.flags |= marks;
+    own
 }

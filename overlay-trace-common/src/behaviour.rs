@@ -15,7 +15,8 @@ pub struct Behaviour {
     pub transmits: bool,
     /// The packet leaves the network namespace.
     pub leaves: bool,
-    /// No packet exists yet: the stage belongs to the send call before the first probe that sees an skb.
+    /// No packet exists yet: the stage belongs to the send call, or to the poll of a NIC, before the first probe that
+    /// sees an skb.
     pub before_start: bool,
     /// The packet waits for the CPU in the middle of another stage, which then goes on.
     pub interrupts: bool,

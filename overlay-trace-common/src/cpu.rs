@@ -6,7 +6,7 @@
 use crate::{
     path::{Account, Words, opaque},
     shared::Shared,
-    stage_map::{BATCH_WAIT, KSOFTIRQD_WAIT, SCHEDULING_WAIT, SOFTIRQ_WAIT},
+    stage_map::{BATCH_WAIT, KSOFTIRQD_WAIT, SCHEDULING_WAIT, SOFTIRQ_WAIT, TCP_BACKLOG_WAIT, UNSEEN_WAIT},
 };
 
 /// A tracked packet.
@@ -80,14 +80,41 @@ pub struct Cpu {
     pub outer_skb: Shared<u64>,
     /// The stage of packets that waited for that softirq.
     pub deferred_by: Shared<u8>,
-    pub _pad: [u8; 7],
+    /// 1: a softirq runs here.
+    pub in_softirq: Shared<u8>,
+    /// 1: packets from a NIC were seen in the poll that runs here.
+    pub polls_nic: Shared<u8>,
+    /// The stage of a packet that waits for the poll: whether an interrupt or a timer asked for it.
+    pub polled_by: Shared<u8>,
+    /// The same of the hard interrupt that runs here.
+    pub asked_by: Shared<u8>,
+    pub _pad: [u8; 3],
     /// The task on which that softirq ran.
     pub softirq_task: Shared<u64>,
     /// When a task was last scheduled in; 0 if that is not probed.
     pub switched_ns: Shared<u64>,
+    /// Address of the packet that is being handed to a device here, its id, and its number in the packet table.
+    pub transmit_skb: Shared<u64>,
+    pub transmit_id: Shared<u64>,
+    pub transmit_packet: Shared<u32>,
+    pub _pad_transmit: u32,
+    /// Address of the packet that entered GRO last, until GRO tells what it did with it; 0 if it has. Meanwhile GRO may
+    /// hand on other packets.
+    pub gro_skb: Shared<u64>,
+    /// When the hard interrupt began that runs here; 0 if none does.
+    pub irq_ns: Shared<u64>,
+    /// When the hard interrupt began that raised the softirq which polls NICs; 0 if none did, [`SEVERAL`] if it is not
+    /// known which one it was.
+    pub raised_ns: Shared<u64>,
+    /// When the last poll of a NAPI instance ended here.
+    pub polled_ns: Shared<u64>,
+    pub _pad_line: u64,
 }
 
-const _: () = assert!(size_of::<Cpu>() == 64, "one cache line");
+const _: () = assert!(size_of::<Cpu>() == 128, "two cache lines; the first one has what most probes use");
+
+/// In [`Cpu::raised_ns`]: several interrupts did.
+pub const SEVERAL: u64 = u64::MAX;
 
 /// The packet table, as far as the accounting needs it.
 pub trait Packets {
@@ -129,6 +156,8 @@ impl Context<'_> {
                 packet.account.interrupted_by = self.softirq_wait(&packet.account);
                 self.cpu.softirq_ns.get()
             }
+            // It was in a queue until now, whoever put it there.
+            UNSEEN_WAIT | TCP_BACKLOG_WAIT => u64::MAX,
             // The last event on the CPU that its task now runs on is that the task was scheduled in.
             SCHEDULING_WAIT => self.cpu.last_ns.get(),
             // A sender that has migrated to this CPU was not interrupted by what happens here.
@@ -197,11 +226,17 @@ impl Context<'_> {
         self.cpu.outer_skb.set(current);
         self.cpu.outer_packet.set(self.cpu.packet.get());
         self.cpu.skb.set(0);
+        self.cpu.in_softirq.set(1);
     }
 
-    /// The softirq is over: the CPU resumes what the softirq interrupted.
+    /// The softirq is over: the CPU resumes what the softirq interrupted. A packet that the softirq was busy with, and
+    /// whose end was not seen, lies in some queue now.
     #[inline(always)]
-    pub fn end_softirq(self) {
+    pub fn end_softirq(self, packets: &impl Packets) {
+        if self.cpu.skb.get() != 0 {
+            packets.interrupt_current(self, UNSEEN_WAIT);
+        }
+        self.cpu.in_softirq.set(0);
         self.cpu.skb.set(self.cpu.outer_skb.get());
         self.cpu.packet.set(self.cpu.outer_packet.get());
         self.resume();

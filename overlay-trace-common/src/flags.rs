@@ -163,16 +163,39 @@ flags! {
     REPEATS = 1 << 48;
     /// The send call of a packet that starts here may have been noted.
     HAS_SEND_NOTE = 1 << 49;
+    /// A packet at this point is always a new one if its device is an edge of the machine.
+    NEW_AT_EDGE = 1 << 50;
+    /// GRO's result will follow for the packet that enters it here: remember the packet.
+    GRO_ENTRY = 1 << 51;
+    /// The argument is GRO's result.
+    GRO_RESULT = 1 << 52;
+    /// The argument before the packet is its TCP socket.
+    IN_TCP = 1 << 53;
+    /// Not all ends are seen: remember segments by their sequence numbers, and notice when a path cannot go on here.
+    UNSEEN_ENDS = 1 << 54;
+    /// The interrupt is a timer's.
+    TIMER = 1 << 55;
+    /// The path of a packet that is transmitted through a NIC ends here: when its driver returns is not probed.
+    HANDS_OVER = 1 << 56;
+    /// The packet comes out of a qdisc, into which the kernel may have put it back unseen.
+    DEQUEUED = 1 << 57;
+    /// GRO has merged packets before, at no probe.
+    BEHIND_GRO = 1 << 58;
+    /// The packet goes on at its route's device, which is not yet that of the packet.
+    ROUTED = 1 << 59;
 }
 
 impl ProbeFlags {
     /// Bits of the integer below the flags.
     pub const SHIFT: u32 = 24;
-    /// The flags of a probe at which a known packet only enters another stage.
+    /// The flags of a probe at which a known packet only enters another stage, perhaps at another device.
     pub const STEP: ProbeFlags = ProbeFlags::WAIT
+        .union(ProbeFlags::DEVICE)
         .union(ProbeFlags::FORWARDS)
         .union(ProbeFlags::UNLESS_FORWARDED)
-        .union(ProbeFlags::REPEATS);
+        .union(ProbeFlags::REPEATS)
+        .union(ProbeFlags::UNSEEN_ENDS)
+        .union(ProbeFlags::DEQUEUED);
     /// The flags that only the running kernel decides.
     pub const OF_KERNEL: ProbeFlags = ProbeFlags::DROP_REASON.union(ProbeFlags::INDIRECT);
 }

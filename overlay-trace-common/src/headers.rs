@@ -7,13 +7,25 @@
 
 mod window;
 
-pub use window::{Integer, Memory, Tunnel, WINDOW_BYTES, Window};
+pub use window::{Integer, Memory, Tunnel, WINDOW_BYTES, WINDOW_ROOM, Window};
 
-/// Bytes of a window that [`plain`] uses: the headers of IPv4 and TCP.
-pub const PLAIN_BYTES: usize = 40;
+/// Bytes of a window that are used of a packet that [`plain`] finds: the headers of IPv4 and TCP, and the first words of
+/// TCP's options.
+pub const PLAIN_BYTES: usize = 48;
 
 /// Maximum number of steps. Deeper nesting is not parsed; an encapsulation takes two or three steps.
 const ROUNDS: u32 = 24;
+
+/// What the parser knows of a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Its innermost IP packet.
+    Found,
+    /// The innermost packet is not IP.
+    NotIp,
+    /// A header lies where it cannot be read: in a fragment, outside the linear part.
+    Unreadable,
+}
 
 /// The innermost IP packet.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -36,7 +48,8 @@ pub struct Innermost {
 pub const AT_IP: u64 = 0;
 /// A VLAN tag: its two bytes and the EtherType behind them.
 pub const AT_TAG: u64 = 1;
-const AT_ETHERNET: u64 = 2;
+/// An Ethernet header.
+pub const AT_ETHERNET: u64 = 2;
 const AT_VXLAN: u64 = 3;
 const AT_GENEVE: u64 = 4;
 const AT_GRE: u64 = 5;
@@ -48,6 +61,8 @@ const AT_PERHAPS_IP: u64 = 8;
 const AT_END: u64 = 9;
 /// The innermost packet is not IP.
 const AT_FOREIGN: u64 = 10;
+/// The next header cannot be read.
+const AT_UNREADABLE: u64 = 11;
 
 pub const IPPROTO_ICMP: u8 = 1;
 pub const IPPROTO_TCP: u8 = 6;
@@ -66,16 +81,23 @@ const IPPROTO_OPTIONS: u8 = 60;
 pub const ETHERTYPE_VLAN: u16 = 0x8100;
 pub const ETHERTYPE_QINQ: u16 = 0x88a8;
 const ETHERTYPE_OLD_QINQ: u16 = 0x9100;
-const ETHERTYPE_IPV4: u16 = 0x0800;
+pub const ETHERTYPE_IPV4: u16 = 0x0800;
 const ETHERTYPE_IPV6: u16 = 0x86dd;
 /// Ethernet inside something else.
 const ETHERTYPE_BRIDGED: u16 = 0x6558;
 
-const IPV4_HEADER: u64 = 20;
-const IPV6_HEADER: u64 = 40;
+/// Bytes of an IPv4 header without options.
+pub const IPV4_HEADER: u64 = 20;
+/// Bytes of an IPv6 header without extensions.
+pub const IPV6_HEADER: u64 = 40;
 const UDP_HEADER: u64 = 8;
 const TUNNEL_HEADER: u64 = 8;
-const ETHERNET_HEADER: u64 = 14;
+/// Bytes of an Ethernet header without tags.
+pub const ETHERNET_HEADER: u64 = 14;
+/// A TCP header up to the window.
+const TCP_FIELDS: u64 = 16;
+/// A VXLAN header, and the header of the frame in it.
+const VXLAN_FIELDS: u64 = TUNNEL_HEADER + ETHERNET_HEADER;
 
 /// The next step.
 #[derive(Clone, Copy)]
@@ -98,6 +120,23 @@ const fn inside(what: u64, address: u64) -> Step {
 
 const END: Step = step(AT_END, 0);
 const FOREIGN: Step = step(AT_FOREIGN, 0);
+const UNREADABLE: Step = step(AT_UNREADABLE, 0);
+
+/// Whether the packet has bytes up to `end` that cannot be read.
+#[inline(always)]
+fn is_unreadable<M: Memory>(memory: &M, end: u64) -> bool {
+    end > memory.limit() && memory.limit() < memory.tail()
+}
+
+/// Bytes of a transport header that are read.
+#[inline(always)]
+const fn transport_bytes(protocol: u8) -> u64 {
+    match protocol {
+        IPPROTO_TCP => TCP_FIELDS,
+        IPPROTO_UDP | IPPROTO_ICMP | IPPROTO_ICMPV6 => UDP_HEADER,
+        _ => 0,
+    }
+}
 
 /// A shortcut for most packets: IPv4 without options, not fragmented, with TCP, or with UDP to a port without tunnel.
 /// The window holds the bytes at the address.
@@ -121,34 +160,64 @@ pub fn plain<M: Memory>(memory: &M, address: u64, window: &Window) -> Option<Inn
     })
 }
 
-/// Parses from an IP header or a VLAN tag at `address` to the innermost IP packet; `None` if the innermost packet is not
-/// IP.
+/// Parses from an IP header or a VLAN tag at `address` to the innermost IP packet, which is written to `found`.
 #[inline(always)]
-pub fn walk<M: Memory>(memory: &M, what: u64, address: u64, window: &mut Window) -> Option<Innermost> {
-    let mut found = Innermost::default();
+pub fn walk<M: Memory>(
+    memory: &M,
+    what: u64,
+    address: u64,
+    window: &mut Window,
+    found: &mut Innermost,
+) -> Verdict {
     let mut next = step(what, address);
     let mut round = 0;
     loop {
+        if next.address + WINDOW_BYTES as u64 > memory.limit() {
+            memory.extend();
+            // What is not there at all only looked like a tunnel, unless nothing was found yet.
+            if found.ip != 0 && next.address + IPV4_HEADER > memory.tail() {
+                break;
+            }
+            if is_unreadable(memory, next.address + IPV4_HEADER) {
+                next = UNREADABLE;
+                break;
+            }
+        }
+        found.depth += next.deeper;
         if !memory.read(window, next.address) {
+            next = UNREADABLE;
             break;
         }
         found.window = next.address;
-        next = look(memory, window, next, &mut found);
+        next = look(memory, window, next, found);
+        blur(memory, found);
+        next = Step {
+            what: memory.any(next.what),
+            address: memory.any(next.address),
+            deeper: memory.any(next.deeper),
+        };
         round += 1;
+        // Last, with nothing behind it: to verifiers up to at least 6.1 only a jump may lead back to a loop's start, and
+        // the compiler may put what comes last right before the start, without one.
         if next.what >= AT_END || round == ROUNDS {
             break;
         }
-        found.depth += next.deeper;
-        blur(memory, &mut found);
-        next.what = memory.any(next.what);
-        // The first headers are in the linear part, or the kernel could not have processed the packet this far.
-        if next.address + IPV4_HEADER > memory.end() {
-            break;
-        }
     }
-    let is_ip = memory.any((found.ip != 0 && next.what != AT_FOREIGN) as u64);
-    blur(memory, &mut found);
-    (is_ip != 0).then_some(found)
+    let mut verdict = next.what;
+    if found.ip == 0 && verdict != AT_UNREADABLE {
+        verdict = AT_FOREIGN;
+    } else if !found.is_later_fragment
+        && is_unreadable(memory, found.transport + transport_bytes(found.protocol))
+    {
+        verdict = AT_UNREADABLE;
+    }
+    let verdict = memory.any(verdict);
+    blur(memory, found);
+    match verdict {
+        AT_FOREIGN => Verdict::NotIp,
+        AT_UNREADABLE => Verdict::Unreadable,
+        _ => Verdict::Found,
+    }
 }
 
 /// Makes what was found unknown to the verifier.
@@ -158,6 +227,9 @@ fn blur<M: Memory>(memory: &M, found: &mut Innermost) {
     found.protocol = both as u8;
     found.is_later_fragment = both >> 8 != 0;
     found.depth = memory.any(found.depth);
+    found.ip = memory.any(found.ip);
+    found.transport = memory.any(found.transport);
+    found.window = memory.any(found.window);
 }
 
 /// Parses the header of a step.
@@ -168,6 +240,7 @@ fn look<M: Memory>(memory: &M, window: &Window, here: Step, found: &mut Innermos
         AT_IP => ip(memory, window, at, found),
         AT_TAG => of_type(window.short(2), at + 4),
         AT_ETHERNET => of_type(window.short(12), at + ETHERNET_HEADER),
+        AT_VXLAN if is_unreadable(memory, at + VXLAN_FIELDS) => UNREADABLE,
         AT_VXLAN => vxlan(window, at),
         AT_GENEVE => geneve(window, at),
         AT_GRE => gre(window, at),
@@ -195,6 +268,7 @@ fn of_type(ethertype: u16, address: u64) -> Step {
 fn ip<M: Memory>(memory: &M, window: &Window, at: u64, found: &mut Innermost) -> Step {
     let first: u8 = window.at(0);
     let (header, protocol, port) = match first >> 4 {
+        6 if is_unreadable(memory, at + IPV6_HEADER) => return UNREADABLE,
         4 => ((first as u64 & 15) * 4, window.at(9), window.short(22)),
         6 => (IPV6_HEADER, window.at(6), window.short(42)),
         _ => return FOREIGN,
@@ -211,6 +285,9 @@ fn ip<M: Memory>(memory: &M, window: &Window, at: u64, found: &mut Innermost) ->
         && !found.is_later_fragment
         && (header == IPV4_HEADER || header == IPV6_HEADER && first >> 4 == 6)
     {
+        if is_unreadable(memory, found.transport + UDP_HEADER) {
+            return UNREADABLE;
+        }
         return udp(memory, port, found.transport);
     }
     behind(found)

@@ -3,10 +3,11 @@
 //! - the stage map: its types ([`stage`]), its rows ([`stage_map`]) and how a row is packed into a kernel program
 //!   ([`probe_spec`]);
 //! - the layout of everything that crosses between kernel and user space ([`abi`], [`record`],
-//!   [`latency_histogram`], [`flags`]);
+//!   [`edges`], [`latency_histogram`], [`flags`]);
 //! - the accounting of packets and CPUs, which is pure ([`path`], [`cpu`]), and the ownership of the slots of the
 //!   packet table ([`slot`], [`shared`]);
-//! - the parser of a packet's headers ([`headers`], [`addresses`]).
+//! - the parser of a packet's headers ([`headers`], [`addresses`]);
+//! - the hooks of the probe set `tc` ([`tc`]).
 #![no_std]
 #![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
 
@@ -14,6 +15,7 @@ pub mod abi;
 pub mod addresses;
 pub mod behaviour;
 pub mod cpu;
+pub mod edges;
 pub mod flags;
 pub mod headers;
 pub mod lab;
@@ -26,3 +28,4 @@ pub mod shared;
 pub mod slot;
 pub mod stage;
 pub mod stage_map;
+pub mod tc;

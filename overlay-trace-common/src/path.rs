@@ -9,15 +9,16 @@
 //! |---|---|---|
 //! | a stage, below [`CODE_POSITION`] | ns | a span: the packet was in this stage for so long, at its current position |
 //! | [`CODE_POSITION`] | level (4 bits above), hop (16 bits) | the packet is now at this position; a path starts at position 0 |
-//! | [`CODE_MORE`] | count | the next span is longer by this count times 2^24 ns |
+//! | [`CODE_MORE`] | count | the next span, or completion, is longer by this count times 2^24 ns |
 //! | [`CODE_CPU`] | number | the packet is now on this CPU; absent in recordings of early versions |
+//! | [`CODE_COMPLETION`] | ns | the last word: how long after its path's end the driver freed the packet; no part of the sum |
 //!
 //! A span belongs to the CPU that saw the packet at the span's end: time in a queue belongs to the CPU that dequeues.
 //! When a sender's task migrates in the middle of a stage, the part before belongs to the first CPU.
 
 mod span;
 
-pub use span::{Span, Spans, spans};
+pub use span::{Span, Spans, completion, spans};
 
 /// The most words that are written while a packet is in flight. What comes later is added to one last span of stage
 /// `other`, and the record is marked [`RecordFlags::PATH_FULL`](crate::flags::RecordFlags::PATH_FULL).
@@ -28,6 +29,7 @@ pub const PATH_WORDS: usize = PATH_WORDS_MAX + 2;
 pub const CODE_POSITION: u8 = 0xf0;
 pub const CODE_MORE: u8 = 0xf1;
 pub const CODE_CPU: u8 = 0xf2;
+pub const CODE_COMPLETION: u8 = 0xf4;
 
 /// Bits of a word below its code.
 pub const VALUE_BITS: u32 = 24;
@@ -71,6 +73,13 @@ pub const fn levels_up(position: u32, levels: u64) -> u32 {
 #[inline(always)]
 pub const fn one_level_down(position: u32) -> u32 {
     if position >> HOP_BITS == 0 { position } else { position - LEVEL_ONE }
+}
+
+/// A position, or the word of one, so many levels higher.
+#[inline(always)]
+const fn shifted(position: u32, change: u32) -> u32 {
+    let level = (position >> HOP_BITS).wrapping_add(change) & LEVEL_MAX;
+    position & !(LEVEL_MAX << HOP_BITS) | level << HOP_BITS
 }
 
 /// The accounting of a packet in flight. After each call `last_ns - start` is the sum of all spans.
@@ -226,6 +235,24 @@ impl Account {
         }
     }
 
+    /// All positions so far are by `change` levels higher (or lower, as a two's complement) than they were written.
+    #[inline(always)]
+    pub fn shift_levels(&mut self, words: &mut Words, change: u32) {
+        let mut index = 0;
+        while index < PATH_WORDS_MAX && index < self.length as usize {
+            // SAFETY: the index is less than PATH_WORDS_MAX.
+            unsafe {
+                let place = (words as *mut Words as *mut u32).add(index);
+                let found = place.read();
+                if found >> VALUE_BITS == CODE_POSITION as u32 {
+                    place.write(shifted(found, change));
+                }
+            }
+            index += 1;
+        }
+        self.position = shifted(self.position, change);
+    }
+
     /// Moves the packet to a CPU.
     #[inline(always)]
     pub fn move_to_cpu(&mut self, words: &mut Words, cpu: u32) {
@@ -269,6 +296,23 @@ impl Account {
             self.length = length as u32 + 2;
             self.controls += 1;
         }
+    }
+
+    /// Notes that the driver freed the packet so many ns after the path's end. Without effect where the path is full.
+    #[inline(always)]
+    pub fn complete(&mut self, words: &mut Words, ns: u64) {
+        let ns = earlier(ns, NS_MAX);
+        let length = opaque(self.length as u64);
+        if length >= PATH_WORDS_MAX as u64 - 1 {
+            return;
+        }
+        // SAFETY: the length is less than PATH_WORDS_MAX - 1, and so is the next index less than PATH_WORDS.
+        unsafe {
+            put(words, length, word(CODE_MORE, (ns >> VALUE_BITS) as u32));
+            put(words, length + 1, word(CODE_COMPLETION, ns as u32 & VALUE_MASK));
+        }
+        self.length = length as u32 + 2;
+        self.controls += 2;
     }
 
     /// Ends the path: time that did not fit becomes one last span of stage `other`. Returns the number of words, and

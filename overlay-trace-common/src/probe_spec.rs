@@ -5,6 +5,7 @@
 //! [`SPEC_MARKER`] by the probe's spec.
 
 use crate::flags::ProbeFlags;
+use crate::record::Outcome;
 use crate::stage::{Action, Headers, Kind, Layer, LevelChange, Point, Sets, Stage};
 
 /// Placeholder of the probe spec in a program: a 64-bit immediate.
@@ -28,6 +29,35 @@ pub const ARGUMENT_MARKER: i16 = 0x7f8;
 /// Offsets in bytes of the first four arguments (di, si, dx, cx) in x86-64's `struct pt_regs`.
 pub const KPROBE_ARGUMENTS: [usize; 4] = [112, 104, 96, 88];
 
+/// The specs by which the cost of probes is measured: no stage of the map has them. Those of a start have programs of their
+/// classes, as stages have. Those of a step share one that looks at its spec as it runs: its branches stand for those of
+/// real steps.
+pub mod calibration {
+    use super::*;
+
+    const fn spec(action: Action, outcome: u8, more: ProbeFlags) -> ProbeSpec {
+        ProbeSpec::new(0, action as u8, outcome, ProbeFlags::CALIBRATE).with(more)
+    }
+
+    /// A synthetic packet enters a stage; or it is there already.
+    pub const STEP: ProbeSpec = spec(Action::Enter, 0, ProbeFlags::NONE);
+    pub const REPEATED_STEP: ProbeSpec = spec(Action::Enter, Outcome::Delivered as u8, ProbeFlags::NONE);
+    /// The program also reads a packet's device through a helper.
+    pub const STEP_WITH_DEVICE: ProbeSpec = STEP.with(ProbeFlags::DEVICE);
+    /// A synthetic packet starts, and is forgotten; its headers are parsed, its device is read, or it has a record.
+    pub const START: ProbeSpec = spec(Action::Start, 0, ProbeFlags::NONE);
+    pub const START_WITH_HEADERS: ProbeSpec = spec(Action::Start, 0, ProbeFlags::PARSE_HEADERS);
+    pub const START_WITH_DEVICE: ProbeSpec = spec(Action::Start, 0, ProbeFlags::DEVICE);
+    pub const START_WITH_RECORD: ProbeSpec = spec(Action::Start, Outcome::Delivered as u8, ProbeFlags::NONE);
+
+    pub const STARTS: [ProbeSpec; 4] = [START, START_WITH_HEADERS, START_WITH_DEVICE, START_WITH_RECORD];
+}
+
+/// Whether a packet that is known goes on, or ends, at probes of this action.
+const fn is_on_path(action: Action) -> bool {
+    matches!(action, Action::Enter | Action::Start | Action::PickUp | Action::Transmit | Action::End)
+}
+
 impl ProbeSpec {
     /// The spec of a point of a stage in a probe set.
     pub fn of(number: u8, stage: &Stage, point: &Point, set: Sets) -> ProbeSpec {
@@ -36,6 +66,7 @@ impl ProbeSpec {
         let begins = set != Sets::FULL && point.action == Action::PickUp && point.headers == Headers::Out;
         let action = if begins { Action::Start } else { point.action };
         let flags = flag(point.hop, ProbeFlags::DEVICE)
+            | flag(point.routed, ProbeFlags::ROUTED)
             | flag(stage.kind == Kind::Wait, ProbeFlags::WAIT)
             | flag(stage.level == LevelChange::Down, ProbeFlags::DECAPSULATES)
             // What a transmitting device adds, its link kind says.
@@ -57,8 +88,18 @@ impl ProbeSpec {
             | flag(set == Sets::LIGHT && point.action == Action::Transmit, ProbeFlags::STARTS_PATH)
             // The light set probes no send calls except TCP's transmission, which IP follows.
             | flag(action == Action::Start && (set == Sets::FULL || stage.layer == Layer::Ip), ProbeFlags::HAS_SEND_NOTE)
+            | flag(point.new_at_edge, ProbeFlags::NEW_AT_EDGE)
+            | flag(point.new_at_edge && set == Sets::DEVICE, ProbeFlags::GRO_ENTRY)
+            | flag(point.gro_result, ProbeFlags::GRO_RESULT)
+            | flag(point.in_tcp, ProbeFlags::IN_TCP)
+            | flag(point.timer, ProbeFlags::TIMER)
+            | flag(point.dequeued, ProbeFlags::DEQUEUED)
+            | flag(set == Sets::LIGHT && point.action == Action::Transmit, ProbeFlags::HANDS_OVER)
+            | flag(set == Sets::DEVICE && is_on_path(action), ProbeFlags::UNSEEN_ENDS)
             | flag(point.headers != Headers::No, ProbeFlags::PARSE_HEADERS)
             | flag(point.headers == Headers::In, ProbeFlags::INGRESS)
+            // The light set does not probe GRO.
+            | flag(set == Sets::LIGHT && point.action == Action::PickUp && point.headers == Headers::In, ProbeFlags::BEHIND_GRO)
             | flag(point.split || point.action == Action::Copy, ProbeFlags::RETURNS_PACKETS);
         let outcome = stage.outcome.map_or(0, |outcome| outcome as u8);
         ProbeSpec::new(number, action as u8, outcome, flags)
@@ -70,7 +111,7 @@ impl ProbeSpec {
         self.0 & !0xff
     }
 
-    /// Whether a known packet only enters another stage, and nothing is read from it.
+    /// Whether a known packet only enters another stage, and at most its device is read from it.
     #[inline(always)]
     pub const fn is_step(self) -> bool {
         self.action() == Action::Enter as u8 && self.flags().difference(ProbeFlags::STEP).is_empty()

@@ -86,6 +86,11 @@ pub struct RecordHeader {
     pub cpu: u16,
     /// Tail sampling: the number of packets that this sample represents; 0 means 1.
     pub weight: u32,
+    /// Eight bytes that tell packets of one flow apart and that nobody rewrites, also not on another machine: of TCP the
+    /// acknowledgement number in the upper half and the second word of the options (most often the timestamp) in the
+    /// lower, of UDP the first bytes of the payload, of ICMP those behind the checksum, as numbers in network byte order.
+    /// 0 where they could not be read, and in recordings of versions before 6.
+    pub witness: u64,
 }
 
 impl RecordHeader {
@@ -98,6 +103,9 @@ impl RecordHeader {
 
 /// Bytes of a [`RecordHeader`].
 pub const HEADER_BYTES: usize = core::mem::size_of::<RecordHeader>();
+
+/// Bytes of the header of a record of before version 6: all but the witness.
+pub const HEADER_BYTES_BEFORE_6: usize = core::mem::offset_of!(RecordHeader, witness);
 
 /// A network namespace and a device in it, as first seen. A hop outlives its device; a device that is renamed becomes
 /// another hop.
@@ -141,7 +149,7 @@ pub enum Counter {
     UnknownStart = 5,
     /// Packets whose end was missed: their table slot was reused.
     MissedEnd = 6,
-    /// Packets at a recorded hop that the header filter rejects, or that are not IP.
+    /// Packets at a recorded hop that the header filter rejects. In recordings of before 0.2 also those that are not IP.
     Filtered = 7,
     /// Hops that found the hop table full, beyond [`HOPS_MAX`].
     HopTableFull = 8,
@@ -153,7 +161,11 @@ pub enum Counter {
     DeviceChanges = 11,
     /// Tail sampling: finished packets that were not sampled; another record represents them.
     NotSampled = 12,
+    /// Packets at a recorded hop that are not IP.
+    NotIp = 13,
+    /// Packets whose path ended before their headers could be read.
+    Unreadable = 14,
 }
 
 /// Number of [`Counter`]s.
-pub const COUNTERS: usize = 13;
+pub const COUNTERS: usize = 15;

@@ -84,6 +84,21 @@ impl<W: Word> Slot<'_, W> {
         is_ours
     }
 
+    /// Gives the packet `key` another one, `hidden`, by which nobody looks for it; false if the slot is not that packet's any
+    /// more, or another CPU takes, releases or hides it. Of several CPUs that try it, one at most succeeds.
+    #[inline(always)]
+    pub fn hide(&self, key: u64, hidden: u64) -> bool {
+        if self.tag.load() != key || !take(self.transfer) {
+            return false;
+        }
+        let is_ours = self.tag.load() == key;
+        if is_ours {
+            self.tag.store(hidden);
+        }
+        give(self.transfer);
+        is_ours
+    }
+
     /// Releases the slot of the packet `key`; false if it is not that packet's any more.
     ///
     /// If the lock is taken all the time that it is tried, the slot stays as it is, and is reclaimed once it is stale.

@@ -84,6 +84,15 @@ pub enum Action {
     Change = 9,
     /// At the function's exit the packet has been put together of all its fragments.
     Join = 10,
+    /// The device has the packet that [`Transmit`](Action::Transmit) saw last on this CPU: its path ends there. Or the
+    /// device is busy, and the packet is queued again.
+    HandOver = 11,
+    /// A connection's state changes: the segment that TCP is processing is taken up.
+    SocketState = 12,
+    /// A softirq is raised.
+    Raise = 13,
+    /// A NAPI instance has been polled.
+    Poll = 14,
 }
 
 /// Whether the packet's headers can be read at a point, for its addresses.
@@ -103,11 +112,23 @@ pub struct Point {
     pub action: Action,
     /// The packet's device may have changed: read it anew.
     pub hop: bool,
+    /// The function makes the route's device that of the packet.
+    pub routed: bool,
     /// The function's exit is probed too: the packet is then back in the stage that it came from (or a
     /// note is dropped).
     pub exit: bool,
     /// A packet that comes here is always a new one: what is known under its address is out of date.
     pub first: bool,
+    /// The same, if its device is an edge of the machine: GRO takes packets from a NIC before anything else does.
+    pub new_at_edge: bool,
+    /// The argument is what GRO says of the packet that entered it last on this CPU.
+    pub gro_result: bool,
+    /// The packet's socket is known: segments that it joined to this one in its backlog end with it.
+    pub in_tcp: bool,
+    /// The interrupt is a timer's.
+    pub timer: bool,
+    /// A packet comes out of a qdisc.
+    pub dequeued: bool,
     pub headers: Headers,
     /// The function returns the list of packets that this one was cut into.
     pub split: bool,
@@ -154,7 +175,11 @@ impl Sets {
     pub const DEVICE: Sets = Sets(4);
     pub const NOT_DEVICE: Sets = Sets(3);
     pub const NOT_LIGHT: Sets = Sets(5);
-    pub const ALL: Sets = Sets(7);
+    /// Those that follow packets by functions and tracepoints.
+    pub const NOT_TC: Sets = Sets(7);
+    pub const TC: Sets = Sets(8);
+    pub const DEVICE_AND_TC: Sets = Sets(12);
+    pub const ALL: Sets = Sets(15);
 
     pub const fn contains(self, other: Sets) -> bool {
         self.0 & other.0 == other.0

@@ -12,10 +12,13 @@ mod constructors;
 use constructors::*;
 
 const FULL: Sets = Sets::FULL;
-const ALL: Sets = Sets::ALL;
+const NOT_TC: Sets = Sets::NOT_TC;
 const DEVICE: Sets = Sets::DEVICE;
 const NOT_DEVICE: Sets = Sets::NOT_DEVICE;
 const NOT_LIGHT: Sets = Sets::NOT_LIGHT;
+const TC: Sets = Sets::TC;
+const DEVICE_AND_TC: Sets = Sets::DEVICE_AND_TC;
+const ALL: Sets = Sets::ALL;
 
 /// The number of the stage that owns what no other stage claims.
 pub const OTHER: u8 = 0;
@@ -33,6 +36,26 @@ pub const SOFTIRQ_WAIT: u8 = number("softirq-wait");
 pub const KSOFTIRQD_WAIT: u8 = number("ksoftirqd-wait");
 pub const SOFTIRQ_INTERRUPTION: u8 = number("softirq-interruption");
 pub const SCHEDULING_WAIT: u8 = number("scheduling-wait");
+pub const UNSEEN_WAIT: u8 = number("unseen-wait");
+pub const TCP_BACKLOG_WAIT: u8 = number("tcp-backlog-wait");
+
+/// The numbers of the waits in a device's qdisc.
+pub const QDISC_WAIT: u8 = number("qdisc-wait");
+pub const BQL_WAIT: u8 = number("bql-wait");
+pub const TX_RING_WAIT: u8 = number("tx-ring-wait");
+
+/// The number of the stage in which a packet goes up from its device.
+pub const RECEIVE: u8 = number("receive");
+/// Those of the first and the last stage in which a packet can be that a driver gets next, where only tracepoints see it.
+pub const DEV_QUEUE_XMIT: u8 = number("dev-queue-xmit");
+pub const QDISC_RUN: u8 = number("qdisc-run");
+
+/// The numbers of the waits between a NIC's interrupt and GRO.
+pub const NAPI_IRQ_WAIT: u8 = number("napi-irq-wait");
+pub const NAPI_TIMER_WAIT: u8 = number("napi-timer-wait");
+pub const NAPI_POLL_WAIT: u8 = number("napi-poll-wait");
+pub const NAPI_THREAD_WAIT: u8 = number("napi-thread-wait");
+pub const BUSY_POLL_WAIT: u8 = number("busy-poll-wait");
 
 /// The numbers of the stages in which packets are made of other packets, or become part of them.
 pub const FRAGMENT: u8 = number("fragment");
@@ -43,6 +66,9 @@ pub const GRO: u8 = number("gro");
 pub const COPY: u8 = number("copy");
 /// The number of the stage of a TUN or TAP device's queue.
 pub const TUN_WAIT: u8 = number("tun-wait");
+/// The numbers of the stages that begin at TC hooks; see [`tc`](crate::tc).
+pub const TC_INGRESS: u8 = number("tc-ingress");
+pub const TC_EGRESS: u8 = number("tc-egress");
 
 /// The number of the stage of this name, which must be in the map.
 const fn number(name: &str) -> u8 {
@@ -128,9 +154,9 @@ pub static STAGES: &[Stage] = &[
         Layer::Ip,
         FULL,
         &[
-            enter(&[f("ip_finish_output", 2)]),
-            birth_with_headers(&[f("ip6_output", 2)]),
-            enter(&[f("ip6_finish_output", 2)]),
+            hop(&[f("ip_finish_output", 2)]),
+            Point { routed: true, ..birth_with_headers(&[f("ip6_output", 2)]) },
+            hop(&[f("ip6_finish_output", 2)]),
         ],
         "IP output after the netfilter hooks of POSTROUTING: MTU check, neighbour look-up, link-layer header.",
     ),
@@ -163,8 +189,8 @@ pub static STAGES: &[Stage] = &[
         Layer::Fragment,
         NOT_DEVICE,
         &[
-            enter(&[f("ip_do_fragment", 2)]),
-            enter(&[f("ip6_fragment", 2)]),
+            hop(&[f("ip_do_fragment", 2)]),
+            hop(&[f("ip6_fragment", 2)]),
             copy(&[f("ip_copy_metadata", 0)]),
             copy(&[f("ip6_copy_metadata", 0)]),
             part(&[f("ip_frag_next", 0)]),
@@ -189,14 +215,14 @@ pub static STAGES: &[Stage] = &[
         "neighbour",
         Layer::Neighbour,
         FULL,
-        &[enter(&[f("neigh_resolve_output", 1)])],
+        &[hop(&[f("neigh_resolve_output", 1)])],
         "The link-layer address is not cached with the route: neighbour look-up.",
     ),
     wait(
         "neighbour-wait",
         Layer::Neighbour,
         NOT_DEVICE,
-        &[enter(&[f("__neigh_event_send", 1)])],
+        &[hop(&[f("__neigh_event_send", 1)])],
         "The packet waits until ARP or neighbour discovery has found the link-layer address.",
     ),
     // --- netfilter
@@ -211,7 +237,7 @@ pub static STAGES: &[Stage] = &[
         "conntrack-confirm",
         Layer::Conntrack,
         FULL,
-        &[enter(&[f("__nf_conntrack_confirm", 0)])],
+        &[hop(&[f("__nf_conntrack_confirm", 0)])],
         "Connection tracking at a connection's first packet's way out: the connection is put into the table.",
     ),
     work("nat", Layer::Nat, FULL, &[enter(&[f("nf_nat_inet_fn", 1)])], "Address translation."),
@@ -219,7 +245,7 @@ pub static STAGES: &[Stage] = &[
         "iptables",
         Layer::Iptables,
         FULL,
-        &[enter(&[since("ipt_do_table", 1, (5, 16), 0)]), enter(&[since("ip6t_do_table", 1, (5, 16), 0)])],
+        &[hop(&[since("ipt_do_table", 1, (5, 16), 0)]), hop(&[since("ip6t_do_table", 1, (5, 16), 0)])],
         "A table of iptables: the chains of one hook.",
     ),
     work(
@@ -227,10 +253,10 @@ pub static STAGES: &[Stage] = &[
         Layer::Nftables,
         FULL,
         &[
-            enter(&[f("nft_do_chain_ipv4", 1)]),
-            enter(&[f("nft_do_chain_ipv6", 1)]),
-            enter(&[f("nft_do_chain_inet", 1)]),
-            enter(&[f("nft_do_chain_bridge", 1)]),
+            hop(&[f("nft_do_chain_ipv4", 1)]),
+            hop(&[f("nft_do_chain_ipv6", 1)]),
+            hop(&[f("nft_do_chain_inet", 1)]),
+            hop(&[f("nft_do_chain_bridge", 1)]),
         ],
         "A base chain of nftables (iptables-nft included).",
     ),
@@ -275,7 +301,7 @@ pub static STAGES: &[Stage] = &[
         "xfrm-output",
         Layer::Xfrm,
         NOT_DEVICE,
-        &[enter(&[f("xfrm_output", 1)])],
+        &[hop(&[f("xfrm_output", 1)])],
         "IPsec: outer header, encryption.",
     )),
     work(
@@ -325,7 +351,7 @@ pub static STAGES: &[Stage] = &[
         "bridge-netfilter",
         Layer::Bridge,
         FULL,
-        &[hop(&[f("br_nf_pre_routing", 1)]), enter(&[f("br_nf_forward", 1), f("br_nf_forward_ip", 1)])],
+        &[hop(&[f("br_nf_pre_routing", 1)]), hop(&[f("br_nf_forward", 1), f("br_nf_forward_ip", 1)])],
         "br_netfilter prepares a bridged packet for the IP hooks.",
     ),
     work(
@@ -383,7 +409,7 @@ pub static STAGES: &[Stage] = &[
     wait(
         "qdisc-wait",
         Layer::Qdisc,
-        ALL,
+        NOT_TC,
         &[
             Point { after: true, ..hop(&[t("qdisc_enqueue", 2)]) },
             // The queue inside a tbf, to which no tracepoint leads: tbf may have cut the packet.
@@ -400,11 +426,29 @@ pub static STAGES: &[Stage] = &[
         "The packet lies in the device's qdisc.",
     )
     .shared_queue(),
+    wait(
+        "bql-wait",
+        Layer::Qdisc,
+        NOT_TC,
+        &[],
+        "The packet lies in the device's qdisc, and byte queue limits (BQL) hold the device's queue back: the driver has enough.",
+    )
+    .shared_queue()
+    .probed_by("qdisc-wait"),
+    wait(
+        "tx-ring-wait",
+        Layer::Qdisc,
+        NOT_TC,
+        &[],
+        "The packet lies in the device's qdisc, and the driver has stopped the device's queue: its ring is full.",
+    )
+    .shared_queue()
+    .probed_by("qdisc-wait"),
     work(
         "qdisc-run",
         Layer::Qdisc,
         NOT_LIGHT,
-        &[enter(&[t("qdisc_dequeue", 3)])],
+        &[Point { dequeued: true, ..enter(&[t("qdisc_dequeue", 3)]) }],
         "The packet was taken out of the qdisc: validation, driver lock.",
     ),
     work(
@@ -425,7 +469,7 @@ pub static STAGES: &[Stage] = &[
         "gso-segment",
         Layer::Gso,
         NOT_DEVICE,
-        &[Point { split: true, ..with_exit(enter(&[f("__skb_gso_segment", 0)])) }],
+        &[Point { split: true, ..with_exit(hop(&[f("__skb_gso_segment", 0)])) }],
         "Segmentation in software.",
     ),
     work(
@@ -435,54 +479,42 @@ pub static STAGES: &[Stage] = &[
         &[with_exit(enter(&[f("skb_checksum_help", 0)]))],
         "Checksumming in software, because the device cannot.",
     ),
-    transmit!(
+    work(
         "driver-xmit",
-        Driver,
-        "",
-        "The driver of a NIC, real or virtual, until it gives the packet back."
-    ),
-    transmit!("veth-xmit", Veth, "veth", "veth hands the packet to its other end."),
-    transmit!("bridge-xmit", Bridge, "bridge", "The bridge device: the node sends through its bridge."),
-    up(transmit!("vxlan-encap", Vxlan, "vxlan", "VXLAN: forwarding table, route, outer headers.")),
-    up(transmit!("ipip-encap", Ipip, "ipip", "IPIP: route, outer header.")),
-    up(transmit!("gre-encap", Gre, "gre", "GRE over IP: route, outer headers.")),
-    up(transmit!("gretap-encap", Gre, "gretap", "GRE with Ethernet inside: route, outer headers.")),
-    up(transmit!("geneve-encap", Geneve, "geneve", "Geneve: route, outer headers.")),
-    up(transmit!("ip6tnl-encap", Ipip, "ip6tnl", "A tunnel over IPv6: route, outer header.")),
-    up(transmit!("sit-encap", Ipip, "sit", "IPv6 over IPv4: route, outer header.")),
-    up(transmit!("ip6gre-encap", Gre, "ip6gre", "GRE over IPv6: route, outer headers.")),
-    up(transmit!(
-        "ip6gretap-encap",
-        Gre,
-        "ip6gretap",
-        "GRE over IPv6 with Ethernet inside: route, outer headers."
-    )),
-    up(transmit!(
-        "wireguard-encap",
-        Wireguard,
-        "wireguard",
-        "WireGuard: the peer, and its queue for encryption."
-    )),
+        Layer::Driver,
+        NOT_TC,
+        &[transmit(&[kind("")])],
+        "The driver of a NIC, real or virtual, until the device has the packet: there its path ends.",
+    )
+    .transmits(),
+    transmit!("veth-xmit", Veth, ["veth"], "veth hands the packet to its other end."),
+    transmit!("bridge-xmit", Bridge, ["bridge"], "The bridge device: the node sends through its bridge."),
+    up(transmit!("vxlan-encap", Vxlan, ["vxlan"], "VXLAN: forwarding table, route, outer headers.")),
+    up(transmit!("ipip-encap", Ipip, ["ipip"], "IPIP: route, outer header.")),
+    up(transmit!("gre-encap", Gre, ["gre"], "GRE over IP: route, outer headers.")),
+    up(transmit!("gretap-encap", Gre, ["gretap"], "GRE with Ethernet inside: route, outer headers.")),
+    up(transmit!("geneve-encap", Geneve, ["geneve"], "Geneve: route, outer headers.")),
+    up(transmit!("ip6tnl-encap", Ipip, ["ip6tnl"], "A tunnel over IPv6: route, outer header.")),
+    up(transmit!("sit-encap", Ipip, ["sit"], "IPv6 over IPv4: route, outer header.")),
+    up(transmit!("ip6gre-encap", Gre, ["ip6gre"], "GRE over IPv6: route, outer headers.")),
+    up(transmit!("ip6gretap-encap", Gre, ["ip6gretap"], "GRE over IPv6 with Ethernet inside: route, outer headers.")),
+    up(transmit!("wireguard-encap", Wireguard, ["wireguard"], "WireGuard: the peer, and its queue for encryption.")),
     wait(
         "tun-wait",
         Layer::Tun,
-        NOT_DEVICE,
-        &[enter(&[f("tun_net_xmit", 0)])],
+        NOT_TC,
+        &[transmit(&[kind("tun")])],
         "The packet lies in a TUN or TAP device's queue, until the program behind it has read it.",
-    ),
-    transmit!("ipvlan-xmit", Ipvlan, "ipvlan", "ipvlan chooses the way out."),
-    transmit!("macvlan-xmit", Macvlan, "macvlan", "macvlan chooses the way out."),
-    transmit!(
-        "vlan-xmit",
-        Vlan,
-        "vlan",
-        "The VLAN device adds its tag and hands the packet to the device below."
-    ),
+    )
+    .transmits(),
+    transmit!("ipvlan-xmit", Ipvlan, ["ipvlan", "ipvtap"], "ipvlan chooses the way out."),
+    transmit!("macvlan-xmit", Macvlan, ["macvlan", "macvtap"], "macvlan chooses the way out."),
+    transmit!("vlan-xmit", Vlan, ["vlan"], "The VLAN device adds its tag and hands the packet to the device below."),
     // --- devices, ingress
     wait(
         "backlog-wait",
         Layer::Backlog,
-        ALL,
+        NOT_TC,
         // A tunnel that has no gro_cells hands over what it has unpacked here.
         &[Point {
             deferred: true,
@@ -492,23 +524,67 @@ pub static STAGES: &[Stage] = &[
         "The packet waits in a CPU's backlog for its softirq.",
     )
     .shared_queue(),
+    wait(
+        "napi-irq-wait",
+        Layer::Gro,
+        NOT_LIGHT,
+        &[point(Action::Raise, &[t("softirq_raise", 0)])],
+        "From a NIC's interrupt until the NIC is polled for packets.",
+    )
+    .before_start(),
+    wait(
+        "napi-timer-wait",
+        Layer::Gro,
+        NOT_LIGHT,
+        &[],
+        "The same from a timer's interrupt, which stands for the NIC's (napi_defer_hard_irqs with gro_flush_timeout).",
+    )
+    .before_start()
+    .probed_by("napi-irq-wait"),
+    wait(
+        "napi-poll-wait",
+        Layer::Gro,
+        NOT_LIGHT,
+        &[point(Action::Poll, &[t("napi_poll", 0)])],
+        "From the beginning of a NIC's poll until the packet's turn: the driver, and the packets before it.",
+    )
+    .before_start(),
+    wait(
+        "napi-thread-wait",
+        Layer::Gro,
+        NOT_LIGHT,
+        &[],
+        "The same in a thread of the NIC's (threaded NAPI).",
+    )
+    .before_start()
+    .probed_by("napi-poll-wait"),
+    wait(
+        "busy-poll-wait",
+        Layer::Gro,
+        NOT_LIGHT,
+        &[],
+        "The same in a task that polls the NIC for its sockets (SO_BUSY_POLL).",
+    )
+    .before_start()
+    .probed_by("napi-poll-wait"),
     work(
         "gro",
         Layer::Gro,
         NOT_LIGHT,
-        &[pick_up(
-            Headers::In,
-            &[f("napi_gro_receive", 1), f("gro_receive_skb", 1), t("napi_gro_receive_entry", 0)],
-        )],
+        &[
+            gro(&[f("napi_gro_receive", 1), f("gro_receive_skb", 1), t("napi_gro_receive_entry", 0)]),
+            gro(&[t("napi_gro_frags_entry", 0)]),
+        ],
         "GRO: merging with other packets of the same flow, waiting for them included.",
     ),
     work(
         "receive",
         Layer::Backlog,
-        ALL,
+        NOT_TC,
         &[pick_up(Headers::In, &[t("netif_receive_skb", 0)])],
         "The softirq takes the packet from its device: taps, ingress tc, the choice of protocol or bridge.",
-    ),
+    )
+    .stays(),
     work(
         "ipvlan-receive",
         Layer::Ipvlan,
@@ -629,7 +705,7 @@ pub static STAGES: &[Stage] = &[
     wait(
         "batch-wait",
         Layer::Cpu,
-        ALL,
+        NOT_TC,
         &[],
         "Behind other packets of its batch, or of those that came meanwhile: the CPU was busy with them.",
     )
@@ -653,6 +729,14 @@ pub static STAGES: &[Stage] = &[
     .shared_queue()
     .probed_by("softirq-interruption"),
     wait(
+        "unseen-wait",
+        Layer::Cpu,
+        NOT_LIGHT,
+        &[],
+        "Left by its softirq in a queue that no probe sees, until it is seen again.",
+    )
+    .probed_by("softirq-interruption"),
+    wait(
         "softirq-interruption",
         Layer::Cpu,
         NOT_LIGHT,
@@ -669,7 +753,7 @@ pub static STAGES: &[Stage] = &[
         &[
             interrupt(&[t("irq_handler_entry", 0)]),
             resume(&[t("irq_handler_exit", 0)]),
-            interrupt(&[t("local_timer_entry", 0)]),
+            Point { timer: true, ..interrupt(&[t("local_timer_entry", 0)]) },
             resume(&[t("local_timer_exit", 0)]),
         ],
         "A hard interrupt (a device's, or the timer's) interrupted the work on the packet.",
@@ -697,6 +781,23 @@ pub static STAGES: &[Stage] = &[
         &[point(Action::Change, &[f("call_netdevice_notifiers_info", 0)])],
         "A device has come, gone, or got another name: hops are looked at anew. This row has no time of its own.",
     ),
+    // --- between TC hooks
+    work(
+        "tc-ingress",
+        Layer::Tc,
+        TC,
+        &[],
+        "From the TC hook at a device's ingress to the packet's next TC hook: work and waiting together.",
+    )
+    .comes_in(),
+    work(
+        "tc-egress",
+        Layer::Tc,
+        TC,
+        &[],
+        "From the TC hook at a device's egress to the packet's next TC hook: work and waiting together.",
+    )
+    .transmits(),
     // --- ends
     ends(
         "end-read",
@@ -722,9 +823,19 @@ pub static STAGES: &[Stage] = &[
     ends(
         "end-taken-up",
         Outcome::Delivered,
-        DEVICE,
-        &[end(&[t("tcp_probe", 1)])],
+        DEVICE_AND_TC,
+        &[
+            Point { in_tcp: true, ..end(&[t("tcp_probe", 1)]) },
+            point(Action::SocketState, &[t("inet_sock_set_state", 0)]),
+        ],
         "TCP has taken up a segment of a connection; no tracepoint shows when its data are read.",
+    ),
+    ends(
+        "end-handed-over",
+        Outcome::Freed,
+        NOT_LIGHT,
+        &[point(Action::HandOver, &[t("net_dev_xmit", 0)])],
+        "The device has the packet. Until its driver frees it, that is its completion, which is no part of the path.",
     ),
     ends("end-consumed", Outcome::Freed, ALL, &[end(&[t("consume_skb", 0)])], "The packet was consumed."),
     ends(
@@ -738,13 +849,22 @@ pub static STAGES: &[Stage] = &[
         ],
         "GRO made the packet a part of another one.",
     ),
+    ends(
+        "end-gro-merged",
+        Outcome::Merged,
+        DEVICE,
+        &[gro_result(&[t("napi_gro_receive_exit", 0)]), gro_result(&[t("napi_gro_frags_exit", 0)])],
+        "GRO says that it has made the packet a part of another one.",
+    ),
     ends("end-dropped", Outcome::Dropped, ALL, &[end(&[t("kfree_skb", 0)])], "The packet was dropped."),
 ];
 
 /// The stages of a device's way out by its link kind: number of the stage, link kind.
 pub fn transmit_stages() -> impl Iterator<Item = (u8, &'static str)> {
-    STAGES.iter().enumerate().filter_map(|(number, stage)| match stage.points {
-        [Point { probes: [Probe { target: Transmit(kind), .. }], .. }] => Some((number as u8, *kind)),
-        _ => None,
+    STAGES.iter().enumerate().flat_map(|(number, stage)| {
+        stage.points.iter().filter_map(move |point| match point.probes {
+            [Probe { target: Transmit(kind), .. }] => Some((number as u8, *kind)),
+            _ => None,
+        })
     })
 }

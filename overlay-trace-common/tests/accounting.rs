@@ -6,7 +6,9 @@ use std::{cell::RefCell, rc::Rc};
 use overlay_trace_common::{
     cpu::{Context, Cpu, Packets, Tracked},
     path::{self, PATH_WORDS, Span, Words, position},
-    stage_map::{BATCH_WAIT, KSOFTIRQD_WAIT, OTHER, SCHEDULING_WAIT, SOFTIRQ_INTERRUPTION, SOFTIRQ_WAIT},
+    stage_map::{
+        BATCH_WAIT, KSOFTIRQD_WAIT, OTHER, SCHEDULING_WAIT, SOFTIRQ_INTERRUPTION, SOFTIRQ_WAIT, UNSEEN_WAIT,
+    },
 };
 use proptest::prelude::*;
 
@@ -181,7 +183,7 @@ impl World {
                 context.cpu.deferred_by.set(if thread { KSOFTIRQD_WAIT } else { SOFTIRQ_WAIT });
                 context.begin_softirq(SOFTIRQ_INTERRUPTION, table);
             }
-            Event::SoftirqEnds => context.end_softirq(),
+            Event::SoftirqEnds => context.end_softirq(table),
             Event::Begin => {
                 self.seen_by(number, context);
                 self.begin(number, on, None);
@@ -474,4 +476,36 @@ fn a_long_path_and_a_long_time_are_kept_whole() {
     let (length, is_full) = packet.account.finish(words, OTHER);
     let last = path::spans(&words[..length as usize]).last().expect("a path");
     assert!(is_full && last.stage == OTHER && last.ns > covered / 2);
+}
+
+#[test]
+fn what_a_softirq_leaves_behind_waits_until_it_is_seen_again() {
+    use Event::*;
+    let begin = [(0, Softirq(false), 0, 0), (5, Begin, 0, 0), (5, Work(1, false), 0, 0)];
+    let end = [(20, SoftirqEnds, 0, 0), (90, Work(2, false), 0, 1)];
+    let world = play(&[&begin[..], &end].concat());
+    assert_eq!(steps(&world, 0), [(OTHER, 0), (1, 15), (UNSEEN_WAIT, 70)]);
+    // A packet that has ended, or was queued, is not the softirq's any more.
+    let queued = [(10, Wait(3, false), 0, 0)];
+    let world = play(&[&begin[..], &queued, &end].concat());
+    assert_eq!(steps(&world, 0), [(OTHER, 0), (1, 5), (3, 80)]);
+}
+
+#[test]
+fn levels_are_raised_where_they_were_counted_from_another_one() {
+    let mut account = path::Account::default();
+    let mut words: Words = [0; PATH_WORDS];
+    account.start(&mut words, EPOCH, OTHER, 0);
+    // Two encapsulations, of which one is taken off; the headers are read then.
+    for (level, hop, stage) in [(8, 3, 10), (8, 4, 11), (7, 5, 12)] {
+        account.move_to(&mut words, position(level, hop));
+        account.stage = stage;
+        assert!(account.close_fast(&mut words, account.last_ns + 5));
+    }
+    account.shift_levels(&mut words, 1u32.wrapping_sub(7));
+    assert_eq!(account.position, position(1, 5));
+    let (length, _) = account.finish(&mut words, OTHER);
+    let spans: Vec<Span> = path::spans(&words[..length as usize]).collect();
+    let places: Vec<_> = spans.iter().map(|span| (span.level, span.hop, span.stage, span.ns)).collect();
+    assert_eq!(places, [(2, 3, 10, 5), (2, 4, 11, 5), (1, 5, 12, 5)]);
 }

@@ -5,15 +5,17 @@ use aya_ebpf::helpers::generated::{bpf_get_smp_processor_id, bpf_ringbuf_output}
 use overlay_trace_common::{
     abi::CPUS_MAX,
     cpu::{Context, Cpu, Packets, Tracked},
+    edges::Fate,
     flags::RecordFlags,
     path::PATH_WORDS,
     record::{Counter, HEADER_BYTES, Outcome},
-    stage_map::OTHER,
+    stage_map::{OTHER, RECEIVE, UNSEEN_WAIT},
 };
 
 use crate::{
-    insn::opaque,
-    maps::{COUNTS, CPUS, RECORDS, STATES, State, count, setting},
+    edges,
+    insn::{exposed, opaque},
+    maps::{COUNTS, CPUS, PARSED, RECORDS, STATES, State, count, setting},
     tail_sampling,
 };
 
@@ -28,8 +30,9 @@ pub fn here() -> Context<'static> {
     Context { cpu: cpu_of(number), number, now: 0 }
 }
 
+/// The state of a CPU.
 #[inline(always)]
-fn cpu_of(number: u32) -> &'static Cpu {
+pub fn cpu_of(number: u32) -> &'static Cpu {
     // Opaque, so that the register that is checked is the one that is used.
     let index = opaque(number as u64) as usize & (CPUS_MAX - 1);
     // SAFETY: the mask keeps the index in the array, whose length is a power of two.
@@ -70,26 +73,83 @@ pub fn seen_here(state: &mut State, context: Context) {
 /// Makes the record of a packet whose last span is closed.
 #[inline(always)]
 pub fn conclude(state: &mut State, context: Context, outcome: u8) {
+    let number = state.tracked.number;
+    exposed(state);
+    conclude_numbered(number, context.number, outcome as u32);
+    exposed(state);
+}
+
+/// Makes the record of the packet with this number in the packet table, which ends on this CPU. A global function: the
+/// verifier follows it once for a program, and not again from each state in which it may be called.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn conclude_numbered(number: u32, cpu: u32, outcome: u32) -> u32 {
+    let Some(state) = STATES.get_ptr_mut(number) else { return 0 };
+    // SAFETY: an entry of the map. The caller has a handle of it, but uses no reference meanwhile (`exposed`).
+    let state = unsafe { &mut *state };
     if !state.is_counted() {
         // No filter selects it, or it was counted when the header filter rejected it.
-    } else if state.parsed == 0 {
-        count(Counter::Filtered, 1);
+        if !state.is_rejected() {
+            edges::ended(state, Fate::Rejected);
+        }
+    } else if state.parsed != PARSED {
+        count(Counter::Unreadable, 1);
+        edges::ended(state, Fate::Unreadable);
     } else {
         let header = &mut state.record.header;
         header.end_ns = state.tracked.account.last_ns;
-        header.cpu = context.number as u16;
-        header.outcome = outcome;
-        if outcome == Outcome::Split as u8 {
+        header.cpu = cpu as u16;
+        header.outcome = outcome as u8;
+        if outcome == Outcome::Split as u32 {
             header.segments = state.children;
         }
-        send(state);
+        let fate = if send(state) { Fate::Recorded } else { Fate::LostRecord };
+        edges::ended(state, fate);
     }
+    0
 }
 
-/// Hands the finished record to the reader, unless another sample represents the packet.
+/// Ends the path of a packet that a device has: it ended when the device took the packet over. `freed_ns`: when the
+/// driver freed the packet, 0 if that was not seen.
+#[inline(never)]
+pub fn conclude_sent(state: &mut State, freed_ns: u64) {
+    let (handed_ns, resumed_ns) = (state.handed_ns.get(), state.resumed_ns.get());
+    let number = state.tracked.account.cpu as u32;
+    state.handed_ns.set(0);
+    state.tracked.account.close(&mut state.record.path, handed_ns, resumed_ns, number);
+    if freed_ns != 0 {
+        let completion = freed_ns.saturating_sub(state.tracked.account.last_ns);
+        state.tracked.account.complete(&mut state.record.path, completion);
+    }
+    conclude(state, Context { number, ..here() }, Outcome::Freed as u8);
+}
+
+/// Whether the softirq that took the packet up from its device has ended, and no probe has seen the packet since: then
+/// it lies in a queue, or its end was missed.
 #[inline(always)]
-pub fn send(state: &mut State) {
-    let Some(counts) = COUNTS.get_ptr_mut(0) else { return };
+pub fn is_left(state: &State) -> bool {
+    let account = &state.tracked.account;
+    if account.stage != RECEIVE || account.interrupted_ns == 0 {
+        return false;
+    }
+    account.interrupted_by == UNSEEN_WAIT
+        || cpu_of(account.cpu as u32).softirq_ns.get() > account.interrupted_ns
+}
+
+/// Ends the path of a packet that its softirq has left, where it was left.
+#[inline(never)]
+pub fn conclude_left(state: &mut State, outcome: u8) {
+    let number = state.tracked.account.cpu as u32;
+    let context = Context { now: state.tracked.account.interrupted_ns, number, ..here() };
+    state.tracked.account.interrupted_ns = 0;
+    close(state, context);
+    conclude(state, context, outcome);
+}
+
+/// Hands the finished record to the reader, unless another sample represents the packet. Returns false if it is lost.
+#[inline(always)]
+pub fn send(state: &mut State) -> bool {
+    let Some(counts) = COUNTS.get_ptr_mut(0) else { return false };
     // SAFETY: a pointer to this CPU's counters; see `count`.
     let add = |counter: Counter, number: u64| unsafe { (*counts)[counter as usize] += number };
     let one_in = setting!(one_in);
@@ -98,7 +158,8 @@ pub fn send(state: &mut State) {
         if state.record.header.weight == 0 {
             add(Counter::Finished, 1);
             add(Counter::NotSampled, 1);
-            return add(Counter::Hits, state.tracked.account.spans() as u64);
+            add(Counter::Hits, state.tracked.account.spans() as u64);
+            return true;
         }
     }
     let (length, is_full) = state.tracked.account.finish(&mut state.record.path, OTHER);
@@ -109,7 +170,7 @@ pub fn send(state: &mut State) {
     // Opaque, so that the register that is checked is the one that is used.
     let pairs = opaque((length + 1) >> 1);
     if pairs > PATH_WORDS as u64 / 2 {
-        return;
+        return false;
     }
     let bytes = HEADER_BYTES as u64 + pairs * 8;
     // SAFETY: the record has at least so many bytes, as was just checked; the helper only reads them.
@@ -128,4 +189,5 @@ pub fn send(state: &mut State) {
     } else {
         add(Counter::LostRecords, 1);
     }
+    sent == 0
 }

@@ -6,6 +6,7 @@
 use overlay_trace_common::{
     cpu::Context,
     flags::RecordFlags,
+    headers::{IPPROTO_TCP, IPV6_HEADER},
     path::HOP_BITS,
     record::{Counter, Outcome},
     stage_map::{BATCH_WAIT, COPY, GRO, GSO_SEGMENT, REASSEMBLY_WAIT},
@@ -19,6 +20,9 @@ use crate::{
     read::{Access, copied, field, now},
     track_start::{renumber, reset},
 };
+
+/// The offset of a TCP header's sequence number.
+const TCP_SEQUENCE: u32 = 4;
 
 /// The most segments of one packet whose bytes are counted: 64 kB in packets of 512 bytes. The loop is unrolled by the
 /// verifier, which gives up after a million instructions.
@@ -43,7 +47,12 @@ pub fn is_fresh(state: &State) -> bool {
 /// A known packet that this CPU did not work on.
 #[inline(always)]
 pub fn find(table: Table, skb: u64, context: Context) -> Lookup {
-    let mut packet = table.find(skb)?;
+    seen(table.find(skb)?, skb, context)
+}
+
+/// A packet that was found, and that this CPU did not work on: if it is still the one that is known.
+#[inline(always)]
+pub fn seen(mut packet: Packet<'static>, skb: u64, context: Context) -> Lookup {
     if packet.tracked.account.stage == COPY && is_gone(skb, &mut packet) {
         return Err(packet.into_table());
     }
@@ -145,6 +154,7 @@ pub fn start_child<'p>(parent: &'p Packet, id: u64, skb: u64, context: Context) 
     let header = &mut state.record.header;
     header.parent = id;
     header.flow = parent.record.header.flow;
+    header.witness = parent.record.header.witness;
     header.flags = RecordFlags::CHILD | parent.record.header.flags & RecordFlags::TCP;
     if state.is_counted() {
         count(Counter::Started, 1);
@@ -214,6 +224,7 @@ pub fn continue_as_part(state: &mut State, context: Context) -> u64 {
     state.move_to(position);
     state.clone = 0;
     state.children = 0;
+    state.entry = 0;
     renumber(state);
     let header = &mut state.record.header;
     header.parent = id;
@@ -234,7 +245,7 @@ pub fn segmented(parent: &mut Packet, skb: u64, first: u64, context: Context) {
     let mut segment = first;
     if opaque(first) == opaque(skb) {
         continue_as_part(parent, context);
-        parent.record.header.bytes = innermost_bytes(parent, skb);
+        take_own_header(parent, skb);
         segment = copied(skb, setting!(offsets.skb_next));
     } else {
         parent.record.header.outcome = Outcome::Split as u8;
@@ -242,7 +253,7 @@ pub fn segmented(parent: &mut Packet, skb: u64, first: u64, context: Context) {
     let mut number = 0;
     while number < SEGMENTS_MAX && segment != 0 {
         if let Some(mut child) = parent.find_other(segment) {
-            child.record.header.bytes = innermost_bytes(&child, segment);
+            take_own_header(&mut child, segment);
             child.record.header.start_ns = context.now;
             child.tracked.account.last_ns = context.now;
             child.tracked.account.interrupted_ns = context.now;
@@ -252,9 +263,10 @@ pub fn segmented(parent: &mut Packet, skb: u64, first: u64, context: Context) {
     }
 }
 
-/// Bytes of a segment from its innermost IP header on.
+/// Takes over what a segment has of its own: its length from the innermost IP header on, its place in the stream, and
+/// its IP identification.
 #[inline(always)]
-fn innermost_bytes(state: &State, skb: u64) -> u32 {
+fn take_own_header(state: &mut State, skb: u64) {
     let is_inside = state.tracked.account.position >> HOP_BITS != 0;
     let header = if is_inside {
         setting!(offsets.skb_inner_network_header)
@@ -265,5 +277,21 @@ fn innermost_bytes(state: &State, skb: u64) -> u32 {
     let head: u64 = copied(skb, setting!(offsets.skb_head));
     let data: u64 = copied(skb, setting!(offsets.skb_data));
     let bytes: u32 = copied(skb, setting!(offsets.skb_len));
-    bytes - (head + header as u64 - data) as u32
+    let ip = head + header as u64;
+    let record = &mut state.record.header;
+    record.bytes = bytes - (ip - data) as u32;
+    // Version and length are in the first byte, the identification is in the third short.
+    let start: u64 = copied(ip, 0);
+    let transport = if record.flow.version == 4 {
+        record.flow.ip_id = u16::from_be((start >> 32) as u16);
+        (start & 15) as u32 * 4
+    } else {
+        IPV6_HEADER as u32
+    };
+    if record.flow.protocol == IPPROTO_TCP {
+        record.flow.sequence = u32::from_be(copied(ip, transport + TCP_SEQUENCE));
+    } else {
+        // That of the whole's payload.
+        record.witness = 0;
+    }
 }

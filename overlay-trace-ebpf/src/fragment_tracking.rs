@@ -1,15 +1,13 @@
 //! IP fragmentation and reassembly, and GRO: packets that are cut into parts, or become part of another one.
 
-use overlay_trace_common::{
-    cpu::Context, flags::RecordFlags, probe_spec::ProbeSpec, record::Outcome, stage_map::FRAGMENT,
-};
+use overlay_trace_common::{cpu::Context, probe_spec::ProbeSpec, record::Outcome, stage_map::FRAGMENT};
 
 use crate::{
     account::here,
     clone_tracking::{clone, continue_as_part, end_as, forget, is_fresh, is_packet, note_clone, start_child},
-    maps::{State, setting},
+    maps::{AWAITED, State, setting},
     packet_table::{Packet, Table, into_table, release},
-    parse_headers::parse,
+    parse_headers::{identify_merged, identify_reassembled},
     read::{Access, Copied, copied, now},
 };
 
@@ -91,9 +89,17 @@ pub fn cut_off(table: Table, skb: u64, part: u64) {
 #[inline(always)]
 pub fn merged(table: Table, keeper: u64, skb: u64) -> Table {
     let mut found = table.find(keeper);
-    if let Ok(keeper) = &mut found {
-        let segments = keeper.find_other(skb).map_or(0, |part| part.record.header.segments);
-        keeper.record.header.segments += segments;
+    if let Ok(state) = &mut found {
+        let segments = match state.find_other(skb) {
+            Some(mut part) => {
+                if part.parsed == AWAITED {
+                    identify_merged::<Copied>(keeper, &mut part);
+                }
+                part.record.header.segments
+            }
+            None => 0,
+        };
+        state.record.header.segments += segments;
     }
     into_table(found)
 }
@@ -114,18 +120,7 @@ pub fn joined(table: Table, head: u64) {
         part = copied(part, setting!(offsets.skb_next));
         number += 1;
     }
-    // Now there is a header of the whole packet; but its addresses may have been translated since it was made.
-    let state = &mut *packet;
-    let (flow, position) = (state.record.header.flow, state.tracked.account.position);
-    let is_known = state.record.header.flags.has(RecordFlags::CHILD);
-    if parse::<Copied>(head, true, state) && is_known {
-        state.record.header.flow = flow;
-    }
-    if state.tracked.account.position == position {
-        // It is not encapsulated, and the length in its header is still that of the first fragment.
-        state.record.header.bytes = copied(head, setting!(offsets.skb_len));
-    }
-    state.move_to(position);
+    identify_reassembled(head, &mut packet);
 }
 
 #[inline(never)]

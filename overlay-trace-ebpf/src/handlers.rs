@@ -6,24 +6,26 @@ use aya_ebpf::helpers::generated::bpf_get_current_comm;
 use overlay_trace_common::{
     cpu::{Context, Packets},
     flags::ProbeFlags,
+    headers::IPPROTO_TCP,
     probe_spec::ProbeSpec,
     record::Counter,
     stage_map::{KSOFTIRQD_WAIT, SOFTIRQ_WAIT, TC_CLASSIFY},
 };
 
 use crate::{
-    account::{self, close, conclude, here, send},
-    clone_tracking::{find_near, segmented},
+    account::{self, close, conclude, conclude_sent, here, send},
+    clone_tracking::{find_near, seen, segmented},
+    edges::{self, fate_of},
     insn::opaque,
-    maps::count,
-    packet_table::{Table, is_over, release},
+    maps::{AWAITED, State, count},
+    napi::{self, NET_RX_SOFTIRQ},
+    packet_table::{Packet, Table, is_over, missed_end, release},
+    parse_headers::identify_late,
     path_end::{leaves_no_record, outcome},
-    read::{Access, field, now},
+    read::{Access, Copied, field, now},
     track_start::task,
+    unseen_ends::{self, is_another_one},
 };
-
-const IPPROTO_TCP: u8 = 6;
-const NET_RX_SOFTIRQ: u32 = 3;
 
 /// The stage's function returns: the packet is back in the stage that it came from.
 #[inline(always)]
@@ -61,26 +63,84 @@ pub fn queued<A: Access>(table: Table, sock: u64, spec: ProbeSpec) {
     }
 }
 
-/// The packet's path ends.
+/// The packet's path ends; or it has ended when a device took the packet over, and now the driver frees it.
 #[inline(always)]
 pub fn end(table: Table, skb: u64, spec: ProbeSpec, location: u64, reason: u32) {
     if skb == 0 {
         return;
     }
+    let context = here();
+    let found = match table.find_current(skb, context) {
+        Err(table) => {
+            let Ok(mut packet) = table.find(skb) else { return };
+            if packet.handed_ns.get() != 0 {
+                identify_at_end(skb, &mut packet);
+                conclude_sent(&mut packet, now());
+                return release(&mut packet);
+            }
+            if spec.has(ProbeFlags::UNSEEN_ENDS) && is_another_one(skb, spec, &packet) {
+                if missed_end(&mut packet) {
+                    release(&mut packet);
+                }
+                return;
+            }
+            seen(packet, skb, context)
+        }
+        current => current,
+    };
+    let Ok(packet) = found else { return };
+    finish(packet, skb, spec, location, reason);
+}
+
+/// TCP takes the packet up for a socket: its path ends, and so do those of the segments that were joined to it.
+#[inline(always)]
+pub fn taken_up(table: Table, sock: u64, skb: u64, spec: ProbeSpec) {
+    let Ok(packet) = find_near(table, skb, here()) else { return };
+    finish(unseen_ends::taken_up(packet, sock, skb), skb, spec, 0, 0);
+}
+
+/// Identifies a packet whose headers could not be read before.
+#[inline(always)]
+fn identify_at_end(skb: u64, state: &mut State) {
+    if state.parsed == AWAITED {
+        identify_late::<Copied>(skb, state);
+        if state.is_rejected() {
+            edges::ended(state, fate_of(state.rejected));
+        }
+    }
+}
+
+/// The packet's path ends.
+#[inline(always)]
+fn finish(mut packet: Packet<'static>, skb: u64, spec: ProbeSpec, location: u64, reason: u32) {
     let mut context = here();
-    let Ok(mut packet) = find_near(table, skb, context) else { return };
     if leaves_no_record(&mut packet, spec.outcome()) {
         return context.cpu.drop_current(opaque(skb));
     }
     let state = &mut *packet;
     context.now = now();
     close(state, context);
+    identify_at_end(skb, state);
     context.release(&state.tracked, &account::Table);
     state.record.header.drop_location = location;
     state.record.header.drop_reason = reason;
     let outcome = outcome(state, spec.outcome());
     conclude(state, context, outcome);
     release(state);
+}
+
+/// GRO tells what it did with the packet that entered it last on this CPU.
+#[inline(always)]
+pub fn gro_result(table: Table, result: u32, spec: ProbeSpec) {
+    // Of `enum gro_result`, in every version: GRO_MERGED and GRO_MERGED_FREE. In other cases the packet goes on, or
+    // kfree_skb shows its end.
+    const MERGED_FREE: u32 = 1;
+    let cpu = here().cpu;
+    let skb = cpu.gro_skb.get();
+    cpu.gro_skb.set(0);
+    if result <= MERGED_FREE {
+        end(table, skb, spec, 0, 0);
+    }
 }
 
 /// A step of a synthetic packet, to measure the cost of a probe.
@@ -143,20 +203,29 @@ pub fn interrupted(argument: u64, spec: ProbeSpec) {
         context.now = now();
         account::Table.interrupt_current(context, spec.stage());
         context.switch_task();
-    } else if cpu.skb.get() != 0 {
+    } else {
         context.now = now();
-        account::Table.interrupt_current(context, spec.stage());
+        napi::interrupt(context, spec);
+        if cpu.skb.get() != 0 {
+            account::Table.interrupt_current(context, spec.stage());
+        }
     }
 }
 
 /// The CPU resumes what was interrupted.
 #[inline(always)]
-pub fn resumed(spec: ProbeSpec) {
+pub fn resumed(argument: u64, spec: ProbeSpec) {
     let mut context = here();
     if spec.has(ProbeFlags::SOFTIRQ) {
         context.now = now();
-        context.end_softirq();
-    } else if context.cpu.skb.get() != 0 {
+        context.end_softirq(&account::Table);
+        if argument as u32 == NET_RX_SOFTIRQ {
+            context.cpu.raised_ns.set(0);
+        }
+        return;
+    }
+    context.cpu.irq_ns.set(0);
+    if context.cpu.skb.get() != 0 {
         context.now = now();
         context.resume();
     }

@@ -79,3 +79,17 @@ pub fn barrier() {
     // SAFETY: no instruction.
     unsafe { core::arch::asm!("", options(nostack)) };
 }
+
+/// Something that the compiler does not see reads and writes the value here: what was written to it has been stored, and
+/// what is read of it is loaded anew.
+#[inline(always)]
+pub fn exposed<T>(value: &mut T) {
+    #[cfg(target_arch = "bpf")]
+    // SAFETY: no instruction. (An explicit register, since a template that names a register would leave a second line of
+    // source for the next instruction, which the verifier refuses.)
+    unsafe {
+        core::arch::asm!("", in("r1") value as *mut T, options(nostack))
+    };
+    #[cfg(not(target_arch = "bpf"))]
+    let _ = value;
+}

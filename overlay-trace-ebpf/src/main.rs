@@ -2,33 +2,40 @@
 //! probe and position of the packet among the arguments. The loader makes one copy per probe and patches the probe's
 //! spec into it (see `overlay_trace_common::probe_spec`).
 //!
-//! The modules, each of which uses only those before it: `insn`, `maps`, `read`; `hop_numbers`, `hop`;
+//! The modules, each of which uses only those before it: `insn`, `maps`, `read`; `edges`; `hop_numbers`, `hop`;
 //! `tail_sampling`, `account`; `packet_table`; `track_start`, `parse_headers`; `clone_tracking`, `fragment_tracking`,
-//! `path_end`; `enter_stage`, `handlers`.
+//! `path_end`; `unseen_ends`, `hand_over`, `napi`; `enter_stage`, `handlers`; and `tc`, the probe set that does without the
+//! last two.
 #![no_std]
 #![no_main]
 #![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
 
 mod account;
 mod clone_tracking;
+mod edges;
 mod enter_stage;
 mod fragment_tracking;
+mod hand_over;
 mod handlers;
 mod hop;
 mod hop_numbers;
 mod insn;
 mod maps;
+mod napi;
 mod packet_table;
 mod parse_headers;
 mod path_end;
 mod read;
 mod tail_sampling;
+mod tc;
 mod track_start;
+mod unseen_ends;
 
 use overlay_trace_common::{
     flags::ProbeFlags,
     probe_spec::{KPROBE_ARGUMENTS, ProbeSpec},
     stage::Action,
+    stage_map::{BQL_WAIT, TX_RING_WAIT},
 };
 
 use crate::{
@@ -75,9 +82,7 @@ macro_rules! table {
 #[inline(always)]
 fn fired<A: Access>(packet: u64, spec: ProbeSpec) {
     let action = spec.action();
-    if spec.has(ProbeFlags::CALIBRATE) && action == Action::Enter as u8 {
-        handlers::calibrate(table!(), spec);
-    } else if action == Action::Note as u8 {
+    if action == Action::Note as u8 {
         track_start::note(packet, spec);
     } else if action == Action::End as u8 {
         if spec.has(ProbeFlags::CURRENT_PACKET) {
@@ -87,12 +92,18 @@ fn fired<A: Access>(packet: u64, spec: ProbeSpec) {
         }
     } else if action == Action::Interrupt as u8 {
         handlers::interrupted(packet, spec);
+    } else if action == Action::Raise as u8 {
+        napi::raised(packet as u32);
+    } else if action == Action::Poll as u8 {
+        napi::polled();
     } else if action == Action::Change as u8 {
         hop::changed();
     } else if action == Action::Resume as u8 {
-        handlers::resumed(spec);
+        handlers::resumed(packet, spec);
     } else if spec.is_step() {
-        enter_stage::step(table!(), packet, spec);
+        enter_stage::step::<A>(table!(), packet, spec);
+    } else if spec.has(ProbeFlags::ROUTED) {
+        enter_stage::enter_routed(table!(), packet, spec);
     } else if spec.has(ProbeFlags::INDIRECT) {
         enter_stage::enter::<Copied>(table!(), read::copied(packet, 0), spec);
     } else {
@@ -110,9 +121,6 @@ fn fired<A: Access>(packet: u64, spec: ProbeSpec) {
 /// The context is that of fexit.
 #[inline(always)]
 unsafe fn returned(context: *const u64, packet: u64, spec: ProbeSpec) {
-    if spec.has(ProbeFlags::CALIBRATE) {
-        return handlers::calibrate(table!(), spec);
-    }
     if spec.action() == Action::Note as u8 {
         return track_start::note_end(packet, spec);
     }
@@ -182,8 +190,49 @@ macro_rules! class_programs {
     )*};
 }
 
+/// Programs for the exits of such probe specs.
+macro_rules! exit_programs {
+    ($($class:literal $exit:ident $section:literal;)*) => {$(
+        #[unsafe(no_mangle)]
+        #[unsafe(link_section = $section)]
+        extern "C" fn $exit(context: *const u64) -> i32 {
+            let spec = ProbeSpec($class | spec().stage() as u64);
+            // SAFETY: the loader attaches the program to the exits of functions.
+            unsafe { returned(context, packet_argument(context), spec) };
+            0
+        }
+    )*};
+}
+
 // Written by build.rs.
 include!(concat!(env!("OUT_DIR"), "/classes.rs"));
+
+/// What a probe of a calibration does, at an entry, a tracepoint or an exit.
+#[inline(always)]
+fn calibrated(spec: ProbeSpec) -> i32 {
+    if spec.has(ProbeFlags::CALIBRATE) && spec.action() == Action::Enter as u8 {
+        handlers::calibrate(table!(), spec);
+    }
+    0
+}
+
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "fentry/typed_calibrate")]
+extern "C" fn typed_calibrate(context: *const u64) -> i32 {
+    packet_argument(context);
+    calibrated(spec())
+}
+
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "kprobe/kprobe_calibrate")]
+extern "C" fn kprobe_calibrate(context: *const u64) -> i32 {
+    // The function that is probed has no packet: what is read is some word of the task.
+    let (task, spec) = (packet_argument(context), spec());
+    if spec.has(ProbeFlags::DEVICE) {
+        Copied::word::<{ field!(skb_dev) }>(task);
+    }
+    calibrated(spec)
+}
 
 /// `skb:kfree_skb`: the packet, the location, and from 5.17 on the reason.
 #[unsafe(no_mangle)]
@@ -198,6 +247,50 @@ extern "C" fn typed_drop(context: *const u64) -> i32 {
     0
 }
 
+/// `tcp:tcp_probe`: the socket, the packet.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "fentry/typed_taken_up")]
+extern "C" fn typed_taken_up(context: *const u64) -> i32 {
+    // SAFETY: the tracepoint has two arguments.
+    let (sock, packet) = unsafe { (word(context, 0), word(context, 1)) };
+    if packet != 0 {
+        handlers::taken_up(table!(), opaque(sock), packet, spec());
+    }
+    0
+}
+
+/// `sock:inet_sock_set_state`: the socket, its old and its new state.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "fentry/typed_socket_state")]
+extern "C" fn typed_socket_state(context: *const u64) -> i32 {
+    // SAFETY: the tracepoint has three arguments.
+    let (sock, state) = unsafe { (word(context, 0), word(context, 2) as u32) };
+    if sock != 0 {
+        let protocol = Direct::quarter::<{ field!(sock_protocol) }>(sock);
+        unseen_ends::state_changed(table!(), opaque(sock), protocol, state);
+    }
+    0
+}
+
+/// `net:net_dev_xmit`: the packet, which may have been freed, and the driver's result.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "fentry/typed_hand_over")]
+extern "C" fn typed_hand_over(context: *const u64) -> i32 {
+    // SAFETY: the tracepoint has four arguments.
+    let (packet, result) = unsafe { (word(context, 0), word(context, 1) as i32) };
+    hand_over::finish(table!(), packet, result);
+    0
+}
+
+/// `net:napi_gro_receive_exit`, `net:napi_gro_frags_exit`: GRO's result.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "fentry/typed_gro_result")]
+extern "C" fn typed_gro_result(context: *const u64) -> i32 {
+    // SAFETY: the tracepoints have one argument.
+    handlers::gro_result(table!(), unsafe { word(context, 0) as u32 }, spec());
+    0
+}
+
 /// `qdisc:qdisc_enqueue`: the qdisc, the device's queue, the packet. `skb->dev` is not the device here: a qdisc that
 /// keeps its packets in a tree has overwritten it.
 #[unsafe(no_mangle)]
@@ -207,9 +300,22 @@ extern "C" fn typed_queued(context: *const u64) -> i32 {
     let (queue, packet) = unsafe { (word(context, 1), word(context, 2)) };
     if queue != 0 {
         let device = Direct::word::<{ field!(queue_dev) }>(queue);
-        enter_stage::enter_at::<Direct>(table!(), packet, device, spec());
+        let stopped = Direct::word::<{ field!(queue_state) }>(queue);
+        enter_stage::enter_at::<Direct>(table!(), packet, device, waiting_for(stopped, spec()));
     }
     0
+}
+
+/// The spec of a packet that is queued while its device's queue is stopped: what it waits for.
+#[inline(always)]
+fn waiting_for(stopped: u64, spec: ProbeSpec) -> ProbeSpec {
+    // `enum netdev_queue_state_t`: bit 0 is the driver's, bit 1 that of BQL.
+    let stage = match stopped & 3 {
+        0 => spec.stage(),
+        1 => TX_RING_WAIT,
+        _ => BQL_WAIT,
+    };
+    ProbeSpec(spec.class() | stage as u64)
 }
 
 /// For functions that make one packet of another: the new one, and the old one.

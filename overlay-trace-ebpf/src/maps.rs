@@ -7,12 +7,17 @@ use aya_ebpf::{
     maps::{Array, HashMap, PerCpuArray, RingBuf},
 };
 use overlay_trace_common::{
-    abi::{BUCKET_SLOTS, BUCKETS, CPUS_MAX, Settings, TUNNEL_WORDS},
+    abi::{BUCKET_SLOTS, BUCKETS, CPUS_MAX, NETNS_MAX, Settings, TUNNEL_WORDS},
     cpu::{Cpu, Tracked},
+    edges::{EDGES_MAX, EdgeCounts},
+    headers::Window,
     path::Words,
     record::{COUNTERS, Counter, HOPS_MAX, Hop, RecordHeader},
     shared::Shared,
+    stage_map::TUN_WAIT,
 };
+
+use crate::tc::TcState;
 
 /// Set by the loader before the programs are loaded.
 #[unsafe(no_mangle)]
@@ -41,12 +46,14 @@ pub struct Record {
 #[repr(C)]
 pub struct State {
     pub tracked: Tracked,
-    /// 1: the headers have been parsed.
+    /// [`UNPARSED`], [`PARSED`] or [`AWAITED`].
     pub parsed: u8,
     /// 1: the packet has been at a hop that the filter selects.
     pub matched: u8,
-    pub _pad_matched: u8,
-    /// 1: the header filter rejects the packet. The state only says that it need not be parsed again.
+    /// The edge through which the packet entered the machine (`Role::edge`); 0 if none is known.
+    pub entry: u8,
+    /// [`HANDED_OVER`]: a device has the packet, and its path is over. Otherwise why the packet is not tracked
+    /// ([`REJECTED`], [`NOT_IP`], [`IN_FLIGHT`]): the state only says that it need not be parsed again. 0 if it is.
     pub rejected: u8,
     /// The role of the device that the packet is at.
     pub device_role: Role,
@@ -69,11 +76,27 @@ pub struct State {
     pub cloned_position: u32,
     pub cloned_stage: u8,
     pub cloned_before: u8,
-    pub _pad_cloned: [u8; 2],
+    /// Of what entered through an edge: its packets on the wire, and packets as its driver counted them.
+    pub entry_segments: u16,
+    pub entry_packets: u64,
     /// Of a clone: the data buffers (`skb->head`) of its original and of itself.
     pub heads: [u64; 2],
     /// How many packets this entry has been used for.
     pub uses: u64,
+    /// When a device took the packet over, in ns of the records' clock; 0 if none has.
+    pub handed_ns: Shared<u64>,
+    /// When the last interruption before that was over.
+    pub resumed_ns: Shared<u64>,
+    /// Number in the packet table of the segment that was noted in [`SEGMENTS`] before this one.
+    pub segment_before: u32,
+    /// The length at GRO's entry; and by how many bytes the packet has grown there.
+    pub gro_length: u32,
+    pub gro_grown: u32,
+    pub _pad_grown: u32,
+    /// Where the packet lies, while its headers are parsed.
+    pub pieces: Pieces,
+    /// Of the probe set `tc` only.
+    pub tc: TcState,
     /// A lock of the slot; see [`overlay_trace_common::slot`].
     pub transfer: Shared<u64>,
     pub record: Record,
@@ -90,10 +113,23 @@ impl State {
         unsafe { (self as *mut State).byte_add(offset_of!(State, parsed)).cast::<u64>().write_volatile(0) };
     }
 
+    /// Whether the packet was given to a NIC, or to what its sender takes for one: a tap.
+    #[inline(always)]
+    pub fn has_left(&self) -> bool {
+        let stage = self.tracked.account.stage;
+        stage as u32 == setting!(transmit_default) || stage == TUN_WAIT
+    }
+
     /// Whether the filter selects the packet, so that it is counted.
     #[inline(always)]
     pub fn is_counted(&self) -> bool {
-        self.matched != 0 && self.rejected == 0
+        self.matched != 0 && !self.is_rejected()
+    }
+
+    /// Whether the packet is known, but not tracked.
+    #[inline(always)]
+    pub fn is_rejected(&self) -> bool {
+        self.rejected > HANDED_OVER
     }
 
     /// Appends a span to the packet's path.
@@ -117,6 +153,43 @@ impl State {
         }
     }
 }
+
+/// The parts of a packet in memory, as addresses. They lie in a map because what is written there and read again is
+/// unknown to the verifier: it follows each path of the parser for each range that it knows of a number.
+#[repr(C)]
+pub struct Pieces {
+    /// Where the packet's data begins (`skb->data`), and its `skb_shared_info`.
+    pub data: u64,
+    pub shared: u64,
+    /// The kind of the first header, and its address.
+    pub begins_with: u64,
+    pub beginning: u64,
+    /// Behind the linear part.
+    pub end: u64,
+    /// Where the packet would end if it lay in one piece.
+    pub tail: u64,
+    /// Behind what can be read.
+    pub limit: u64,
+    /// The first fragment; 0 until it has been looked for.
+    pub fragment: u64,
+    /// Room for any number.
+    pub any: u64,
+    /// A part of the headers.
+    pub window: Window,
+}
+
+/// Values of [`State::parsed`]: nobody has tried to read the headers; they have been read; they could not be read, and
+/// the next point that reads headers tries again.
+pub const UNPARSED: u8 = 0;
+pub const PARSED: u8 = 1;
+pub const AWAITED: u8 = 2;
+
+/// Values of [`State::rejected`]: a device has the packet; the header filter rejects it; it is not IP; it was in flight
+/// when the recording began.
+pub const HANDED_OVER: u8 = 1;
+pub const REJECTED: u8 = 2;
+pub const NOT_IP: u8 = 3;
+pub const IN_FLIGHT: u8 = 4;
 
 /// Values of [`State::arrived`].
 pub const ARRIVED: u8 = 1;
@@ -164,11 +237,15 @@ pub struct Role(u32);
 impl Role {
     const ENCAPSULATES: u32 = 1 << 8;
     const EDGE: u32 = 1 << 9;
+    const WAITS: u32 = 1 << 10;
+    const SLOT_SHIFT: u32 = 16;
 
     #[inline(always)]
-    pub fn new(transmit_stage: u32, encapsulates: bool, edge: bool) -> Role {
+    pub fn new(transmit_stage: u32, encapsulates: bool, edge: bool, waits: bool) -> Role {
         let mark = |is: bool, mark: u32| if is { mark } else { 0 };
-        Role(transmit_stage & 0xff | mark(encapsulates, Role::ENCAPSULATES) | mark(edge, Role::EDGE))
+        let marks =
+            mark(encapsulates, Role::ENCAPSULATES) | mark(edge, Role::EDGE) | mark(waits, Role::WAITS);
+        Role(transmit_stage & 0xff | marks)
     }
 
     /// The stage that a transmission through the device enters.
@@ -183,10 +260,28 @@ impl Role {
         self.0 & Role::ENCAPSULATES != 0
     }
 
+    /// What is transmitted through the device waits there until it is fetched.
+    #[inline(always)]
+    pub fn waits(self) -> bool {
+        self.0 & Role::WAITS != 0
+    }
+
     /// The device is an edge of this machine, a NIC or a tap: what it receives was not on this machine before.
     #[inline(always)]
     pub fn is_edge(self) -> bool {
         self.0 & Role::EDGE != 0
+    }
+
+    /// The same device, whose packets are counted under this number.
+    #[inline(always)]
+    pub fn with_slot(self, slot: u32) -> Role {
+        Role(self.0 | slot << Role::SLOT_SHIFT)
+    }
+
+    /// The number under which the edge's packets are counted; 0 if they are not.
+    #[inline(always)]
+    pub fn slot(self) -> u8 {
+        (self.0 >> Role::SLOT_SHIFT) as u8
     }
 }
 
@@ -196,6 +291,14 @@ pub static DEVICES_CHANGED: Shared<u64> = Shared::new(0);
 
 /// In [`HopEntry::checked_at`]: changes of devices are not probed.
 pub const NEVER: u64 = u64::MAX;
+
+/// Number of entries of [`SEGMENTS`], a power of two.
+pub const SEGMENT_ENTRIES: u32 = 1 << 14;
+/// By namespace of the filter, on kernels without cookies: the random number of the namespace that had its inode number
+/// first; 0 until a packet has passed it.
+#[unsafe(no_mangle)]
+// SAFETY: integers, of which zero is a value.
+pub static FILTER_NETNS: [Shared<u32>; NETNS_MAX] = unsafe { core::mem::zeroed() };
 
 /// Number of [`SendNote`]s, a power of two.
 pub const NOTES: u32 = 4096;
@@ -224,6 +327,10 @@ pub static CPUS: [Cpu; CPUS_MAX] = unsafe { core::mem::zeroed() };
 #[unsafe(no_mangle)]
 // SAFETY: integers, of which zero is a value.
 pub static HOP_CACHE: [HopEntry; HOP_ENTRIES as usize] = unsafe { core::mem::zeroed() };
+/// By bits of a TCP sequence number: the number in the packet table of the segment that was seen last with it. A hint,
+/// which is checked.
+#[map]
+pub static SEGMENTS: Array<u32> = Array::with_max_entries(SEGMENT_ENTRIES, 0);
 #[map]
 pub static SEND_NOTES: Array<SendNote> = Array::with_max_entries(NOTES, 0);
 #[map]
@@ -238,6 +345,13 @@ pub static HOP_NUMBERS: HashMap<u32, u8> = HashMap::with_max_entries(HOPS_MAX as
 pub static COUNTS: PerCpuArray<[u64; COUNTERS]> = PerCpuArray::with_max_entries(1, 0);
 #[map]
 pub static RECORDS: RingBuf = RingBuf::with_byte_size(16 << 20, 0);
+
+/// By edge: what became of its packets.
+#[map]
+pub static EDGE_COUNTS: PerCpuArray<EdgeCounts> = PerCpuArray::with_max_entries(EDGES_MAX, 0);
+/// By the number of an edge: its hop.
+#[map]
+pub static EDGE_HOPS: HashMap<u32, u32> = HashMap::with_max_entries(EDGES_MAX, 0);
 
 /// Two bits per UDP port, written by the loader: what packets to it carry.
 #[map]

@@ -17,12 +17,17 @@ use core::{
 use overlay_trace_common::{
     abi::{BUCKET_SLOTS, TrackingPhase},
     cpu::Context,
-    record::Counter,
+    edges::Fate,
+    headers::IPPROTO_TCP,
+    record::{Counter, Outcome},
     shared::Shared,
     slot::{Slot, Word},
+    stage_map::RECEIVE,
 };
 
 use crate::{
+    account::{conclude_left, conclude_sent, is_left},
+    edges,
     insn::{low_half, opaque},
     maps::{Bucket, STATES, State, TAGS, count, setting, tracking_phase},
 };
@@ -91,6 +96,12 @@ impl Table {
         }
     }
 
+    /// The packet with this number, whether or not its path is over.
+    #[inline(always)]
+    pub fn numbered(&self, number: u32) -> Option<Packet<'_>> {
+        entry(number)
+    }
+
     /// A slot for a packet that is not known.
     #[inline(always)]
     pub fn claim(self, skb: u64, now: u64) -> Lookup {
@@ -112,6 +123,12 @@ impl<'t> Packet<'t> {
     pub fn find_other(&self, skb: u64) -> Option<Packet<'_>> {
         // Different addresses are different tags, and so different slots.
         if opaque(skb) == self.tracked.skb { None } else { find(skb) }
+    }
+
+    /// Another packet by its number, whether or not its path is over.
+    #[inline(always)]
+    pub fn other(&self, number: u32) -> Option<Packet<'_>> {
+        if number == self.tracked.number { None } else { entry(number) }
     }
 
     /// A slot for another packet, which is not known.
@@ -208,7 +225,7 @@ fn reclaim<'t>(key: u64, bucket: u32, words: &Bucket, now: u64) -> Option<Packet
         if slot(words, index, packet.state).reclaim(key, now, STALE_NS) {
             // 0: its path is over, but its slot could not be released.
             if packet.tracked.skb != 0 {
-                missed_end(&packet);
+                missed_end(&mut packet);
             }
             packet.tracked.skb = key;
             return Some(packet);
@@ -219,12 +236,84 @@ fn reclaim<'t>(key: u64, bucket: u32, words: &Bucket, now: u64) -> Option<Packet
     None
 }
 
-/// The end of the state's packet was missed.
+/// A key that no packet has: an `sk_buff` begins at a multiple of 64 bytes.
+const TAKEN: u64 = 1;
+
+/// The packet of a table entry, if it has not been seen for `idle_ns`. Nobody else finds it any more; the caller
+/// releases it. `number` is taken modulo the table's size. The run holds no other packet.
 #[inline(always)]
-pub fn missed_end(state: &State) {
-    if state.is_counted() && !is_over() {
-        count(Counter::MissedEnd, 1);
+pub fn take_stale<'t>(number: u32, now: u64, idle_ns: u64) -> Option<Packet<'t>> {
+    let bucket = (number / BUCKET_SLOTS as u32) & setting!(bucket_mask);
+    let index = number as usize % BUCKET_SLOTS;
+    let words = words_of(bucket)?;
+    let mut packet = entry(bucket * BUCKET_SLOTS as u32 + index as u32)?;
+    let last_ns = packet.tracked.account.last_ns;
+    if !slot(words, index, packet.state).reclaim(TAKEN, now, idle_ns) {
+        return None;
     }
+    // 0: its path is over, but its slot could not be released.
+    let is_over = packet.tracked.skb == 0;
+    packet.tracked.skb = TAKEN;
+    packet.tracked.account.last_ns = last_ns;
+    if is_over {
+        release(&mut packet);
+        return None;
+    }
+    Some(packet)
+}
+
+/// Hides a packet that this CPU does not work on, before its path is ended: a packet whose end is not seen can be ended by
+/// the CPU that finds out, and at the same time by another one that gets a new packet at its address. False if another
+/// CPU ends it already.
+#[inline(always)]
+pub fn hide(state: &mut State) -> bool {
+    let (key, number) = (state.tracked.skb, state.tracked.number);
+    let Some(words) = words_of(number / BUCKET_SLOTS as u32) else { return false };
+    key != 0 && slot(words, number as usize % BUCKET_SLOTS, NonNull::from(state)).hide(key, TAKEN)
+}
+
+/// Lets a hidden packet be found again.
+#[inline(always)]
+pub fn show(state: &mut State) {
+    if let Some(words) = words_of(state.tracked.number / BUCKET_SLOTS as u32) {
+        // SAFETY: the index is less than BUCKET_SLOTS; a check would leave a panic in the program.
+        let tag = unsafe { words.tags.get_unchecked(state.tracked.number as usize % BUCKET_SLOTS) };
+        tag.store(state.tracked.skb);
+    }
+}
+
+/// Releases the slot of a hidden packet.
+#[inline(always)]
+pub fn release_hidden(state: &mut State) {
+    state.tracked.skb = TAKEN;
+    release(state);
+}
+
+/// The state's packet is gone, and its end was missed; or that the driver has freed it, after its end. A TCP segment that
+/// its softirq has left was joined to the one before it in its socket's backlog: nothing else frees one unseen. False if
+/// another CPU ends it already: then the state is not to be used.
+#[inline(always)]
+pub fn missed_end(state: &mut State) -> bool {
+    if state.handed_ns.get() != 0 {
+        conclude_sent(state, 0);
+        return true;
+    }
+    // Only such a packet is ended by other CPUs too (`unseen_ends`).
+    let is_shared =
+        state.record.header.flow.protocol == IPPROTO_TCP && state.tracked.account.stage == RECEIVE;
+    if is_shared && !hide(state) {
+        return false;
+    }
+    if is_shared && is_left(state) {
+        conclude_left(state, Outcome::Merged as u8);
+    } else if state.is_counted() && !is_over() {
+        count(Counter::MissedEnd, 1);
+        edges::ended(state, Fate::MissedEnd);
+    }
+    if is_shared {
+        show(state);
+    }
+    true
 }
 
 /// Whether no more paths start. The programs are then detached one after the other: packets whose end is not seen any

@@ -85,6 +85,10 @@ fn handed_on(packet: &mut Packet) -> bool {
         // The clone was counted as a packet of its own, and as a child, when it was made.
         uncount(packet);
         heir.parent = packet.parent;
+        heir.parsed = packet.parsed;
+        heir.entry = packet.entry;
+        heir.entry_segments = packet.entry_segments;
+        heir.entry_packets = packet.entry_packets;
         heir.children = packet.children.wrapping_sub(1);
         release(packet);
     }

@@ -4,7 +4,7 @@ use core::ffi::c_void;
 
 use aya_ebpf::helpers::generated::{bpf_ktime_get_ns, bpf_probe_read_kernel};
 
-use crate::maps::SETTINGS;
+use crate::maps::{SETTINGS, setting};
 
 /// The index of a field of [`Offsets`](overlay_trace_common::abi::Offsets).
 macro_rules! field {
@@ -90,6 +90,7 @@ fn offset_of_field(field: usize) -> u32 {
 
 /// Integers and arrays of integers: any bytes are a value.
 pub trait Plain: Copy {}
+impl Plain for u8 {}
 impl Plain for u16 {}
 impl Plain for u32 {}
 impl Plain for u64 {}
@@ -105,6 +106,21 @@ pub fn copied<T: Plain>(base: u64, offset: u32) -> T {
     value
 }
 
+/// An address of which the verifier does not know any more that it is one, as arguments of global functions must be. It
+/// follows a value to the stack and back, but not through a helper.
+#[inline(always)]
+pub fn as_number(address: u64) -> u64 {
+    copied(&raw const address as u64, 0)
+}
+
+/// Sixteen bytes, an address or a text, as two numbers, which are compared faster.
+#[inline(always)]
+pub fn words(bytes: &[u8; 16]) -> (u64, u64) {
+    let bytes = bytes.as_ptr() as *const u64;
+    // SAFETY: the 16 bytes are two numbers of 8 bytes; alignment is not needed.
+    unsafe { (bytes.read_unaligned(), bytes.add(1).read_unaligned()) }
+}
+
 /// Copies kernel memory; the target is zeroed if it cannot be read.
 ///
 /// # Safety
@@ -114,6 +130,36 @@ pub fn copied<T: Plain>(base: u64, offset: u32) -> T {
 pub unsafe fn copy(target: *mut c_void, bytes: u32, source: u64) -> bool {
     // SAFETY: the helper checks the source; the target is the caller's promise.
     unsafe { bpf_probe_read_kernel(target, bytes, source as *const c_void) == 0 }
+}
+
+/// Bytes of a page on x86-64.
+const PAGE_BYTES: u64 = 4096;
+
+/// A packet's first fragment.
+pub struct Fragment {
+    pub address: u64,
+    pub bytes: u64,
+}
+
+/// The first fragment of a packet whose `skb_shared_info` is at `shared`; `None` if it cannot be read. Its page is mapped
+/// where all memory is: the place follows from the number of its `struct page` (`page_address`).
+#[inline(always)]
+pub fn first_fragment(shared: u64) -> Option<Fragment> {
+    let page_struct_bytes = setting!(page_struct_bytes) as u64;
+    let number: u8 = copied(shared, setting!(offsets.shared_nr_frags));
+    if page_struct_bytes == 0 || number == 0 {
+        return None;
+    }
+    let [page, place]: [u64; 2] = copied(shared, setting!(offsets.shared_frags));
+    // A device's own memory (`net_iov`, from 6.10 on) has this bit set.
+    if page == 0 || page & 1 != 0 {
+        return None;
+    }
+    let pages: u64 = copied(setting!(vmemmap_base), 0);
+    let memory: u64 = copied(setting!(page_offset_base), 0);
+    let page = (page - pages) / page_struct_bytes;
+    let address = memory + page * PAGE_BYTES + (place >> 32);
+    Some(Fragment { address, bytes: place & u32::MAX as u64 })
 }
 
 /// The records' clock, in ns.

@@ -7,6 +7,7 @@ use aya_ebpf::{
 };
 use overlay_trace_common::{
     flags::RecordFlags,
+    headers::IPPROTO_TCP,
     latency_histogram::{BUCKETS, LatencyHistogram, bucket, next_sample},
     record::{Flow, Outcome},
 };
@@ -22,7 +23,6 @@ pub static LATENCY_THRESHOLD_NS: Array<u64> = Array::with_max_entries(1, 0);
 /// Number of packets of a TCP connection whose records are sent after a drop, so that its retransmission is seen.
 const SENT_AFTER_DROP: u32 = 64;
 const DROPS_MAX: u32 = 1 << 12;
-const IPPROTO_TCP: u8 = 6;
 /// By the low bits of the client's port, which is the higher port and is not translated: the number of the connection's
 /// packets whose records are still to be sent. Connections that share the bits share the entry.
 #[map]

@@ -20,7 +20,7 @@ use crate::{
 
 /// Zeroes a header word by word; the target's `memset` goes byte by byte.
 #[inline(always)]
-fn clear(header: &mut RecordHeader) {
+pub fn clear(header: &mut RecordHeader) {
     const { assert!(HEADER_BYTES.is_multiple_of(8) && align_of::<RecordHeader>() == 8) };
     let words = header as *mut RecordHeader as *mut u64;
     let mut word = 0;
@@ -50,12 +50,15 @@ pub fn start<A: Access>(skb: u64, spec: ProbeSpec, state: &mut State, context: C
 pub fn reset(state: &mut State, context: Context) {
     state.tracked.account.start(&mut state.record.path, context.now, OTHER, context.number);
     state.clear_marks();
-    state.device_role = Role::new(setting!(transmit_default), false, false);
+    state.device_role = Role::new(setting!(transmit_default), false, false, false);
     // Opaque: the compiler would turn adjacent zeros into a call of memset, which writes byte by byte.
     let none = opaque(0);
     state.device = none;
     state.sock = none;
     state.clone = none;
+    state.handed_ns.set(none);
+    state.segment_before = none as u32;
+    state.gro_grown = none as u32;
     state.children = none as u16;
     state.arrived = none as u8;
     clear(&mut state.record.header);

@@ -1,11 +1,12 @@
 //! The command line: one variant per command, each of them a file of [`cmd`].
 
+use std::io::{Write, stdout};
 use std::process::ExitCode;
 
-use anyhow::Result;
-use clap::{CommandFactory, Parser, Subcommand};
+use anyhow::{Result, bail};
+use clap::{CommandFactory, Parser, Subcommand, error::ErrorKind};
 
-use crate::cmd;
+use crate::cmd::{self, unprivileged};
 
 /// Measures, packet by packet, where a container network spends its time.
 #[derive(Parser)]
@@ -30,6 +31,8 @@ enum Command {
     Diff(cmd::diff::Diff),
     /// Explain why the slow packets of a recording are slow
     Tail(cmd::tail::Tail),
+    /// Join recordings of several machines to one path per packet
+    Merge(cmd::merge::Merge),
     /// Predict packet times without a part of the network
     WhatIf(cmd::what_if::WhatIf),
     /// Build the dataplanes of well-known container networks on this machine
@@ -46,7 +49,40 @@ enum Command {
     Book(cmd::book::Book),
 }
 
+impl Command {
+    /// Whether the command needs no privilege: it reads what others have written.
+    fn only_reads(&self) -> bool {
+        use Command::*;
+        matches!(self, Report(_) | Diff(_) | Tail(_) | Merge(_) | WhatIf(_) | Stages(_) | Book(_))
+    }
+}
+
 impl Cli {
+    /// Parses the arguments of this process, and runs the command that they choose.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Cli::run`]; and help that cannot be printed.
+    pub fn run_arguments() -> Result<ExitCode> {
+        match Cli::try_parse() {
+            Ok(cli) => cli.run(),
+            Err(message) if message.kind() == ErrorKind::InvalidUtf8 => {
+                bail!(
+                    "an argument is no UTF-8: only a COMMAND, its arguments and names of files may hold other bytes"
+                )
+            }
+            Err(message) if message.use_stderr() => {
+                // Nobody may read it any more; the exit code tells.
+                let _ = message.print();
+                Ok(ExitCode::from(message.exit_code() as u8))
+            }
+            Err(help) => {
+                cmd::output::printed(help.print().and_then(|()| stdout().flush()))?;
+                Ok(ExitCode::SUCCESS)
+            }
+        }
+    }
+
     /// Runs the chosen command.
     ///
     /// # Errors
@@ -56,12 +92,16 @@ impl Cli {
         if self.parse_only {
             return Ok(ExitCode::SUCCESS);
         }
+        if self.command.only_reads() {
+            unprivileged::begin()?;
+        }
         match self.command {
             Command::Doctor(command) => command.run(),
             Command::Record(command) => command.run(),
             Command::Report(command) => command.run(),
             Command::Diff(command) => command.run(),
             Command::Tail(command) => command.run(),
+            Command::Merge(command) => command.run(),
             Command::WhatIf(command) => command.run(),
             Command::Lab(command) => command.run(),
             Command::Traffic(command) => command.run(),

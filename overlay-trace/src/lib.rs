@@ -4,5 +4,8 @@
 //! function of the file ([`overlay_trace_analysis`]). [`overlay_trace_lab`] builds the dataplanes of well-known container
 //! networks, drives and compares them.
 
+// Printing to a closed pipe or a full disk with these would panic.
+#![warn(clippy::print_stdout, clippy::print_stderr)]
+
 pub mod cli;
 pub mod cmd;

@@ -27,7 +27,7 @@ fn in_the_lab(filter: FilterOptions, running: &Running) -> FilterOptions {
 /// Brings up the lab of this name, as it is by default.
 pub fn stand(name: &str, stop: &Stop) -> Result<Running> {
     let lab = dataplanes::find(name).context("the lab is missing")?;
-    if let Some(lack) = System::inspect()?.lack(lab, &Knobs::default())? {
+    if let Some(lack) = System::look()?.lack(lab, &Knobs::default())? {
         bail!("the lab is not possible here: {lack}");
     }
     Running::up(lab, Knobs::default(), stop)
@@ -52,11 +52,15 @@ pub struct Standing {
     pub lacks: Vec<Lack>,
 }
 
+fn file_name(setting: &Setting, scene: &Scene) -> String {
+    format!("{}-{}.otr", setting.name.replace('/', "-"), scene.name)
+}
+
 /// Records the scene in the lab that stands, and reads the recording back.
 pub fn record(standing: &Standing, scene: &'static Scene, folder: &Path, stop: &Stop) -> Result<Seen> {
     let Standing { setting, running, lacks } = standing;
     let before = if scene.in_flight { Some(InFlight::begin(running)?) } else { None };
-    let path = folder.join(format!("{}-{}.otr", setting.name, scene.name));
+    let path = folder.join(file_name(setting, scene));
     let mut session = Session::start(SessionOptions {
         set: Some(scene.set),
         filter: in_the_lab((scene.filter)(), running),
@@ -122,7 +126,7 @@ pub fn record_together(
     let read =
         |(((standing, scene), (_, reports, counted)), time): (((&Standing, &Scene), Driven), Range<u64>)| {
             let (Standing { setting, running, lacks }, reports) = (standing, reports?);
-            let path = folder.join(format!("{}-{}.otr", setting.name, scene.name));
+            let path = folder.join(file_name(setting, scene));
             running.extract(&recording, recording.header.clone(), (time, &reports), &path)?;
             let seen = Seen::read(&path, setting.lab, set, reports, lacks.clone())?;
             Ok(Seen { counted, ipv6: running.knobs().ipv6, ..seen })

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use overlay_trace_lab::dataplanes::Running;
+use overlay_trace_lab::dataplanes::{Netns, Running};
+
+use crate::nic;
 
 /// A little longer than TCP's shortest timeout, 200 ms.
 const REST: Duration = Duration::from_millis(250);
@@ -13,7 +15,7 @@ const RESTS_MAX: u32 = 12;
 /// Counters by short name of the namespace and name of the counter, as `pod1 Tcp/OutSegs`.
 pub type Counted = BTreeMap<String, i64>;
 
-/// The counters of all of a lab's namespaces.
+/// The counters of all of a lab's namespaces, and of its NICs.
 ///
 /// # Errors
 ///
@@ -29,7 +31,26 @@ pub fn of(running: &Running) -> Result<Counted> {
             counted.extend(parse(&text).map(|(name, number)| (format!("{short} {name}"), number)));
         }
     }
+    counted.extend(nic::counted(running)?);
     Ok(counted)
+}
+
+/// How many packets the devices of a namespace have received and sent, by name.
+///
+/// # Errors
+///
+/// When the namespace cannot be entered or the kernel does not show its devices.
+pub fn of_devices(netns: &Netns) -> Result<BTreeMap<String, [u64; 2]>> {
+    // Of the thread, which alone is in the namespace.
+    let text = netns.run(|| std::fs::read_to_string("/proc/thread-self/net/dev"))??;
+    let count = |line: &str| {
+        let (device, numbers) = line.split_once(':')?;
+        let mut numbers = numbers.split_whitespace().map(|one| one.parse().ok());
+        Some((device.trim().to_owned(), [numbers.nth(1)??, numbers.nth(7)??]))
+    };
+    let counts =
+        text.lines().skip(2).map(|line| count(line).with_context(|| format!("`{line}` has no counters")));
+    counts.collect()
 }
 
 /// The counters when they have come to rest: a segment that is sent again after its traffic's end is recorded, and is

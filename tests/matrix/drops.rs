@@ -8,14 +8,17 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use overlay_trace_analysis::breakdown::{By, Collector, Drop};
+use overlay_trace_analysis::tail::drop_row;
 use overlay_trace_format::Recording;
 use overlay_trace_probe::load::Sizes;
-use overlay_trace_probe::{FilterOptions, ProbeSet};
+use overlay_trace_probe::sys::kernel::{Kernel, at_least};
+use overlay_trace_probe::{FilterOptions, ProbeSet, drop_reasons, is_given, wanted_functions};
 use socket2::SockRef;
 
 use crate::machine;
 use crate::own::{self, Network, Plan, is_exact, no_losses};
 use crate::results::{Outcome, Results, Verdict};
+use crate::tail::REASONS;
 
 /// A sender, a router and a receiver, with three links between the latter two: an ordinary one, one that
 /// loses everything, and one that is very slow.
@@ -175,6 +178,24 @@ const CASES: &[Case] = &[
     },
 ];
 const FULL_SOCKET: u16 = 7746;
+
+/// Every reason that the running kernel gives has a row in the table of drops.
+pub fn check_table(results: &mut Results) {
+    if results.wants(TABLE) {
+        results.add(TABLE, table());
+    }
+}
+
+const TABLE: &str = "drops/table";
+
+fn table() -> Outcome {
+    let reasons = drop_reasons(&Kernel::read(&wanted_functions())?);
+    let given: Vec<&String> = reasons.values().filter(|name| is_given(name)).collect();
+    let without: Vec<&&String> = given.iter().filter(|name| drop_row(name, "").is_none()).collect();
+    ensure!(without.is_empty(), "reasons without a row: {without:?}");
+    ensure!(given.is_empty() != at_least(REASONS), "{} reasons", given.len());
+    Ok(Verdict::With(format!("{} reasons", given.len())))
+}
 
 /// Runs a recording of all cases.
 pub fn run(set: ProbeSet, folder: &Path, results: &mut Results) {

@@ -30,7 +30,7 @@ pub const TUNNELLED_IPV6: &[Check] = &[check("version-6", version_6), check("lev
 
 /// The layer of the firewall's tables here.
 pub fn firewall_layer() -> Result<&'static str> {
-    Ok(if System::inspect()?.iptables == "legacy" { "iptables" } else { "nftables" })
+    Ok(if System::look()?.iptables == "legacy" { "iptables" } else { "nftables" })
 }
 
 fn needs_layer(seen: &Seen, node: &str, level: u8, layer: &str) -> Result<()> {
@@ -168,8 +168,43 @@ fn has_way(seen: &Seen, expected: &[Part]) -> Outcome {
     let (missing, extra) = (expected.difference(&found).collect(), found.difference(&expected).collect());
     match (words(missing), words(extra)) {
         (missing, extra) if missing.is_empty() && extra.is_empty() => Ok(Verdict::Passed),
-        (missing, extra) => bail!("missing: {missing}; not expected: {extra}"),
+        (missing, extra) => {
+            let namespaces = expected.iter().map(|(netns, ..)| netns.as_str()).collect();
+            let one = one_elsewhere(seen, &namespaces)?;
+            bail!("missing: {missing}; not expected: {extra}; one path {one}")
+        }
     }
+}
+
+/// The path of a packet to the server that begins or ends in a namespace of none of the others, or that comes back.
+fn one_elsewhere(seen: &Seen, namespaces: &BTreeSet<&str>) -> Result<String> {
+    let mut one = "is as expected in its namespaces".to_owned();
+    seen.recording.for_each_record(|record| {
+        if !seen.is_own(&record) || record.header.flow.destination_port != PORT {
+            return;
+        }
+        let spans = record.spans().map(|span| {
+            let hop = seen.recording.hops.get(&span.hop);
+            let netns = hop.map_or("", |hop| seen.short(&hop.netns)).to_owned();
+            let stage = seen.recording.header.stages.get(usize::from(span.stage));
+            let device = hop.map_or("", |hop| hop.device.as_str());
+            (netns, format!("{} at \"{device}\"", stage.map_or("?", |stage| stage.name.as_str())))
+        });
+        let spans: Vec<(String, String)> = spans.collect();
+        let mut visited: Vec<&str> = spans.iter().map(|(netns, _)| netns.as_str()).collect();
+        visited.retain(|netns| !netns.is_empty());
+        visited.dedup();
+        let is_back = visited.iter().collect::<BTreeSet<_>>().len() < visited.len();
+        if is_back
+            || visited.iter().any(|netns| !namespaces.contains(netns))
+            || visited.len() < namespaces.len()
+        {
+            let words: Vec<String> =
+                spans.iter().map(|(netns, place)| format!("{place} in {netns}")).collect();
+            one = format!("({}): {}", record.header.flow.protocol, words.join(", "));
+        }
+    })?;
+    Ok(one)
 }
 
 fn host_way(seen: &Seen, _: &[Seen]) -> Outcome {

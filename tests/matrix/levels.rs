@@ -7,7 +7,7 @@ use anyhow::{Result, bail, ensure};
 use overlay_trace_analysis::breakdown::By;
 use overlay_trace_common::flags::RecordFlags;
 use overlay_trace_format::RecordView;
-use overlay_trace_lab::dataplanes::Knobs;
+use overlay_trace_lab::dataplanes::{Knobs, Wire};
 use overlay_trace_lab::traffic::PORT;
 use overlay_trace_probe::ProbeSet::*;
 
@@ -69,7 +69,7 @@ pub const VXLAN6_WIRE: Setting = wire("vxlan6+wire", "vxlan6", ARRIVING);
 
 /// Every packet is met when it arrives at a NIC.
 const fn wire(name: &'static str, lab: &'static str, scenes: &'static [Scene]) -> Setting {
-    Setting { name, knobs: || Knobs { wire: true, ..Knobs::default() }, ..Setting::plain(lab, scenes) }
+    Setting { name, knobs: || Knobs { wire: Wire::Taps, ..Knobs::default() }, ..Setting::plain(lab, scenes) }
 }
 
 /// A namespace, a device in it (none before the first), and the level there.

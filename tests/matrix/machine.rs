@@ -12,6 +12,8 @@ use crate::results::{Outcome, Verdict};
 
 /// Devices that the kernel puts into every namespace when a tunnel's module is loaded; they stay.
 const FALLBACKS: &[&str] = &["tunl0", "gre0", "gretap0", "erspan0", "ip6tnl0", "sit0", "ip6gre0", "ip_vti0"];
+/// Beside the devices, a file of the driver of bonds.
+const BONDING: &str = "bonding_masters";
 /// What tools say when the kernel does not have something.
 const LACKS: &[&str] = &[
     "Unknown device type",
@@ -64,7 +66,7 @@ pub fn run(command: &str) -> Result<Option<String>> {
 /// The machine's own devices.
 pub fn links() -> Result<BTreeSet<String>> {
     let mut links = names("/sys/class/net")?;
-    links.retain(|name| !FALLBACKS.contains(&name.as_str()));
+    links.retain(|name| !FALLBACKS.contains(&name.as_str()) && name != BONDING);
     Ok(links)
 }
 

@@ -7,15 +7,19 @@
 mod absent;
 mod attached;
 mod capture;
+mod cases;
+mod client_clock;
 mod comparison;
 mod counters;
 mod cpus;
 mod describe;
 mod drops;
+mod ends;
 mod expected_skips;
 mod filters;
 mod identity;
 mod in_flight;
+mod inode_numbers;
 mod interrupted;
 mod invariants;
 mod labs;
@@ -24,21 +28,34 @@ mod layers;
 mod levels;
 mod machine;
 mod networks;
+mod nic;
 mod node;
 mod overload;
 mod own;
+mod ownership;
 mod pods;
+mod possible;
+mod privileges;
+mod raw_xdp;
 mod results;
+mod reused_netns;
+mod routed;
 mod rows;
 mod run;
+mod scarce;
 mod scene;
 mod seen;
 mod settings;
 mod shapes;
 mod since;
+mod snapshot;
 mod special;
 mod tail;
+mod taps;
+mod tc;
 mod truth;
+mod untouched;
+mod witness;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -54,8 +71,8 @@ use results::Results;
 #[derive(Parser)]
 #[command(name = "matrix")]
 struct Options {
-    /// The probe sets to test: full, light, device
-    #[arg(long, value_enum, value_delimiter = ',', required_unless_present = "describe_kernel")]
+    /// The probe sets to test: full, light, device, tc
+    #[arg(long, value_enum, value_delimiter = ',', required_unless_present_any = ["describe_kernel", "serve"])]
     set: Vec<ProbeSet>,
     /// Instead of the other tests those that compare times; they want a machine whose clock counts instructions
     #[arg(long)]
@@ -63,7 +80,17 @@ struct Options {
     /// Instead of the other tests the injection suite: causes of bad tails, which `tail` must name
     #[arg(long, conflicts_with = "truth")]
     tail: bool,
-    /// How often the injection suite injects each cause
+    /// Instead of the other tests those over NICs: labs whose nodes have two of this machine's own, which are connected
+    /// outside of it
+    #[arg(long, conflicts_with_all = ["truth", "tail"])]
+    nic: bool,
+    /// Instead of the other tests the cases: faults that people reported in public, which `tail` must name
+    #[arg(long, conflicts_with_all = ["truth", "tail", "nic"])]
+    cases: bool,
+    /// Instead of testing, answer requests: PORT,BYTES,MICROSECONDS of work
+    #[arg(long, hide = true)]
+    serve: Option<String>,
+    /// How often the injection suite injects each cause, or a case is brought about
     #[arg(long, default_value_t = 3)]
     runs: u32,
     /// Only the tests whose name contains one of these
@@ -94,6 +121,10 @@ fn run(options: &Options) -> Result<bool> {
         describe::write(folder)?;
         return Ok(true);
     }
+    if let Some(what) = &options.serve {
+        cases::serve_here(what)?;
+        return Ok(true);
+    }
     let stop = Stop::on_signals()?;
     let temporary = tempfile::tempdir().context("cannot create a folder for the recordings")?;
     let folder = options.keep.as_deref().unwrap_or(temporary.path());
@@ -103,6 +134,11 @@ fn run(options: &Options) -> Result<bool> {
     let outcome = if options.tail {
         tail::run(options.runs, place, &mut results);
         Ok(())
+    } else if options.cases {
+        options.set.iter().for_each(|set| cases::run(*set, options.runs, place, &mut results));
+        Ok(())
+    } else if options.nic {
+        run::over_nics(&options.set, place, &mut results)
     } else {
         run::all(&options.set, options.truth, place, &mut results)
     };

@@ -1,6 +1,8 @@
 //! The traffic of the recordings.
 
-use std::net::SocketAddr;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::thread;
 use std::time::Duration;
 
 use anyhow::Result;
@@ -35,4 +37,33 @@ pub fn requests_and_node_pings(running: &Running, stop: &Stop) -> Result<Vec<Tra
     let ping = Spec { count: Some(50), ..moderate(Kind::Ping, Protocol::Icmp) };
     running.netns("node1")?.run(|| traffic::run(&ping, node2, stop))??;
     requests(running, stop)
+}
+
+/// The connections of [`connections`], and the bytes of an answer: more than a socket's buffers take at once.
+const CONNECTIONS: usize = 300;
+const ANSWER: usize = 100_000;
+
+/// Short connections, as a client of a web server makes them: a request, an answer, and the server closes.
+pub fn connections(running: &Running, _: &Stop) -> Result<Vec<TrafficReport>> {
+    let (server, client) = (running.server()?, running.client()?);
+    let address = running.listen_address()?;
+    let listener = server.netns.run(|| TcpListener::bind((address.ip(), 0)))??;
+    let address = listener.local_addr()?;
+    let answers = thread::spawn(move || -> Result<()> {
+        for stream in listener.incoming().take(CONNECTIONS) {
+            let mut stream = stream?;
+            stream.read_exact(&mut [0; 60])?;
+            stream.write_all(&[b'.'; ANSWER])?;
+        }
+        Ok(())
+    });
+    for _ in 0..CONNECTIONS {
+        let mut stream = client.netns.run(|| TcpStream::connect(address))??;
+        stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+        stream.write_all(&[b'?'; 60])?;
+        let length = stream.read_to_end(&mut Vec::new())?;
+        anyhow::ensure!(length == ANSWER, "the answer has {length} bytes");
+    }
+    answers.join().map_err(|_| anyhow::anyhow!("the server panicked"))??;
+    Ok(Vec::new())
 }

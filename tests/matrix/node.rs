@@ -18,7 +18,7 @@ use overlay_trace_probe::{FilterOptions, ProbeSet, Session};
 
 use crate::own::{self, Network, Plan, is_exact, no_losses, pair, places, send};
 use crate::results::{Results, Verdict};
-use crate::{cpus, late_tunnel, pods};
+use crate::{cpus, late_tunnel, pods, privileges, reused_netns};
 
 const RENAME: &str = "node/rename";
 const MODULE: &str = "node/module-loaded-later";
@@ -34,6 +34,8 @@ pub fn run(set: ProbeSet, (folder, stop): (&Path, &Stop), results: &mut Results)
         sizes: Sizes::default(),
     };
     own::add(&[pods::NAMES, pods::RECORDS], results, |results| pods::run(&of, stop, results));
+    own::add(&[reused_netns::NAME], results, |results| reused_netns::run(&of, results));
+    own::add(&[privileges::NAME], results, |results| privileges::run(set, folder, results));
     own::add(&[RENAME], results, |results| rename(&of, results));
     own::add(&[MODULE], results, |results| module(&of, results));
     own::add(&[late_tunnel::NAME], results, |results| late_tunnel::run(&of, results));

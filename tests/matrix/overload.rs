@@ -122,7 +122,7 @@ fn books(recording: &Recording) -> Result<Books> {
     let counters = recording.last.counters.clone();
     let (finished, lost) = (counters.finished, counters.lost_records);
     ensure!(finished == records + lost, "{finished} packets finished, {records} were read and {lost} lost");
-    let ended = finished + counters.filtered + counters.lost_end;
+    let ended = finished + counters.without_record() + counters.lost_end;
     ensure!(counters.started >= ended, "{} packets began, but {ended} ended", counters.started);
     Ok(Books { records, whole, counters })
 }

@@ -22,14 +22,14 @@ const PACE: Duration = Duration::from_millis(2);
 
 /// Namespaces whose names begin alike; removed when this is dropped.
 pub struct Network {
-    prefix: &'static str,
+    prefix: String,
 }
 
 impl Network {
     /// Creates namespaces of these short names, and carries out lines for `ip`, in which `@NAME` stands for
     /// the full name of a namespace. What an earlier run left behind is removed first.
-    pub fn up(prefix: &'static str, namespaces: &[&str], lines: &str) -> Result<Network> {
-        let network = Network { prefix };
+    pub fn up(prefix: impl Into<String>, namespaces: &[&str], lines: &str) -> Result<Network> {
+        let network = Network { prefix: prefix.into() };
         network.remove_all();
         let added: String = namespaces.iter().map(|name| format!("netns add @{name}\n")).collect();
         network.ip(&(added + lines))?;
@@ -56,7 +56,7 @@ impl Network {
     }
 
     fn tool(&self, command: &mut Command, lines: &str) -> Result<()> {
-        let lines = lines.replace('@', self.prefix);
+        let lines = lines.replace('@', &self.prefix);
         let command = command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut child = command.spawn().context("cannot run ip")?;
         child.stdin.take().context("no standard input")?.write_all(lines.as_bytes())?;
@@ -67,7 +67,7 @@ impl Network {
     }
 
     fn remove_all(&self) {
-        for name in machine::namespaces(self.prefix) {
+        for name in machine::namespaces(&self.prefix) {
             let _ = Command::new("ip").args(["netns", "delete", &name]).status();
         }
     }

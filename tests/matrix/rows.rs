@@ -75,13 +75,15 @@ fn rows(set: ProbeSet) -> impl Iterator<Item = &'static Stage> {
         ProbeSet::Full => Sets::FULL,
         ProbeSet::Light => Sets::LIGHT,
         ProbeSet::Device => Sets::DEVICE,
+        ProbeSet::Tc => Sets::TC,
     };
     STAGES.iter().filter(move |stage| stage.sets.contains(bits) && !stage.points.is_empty())
 }
 
-/// Whether no record need show the row: it is of what interrupts packets.
+/// Whether no record need show the row: it is of what interrupts packets, or of a NIC, which the labs do without.
 fn is_by_chance(row: &Stage) -> bool {
-    row.points.iter().all(|point| matches!(point.action, Action::Interrupt | Action::Resume))
+    use Action::{HandOver, Interrupt, Poll, Raise, Resume};
+    row.points.iter().all(|point| matches!(point.action, Interrupt | Resume | HandOver | Poll | Raise))
 }
 
 fn name(set: ProbeSet, row: &Stage) -> String {
@@ -137,6 +139,7 @@ fn fired(set: ProbeSet, all: &[&Seen]) -> Result<BTreeMap<String, u64>> {
 fn end_row(set: ProbeSet, end: End, protocol: u8) -> Option<&'static str> {
     Some(match (end, set) {
         (End::Dropped, _) => "end-dropped",
+        (End::Merged, ProbeSet::Device) => "end-gro-merged",
         (End::Merged, _) => "end-merged",
         (End::Split, _) => return None,
         (End::Freed, ProbeSet::Device) => "end-consumed",

@@ -10,21 +10,30 @@ use overlay_trace_lab::traffic::Stop;
 use overlay_trace_probe::ProbeSet;
 
 use crate::capture::{self, Standing};
+use crate::client_clock;
 use crate::comparison;
 use crate::drops;
+use crate::ends;
 use crate::interrupted;
 use crate::labs;
 use crate::machine;
+use crate::nic;
 use crate::node;
 use crate::overload;
+use crate::ownership;
 use crate::results::{Outcome, Results, Verdict};
 use crate::rows;
+use crate::scarce;
 use crate::scene::{Scene, Setting};
 use crate::seen::Seen;
 use crate::settings::SETTINGS;
 use crate::shapes;
 use crate::tail::one_core;
+use crate::taps;
+use crate::tc;
 use crate::truth;
+use crate::untouched;
+use crate::witness;
 
 /// How often a scene is recorded if checks fail and the kernel has skipped probes: a kernel that interrupts
 /// programs may hide the very thing that a check looks for, and says so.
@@ -46,7 +55,22 @@ pub fn all(sets: &[ProbeSet], times: bool, place: (&Path, &Stop), results: &mut 
         truth::run(place, results);
         return Ok(());
     }
-    let system = System::inspect()?;
+    // What it sees is another kind of thing: it has tests of its own, after those of the others.
+    let others: Vec<ProbeSet> = sets.iter().copied().filter(|set| *set != ProbeSet::Tc).collect();
+    if !others.is_empty() {
+        by_functions(&others, place, results)?;
+    }
+    if sets.contains(&ProbeSet::Tc) {
+        tc::run(place, results);
+    }
+    Ok(())
+}
+
+/// Runs everything that is wanted for the sets that follow packets by functions and tracepoints.
+fn by_functions(sets: &[ProbeSet], place: (&Path, &Stop), results: &mut Results) -> Result<()> {
+    untouched::run(place.0, results)?;
+    ownership::run(place.0, results);
+    let system = System::look()?;
     let mut seen = Vec::new();
     // Rows are looked for in everything that is recorded.
     let of_rows: Vec<ProbeSet> = sets.iter().copied().filter(|set| rows::wanted(*set, results)).collect();
@@ -71,12 +95,18 @@ pub fn all(sets: &[ProbeSet], times: bool, place: (&Path, &Stop), results: &mut 
         labs::run(&labs_tested, place.1, results)?;
         comparison::run(place.0, results);
         interrupted::run(*set, place, results);
+        ends::run(*set, place.0, results);
+        scarce::run(*set, place.0, results);
         node::run(*set, place, results);
+        taps::run(*set, place.0, results);
         overload::run(*set, place.0, results);
     }
     if sets.contains(&ProbeSet::Full) {
         one_core::run(place, results);
+        witness::run(place, results);
+        client_clock::run(place, results);
     }
+    drops::check_table(results);
     for set in sets {
         drops::run(*set, place.0, results);
     }
@@ -85,6 +115,22 @@ pub fn all(sets: &[ProbeSet], times: bool, place: (&Path, &Stop), results: &mut 
     }
     if sets.contains(&ProbeSet::Full) {
         rows::check_points(results);
+    }
+    Ok(())
+}
+
+/// Runs the settings whose nodes have NICs of this machine.
+pub fn over_nics(sets: &[ProbeSet], place: (&Path, &Stop), results: &mut Results) -> Result<()> {
+    let system = System::look()?;
+    let mut seen = Vec::new();
+    for setting in nic::settings() {
+        let is_wanted = |scene: &&Scene| sets.contains(&scene.set) && is_wanted(setting, scene, results);
+        let scenes: Vec<&Scene> = setting.scenes.iter().filter(is_wanted).collect();
+        if !scenes.is_empty() {
+            let wanted = Wanted { setting, lab: setting.lab()?, scenes };
+            run_group(&[wanted], &system, place, &mut seen, results);
+        }
+        place.1.check()?;
     }
     Ok(())
 }

@@ -76,6 +76,7 @@ impl Scene {
             ProbeSet::Full => "full",
             ProbeSet::Light => "light",
             ProbeSet::Device => "device",
+            ProbeSet::Tc => "tc",
         };
         Scene {
             name,

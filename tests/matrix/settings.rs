@@ -7,10 +7,11 @@ use crate::filters::{self, scene};
 use crate::identity;
 use crate::invariants::{EXACT, EXPLAINED, MODERATE, REQUESTS};
 use crate::layers::*;
+use crate::possible::POSSIBLE;
 use crate::scene::{Scene, Setting};
-use crate::{levels, special};
+use crate::{levels, networks, special};
 
-const DEVICE_CHECKS: &[&[crate::scene::Check]] = &[EXACT, MODERATE, REQUESTS, OUTLINE, DEVICES];
+const DEVICE_CHECKS: &[&[crate::scene::Check]] = &[EXACT, MODERATE, REQUESTS, OUTLINE, DEVICES, POSSIBLE];
 
 /// Everything but what compares times, which is in [`truth`](crate::truth).
 pub const SETTINGS: &[Setting] = &[
@@ -44,8 +45,13 @@ pub const SETTINGS: &[Setting] = &[
     Setting::plain(
         "flannel-vxlan",
         &[
-            Scene::of(Full, &[EXACT, MODERATE, REQUESTS, EXPLAINED, VXLAN]),
-            Scene::of(Light, &[EXACT, MODERATE, REQUESTS, OUTLINE]),
+            Scene::of(Full, &[EXACT, MODERATE, REQUESTS, EXPLAINED, VXLAN, POSSIBLE]),
+            Scene::of(Light, &[EXACT, MODERATE, REQUESTS, OUTLINE, POSSIBLE]),
+            Scene {
+                name: "device-connections",
+                drive: networks::connections,
+                ..Scene::of(Device, &[EXACT, MODERATE, POSSIBLE])
+            },
             scene(
                 Light,
                 "light-filter-protocol",
@@ -69,6 +75,17 @@ pub const SETTINGS: &[Setting] = &[
             scene(Device, "device-filter-device", filters::by_device, &[EXACT, MODERATE, filters::DEVICE]),
         ],
     ),
+    Setting {
+        // In `--all` only: see "Known not to pass" in CHANGELOG.md.
+        name: "flannel-vxlan+bulk",
+        ..Setting::plain(
+            "flannel-vxlan",
+            &[Scene {
+                drive: networks::requests_and_bulk,
+                ..Scene::of(Device, &[EXACT, MODERATE, POSSIBLE])
+            }],
+        )
+    },
     Setting::plain("calico-ipip", &[Scene::of(Full, &[EXACT, MODERATE, REQUESTS, EXPLAINED, CALICO])]),
     Setting {
         name: "flannel-vxlan+ipv6",

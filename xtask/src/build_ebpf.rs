@@ -31,6 +31,25 @@ struct Compiler {
     cargo: PathBuf,
 }
 
+/// The options of `cargo xtask build-ebpf`.
+#[derive(clap::Args)]
+pub struct BuildEbpf {
+    /// Let the programs tell oddities, which `record --kernel-log` prints; not for measuring
+    #[arg(long)]
+    kernel_log: bool,
+}
+
+impl BuildEbpf {
+    /// Builds the kernel programs.
+    ///
+    /// # Errors
+    ///
+    /// As [`build`].
+    pub fn run(&self) -> Result<PathBuf> {
+        build_with(if self.kernel_log { &["--features", "kernel-log"] } else { &[] })
+    }
+}
+
 /// Builds the kernel programs and puts the object where the `overlay-trace` package's build looks for it;
 /// gives the object's path.
 ///
@@ -38,6 +57,10 @@ struct Compiler {
 ///
 /// A part of the tool chain is missing and cannot be installed, or the programs do not compile.
 pub fn build() -> Result<PathBuf> {
+    build_with(&[])
+}
+
+fn build_with(features: &[&str]) -> Result<PathBuf> {
     let source = host::workspace().join("overlay-trace-ebpf");
     if !source.join("Cargo.toml").is_file() {
         bail!("{} has no Cargo.toml: the kernel programs' source is missing", source.display());
@@ -53,6 +76,7 @@ pub fn build() -> Result<PathBuf> {
     host::run(
         host::command(&compiler.cargo)
             .args(["build", "--release", "-Z", "build-std=core", "--target", TARGET])
+            .args(features)
             .current_dir(&source)
             .env_remove("RUSTUP_TOOLCHAIN")
             .env_remove("RUSTC_WRAPPER")

@@ -20,8 +20,10 @@ const HEADING: &str = "\
 Each row is a cause that the injection suite (`tests/matrix/tail`) injects in a lab, or a lab without an injected
 cause. The load is requests at a constant rate, which varies from run to run. Each column is a cause; a cell says in
 how many runs `overlay-trace tail` named it first. *Right* also requires the right device and level; where two causes
-are injected, both must be named. Measured under KERNEL with a deterministic clock. Written by
-`cargo xtask test --all --bless`, or from kept outputs of the suite by `cargo xtask docs --suite`.
+are injected, both must be named. Measured under KERNEL with a deterministic clock. Rows that begin with `cases/` are
+faults that people reported in public (`tests/matrix/cases`), each brought about several times under varied load in one
+recording, with the ordinary clock. Written by `cargo xtask test --all --bless`, or from kept outputs of the suite by
+`cargo xtask docs --suite`.
 
 ";
 const INJECTION: &str = "injected";

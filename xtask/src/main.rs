@@ -9,10 +9,14 @@ mod coverage;
 mod demo;
 mod dist;
 mod docs;
+mod drivers;
 mod host;
 mod kernel_fixtures;
 mod labs;
+mod nics;
 mod packages;
+mod pieces;
+mod remembered;
 mod tally;
 mod test;
 mod tool;
@@ -36,7 +40,7 @@ enum Command {
     /// Count what tracing costs, in instructions per packet
     Bench(bench::Bench),
     /// Build the kernel programs that the overlay-trace binary embeds
-    BuildEbpf,
+    BuildEbpf(build_ebpf::BuildEbpf),
     /// Show what the tool does: trace traffic with and without a VXLAN overlay, and compare
     Demo(demo::Demo),
     /// Make the release artefacts in target/dist
@@ -56,7 +60,7 @@ impl Cli {
     fn run(self) -> Result<ExitCode> {
         match self.command {
             Command::Bench(bench) => bench.run(),
-            Command::BuildEbpf => build_ebpf::build().map(|_| ExitCode::SUCCESS),
+            Command::BuildEbpf(options) => options.run().map(|_| ExitCode::SUCCESS),
             Command::Demo(demo) => demo.run().map(|()| ExitCode::SUCCESS),
             Command::Dist(dist) => dist.run().map(|()| ExitCode::SUCCESS),
             Command::Docs(docs) => docs.run().map(|()| ExitCode::SUCCESS),

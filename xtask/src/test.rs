@@ -1,29 +1,29 @@
 //! `cargo xtask test`: everything that must hold before a change goes in.
 
-use std::{ffi::OsString, path::PathBuf, process::Command, sync::Mutex};
+use std::{
+    ffi::OsString,
+    path::PathBuf,
+    process::Command,
+    sync::Mutex,
+    time::{Duration, Instant, SystemTime},
+};
 
 use anyhow::{Context, Result, anyhow, bail};
-use clap::Args;
+use clap::{Args, ValueEnum};
 
 use crate::{
-    book, build_ebpf, confusion, coverage, host, labs,
+    book, build_ebpf, confusion, coverage, drivers, host, labs,
+    pieces::{self, Piece, TAIL_KERNEL},
+    remembered::Remembered,
     tally::{self, Step, Tally},
     tool::Tool,
     vm::{self, VmOptions, kernel::NAMES},
 };
 
-/// The kernel of the injection suite.
-const TAIL_KERNEL: &str = "6.12";
-/// The settings that are always tested, and that every point of the stage map can be probed; the others are, with
-/// `--all`.
-const CORE: &str =
-    "host/,same-pod/,flannel-host-gw/,flannel-vxlan/,flannel-vxlan+ipv6/,calico-ipip/,rows/points";
 /// The name by which the machine's own kernel is chosen.
 const OWN_KERNEL: &str = "own";
-/// Seconds that a kernel's tests may take: those of the core, and all. Beginning a recording of the full set takes
-/// half a minute in a virtual machine, and there are some seventy.
-const CORE_TIMEOUT: u64 = 2400;
-const WHOLE_TIMEOUT: u64 = 10_800;
+/// With `--part` nothing new is begun after this time.
+const PART_LIMIT: Duration = Duration::from_secs(3600);
 /// With this variable golden tests write their files instead of comparing them: it must not be inherited here.
 const BLESS: &str = "BLESS";
 /// What checks licences.
@@ -43,8 +43,12 @@ pub struct Test {
     /// The whole matrix: every setting and every row under every kernel
     #[arg(long, conflicts_with = "quick")]
     all: bool,
+    /// With --all: this part only. What has passed at this commit is not run again, and nothing new is begun after an
+    /// hour: run the same command again until it passes
+    #[arg(long, value_enum, value_name = "PART", requires = "all")]
+    part: Vec<Part>,
     /// Write down what was found instead of comparing it: in docs/src/coverage.md by which probes the kernels' stages are
-    /// seen, in docs/src/labs-by-kernel.md which labs they can have, in docs/src/confusion.md what `tail` said of causes that were
+    /// seen, in docs/src/labs-by-kernel.md which labs they can have, in docs/src/drivers.md which NICs' packets are seen, in docs/src/confusion.md what `tail` said of causes that were
     /// injected
     #[arg(long, requires = "all")]
     bless: bool,
@@ -53,24 +57,55 @@ pub struct Test {
     tail_runs: u32,
 }
 
+/// A part of `--all`.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Part {
+    /// What needs no virtual machine
+    Checks,
+    /// Every setting, row and lab under every kernel
+    Matrix,
+    /// Labs over the NICs that QEMU emulates
+    Nic,
+    /// Injected causes of bad tails
+    Tail,
+}
+
+/// What a piece of the matrix has said.
+struct Said {
+    part: Part,
+    /// The NIC, where drivers are compared.
+    nic: Option<&'static str>,
+    output: String,
+}
+
 impl Test {
     /// Runs every step, also after one has failed, and prints the sum; true if nothing failed.
     pub fn run(&self) -> bool {
         let mut sum = Tally::default();
-        sum.step("format", || format().map(|()| Tally::PASSED));
+        let has_checks = self.has(Part::Checks);
+        if has_checks {
+            sum.step("format", || format().map(|()| Tally::PASSED));
+        }
         let built = sum.step("kernel programs", || build_ebpf::build().map(|_| Tally::PASSED));
-        if built {
+        if built && has_checks {
             sum.step("lints", || lints().map(|()| Tally::PASSED));
             sum.step("documentation of the code", || code_docs().map(|()| Tally::PASSED));
             sum.step("oldest supported Rust", oldest_rust);
-            sum.step("unit and golden tests", unit_tests);
+            sum.step("unit and golden tests", || unit_tests(self.all));
             sum.step("documents and book", || book::check().map(|()| Tally::PASSED));
             sum.step("licences", || licences().map(|()| Tally::PASSED));
+        }
+        if built {
             self.matrix(&mut sum);
         }
         host::progress("done");
         println!("{sum}");
         sum.is_good()
+    }
+
+    /// Whether the part is to be run.
+    fn has(&self, part: Part) -> bool {
+        self.part.is_empty() || self.part.contains(&part)
     }
 
     fn matrix(&self, sum: &mut Tally) {
@@ -86,67 +121,71 @@ impl Test {
         let (own, others): (Vec<&str>, Vec<&str>) =
             kernels.into_iter().partition(|kernel| *kernel == OWN_KERNEL);
         self.in_machines(&others, sum);
-        if !own.is_empty() {
+        if !own.is_empty() && self.has(Part::Matrix) {
             sum.step("kernel matrix, own", || own_kernel(self.all));
         }
     }
 
     /// The matrix under kernels of the distribution, in virtual machines.
     fn in_machines(&self, kernels: &[&str], sum: &mut Tally) {
+        let mut pieces = Vec::new();
         let ready = sum.step("kernels and programs of the matrix", || {
             kernels.iter().try_for_each(|kernel| vm::kernel::get(kernel).map(drop))?;
+            pieces = pieces::of(kernels, self.all, self.tail_runs)?;
             matrix_program().map(|_| Tally::PASSED)
         });
-        if kernels.is_empty() || !ready {
+        pieces.retain(|piece| self.has(piece.part));
+        if pieces.is_empty() || !ready {
             return;
         }
+        let begin = Instant::now();
+        let remembered =
+            if self.part.is_empty() { Remembered::nothing() } else { Remembered::of_this_commit() };
         let all_outputs = Mutex::new(Vec::new());
-        let outputs = &all_outputs;
-        let step = |name: String, options: VmOptions, arguments: &'static [&str]| -> Step {
+        let step = |piece: Piece| -> Step {
+            let (remembered, outputs, name) = (&remembered, &all_outputs, piece.name.clone());
             let run = move || {
-                let (tally, output) = virtual_machine(&options, arguments)?;
-                outputs.lock().map_err(|_| anyhow!("another kernel's tests have panicked"))?.push(output);
+                let (tally, output) = remembered.or_run(&piece.name, || {
+                    if !self.part.is_empty() && begin.elapsed() > PART_LIMIT {
+                        bail!("not begun after an hour: run the same command again, it goes on from here");
+                    }
+                    virtual_machine(&piece.options, &piece.arguments)
+                })?;
+                let mut outputs =
+                    outputs.lock().map_err(|_| anyhow!("another kernel's tests have panicked"))?;
+                outputs.push(Said { part: piece.part, nic: piece.nic, output });
                 Ok(tally)
             };
             (name, Box::new(run))
         };
-        let mut steps = Vec::new();
-        for kernel in kernels {
-            let seconds = if self.all { WHOLE_TIMEOUT } else { CORE_TIMEOUT };
-            let options = VmOptions { timeout: Some(seconds), ..VmOptions::new(kernel) };
-            let whole: &[&str] = &["--set", "full,light"];
-            let core: &[&str] = &["--set", "full,light", "--only", CORE];
-            let arguments = if self.all { whole } else { core };
-            steps.push(step(format!("kernel matrix, {kernel}"), options.clone(), arguments));
-            // What compares times needs a clock that does not depend on what else this machine does.
-            let options = VmOptions { icount: true, ..options };
-            steps.push(step(
-                format!("kernel matrix, {kernel}, times"),
-                options,
-                &["--set", "full", "--truth"],
-            ));
+        sum.steps_at_once(MACHINES, pieces.into_iter().map(step).collect());
+        if self.all {
+            self.tables(&all_outputs.into_inner().unwrap_or_default(), sum);
         }
-        if self.all && kernels.contains(&TAIL_KERNEL) {
-            let (runs, bless) = (self.tail_runs.to_string(), self.bless);
-            let suite = move || {
-                let timeout = Some(WHOLE_TIMEOUT);
-                let options = VmOptions { timeout, icount: true, ..VmOptions::new(TAIL_KERNEL) };
-                let arguments = ["--set", "full", "--tail", "--runs", &runs];
-                let (tally, output) = virtual_machine(&options, &arguments)?;
-                confusion::keep(&[output], TAIL_KERNEL, bless)?;
-                Ok(tally)
-            };
-            steps.push((format!("injection suite, {TAIL_KERNEL}"), Box::new(suite)));
+    }
+
+    /// The book's tables of what was found.
+    fn tables(&self, said: &[Said], sum: &mut Tally) {
+        let of = |part: Part| -> Vec<String> {
+            said.iter().filter(|one| one.part == part).map(|one| one.output.clone()).collect()
+        };
+        let with_nics: Vec<(&str, &str)> =
+            said.iter().filter_map(|one| Some((one.nic?, one.output.as_str()))).collect();
+        let (matrix, tail) = (of(Part::Matrix), of(Part::Tail));
+        if !matrix.is_empty() {
+            sum.step("table of coverage", || {
+                coverage::check(&matrix, &NAMES, self.bless).map(|()| Tally::PASSED)
+            });
+            sum.step("table of labs", || labs::check(&matrix, &NAMES, self.bless).map(|()| Tally::PASSED));
         }
-        sum.steps_at_once(MACHINES, steps);
-        if !self.all {
-            return;
+        if !with_nics.is_empty() {
+            sum.step("table of drivers", || drivers::check(&with_nics, self.bless).map(|()| Tally::PASSED));
         }
-        let outputs = all_outputs.into_inner().unwrap_or_default();
-        sum.step("table of coverage", || {
-            coverage::check(&outputs, &NAMES, self.bless).map(|()| Tally::PASSED)
-        });
-        sum.step("table of labs", || labs::check(&outputs, &NAMES, self.bless).map(|()| Tally::PASSED));
+        if !tail.is_empty() {
+            sum.step("table of causes", || {
+                confusion::keep(&tail, TAIL_KERNEL, self.bless).map(|()| Tally::PASSED)
+            });
+        }
     }
 }
 
@@ -194,9 +233,15 @@ fn oldest_rust() -> Result<Tally> {
     Ok(Tally::PASSED)
 }
 
-fn unit_tests() -> Result<Tally> {
-    let (status, output) =
-        host::watch(cargo().args(["test", "--workspace", "--no-fail-fast"]).env_remove(BLESS))?;
+/// In a night, mutated recordings are tried for an hour, with other ones each time.
+fn unit_tests(all: bool) -> Result<Tally> {
+    let mut tests = cargo();
+    tests.args(["test", "--workspace", "--no-fail-fast"]).env_remove(BLESS);
+    if all {
+        let seed = SystemTime::UNIX_EPOCH.elapsed().map_or(1, |time| time.as_secs() / 86_400);
+        tests.env("OVERLAY_TRACE_FUZZ_SECONDS", "3600").env("OVERLAY_TRACE_FUZZ_SEED", seed.to_string());
+    }
+    let (status, output) = host::watch(&mut tests)?;
     Ok(tally::of_cargo(&output).checked(status.success()))
 }
 
@@ -225,7 +270,7 @@ pub fn matrix_program() -> Result<PathBuf> {
 }
 
 /// Runs the matrix in a virtual machine; gives what it counted and what it said.
-fn virtual_machine(options: &VmOptions, arguments: &[&str]) -> Result<(Tally, String)> {
+fn virtual_machine(options: &VmOptions, arguments: &[String]) -> Result<(Tally, String)> {
     let mut command = vec![matrix_program()?.into_os_string()];
     command.extend(arguments.iter().map(OsString::from));
     let finished = vm::run(options, &command)?;
@@ -238,9 +283,9 @@ fn own_kernel(all: bool) -> Result<Tally> {
         bail!("the tests under the machine's own kernel need root: run `cargo xtask test` as root");
     }
     let mut matrix = Command::new(matrix_program()?);
-    matrix.args(["--set", "device"]).current_dir(host::workspace());
+    matrix.args(["--set", "device,tc"]).current_dir(host::workspace());
     if !all {
-        matrix.args(["--only", CORE]);
+        matrix.args(["--only", &pieces::core(OWN_KERNEL)]);
     }
     let (status, output) = host::watch(&mut matrix)?;
     of_matrix(&output, status.success())

@@ -9,7 +9,7 @@ use overlay_trace_analysis::{
     tail::{Of, Tail, Threshold},
     what_if::{Change, WhatIf},
 };
-use overlay_trace_format::Recording;
+use overlay_trace_format::{Balance, Counters, Recording};
 use overlay_trace_test_support::golden::check;
 use tempfile::TempDir;
 
@@ -39,6 +39,22 @@ fn text_of_a_killed_recording() {
     let dir = TempDir::new().unwrap();
     let mut analysis = Analysis::of(&open(&dir, true, false), By::Level).unwrap();
     check("report-killed.txt", &report(&mut analysis, Format::Text, Sort::Path).unwrap());
+}
+
+/// The sentence on what to believe does not contradict the losses above it.
+#[test]
+fn nothing_is_believed_of_a_file_that_is_not_whole() {
+    let dir = TempDir::new().unwrap();
+    let mut analysis = Analysis::of(&open(&dir, true, true), By::Level).unwrap();
+    analysis.last.counters = Counters { started: 400, finished: 400, ..Counters::default() };
+    let mut text = |balance| {
+        analysis.balance = balance;
+        String::from_utf8(report(&mut analysis, Format::Text, Sort::Path).unwrap()).unwrap()
+    };
+    assert!(text(Balance::Even).contains("nothing was lost"));
+    for balance in [Balance::Missing(1), Balance::Surplus(1), Balance::Unknown] {
+        assert!(!text(balance).contains("nothing was lost"), "{balance:?}");
+    }
 }
 
 #[test]

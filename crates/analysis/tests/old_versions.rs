@@ -10,7 +10,8 @@ use overlay_trace_analysis::{
     tail::{Of, Tail, Threshold},
     what_if::{Change, WhatIf},
 };
-use overlay_trace_format::{Behaviour, Header, Recording, StageRow, extract, format::MAGIC};
+use overlay_trace_format::{Behaviour, Header, Recording, StageRow, extract};
+use overlay_trace_test_support::chunks::write_before_version_6;
 use tempfile::TempDir;
 
 /// Writes the recording again as version 4 did.
@@ -20,9 +21,7 @@ fn write_as_version_4(recording: &Recording, path: &Path) {
     let stages = recording.header.stages.iter().map(without).collect();
     let header = Header { stages, ..recording.header.clone() };
     extract(recording, |_| true, path, &header, &recording.traffic).unwrap();
-    let mut bytes = fs::read(path).unwrap();
-    bytes[MAGIC.len()] = 4;
-    fs::write(path, bytes).unwrap();
+    write_before_version_6(path, 4);
 }
 
 #[test]

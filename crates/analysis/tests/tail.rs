@@ -2,6 +2,10 @@
 
 #[path = "tail/causes.rs"]
 mod causes;
+#[path = "tail/counters.rs"]
+mod counters;
+#[path = "tail/drops.rs"]
+mod drops;
 #[path = "tail/requests.rs"]
 mod requests;
 mod support;

@@ -23,13 +23,19 @@ pub fn extract(
     let hops: Vec<_> = recording.hops.iter().map(|(number, name)| (*number, name.clone())).collect();
     writer.hops(&hops)?;
     writer.names(&recording.names)?;
-    let (mut all, mut wanted, mut finished, mut bytes) = (0, 0, 0, Vec::new());
+    if !recording.translations.is_empty() {
+        writer.translations(&recording.translations)?;
+    }
+    let (mut read, mut all, mut wanted, mut records, mut represented, mut bytes) =
+        (0, 0, 0, 0, 0, Vec::new());
     let mut outcome = Ok(());
     recording.for_each_record(|record| {
+        read += 1;
         all += record.path.len() as u64;
         if is_wanted(&record) && outcome.is_ok() {
             wanted += record.path.len() as u64;
-            finished += 1;
+            records += 1;
+            represented += record.header.times();
             bytes.clear();
             encode_record(&record.header, record.path, &mut bytes);
             outcome = writer.records(&bytes);
@@ -37,18 +43,25 @@ pub fn extract(
     })?;
     outcome?;
     writer.traffic(traffic)?;
-    let last = &recording.last;
-    writer.finish(&Checkpoint { counters: part(&last.counters, finished, (wanted, all)), ..last.clone() })
+    let mut last = recording.last.clone();
+    last.counters.lost_records += recording.balance(read).missing();
+    let counters = part(&last.counters, (records, represented), (wanted, all));
+    writer.finish(&Checkpoint { counters, ..last })?;
+    Ok(())
 }
 
-/// The counters of a part of `finished` records whose paths have `wanted` of `all` words. Each word of a path stands for about one hit
-/// of a probe.
-fn part(whole: &Counters, finished: u64, (wanted, all): (u64, u64)) -> Counters {
+/// The counters of a part of so many records, which stand for so many packets, and whose paths have `wanted` of `all`
+/// words. Each word of a path stands for about one hit of a probe. Which of the lost packets were of the part is not
+/// known: all of them count.
+fn part(whole: &Counters, (records, represented): (u64, u64), (wanted, all): (u64, u64)) -> Counters {
     let unfinished = whole.started.saturating_sub(whole.filtered).saturating_sub(whole.finished);
     let share = |number: u64| (u128::from(number) * u128::from(wanted) / u128::from(all.max(1))) as u64;
+    let left_out = represented - records;
+    let finished = records + left_out + whole.lost_records;
     Counters {
         started: finished + unfinished,
         finished,
+        left_out,
         filtered: 0,
         hits: share(whole.hits),
         record_bytes: share(whole.record_bytes),
@@ -70,7 +83,9 @@ mod tests {
             lost_records: 3,
             ..Counters::default()
         };
-        let part = part(&whole, 25, (1, 4));
-        assert_eq!((part.started, part.finished, part.hits, part.lost_records), (30, 25, 1000, 3));
+        let part = part(&whole, (25, 27), (1, 4));
+        assert_eq!((part.started, part.hits, part.lost_records), (35, 1000, 3));
+        // 25 records, and 2 packets that others stand for.
+        assert_eq!((part.finished, part.left_out), (30, 2));
     }
 }

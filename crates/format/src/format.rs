@@ -17,10 +17,10 @@ use twox_hash::XxHash3_64;
 pub const MAGIC: [u8; 8] = *b"\x89OTR\r\n\x1a\n";
 
 /// The version of the format that this program writes.
-pub const VERSION: u32 = 5;
+pub const VERSION: u32 = 6;
 
 /// The oldest version that it reads. Up to 3, paths do not tell on which CPU they passed; up to 4, the header does not
-/// tell what a stage means for analysis (see `legacy`).
+/// tell what a stage means for analysis (see `legacy`); up to 5, records have no witness.
 pub const OLDEST_VERSION: u32 = 3;
 
 /// Bytes before the first chunk: the magic and the version.
@@ -52,13 +52,19 @@ pub enum Chunk {
     Footer = 7,
     /// A list of [`SeenLater`](super::SeenLater): stages that are seen from some moment on.
     Later = 8,
+    /// A list of [`NicCount`](super::NicCount): what passed the NICs. Only a recording that was finished has it.
+    Nics = 9,
+    /// [`KernelCounters`](super::KernelCounters). Only a recording that was finished has it.
+    KernelCounters = 10,
+    /// A list of [`Translation`](super::Translation): clients whose address was translated.
+    Translations = 11,
 }
 
 impl Chunk {
     /// The kind of a stored number, if this program knows it.
     pub fn from_u32(number: u32) -> Option<Chunk> {
         use Chunk::*;
-        [Header, Records, Hops, Checkpoint, Traffic, Names, Footer, Later]
+        [Header, Records, Hops, Checkpoint, Traffic, Names, Footer, Later, Nics, KernelCounters, Translations]
             .into_iter()
             .find(|&kind| kind as u32 == number)
     }
@@ -74,6 +80,9 @@ impl Chunk {
             Chunk::Names => "names",
             Chunk::Footer => "footer",
             Chunk::Later => "later stages",
+            Chunk::Nics => "counts of NICs",
+            Chunk::KernelCounters => "kernel's counters",
+            Chunk::Translations => "translated clients",
         }
     }
 }

@@ -8,7 +8,7 @@ use overlay_trace_common::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::{detection::Detection, probe_kind::ProbeKind, stage_row::StageRow};
+use crate::{ClockReading, Machine, detection::Detection, probe_kind::ProbeKind, stage_row::StageRow};
 
 /// Where and how a recording was made.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -27,7 +27,10 @@ pub struct Header {
     /// CPUs that were online when the recording began; `None` in recordings of before that was looked at.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cpus: Option<u32>,
-    /// `full`, `light` or `device`.
+    /// Which machine it was; `None` in recordings of before that was looked at.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub machine: Option<Machine>,
+    /// `full`, `light`, `device` or `tc`.
     pub probe_set: String,
     /// Wall clock at the beginning, in ns since 1970.
     pub start_wall_ns: u64,
@@ -44,6 +47,10 @@ pub struct Header {
     /// Which packets have a record of their own; `None` where all have.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sampling: Option<Sampling>,
+    /// Whether packets from NICs are recorded whose headers lie outside their linear part; false in recordings of early
+    /// versions, which read what is not the packet's.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub reads_fragments: bool,
     /// The filter in words; empty for none.
     pub filter: String,
     /// What the machine looked like when the recording began; `None` in recordings of before that was looked at.
@@ -62,6 +69,7 @@ impl Header {
             arch: std::env::consts::ARCH.into(),
             byte_order: byte_order().into(),
             stages: STAGES.iter().map(StageRow::from).collect(),
+            reads_fragments: true,
             ..Header::default()
         }
     }
@@ -140,6 +148,9 @@ pub struct ProbeCost {
     /// Besides the hit: the packet has come to another device.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hop: Option<f64>,
+    /// Besides the hit: reading the packet's device through a helper, as programs of kprobes do.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub look: Option<f64>,
     /// Besides the hit: writing the record, after the path has ended, so that it is in no packet's time.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub record: Option<f64>,
@@ -171,7 +182,11 @@ pub struct Counters {
     pub unmatched_exits: u64,
     pub unknown_start: u64,
     pub lost_end: u64,
+    /// Rejected by the filter; in recordings of before 0.2 also what is not IP.
     pub filtered: u64,
+    pub not_ip: u64,
+    /// Packets whose path ended before their headers could be read.
+    pub unreadable: u64,
     pub hops_full: u64,
     pub hits: u64,
     pub record_bytes: u64,
@@ -202,6 +217,8 @@ impl Counters {
             unknown_start: of(Counter::UnknownStart),
             lost_end: of(Counter::MissedEnd),
             filtered: of(Counter::Filtered),
+            not_ip: of(Counter::NotIp),
+            unreadable: of(Counter::Unreadable),
             hops_full: of(Counter::HopTableFull),
             hits: of(Counter::Hits),
             record_bytes: of(Counter::RecordBytes),
@@ -218,8 +235,13 @@ impl Counters {
         self.probe_misses.is_some() && self.untold_probes == 0
     }
 
+    /// Packets that were seen and have no record by intent, or because they could not be identified.
+    pub fn without_record(&self) -> u64 {
+        self.filtered.saturating_add(self.not_ip).saturating_add(self.unreadable)
+    }
+
     /// What was lost, each kind with its name in every output for people.
-    pub fn losses(&self) -> [(u64, &'static str); 7] {
+    pub fn losses(&self) -> [(u64, &'static str); 8] {
         [
             (self.lost_records, "records"),
             (self.probe_misses.unwrap_or(0), "probe misses"),
@@ -228,6 +250,7 @@ impl Counters {
             (self.unknown_start, "unknown starts"),
             (self.lost_end, "missed ends"),
             (self.hops_full, "hop table full"),
+            (self.unreadable, "headers not readable"),
         ]
     }
 }
@@ -243,6 +266,9 @@ pub struct Checkpoint {
     /// Since the beginning of the recording, in ns.
     pub duration_ns: u64,
     pub counters: Counters,
+    /// The machine's clocks; `None` in recordings of before that was looked at.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub clocks: Option<ClockReading>,
 }
 
 /// Names of numbers that the kernel gives.

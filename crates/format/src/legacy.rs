@@ -84,6 +84,7 @@ const OF_STAGES: &[Rule] = &[
     ),
     (&["softirq-wait", "ksoftirqd-wait"], |stage| stage.probed_by = Some("softirq-interruption".to_owned())),
     (&["copy"], |stage| stage.clones = true),
+    (&["receive"], |stage| stage.delivers = Delivery::Local),
 ];
 
 /// The link kinds of transmit stages.

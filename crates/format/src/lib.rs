@@ -7,28 +7,47 @@
 //! It is a sequence of chunks, each complete in itself ([`mod@format`]), so that what a killed recorder or a
 //! full disk leaves behind can still be used.
 
+mod balance;
 pub mod detection;
 mod error;
+mod existing;
 mod extract;
 pub mod format;
 mod header;
+mod kernel_counters;
 mod legacy;
+mod machine;
+mod nic_counts;
+mod output_file;
+mod place;
+mod printable;
 mod probe_kind;
 mod probe_set;
 mod reader;
 mod records;
 mod stage_row;
 mod threshold;
+mod translation;
 mod writer;
 
+pub use balance::Balance;
 pub use detection::Detection;
 pub use error::ReadError;
 pub use extract::extract;
 pub use header::{Checkpoint, Counters, Header, HopName, Names, ProbeCost, Sampling, SeenLater, UnseenStage};
+pub use kernel_counters::{
+    COUNTED_MAX, GROUP_MEMBERS_MAX, GROWTHS_MAX, Growth, KernelCounters, NetnsCounters, ThrottledCgroup,
+};
+pub use machine::{ClockReading, Interface, Machine};
+pub use nic_counts::{NicCount, NicDirection, NicUnit};
+pub use output_file::{OutputFile, Readers, ReservedOutput};
+pub use place::{check_folder, is_trusted};
+pub use printable::{printable, printable_bytes};
 pub use probe_kind::ProbeKind;
 pub use probe_set::ProbeSet;
 pub use reader::Recording;
-pub use records::{RecordView, encode_path, encode_record, record_of};
+pub use records::{RecordView, encode_path, encode_record, is_whole_record, record_of};
 pub use stage_row::{Behaviour, StageRow};
 pub use threshold::Threshold;
-pub use writer::{Writer, check_output, open_output};
+pub use translation::Translation;
+pub use writer::{Writer, check_output, reserve_output};

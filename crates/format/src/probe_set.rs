@@ -13,6 +13,8 @@ pub enum ProbeSet {
     Light,
     /// Tracepoints only: for kernels without kprobes and fentry, or under lockdown.
     Device,
+    /// TC hooks of devices: for kernels in which programs may not read kernel memory.
+    Tc,
 }
 
 impl ProbeSet {
@@ -22,6 +24,7 @@ impl ProbeSet {
             ProbeSet::Full => "full",
             ProbeSet::Light => "light",
             ProbeSet::Device => "device",
+            ProbeSet::Tc => "tc",
         }
     }
 }
@@ -30,9 +33,9 @@ impl FromStr for ProbeSet {
     type Err = Error;
 
     fn from_str(name: &str) -> Result<ProbeSet> {
-        [ProbeSet::Full, ProbeSet::Light, ProbeSet::Device]
+        [ProbeSet::Full, ProbeSet::Light, ProbeSet::Device, ProbeSet::Tc]
             .into_iter()
             .find(|set| set.name() == name)
-            .with_context(|| format!("'{name}' is no probe set: give full, light or device"))
+            .with_context(|| format!("'{name}' is no probe set: give full, light, device or tc"))
     }
 }

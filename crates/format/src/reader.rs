@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     fs::File,
-    io::{BufReader, ErrorKind, Read, Seek, SeekFrom},
+    io::{self, BufReader, Cursor, ErrorKind, Read, Seek, SeekFrom},
     ops::Range,
     os::unix::fs::FileExt,
     path::{Path, PathBuf},
@@ -12,14 +12,23 @@ use std::{
 use serde::de::DeserializeOwned;
 
 use super::{
-    Checkpoint, Header, HopName, Names, ReadError, RecordView,
+    Checkpoint, ClockReading, Header, HopName, KernelCounters, Names, NicCount, ReadError, RecordView,
+    Translation,
+    error::shown,
     format::{Chunk, FRAME_BYTES, MAGIC, OLDEST_VERSION, PAYLOAD_MAX, PREAMBLE_BYTES, VERSION, checksum},
     header::byte_order,
-    legacy,
-    records::{bytes_of, split_record},
+    legacy, printable,
+    records::{bytes_of, header_words, split_record},
 };
 
 type Result<T> = std::result::Result<T, ReadError>;
+
+/// A record names a stage by one byte.
+const STAGES_MAX: usize = 256;
+/// The longest payload of JSON: as a tree it takes many times the memory of its text.
+const JSON_MAX: u32 = 64 << 20;
+/// The most networks of a header, and reasons for one.
+const DETECTIONS_MAX: usize = 1024;
 
 /// An opened recording: everything about it but the records, which are read as a stream.
 ///
@@ -27,6 +36,7 @@ type Result<T> = std::result::Result<T, ReadError>;
 /// is false then.
 pub struct Recording {
     path: PathBuf,
+    file: File,
     /// Version of the file format.
     version: u32,
     pub header: Header,
@@ -34,8 +44,18 @@ pub struct Recording {
     pub names: Names,
     /// Results of traffic that ran during the recording.
     pub traffic: Vec<serde_json::Value>,
+    /// What passed the NICs, by hop and direction.
+    pub nics: Vec<NicCount>,
+    /// What the kernel's own counters grew by; `None` in recordings that were not finished, and in early ones.
+    pub kernel_counters: Option<KernelCounters>,
+    /// The machine's clocks, about every second.
+    pub clocks: Vec<ClockReading>,
+    /// Clients whose address was translated on the path.
+    pub translations: Vec<Translation>,
     /// The last counters and duration.
     pub last: Checkpoint,
+    /// Whether there are any: a recorder that was killed in its first second has left none, so that losses are unknown.
+    pub has_counters: bool,
     /// Whether the recorder finished: false when it was killed or the disk was full.
     pub complete: bool,
     /// Where the chunks of records begin in the file, and their lengths.
@@ -43,7 +63,8 @@ pub struct Recording {
 }
 
 impl Recording {
-    /// Opens a recording and reads everything but the records.
+    /// Opens a recording and reads everything but the records. A pipe (`<(zstdcat a.otr.zst)`) is read to its end first.
+    /// Every text in it is made printable: whoever wrote the file need not be trusted.
     ///
     /// # Errors
     ///
@@ -51,18 +72,40 @@ impl Recording {
     /// damaged, or ends before its header does.
     pub fn open(path: impl AsRef<Path>) -> Result<Recording> {
         let path = path.as_ref();
-        let file = File::open(path).map_err(ReadError::open(path))?;
-        let bytes = file.metadata().map_err(ReadError::read(path.display().to_string()))?.len();
-        let mut input = BufReader::new(file);
-        let version = read_preamble(&mut input, path)?;
+        Recording::read(path, File::open(path))
+    }
+
+    /// The same of what came of opening the file: who opens it may need privileges that reading it does not.
+    ///
+    /// # Errors
+    ///
+    /// As for [`open`](Recording::open).
+    pub fn read(path: &Path, opened: io::Result<File>) -> Result<Recording> {
+        let reading = || ReadError::read(shown(path));
+        let mut file = opened.map_err(ReadError::open(path))?;
+        let is_file = file.metadata().map_err(reading())?.is_file();
+        // Before the rest is read: a pipe may have no end.
+        let (version, preamble) = read_preamble(&mut file, path)?;
+        if !is_file {
+            file = spool(&preamble, &mut file).map_err(reading())?;
+        }
+        let bytes = file.metadata().map_err(reading())?.len();
+        file.seek(SeekFrom::Start(PREAMBLE_BYTES)).map_err(reading())?;
+        let mut input = BufReader::new(file.try_clone().map_err(reading())?);
         let mut recording = Recording {
             path: path.into(),
+            file,
             version,
             header: Header::default(),
             hops: BTreeMap::new(),
             names: Names::default(),
             traffic: Vec::new(),
+            nics: Vec::new(),
+            kernel_counters: None,
+            translations: Vec::new(),
             last: Checkpoint::default(),
+            clocks: Vec::new(),
+            has_counters: false,
             complete: false,
             records: Vec::new(),
         };
@@ -99,21 +142,22 @@ impl Recording {
         chunks: Range<usize>,
         mut each: impl FnMut(RecordView<'_>),
     ) -> Result<()> {
-        let file = File::open(&self.path).map_err(ReadError::open(&self.path))?;
         let mut words = Vec::new();
+        let header_words = header_words(self.version);
         for &(at, length) in &self.records[chunks] {
             // The checksum stands behind the payload.
             words.resize(length as usize / 8 + 1, 0);
             let bytes = &mut bytes_of(&mut words)[..length as usize + 4];
-            file.read_exact_at(bytes, at)
-                .map_err(ReadError::read(format!("the recording {}", self.path.display())))?;
+            self.file
+                .read_exact_at(bytes, at)
+                .map_err(ReadError::read(format!("the recording {}", shown(&self.path))))?;
             let (payload, crc) = bytes.split_at(length as usize);
             if crc != checksum(Chunk::Records as u32, payload).to_le_bytes() {
                 return Err(self.damaged(at, "the checksum of a chunk of records does not match"));
             }
             let mut rest = &words[..length as usize / 8];
             while !rest.is_empty() {
-                let Some((record, next)) = split_record(rest) else {
+                let Some((record, next)) = split_record(rest, header_words) else {
                     return Err(self.damaged(at, "a record is longer than its chunk"));
                 };
                 each(record);
@@ -133,13 +177,14 @@ impl Recording {
         let mut first = true;
         while let Some((kind, length)) = chunk_at(input, at, bytes)? {
             let end = at + FRAME_BYTES + u64::from(length);
-            if length > PAYLOAD_MAX {
+            let known = Chunk::from_u32(kind);
+            let is_json = known.is_some_and(|kind| kind != Chunk::Records);
+            if length > PAYLOAD_MAX || is_json && length > JSON_MAX {
                 return Err(self.damaged(at, "a chunk of impossible length"));
             }
             if end > bytes {
                 break;
             }
-            let known = Chunk::from_u32(kind);
             if first && known != Some(Chunk::Header) {
                 return Err(self.damaged(at, "the header is missing"));
             }
@@ -178,15 +223,38 @@ impl Recording {
         match kind {
             Chunk::Header => {
                 self.header = self.json(kind, at, payload)?;
+                self.check_header(at)?;
                 legacy::complete(&mut self.header, self.version);
                 if self.header.byte_order != byte_order() {
                     let (path, byte_order) = (self.path.clone(), self.header.byte_order.clone());
                     return Err(ReadError::ByteOrder { path, byte_order });
                 }
             }
-            Chunk::Hops => self.hops.extend(self.json::<Vec<(u16, HopName)>>(kind, at, payload)?),
-            Chunk::Checkpoint | Chunk::Footer => self.last = self.json(kind, at, payload)?,
+            Chunk::Hops => {
+                let mut hops: Vec<(u16, HopName)> = self.json(kind, at, payload)?;
+                let names =
+                    hops.iter_mut().flat_map(|(_, hop)| [&mut hop.netns, &mut hop.device, &mut hop.kind]);
+                names.for_each(|name| printable::cut(name, printable::NAME_MAX));
+                self.hops.extend(hops);
+            }
+            Chunk::Checkpoint | Chunk::Footer => {
+                self.last = self.json(kind, at, payload)?;
+                self.clocks.extend(self.last.clocks);
+                self.has_counters = true;
+            }
             Chunk::Traffic => self.traffic.extend(self.json::<Vec<_>>(kind, at, payload)?),
+            Chunk::Nics => self.nics.extend(self.json::<Vec<NicCount>>(kind, at, payload)?),
+            Chunk::KernelCounters => {
+                let mut counters: KernelCounters = self.json(kind, at, payload)?;
+                if !counters.is_sound() {
+                    return Err(self.damaged(at, "impossibly many of the kernel's counters"));
+                }
+                counters.cut_names();
+                self.kernel_counters = Some(counters);
+            }
+            Chunk::Translations => {
+                self.translations.extend(self.json::<Vec<Translation>>(kind, at, payload)?);
+            }
             Chunk::Names => {
                 let names: Names = self.json(kind, at, payload)?;
                 self.names.drop_reasons.extend(names.drop_reasons);
@@ -202,19 +270,39 @@ impl Recording {
         Ok(())
     }
 
+    /// A header of more than records can refer to is no recorder's.
+    fn check_header(&self, at: u64) -> Result<()> {
+        let Header { stages, unseen_stages, networks, .. } = &self.header;
+        let networks = networks.iter().flatten();
+        let is_sound = stages.len() <= STAGES_MAX
+            && unseen_stages.len() <= STAGES_MAX
+            && networks.clone().count() <= DETECTIONS_MAX
+            && networks.clone().all(|network| network.evidence.len() <= DETECTIONS_MAX);
+        if is_sound { Ok(()) } else { Err(self.damaged(at, "a header with impossibly many entries")) }
+    }
+
     fn json<T: DeserializeOwned>(&self, kind: Chunk, at: u64, payload: &[u8]) -> Result<T> {
-        serde_json::from_slice(payload)
+        let mut value = serde_json::from_slice(payload);
+        if let Ok(value) = &mut value {
+            printable::clean(value);
+        }
+        value
+            .and_then(serde_json::from_value)
             .map_err(|error| self.damaged(at, format!("the {} cannot be read: {error}", kind.name())))
     }
 }
 
-/// Reads the magic and the version.
-fn read_preamble(input: &mut impl Read, path: &Path) -> Result<u32> {
+/// Copies what comes from a pipe to a file without a name.
+fn spool(preamble: &[u8], pipe: &mut File) -> io::Result<File> {
+    let mut file = tempfile::tempfile()?;
+    io::copy(&mut Cursor::new(preamble).chain(pipe), &mut file)?;
+    Ok(file)
+}
+
+/// Reads the magic and the version, and returns the version and what was read.
+fn read_preamble(input: &mut impl Read, path: &Path) -> Result<(u32, Vec<u8>)> {
     let mut preamble = Vec::new();
-    input
-        .take(PREAMBLE_BYTES)
-        .read_to_end(&mut preamble)
-        .map_err(ReadError::read(path.display().to_string()))?;
+    input.take(PREAMBLE_BYTES).read_to_end(&mut preamble).map_err(ReadError::read(shown(path)))?;
     let magic = preamble.len().min(MAGIC.len());
     if preamble.is_empty() || preamble[..magic] != MAGIC[..magic] {
         return Err(ReadError::NotARecording { path: path.into() });
@@ -224,7 +312,7 @@ fn read_preamble(input: &mut impl Read, path: &Path) -> Result<u32> {
     };
     let version = u32::from_le_bytes([version[0], version[1], version[2], version[3]]);
     match version {
-        OLDEST_VERSION..=VERSION => Ok(version),
+        OLDEST_VERSION..=VERSION => Ok((version, preamble)),
         ..OLDEST_VERSION => Err(ReadError::Older { path: path.into(), version }),
         _ => Err(ReadError::Newer { path: path.into(), version }),
     }

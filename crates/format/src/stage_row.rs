@@ -27,6 +27,9 @@ pub struct StageRow {
     pub probe: Option<ProbeKind>,
     /// Whether the stage's exit was probed too.
     pub exit: bool,
+    /// Whether the probe reads the packet's device through a helper: before it reads the clock.
+    #[serde(skip_serializing_if = "is_default")]
+    pub looks: bool,
     /// Whether the packet's headers are read here, if they have not been before.
     pub headers: bool,
     /// For the transmit stage of a kind of devices: `rtnl_link_ops.kind` (`veth`, `vxlan`); empty for a NIC.
@@ -96,6 +99,7 @@ impl From<&Stage> for StageRow {
             about: stage.about.into(),
             probe: None,
             exit: stage.points.iter().any(|point| point.exit),
+            looks: false,
             headers: stage.points.iter().any(|point| point.headers != Headers::No),
             link_kind: link_kinds.next(),
             behaviour: Behaviour::from(&stage.behaviour),

@@ -1,7 +1,6 @@
 //! Writing a recording.
 
 use std::{
-    fs::{self, File, OpenOptions},
     io::{self, ErrorKind, Write},
     path::{Path, PathBuf},
 };
@@ -10,7 +9,8 @@ use anyhow::{Context, Result, anyhow, bail};
 use serde::Serialize;
 
 use super::{
-    Checkpoint, Header, HopName, Names, SeenLater,
+    Checkpoint, Header, HopName, KernelCounters, Names, NicCount, OutputFile, Readers, ReservedOutput,
+    SeenLater, Translation,
     format::{Chunk, MAGIC, PREAMBLE_BYTES, VERSION, checksum},
 };
 
@@ -24,36 +24,42 @@ const FRAME_START: usize = 8;
 ///
 /// # Errors
 ///
-/// The path exists and `force` is false, is no regular file, or its folder does not exist.
+/// The path exists and `force` is false, is no regular file or another recorder's, or its folder does not exist.
 pub fn check_output(path: &Path, force: bool) -> Result<()> {
-    match fs::metadata(path) {
-        Ok(found) if found.is_dir() => {
-            bail!("{} is a folder: give the name of a file in it", path.display())
-        }
-        Ok(found) if !found.is_file() => {
-            bail!("{} is not a regular file: a recording can only be written to one", path.display())
-        }
-        Ok(_) if !force => bail!(exists_already(path)),
-        Ok(_) => Ok(()),
-        Err(_) => {
-            let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-            match folder {
-                Some(folder) if !folder.is_dir() => {
-                    bail!("the folder {} does not exist: create it, or choose another one", folder.display())
-                }
-                _ => Ok(()),
-            }
-        }
-    }
+    reserve_output(path, force).map(drop)
 }
 
-fn exists_already(path: &Path) -> String {
-    format!("{} exists already: choose another name, or overwrite it with --force", path.display())
+/// As [`check_output`]; a file that stands there is locked until the recording is created in its place
+/// ([`Writer::create_reserved`]), so that of two recorders that are started together only one goes on.
+///
+/// # Errors
+///
+/// Those of [`check_output`].
+pub fn reserve_output(path: &Path, force: bool) -> Result<ReservedOutput> {
+    ReservedOutput::new(path, force).map_err(|error| cannot_create(path, &error))
+}
+
+fn cannot_create(path: &Path, error: &io::Error) -> anyhow::Error {
+    let name = path.display();
+    let folder = path.parent().unwrap_or(Path::new("")).display();
+    match error.kind() {
+        ErrorKind::AlreadyExists => {
+            anyhow!("{name} exists already: choose another name, or overwrite it with --force")
+        }
+        ErrorKind::InvalidInput => {
+            anyhow!("{name} is not a regular file: a recording can only be written to one")
+        }
+        ErrorKind::IsADirectory => anyhow!("{name} is a folder: give the name of a file in it"),
+        ErrorKind::NotFound | ErrorKind::NotADirectory => {
+            anyhow!("the folder {folder} does not exist: create it, or choose another one")
+        }
+        _ => anyhow!("cannot create the recording {name}: {error}"),
+    }
 }
 
 /// Writes a recording. Whatever happens to the process, every chunk that it wrote can be read.
 pub struct Writer {
-    file: File,
+    output: OutputFile,
     path: PathBuf,
     /// The records so far, behind room for kind and length: they are copied once and written as they lie.
     records: Vec<u8>,
@@ -62,36 +68,57 @@ pub struct Writer {
     failed: bool,
 }
 
-/// Opens a file to be written from its beginning; one that exists only with `force`.
-pub fn open_output(path: &Path, force: bool) -> io::Result<File> {
-    let mut options = OpenOptions::new();
-    options.write(true);
-    if force {
-        options.create(true).truncate(true)
-    } else {
-        options.create_new(true)
-    };
-    options.open(path)
-}
-
 impl Writer {
-    /// Creates the file and writes the header.
+    /// Creates the file, which its owner alone may read ([`OutputFile`]), and writes the header. Where that fails,
+    /// no file is left.
     ///
     /// # Errors
     ///
     /// The file exists and `force` is false, or it cannot be created or written.
     pub fn create(path: impl AsRef<Path>, force: bool, header: &Header) -> Result<Writer> {
         let path = path.as_ref();
-        let file = open_output(path, force).map_err(|error| match error.kind() {
-            ErrorKind::AlreadyExists => anyhow!(exists_already(path)),
-            _ => anyhow!("cannot create the recording {}: {error}", path.display()),
+        let output =
+            OutputFile::create(path, force, Readers::Owner).map_err(|error| cannot_create(path, &error))?;
+        Writer::new(output, path, header)
+    }
+
+    /// As [`create`](Writer::create), where the place was reserved before.
+    ///
+    /// # Errors
+    ///
+    /// As for [`create`](Writer::create). Something was put there since.
+    pub fn create_reserved(reserved: ReservedOutput, path: &Path, header: &Header) -> Result<Writer> {
+        let output = reserved.create(Readers::Owner).map_err(|error| match error.kind() {
+            ErrorKind::AlreadyExists => {
+                let name = path.display();
+                anyhow!("{name} was created by another program meanwhile: choose another name")
+            }
+            _ => cannot_create(path, &error),
         })?;
+        Writer::new(output, path, header)
+    }
+
+    fn new(output: OutputFile, path: &Path, header: &Header) -> Result<Writer> {
         let mut records = Vec::with_capacity(RECORDS_BYTES + (64 << 10));
         records.resize(FRAME_START, 0);
-        let mut writer = Writer { file, path: path.into(), records, written: 0, failed: false };
-        writer.append(&[MAGIC.as_slice(), &VERSION.to_le_bytes()].concat())?;
-        writer.json(Chunk::Header, header)?;
-        Ok(writer)
+        let mut writer = Writer { output, path: path.into(), records, written: 0, failed: false };
+        match writer.begin(header) {
+            Ok(()) => Ok(writer),
+            Err(error) => {
+                writer.discard();
+                Err(error)
+            }
+        }
+    }
+
+    /// Gives the recording up, and removes its file.
+    pub fn discard(&self) {
+        self.output.discard();
+    }
+
+    fn begin(&mut self, header: &Header) -> Result<()> {
+        self.append(&[MAGIC.as_slice(), &VERSION.to_le_bytes()].concat())?;
+        self.json(Chunk::Header, header)
     }
 
     /// Adds one or more whole records, as the kernel side made them.
@@ -141,6 +168,33 @@ impl Writer {
         self.json(Chunk::Names, names)
     }
 
+    /// Adds what passed the NICs.
+    ///
+    /// # Errors
+    ///
+    /// As for [`checkpoint`](Writer::checkpoint).
+    pub fn nics(&mut self, counts: &[NicCount]) -> Result<()> {
+        self.json(Chunk::Nics, counts)
+    }
+
+    /// Adds what the kernel's own counters grew by.
+    ///
+    /// # Errors
+    ///
+    /// As for [`checkpoint`](Writer::checkpoint).
+    pub fn kernel_counters(&mut self, counters: &KernelCounters) -> Result<()> {
+        self.json(Chunk::KernelCounters, counters)
+    }
+
+    /// Adds clients whose address was translated.
+    ///
+    /// # Errors
+    ///
+    /// As for [`checkpoint`](Writer::checkpoint).
+    pub fn translations(&mut self, translations: &[Translation]) -> Result<()> {
+        self.json(Chunk::Translations, translations)
+    }
+
     /// Notes stages that are seen from now on.
     ///
     /// # Errors
@@ -150,13 +204,17 @@ impl Writer {
         self.json(Chunk::Later, stages)
     }
 
-    /// Writes the final counters and closes the recording.
+    /// Writes the final counters and closes the recording; returns the bytes of the file.
     ///
     /// # Errors
     ///
-    /// As for [`checkpoint`](Writer::checkpoint).
-    pub fn finish(mut self, last: &Checkpoint) -> Result<()> {
-        self.json(Chunk::Footer, last)
+    /// As for [`checkpoint`](Writer::checkpoint). Or the file is not what was written: somebody else has deleted, replaced
+    /// or changed it.
+    pub fn finish(mut self, last: &Checkpoint) -> Result<u64> {
+        self.json(Chunk::Footer, last)?;
+        let checked = self.output.check(&self.path, self.written);
+        checked.map_err(|what| anyhow!("the recording {} {what}", self.path.display()))?;
+        Ok(self.written)
     }
 
     /// Bytes of the file so far.
@@ -190,10 +248,10 @@ impl Writer {
         if self.failed {
             bail!("the recording {} could not be written any more", self.path.display());
         }
-        if let Err(error) = self.file.write_all(bytes) {
+        if let Err(error) = self.output.file.write_all(bytes) {
             self.failed = true;
             // Not possible on everything that can be written to; a reader copes with a torn chunk too.
-            let _ = self.file.set_len(self.written);
+            let _ = self.output.file.set_len(self.written);
             let kept = if self.written > PREAMBLE_BYTES {
                 ": what was recorded before is kept and can be reported"
             } else {
@@ -235,9 +293,9 @@ mod tests {
         let path = dir.path().join("a.otr");
         let mut writer = Writer::create(&path, false, &Header::new()).unwrap();
         let counters = Counters { started: 5, ..Counters::default() };
-        let checkpoint = Checkpoint { duration_ns: 7, counters };
+        let checkpoint = Checkpoint { duration_ns: 7, counters, clocks: None };
         writer.checkpoint(&checkpoint).unwrap();
-        writer.file = OpenOptions::new().write(true).open("/dev/full").unwrap();
+        writer.output.file = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
         let said = writer.checkpoint(&Checkpoint::default()).unwrap_err().to_string();
         assert!(said.contains("No space left") && said.contains("can be reported"), "{said}");
         assert!(writer.records(&[0; RECORDS_BYTES]).is_err());

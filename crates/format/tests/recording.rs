@@ -5,10 +5,12 @@ mod support;
 
 use std::fs;
 
+use overlay_trace_common::record::RecordHeader;
 use overlay_trace_format::{
-    Header, ProbeKind, ReadError, Recording, Writer,
-    format::{OLDEST_VERSION, VERSION},
+    Balance, Header, ProbeKind, ReadError, Recording, Writer,
+    format::{self, OLDEST_VERSION, VERSION},
 };
+use overlay_trace_test_support::chunks::{Chunk, Parts, write_before_version_6};
 use support::{checkpoint, header, later, record, write};
 use tempfile::TempDir;
 
@@ -31,11 +33,31 @@ fn what_is_written_is_read() {
     assert_eq!(recording.names.symbols[&7], "udp_rcv+1");
     assert_eq!(recording.traffic[0]["kind"], "rr");
     assert_eq!(recording.last, checkpoint(13));
+    assert_eq!(recording.clocks.last().copied(), checkpoint(13).clocks);
     assert!(recording.complete);
     let mut id = 0;
     recording
         .for_each_record(|read| {
             let (header, way) = record(id);
+            assert_eq!((read.header, read.path), (header, way.as_slice()));
+            id += 1;
+        })
+        .unwrap();
+    assert_eq!(id, 12);
+}
+
+/// Before version 6 a record's header was 8 bytes shorter.
+#[test]
+fn records_without_a_witness_are_read() {
+    let dir = TempDir::new().unwrap();
+    let path = write(&dir, true);
+    write_before_version_6(&path, 5);
+    let mut id = 0;
+    Recording::open(&path)
+        .unwrap()
+        .for_each_record(|read| {
+            let (header, way) = record(id);
+            let header = RecordHeader { witness: 0, ..header };
             assert_eq!((read.header, read.path), (header, way.as_slice()));
             id += 1;
         })
@@ -143,6 +165,73 @@ fn a_recording_of_another_byte_order_is_refused() {
 }
 
 #[test]
+fn a_recording_can_come_through_a_pipe() {
+    let dir = TempDir::new().unwrap();
+    let bytes = fs::read(write(&dir, true)).unwrap();
+    let pipe = dir.path().join("pipe");
+    nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let writing = pipe.clone();
+    let writer = std::thread::spawn(move || fs::write(writing, bytes));
+    let recording = Recording::open(&pipe).unwrap();
+    writer.join().unwrap().unwrap();
+    let mut records = 0;
+    recording.for_each_record(|_| records += 1).unwrap();
+    assert!(recording.complete && records == 12);
+}
+
+/// The balance of a recording whose chunks have been changed.
+fn balance(change: impl FnOnce(&mut Vec<Chunk>)) -> Balance {
+    let dir = TempDir::new().unwrap();
+    let path = write(&dir, true);
+    let mut parts = Parts::of(&fs::read(&path).unwrap());
+    change(&mut parts.chunks);
+    fs::write(&path, parts.bytes()).unwrap();
+    let recording = Recording::open(&path).unwrap();
+    let mut records = 0;
+    recording.for_each_record(|_| records += 1).unwrap();
+    recording.balance(records)
+}
+
+fn is(kind: format::Chunk) -> impl Fn(&Chunk) -> bool {
+    move |chunk| chunk.kind == kind as u32
+}
+
+#[test]
+fn records_that_are_missing_or_doubled_are_noticed() {
+    let records = is(format::Chunk::Records);
+    let first = |chunks: &[Chunk]| chunks.iter().position(&records).unwrap();
+    // The last counters say 13, one of them lost.
+    assert_eq!(balance(|_| ()), Balance::Even);
+    assert_eq!(balance(|chunks| drop(chunks.remove(first(chunks)))), Balance::Missing(4));
+    assert_eq!(
+        balance(|chunks| {
+            let first = first(chunks);
+            chunks.insert(first, chunks[first].clone());
+        }),
+        Balance::Surplus(4)
+    );
+}
+
+#[test]
+fn without_counters_losses_are_unknown() {
+    let is_counters =
+        |chunk: &Chunk| is(format::Chunk::Checkpoint)(chunk) || is(format::Chunk::Footer)(chunk);
+    assert_eq!(balance(|chunks| chunks.retain(|chunk| !is_counters(chunk))), Balance::Unknown);
+    // Killed after its last checkpoint: there may be more records than it counted, but not fewer.
+    assert_eq!(balance(|chunks| chunks.retain(|chunk| !is(format::Chunk::Footer)(chunk))), Balance::Even);
+}
+
+#[test]
+fn an_impossible_header_is_refused() {
+    let dir = TempDir::new().unwrap();
+    let path = dir.path().join("x.otr");
+    let mut many = header();
+    many.stages = vec![many.stages[0].clone(); 300];
+    Writer::create(&path, false, &many).unwrap();
+    assert!(error(Recording::open(&path)).contains("impossibly many"));
+}
+
+#[test]
 fn an_existing_file_is_only_overwritten_by_force() {
     let dir = TempDir::new().unwrap();
     let path = write(&dir, true);
@@ -158,4 +247,27 @@ fn an_existing_file_is_only_overwritten_by_force() {
 fn a_full_disk_is_an_error() {
     let written = Writer::create("/dev/full", true, &header());
     assert!(error(written).contains("cannot write to the recording"));
+    assert!(fs::metadata("/dev/full").is_ok());
+}
+
+#[test]
+fn nothing_is_left_of_a_recording_that_could_not_be_begun() {
+    let dir = TempDir::new().unwrap();
+    // A disk on which the magic has room, and the header has not.
+    let Ok(()) = nix::mount::mount(
+        Some("none"),
+        dir.path(),
+        Some("tmpfs"),
+        nix::mount::MsFlags::empty(),
+        Some("size=4k"),
+    ) else {
+        eprintln!("skipped: mounting needs root");
+        return;
+    };
+    let path = dir.path().join("a.otr");
+    let long = Header { command: "x".repeat(10_000), ..header() };
+    let written = error(Writer::create(&path, false, &long));
+    let left = path.exists();
+    nix::mount::umount(dir.path()).unwrap();
+    assert!(written.contains("No space left") && !left, "{written}");
 }

@@ -48,7 +48,9 @@ impl Site<'_> {
                 let signature = self.kernel.tracepoint(TRANSMIT).ok_or(Unprobed::NoTracepoint(TRANSMIT))?;
                 Ok(vec![self.attachment(ProbeKind::TpBtf, TRANSMIT, Some(&signature), 0, self.spec())])
             }
-            Target::Function(_) if self.set == Sets::DEVICE => Err(Unprobed::TracepointsOnly),
+            Target::Function(_) if self.set == Sets::DEVICE || self.set == Sets::TC => {
+                Err(Unprobed::TracepointsOnly)
+            }
             Target::Function(name) => self.function(name, probe),
         }
     }
@@ -112,7 +114,10 @@ impl Site<'_> {
             module: module.cloned().flatten(),
             argument,
             arguments: signature.map_or(0, |signature| signature.arguments),
-            program: Program::generic(kind, argument, spec),
+            program: match self.set {
+                Sets::TC => Program::tc(spec),
+                _ => Program::generic(kind, argument, spec),
+            },
             spec,
         }
     }

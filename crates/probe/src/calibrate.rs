@@ -7,7 +7,10 @@
 
 use std::time::Instant;
 
-use overlay_trace_common::{flags::ProbeFlags, probe_spec::ProbeSpec, record::Outcome};
+use overlay_trace_common::{
+    flags::ProbeFlags,
+    probe_spec::{ProbeSpec, calibration},
+};
 use overlay_trace_format::ProbeCost;
 
 use crate::{
@@ -17,7 +20,7 @@ use crate::{
 
 /// The function that is probed for the measurement.
 pub const FUNCTION: &str = "__set_task_comm";
-const TRACEPOINT: &str = "task_rename";
+pub const TRACEPOINT: &str = "task_rename";
 /// The best of this many batches counts: what disturbs a measurement only lengthens it.
 pub const BATCHES: u32 = 5;
 const CALLS: u32 = 4000;
@@ -28,38 +31,53 @@ const CALLS: u32 = 4000;
 ///
 /// Why this kernel does not allow it.
 pub fn works(kernel: &Kernel, loader: &Loader, kind: ProbeKind) -> anyhow::Result<()> {
-    loader.attach(kernel, &step(kernel, kind, 0)?).map(drop)
+    loader.attach(kernel, &step(kernel, kind, calibration::STEP)?).map(drop)
 }
 
 /// Measures the kinds of probes that are used: `entry` for the entries of functions, and kprobes if the plan has some
 /// besides. What cannot be measured is left out.
 pub fn measure(kernel: &Kernel, loader: &Loader, entry: Option<ProbeKind>, plan: &Plan) -> ProbeCost {
-    let cost_of = |kind: ProbeKind, outcome: u8| {
-        let before = call_ns();
-        let probe = loader.attach(kernel, &step(kernel, kind, outcome).ok()?).ok()?;
-        let with = call_ns();
-        drop(probe);
-        let cost = with - before.min(call_ns());
-        // Not positive: the machine was too busy for a measurement.
-        (cost > 0.0).then_some(cost)
-    };
-    let cost = |kind: ProbeKind| cost_of(kind, 0);
+    let cost_of = |kind: ProbeKind, spec| cost_of(kernel, loader, &step(kernel, kind, spec).ok()?);
+    let cost = |kind: ProbeKind| cost_of(kind, calibration::STEP);
     let kprobes = plan.points.iter().any(|point| point[0].kind == ProbeKind::Kprobe);
     let besides = kprobes && entry == Some(ProbeKind::Fentry);
+    let entry_ns = entry.and_then(cost);
+    let kprobe_ns = besides.then(|| cost(ProbeKind::Kprobe)).flatten();
+    let look = || {
+        let with = cost_of(ProbeKind::Kprobe, calibration::STEP_WITH_DEVICE)?;
+        Some((with - kprobe_ns.or(entry_ns)?).max(0.0))
+    };
+    // All rows that repeat are in modules, and so of one kind.
+    let repeats = plan.points.iter().map(|point| &point[0]).find(|one| one.spec.has(ProbeFlags::REPEATS));
     ProbeCost {
-        entry: entry.and_then(cost),
-        kprobe: besides.then(|| cost(ProbeKind::Kprobe)).flatten(),
+        entry: entry_ns,
+        kprobe: kprobe_ns,
+        look: kprobes.then(look).flatten(),
         exit: entry.filter(|kind| *kind == ProbeKind::Fentry).and_then(|_| cost(ProbeKind::Fexit)),
         tracepoint: cost(ProbeKind::TpBtf),
-        again: entry.and_then(|kind| cost_of(kind, Outcome::Delivered as u8)),
+        again: repeats
+            .map(|one| one.kind)
+            .or(entry)
+            .and_then(|kind| cost_of(kind, calibration::REPEATED_STEP)),
         ..ProbeCost::default()
     }
 }
 
-/// The probe of a stage that a synthetic packet enters; if there is an outcome, one that it is in already.
-fn step(kernel: &Kernel, kind: ProbeKind, outcome: u8) -> anyhow::Result<Attachment> {
+/// What a hit of this probe costs in ns, which the process's renaming hits.
+pub fn cost_of(kernel: &Kernel, loader: &Loader, probe: &Attachment) -> Option<f64> {
+    let before = call_ns();
+    let probe = loader.attach(kernel, probe).ok()?;
+    let with = call_ns();
+    drop(probe);
+    let cost = with - before.min(call_ns());
+    // Not positive: the machine was too busy for a measurement.
+    (cost > 0.0).then_some(cost)
+}
+
+/// The probe of a stage that a synthetic packet enters.
+fn step(kernel: &Kernel, kind: ProbeKind, spec: ProbeSpec) -> anyhow::Result<Attachment> {
     let target = if kind == ProbeKind::TpBtf { TRACEPOINT } else { FUNCTION };
-    attachment(kernel, kind, target, ProbeSpec::new(0, 0, outcome, ProbeFlags::CALIBRATE))
+    attachment(kernel, kind, target, spec)
 }
 
 /// A probe for a measurement.

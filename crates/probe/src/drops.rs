@@ -102,6 +102,11 @@ impl Drops {
         self.hops.extend(hops);
     }
 
+    /// The names of a hop.
+    pub fn hop(&self, number: u16) -> Option<&HopName> {
+        self.hops.get(&number)
+    }
+
     /// The locations that are new since the last call.
     pub fn take_new_locations(&mut self) -> Vec<u64> {
         std::mem::take(&mut self.new_locations)

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use anyhow::{Result, bail};
-use overlay_trace_common::abi::{Filter, NETNS_MAX};
+use overlay_trace_common::abi::{Filter, NETNS_MAX, words_of};
 
 use crate::sys::netns;
 
@@ -54,8 +54,9 @@ impl FilterOptions {
         if self.netns.len() > NETNS_MAX {
             bail!("--netns can be given {NETNS_MAX} times, not {}", self.netns.len());
         }
-        for (slot, given) in filter.netns.iter_mut().zip(&self.netns) {
-            *slot = netns::inode(given)?;
+        for (number, given) in self.netns.iter().enumerate() {
+            let netns::Identity { inode, cookie } = netns::identity(given)?;
+            (filter.netns[number], filter.netns_mix[number]) = (inode, cookie.unwrap_or(0));
         }
         if let Some(device) = &self.device {
             if device.is_empty() || device.len() > 15 || !netns::device_exists(device) {
@@ -63,16 +64,16 @@ impl FilterOptions {
                     "there is no device {device} in any network namespace of this machine: `ip -all netns exec ip link` lists them"
                 );
             }
-            filter.device[..device.len()].copy_from_slice(device.as_bytes());
+            filter.device = words_of(device.as_bytes());
         }
         match self.address {
             Some(IpAddr::V4(address)) => {
                 filter.address_version = 4;
-                filter.address[..4].copy_from_slice(&address.octets());
+                filter.address = words_of(&address.octets());
             }
             Some(IpAddr::V6(address)) => {
                 filter.address_version = 6;
-                filter.address = address.octets();
+                filter.address = words_of(&address.octets());
             }
             None => {}
         }
@@ -120,9 +121,11 @@ mod tests {
     fn addresses_of_both_families_are_resolved() {
         let v4 = FilterOptions { address: Some("10.1.2.3".parse().unwrap()), ..FilterOptions::default() };
         let v4 = v4.resolve().unwrap();
-        assert_eq!((v4.address_version, &v4.address[..5]), (4, &[10, 1, 2, 3, 0][..]));
+        assert_eq!((v4.address_version, v4.address), (4, words_of(&[10, 1, 2, 3])));
         let v6 = FilterOptions { address: Some("fd00::1".parse().unwrap()), ..FilterOptions::default() };
         let v6 = v6.resolve().unwrap();
-        assert_eq!((v6.address_version, v6.address[0], v6.address[15]), (6, 0xfd, 1));
+        let mut octets = [0; 16];
+        (octets[0], octets[15]) = (0xfd, 1);
+        assert_eq!((v6.address_version, v6.address), (6, words_of(&octets)));
     }
 }

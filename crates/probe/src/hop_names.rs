@@ -2,33 +2,40 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    sync::{atomic::Ordering, mpsc::Sender},
     time::{Duration, Instant},
 };
 
 use anyhow::Result;
 use aya::maps::{Array, MapData};
 use overlay_trace_common::record::Hop;
-use overlay_trace_format::HopName;
+use overlay_trace_format::{HopName, printable, printable_bytes};
 
 use crate::{
+    filter_watch::FilterWatch,
+    kernel_counters::{CountersSince, NamedNetns},
     load::Loader,
-    sys::{clock::monotonic_ns, netns::names_after_processes, netns_names::NetnsNames},
-    worker::Worker,
+    sys::{
+        clock::monotonic_ns,
+        driver_counts::Device,
+        lookup::{self, Lookup},
+        netns::names_after_processes,
+        netns_names::NetnsNames,
+    },
     worker_message::WorkerMessage,
 };
 
-/// How often new hops are read: often enough to find a short-lived pod alive.
-const INTERVAL: Duration = Duration::from_millis(50);
 /// For this long after its first packet a namespace may get a better name, in ns.
 const PENDING_NS: u64 = 5_000_000_000;
 /// Reading all processes takes long: at most once in this time.
 const PROCESSES_INTERVAL: Duration = Duration::from_millis(100);
 
+/// How long the result of reading them is waited for, while packets are recorded.
+const PROCESSES_WAIT: Duration = Duration::from_millis(10);
+
 /// [`Hop`] for aya's typed interface.
 #[derive(Clone, Copy)]
 #[repr(transparent)]
-struct RawHop(Hop);
+pub struct RawHop(pub Hop);
 // SAFETY: a repr(C) struct of plain integers and bytes.
 unsafe impl aya::Pod for RawHop {}
 
@@ -42,11 +49,17 @@ pub struct HopNames {
     /// The hops that have been read, in the order of their numbers from 1 on.
     hops: Vec<Hop>,
     namespaces: HashMap<NamespaceKey, Namespace>,
+    /// By inode number: how many namespaces have had it.
+    of_number: HashMap<u32, u32>,
     /// Namespaces for which a better name may still be found.
     pending: Vec<NamespaceKey>,
     names: NetnsNames,
     /// When all processes were read last.
     processes_read: Option<Instant>,
+    /// The processes are being read.
+    lookup: Option<Lookup<HashMap<u32, String>>>,
+    filter: FilterWatch,
+    counters: CountersSince,
 }
 
 /// The name of a namespace.
@@ -59,50 +72,75 @@ struct Namespace {
 }
 
 impl HopNames {
-    /// Takes the maps of hops over from the loader.
+    /// Takes the maps of hops over from the loader. `names` are those since before the first hop, `counters` since the start
+    /// of the recording.
     ///
     /// # Errors
     ///
     /// The kernel object has no such maps.
-    pub fn new(loader: &mut Loader) -> Result<HopNames> {
+    pub fn new(
+        loader: &mut Loader,
+        names: NetnsNames,
+        filter: FilterWatch,
+        counters: CountersSince,
+    ) -> Result<HopNames> {
         Ok(HopNames {
             count: loader.take_map("HOP_COUNT")?,
             map: loader.take_map("HOPS")?,
             hops: Vec::new(),
             namespaces: HashMap::new(),
+            of_number: HashMap::new(),
             pending: Vec::new(),
-            names: NetnsNames::now(),
+            names,
             processes_read: None,
+            lookup: None,
+            filter,
+            counters,
         })
     }
 
-    /// Starts a thread that reports the names of hops. It is to be stopped when no packet is tracked any more.
-    ///
-    /// # Errors
-    ///
-    /// The thread cannot be created.
-    pub fn start(mut self, messages: Sender<WorkerMessage>) -> Result<Worker> {
-        Worker::start("hop-names", move |stop| {
-            loop {
-                let is_last = stop.load(Ordering::Relaxed);
-                let new = match self.update() {
-                    Ok(new) => new,
-                    Err(error) => return tracing::warn!("the names of devices cannot be read: {error:#}"),
-                };
-                let is_received = new.is_empty() || messages.send(WorkerMessage::Hops(new)).is_ok();
-                if is_last || !is_received {
-                    return;
-                }
-                self.names.wait(INTERVAL);
-            }
-        })
+    /// Waits for this time or until names of namespaces change.
+    pub fn wait(&mut self, time: Duration) {
+        self.names.wait(time);
+    }
+
+    /// The devices of these hops, as far as they have been read.
+    pub fn devices(&self, numbers: &[u16]) -> Vec<Device> {
+        let hops = numbers.iter().filter_map(|number| self.hops.get(usize::from(*number).checked_sub(1)?));
+        hops.map(|hop| (hop.netns, text(&hop.device))).collect()
+    }
+
+    /// What became of what the filter names.
+    pub fn notes(&self) -> Vec<String> {
+        self.filter.notes(&self.hops)
+    }
+
+    /// What the kernel's counters of the hops' namespaces grew by since the start of the recording.
+    pub fn kernel_counters(&self) -> WorkerMessage {
+        let named = self.namespaces.iter().map(|(&(inode, cookie), namespace)| NamedNetns {
+            inode,
+            cookie,
+            name: printable(&namespace.name).into_owned(),
+        });
+        let mut named: Vec<NamedNetns> = named.collect();
+        named.sort_by(|a, b| (&a.name, a.inode, a.cookie).cmp(&(&b.name, b.inode, b.cookie)));
+        match self.counters.grown(&named) {
+            Some(counters) => WorkerMessage::KernelCounters(counters),
+            None => WorkerMessage::Notes(vec![
+                "the kernel's own counters are missing: reading those of all namespaces took too long".into(),
+            ]),
+        }
     }
 
     /// The names of the hops that are new since the last call, and of those that now have a better name.
-    fn update(&mut self) -> Result<Vec<(u16, HopName)>> {
+    ///
+    /// # Errors
+    ///
+    /// The maps of hops cannot be read.
+    pub fn update(&mut self, is_last: bool) -> Result<Vec<(u16, HopName)>> {
         let before = self.hops.len();
         self.read_hops()?;
-        let renamed = self.find_names();
+        let renamed = self.find_names(is_last);
         let is_new = |&(index, hop): &(usize, &Hop)| index >= before || renamed.contains(&key(hop));
         let new = self.hops.iter().enumerate().filter(is_new);
         Ok(new.map(|(index, hop)| (index as u16 + 1, self.name(hop))).collect())
@@ -128,22 +166,24 @@ impl HopNames {
         Ok(())
     }
 
-    /// The name of a namespace of which only the inode number is known.
-    fn numbered(&self, inode: u32) -> String {
-        match self.namespaces.keys().filter(|(known, _)| *known == inode).count() {
-            0 => format!("netns:{inode}"),
-            others => format!("netns:{inode}#{}", others + 1),
+    /// The name of a new namespace of which only the inode number is known.
+    fn numbered(&mut self, inode: u32) -> String {
+        let of_this_number = self.of_number.entry(inode).or_default();
+        *of_this_number += 1;
+        match *of_this_number {
+            1 => format!("netns:{inode}"),
+            number => format!("netns:{inode}#{number}"),
         }
     }
 
     /// Looks for better names, and returns the namespaces that got one.
-    fn find_names(&mut self) -> HashSet<NamespaceKey> {
+    fn find_names(&mut self, is_last: bool) -> HashSet<NamespaceKey> {
         let mut renamed = HashSet::new();
         if self.pending.is_empty() {
             return renamed;
         }
         let now = monotonic_ns();
-        let processes = self.processes();
+        let processes = self.processes(is_last);
         let HopNames { pending, namespaces, names, .. } = self;
         pending.retain(|key| {
             let (inode, _) = *key;
@@ -167,25 +207,31 @@ impl HopNames {
         renamed
     }
 
-    /// Names after processes, if a namespace needs one and the processes have not just been read.
-    fn processes(&mut self) -> HashMap<u32, String> {
+    /// Names after processes, if a namespace needs one and the processes have not just been read. Where reading them
+    /// takes long, the names come at a later call.
+    fn processes(&mut self, is_last: bool) -> HashMap<u32, String> {
         let needs_name = |key: &NamespaceKey| {
             self.namespaces.get(key).is_some_and(|namespace| {
                 namespace.is_number && self.names.at(key.0, key.1, namespace.since_ns).is_none()
             })
         };
         let is_time = self.processes_read.is_none_or(|at| at.elapsed() >= PROCESSES_INTERVAL);
-        if !is_time || !self.pending.iter().any(needs_name) {
-            return HashMap::new();
+        if self.lookup.is_none() && is_time && self.pending.iter().any(needs_name) {
+            self.processes_read = Some(Instant::now());
+            self.lookup = Lookup::start(names_after_processes);
         }
-        self.processes_read = Some(Instant::now());
-        names_after_processes()
+        let limit = if is_last { lookup::LIMIT } else { PROCESSES_WAIT };
+        lookup::poll(&mut self.lookup, limit).unwrap_or_default()
     }
 
     fn name(&self, hop: &Hop) -> HopName {
         HopName {
             netns_inode: hop.netns,
-            netns: self.namespaces.get(&key(hop)).map(|namespace| namespace.name.clone()).unwrap_or_default(),
+            netns: self
+                .namespaces
+                .get(&key(hop))
+                .map(|namespace| printable(&namespace.name).into_owned())
+                .unwrap_or_default(),
             ifindex: hop.ifindex,
             device: text(&hop.device),
             kind: text(&hop.kind),
@@ -200,5 +246,5 @@ fn key(hop: &Hop) -> NamespaceKey {
 /// The text before the first NUL.
 fn text(bytes: &[u8]) -> String {
     let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
-    String::from_utf8_lossy(&bytes[..end]).into_owned()
+    printable_bytes(&bytes[..end])
 }

@@ -1,9 +1,6 @@
 //! Loading and attaching: each probe gets a copy of a program, with its probe spec patched in.
 
-use std::{
-    collections::HashMap,
-    os::fd::{AsFd, OwnedFd},
-};
+use std::os::fd::{AsFd, OwnedFd};
 
 use anyhow::{Context, Result, bail};
 use aya::{
@@ -12,9 +9,9 @@ use aya::{
 };
 use aya_obj::generated::{bpf_attach_type, bpf_insn};
 use overlay_trace_common::{
-    abi::{BUCKET_SLOTS, BUCKETS, Offsets, Settings, TRANSMIT_KINDS, TransmitKind},
+    abi::{BUCKET_SLOTS, BUCKETS, Offsets, Settings, TRANSMIT_KINDS, TransmitKind, words_of},
     probe_spec::KPROBE_ARGUMENTS,
-    stage::LevelChange,
+    stage::{Kind as StageKind, LevelChange, Stage},
     stage_map::{STAGES, transmit_stages},
 };
 
@@ -22,13 +19,14 @@ use crate::{
     attachment::Attachment,
     baseline_program::BaselineProgram,
     filter::FilterOptions,
-    kernel_object::{OBJECT, programs},
+    kernel_object::{Code, OBJECT, Programs, programs},
     patch::{Probe, patch},
     plan::Plan,
     probe_kind::ProbeKind,
     sys::{
         bpf::{self, Kind},
         kernel::Kernel,
+        limits,
     },
     tunnels,
     unprobed::Unprobed,
@@ -59,8 +57,7 @@ impl Default for Sizes {
 /// The maps, and the programs to be copied.
 pub struct Loader {
     pub maps: Ebpf,
-    /// By name.
-    programs: HashMap<String, Vec<bpf_insn>>,
+    programs: Programs,
     offsets: Offsets,
 }
 
@@ -98,6 +95,8 @@ impl Loader {
         if OBJECT.is_empty() {
             bail!("this build has no kernel programs: run `cargo xtask build-ebpf` and build again");
         }
+        // Maps are open files too.
+        limits::allow_probes(0)?;
         let settings = Settings { one_in, ..settings(kernel, filter, sizes)? };
         let globals = Globals(settings);
         let buckets = sizes.states / BUCKET_SLOTS as u32;
@@ -125,7 +124,8 @@ impl Loader {
 
     /// Attaches this program instead of any other from now on.
     pub fn replace_programs(&mut self, baseline: BaselineProgram) {
-        self.programs.values_mut().for_each(|program| *program = baseline.instructions());
+        let code = Code { instructions: baseline.instructions(), functions: Vec::new() };
+        self.programs.by_name.values_mut().for_each(|program| *program = code.clone());
     }
 
     /// Loads and attaches one program.
@@ -134,9 +134,13 @@ impl Loader {
     ///
     /// The kernel's reason.
     pub fn attach(&self, kernel: &Kernel, attachment: &Attachment) -> Result<Attached> {
-        let instructions = self.instructions(attachment)?;
+        let program = self.program(attachment)?;
+        let instructions = self.instructions(program, attachment);
+        let types = self.programs.types.as_ref().filter(|_| !program.functions.is_empty());
+        let functions = types.map(|types| (types.as_fd(), program.functions.as_slice()));
+        let code = bpf::Code { instructions: &instructions, functions };
         let name = &attachment.target[..attachment.target.len().min(15)];
-        let program = bpf::load(name, "Dual MIT/GPL", &instructions, kind(kernel, attachment)?)?;
+        let program = bpf::load(name, "Dual MIT/GPL", code, kind(kernel, attachment)?)?;
         let link = match attachment.kind {
             ProbeKind::Kprobe => {
                 bpf::attach_kprobe(program.as_fd(), attachment.module.as_deref(), attachment.target)
@@ -147,21 +151,26 @@ impl Loader {
         Ok(Attached { attachment: attachment.clone(), program, _link: link })
     }
 
-    /// A copy of the program for the class of the attachment's spec, or of its own where there is none.
-    fn instructions(&self, attachment: &Attachment) -> Result<Vec<bpf_insn>> {
+    /// The program for the class of the attachment's spec, or its own where there is none.
+    fn program(&self, attachment: &Attachment) -> Result<&Code> {
         let of_class = attachment.program.for_class(attachment.spec);
-        let program = [of_class, Some(attachment.program)]
+        [of_class, Some(attachment.program)]
             .into_iter()
             .flatten()
-            .find_map(|program| self.programs.get(&program.to_string()))
-            .with_context(|| format!("the kernel object has no program {}", attachment.program))?;
+            .find_map(|program| self.programs.by_name.get(&program.to_string()))
+            .with_context(|| format!("the kernel object has no program {}", attachment.program))
+    }
+
+    /// A copy of the program for one attachment.
+    fn instructions(&self, program: &Code, attachment: &Attachment) -> Vec<bpf_insn> {
         let argument = usize::from(attachment.argument);
         let offset = match attachment.kind {
             ProbeKind::Kprobe => KPROBE_ARGUMENTS[argument],
             _ => 8 * argument,
         };
         let Attachment { spec, arguments, .. } = *attachment;
-        Ok(patch(program, &Probe { spec, argument: offset as i16, arguments, offsets: &self.offsets }))
+        let probe = Probe { spec, argument: offset as i16, arguments, offsets: &self.offsets };
+        patch(&program.instructions, &probe)
     }
 
     /// Attaches the whole plan: for each point the first alternative that the kernel accepts. What cannot
@@ -223,15 +232,23 @@ fn settings(kernel: &Kernel, filter: &FilterOptions, sizes: Sizes) -> Result<Set
         bucket_mask: sizes.states / BUCKET_SLOTS as u32 - 1,
         ..Settings::default()
     };
+    if let Some(pages) = kernel.pages() {
+        settings.page_struct_bytes = pages.struct_bytes;
+        (settings.vmemmap_base, settings.page_offset_base) = (pages.vmemmap_base, pages.page_offset_base);
+    }
     for (slot, (stage, kind)) in transmit_stages().enumerate() {
         if kind.is_empty() {
             settings.transmit_default = stage as u32;
         }
         if slot < TRANSMIT_KINDS {
-            let up = STAGES[stage as usize].level == LevelChange::Up;
-            let mut entry = TransmitKind { stage: stage as u32, up: up as u32, ..TransmitKind::default() };
-            entry.kind[..kind.len()].copy_from_slice(kind.as_bytes());
-            settings.transmit[slot] = entry;
+            let Stage { level, kind: of_stage, .. } = &STAGES[stage as usize];
+            settings.transmit[slot] = TransmitKind {
+                kind: words_of(kind.as_bytes()),
+                stage: stage as u32,
+                up: (*level == LevelChange::Up) as u32,
+                waits: (*of_stage == StageKind::Wait) as u32,
+                ..TransmitKind::default()
+            };
         }
     }
     Ok(settings)

@@ -7,7 +7,7 @@ use overlay_trace_common::{
 };
 
 /// Opcodes: the first half of a 64-bit immediate load, and the load of a 64-bit word.
-const LOAD_IMMEDIATE: u8 = 0x18;
+pub const LOAD_IMMEDIATE: u8 = 0x18;
 const LOAD_WORD: u8 = 0x79;
 /// Loads of 32 and 16 bits.
 const LOAD_HALF: u8 = 0x61;
@@ -16,7 +16,7 @@ const LOAD_QUARTER: u8 = 0x69;
 /// Opcodes: setting a register, calling a helper, and returning what register 0 holds.
 pub const MOVE: u8 = 0xb7;
 pub const CALL: u8 = 0x85;
-const EXIT: u8 = 0x95;
+pub const EXIT: u8 = 0x95;
 
 /// An instruction with an immediate.
 pub fn instruction(code: u8, register: u8, imm: i32) -> bpf_insn {

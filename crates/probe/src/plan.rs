@@ -3,13 +3,13 @@
 use std::collections::{BTreeMap, HashSet};
 
 use overlay_trace_common::{
-    stage::{Point, Sets, Stage},
+    stage::{Action, Point, Sets, Stage},
     stage_map::STAGES,
 };
 use overlay_trace_format::ProbeSet;
 
 use crate::{
-    alternatives::Site, attachment::Attachment, probe_kind::ProbeKind, sys::kernel::Kernel,
+    alternatives::Site, attachment::Attachment, parallel, probe_kind::ProbeKind, sys::kernel::Kernel,
     unprobed::Unprobed,
 };
 
@@ -31,6 +31,7 @@ fn sets_of(set: ProbeSet) -> Sets {
         ProbeSet::Full => Sets::FULL,
         ProbeSet::Light => Sets::LIGHT,
         ProbeSet::Device => Sets::DEVICE,
+        ProbeSet::Tc => Sets::TC,
     }
 }
 
@@ -50,7 +51,12 @@ impl Plan {
     fn add_stage(&mut self, kernel: &Kernel, number: u8, stage: &'static Stage, kprobes_only: bool) {
         let mut reasons = Vec::new();
         let mut seen = stage.points.is_empty();
-        let wanted = |point: &Point| point.without.is_none_or(|better| kernel.tracepoint(better).is_none());
+        // Of the tracepoints the set `tc` has those at which a packet ends.
+        let is_tc = self.set == ProbeSet::Tc;
+        let is_of_set = |point: &Point| !is_tc || point.action == Action::End;
+        let wanted = |point: &Point| {
+            is_of_set(point) && point.without.is_none_or(|better| kernel.tracepoint(better).is_none())
+        };
         for (index, point) in stage.points.iter().enumerate().filter(|(_, point)| wanted(point)) {
             let site = Site {
                 kernel,
@@ -89,15 +95,20 @@ impl Plan {
         }
     }
 
-    /// Attaches the whole plan: `attach` gets the alternatives of each point, and gives what it has attached, or why
-    /// none could be. What cannot be attached is moved to the unseen stages.
-    pub fn attach<T>(&mut self, mut attach: impl FnMut(&[Attachment]) -> Result<Vec<T>, Unprobed>) -> Vec<T> {
+    /// Attaches the whole plan, on several processors at once: `attach` gets the alternatives of each point, and gives
+    /// what it has attached, or why none could be. What cannot be attached is moved to the unseen stages.
+    pub fn attach<T: Send>(
+        &mut self,
+        attach: impl Fn(&[Attachment]) -> Result<Vec<T>, Unprobed> + Sync,
+    ) -> Vec<T> {
         let mut attached = Vec::new();
         let mut seen = HashSet::new();
         let mut failures: Vec<(u8, usize, Unprobed)> = Vec::new();
-        // The ends first: no packet may be tracked whose end would be missed.
-        for point in self.points.iter().rev() {
-            match attach(point) {
+        // The ends first, since packets are tracked already when a module is loaded late: few of them miss their end.
+        let points: Vec<_> = self.points.iter().rev().collect();
+        let results = parallel::map(&points, |point| attach(point));
+        for (point, result) in points.into_iter().zip(results) {
+            match result {
                 Ok(programs) => {
                     seen.insert(point[0].stage);
                     attached.extend(programs);

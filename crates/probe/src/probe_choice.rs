@@ -2,7 +2,7 @@
 
 use overlay_trace_format::ProbeSet;
 
-use crate::{calibrate, error::StartError, load::Loader, probe_kind::ProbeKind, sys::kernel::Kernel};
+use crate::{calibrate, error::StartError, load::Loader, probe_kind::ProbeKind, sys::kernel::Kernel, tc};
 
 /// The probe set of a recording.
 pub struct ProbeChoice {
@@ -21,12 +21,12 @@ impl ProbeChoice {
     /// [`StartError::SetNotPossible`].
     pub fn new(
         kernel: &Kernel,
-        loader: &Loader,
+        loader: &mut Loader,
         wanted: Option<ProbeSet>,
         kprobes_only: bool,
     ) -> Result<ProbeChoice, StartError> {
-        if wanted == Some(ProbeSet::Device) {
-            return Ok(ProbeChoice { set: ProbeSet::Device, reason: None, entry: None });
+        if let Some(set @ (ProbeSet::Device | ProbeSet::Tc)) = wanted {
+            return Ok(ProbeChoice { set, reason: None, entry: None });
         }
         let with = |entry| {
             Ok(ProbeChoice { set: wanted.unwrap_or(ProbeSet::Full), reason: None, entry: Some(entry) })
@@ -46,8 +46,14 @@ impl ProbeChoice {
                 Err(StartError::SetNotPossible { set, reason })
             }
             None => {
-                let reason = "this kernel allows neither fentry nor kprobes; `overlay-trace doctor` says why";
-                Ok(ProbeChoice { set: ProbeSet::Device, reason: Some(reason.to_owned()), entry: None })
+                let reads = calibrate::works(kernel, loader, ProbeKind::TpBtf).is_ok();
+                let set = if reads || tc::works(loader).is_err() { ProbeSet::Device } else { ProbeSet::Tc };
+                let reason = match set {
+                    ProbeSet::Tc => "this kernel does not let programs read its memory",
+                    _ => "this kernel allows neither fentry nor kprobes",
+                };
+                let reason = format!("{reason}; `overlay-trace doctor` says why");
+                Ok(ProbeChoice { set, reason: Some(reason), entry: None })
             }
         }
     }

@@ -48,10 +48,26 @@ pub enum Program {
     Drop,
     /// `qdisc:qdisc_enqueue`: the device comes from the queue, not from the packet.
     Queued,
+    /// `tcp:tcp_probe`: the end of a packet in its socket.
+    TakenUp,
+    /// `sock:inet_sock_set_state`.
+    SocketState,
+    /// `net:net_dev_xmit`: a driver has returned, and the packet may be gone.
+    HandOver,
+    /// GRO's result, without a packet.
+    GroResult,
+    /// The step of a synthetic packet, to measure the cost of a probe.
+    Calibrate(Context),
     /// For functions that make one packet of another.
     Pair(Context),
+    /// The set `tc`: the end of a packet.
+    TcEnd,
+    /// The set `tc`: `skb:kfree_skb`.
+    TcDrop,
     /// Compiled for the probe specs of one class ([`ProbeSpec::class`]), without the branches that these do not need.
     Class { context: Context, class: u64 },
+    /// The same at the exit of a function.
+    ExitClass { class: u64 },
 }
 
 impl Program {
@@ -59,22 +75,34 @@ impl Program {
     pub fn generic(kind: ProbeKind, argument: u8, spec: ProbeSpec) -> Program {
         let context = Context::of(kind);
         let drops = spec.action() == Action::End as u8 && spec.outcome() == Outcome::Dropped as u8;
+        let is_step = spec.action() == Action::Enter as u8;
         match kind {
+            _ if spec.has(ProbeFlags::CALIBRATE) && is_step => Program::Calibrate(context),
             ProbeKind::TpBtf if drops => Program::Drop,
             ProbeKind::TpBtf if spec.has(ProbeFlags::AFTER_HANDOVER) => Program::Queued,
+            ProbeKind::TpBtf if spec.has(ProbeFlags::IN_TCP) => Program::TakenUp,
+            ProbeKind::TpBtf if spec.has(ProbeFlags::GRO_RESULT) => Program::GroResult,
+            ProbeKind::TpBtf if spec.action() == Action::SocketState as u8 => Program::SocketState,
+            ProbeKind::TpBtf if spec.action() == Action::HandOver as u8 => Program::HandOver,
             ProbeKind::Fexit => Program::Exit { argument },
             _ if spec.action() == Action::Copy as u8 => Program::Pair(context),
             _ => Program::Generic { context, argument },
         }
     }
 
-    /// The program for the class of a spec, where there may be one instead of this one. There is none for exits and
-    /// for programs that do one thing only, nor for specs that depend on the running kernel.
+    /// The program of the set `tc` for a tracepoint at which packets end.
+    pub fn tc(spec: ProbeSpec) -> Program {
+        if spec.outcome() == Outcome::Dropped as u8 { Program::TcDrop } else { Program::TcEnd }
+    }
+
+    /// The program for the class of a spec, where there may be one instead of this one. There is none for programs that
+    /// do one thing only, nor for specs that depend on the running kernel.
     pub fn for_class(self, spec: ProbeSpec) -> Option<Program> {
+        let class = spec.class();
         match self {
-            Program::Generic { context, .. } if !spec.has(ProbeFlags::OF_KERNEL | ProbeFlags::CALIBRATE) => {
-                Some(Program::Class { context, class: spec.class() })
-            }
+            _ if spec.has(ProbeFlags::OF_KERNEL) => None,
+            Program::Generic { context, .. } => Some(Program::Class { context, class }),
+            Program::Exit { .. } => Some(Program::ExitClass { class }),
             _ => None,
         }
     }
@@ -87,14 +115,24 @@ impl fmt::Display for Program {
             Program::Exit { argument } => write!(out, "{}_exit_{argument}", Context::Typed.prefix()),
             Program::Drop => write!(out, "{}_drop", Context::Typed.prefix()),
             Program::Queued => write!(out, "{}_queued", Context::Typed.prefix()),
+            Program::TakenUp => write!(out, "{}_taken_up", Context::Typed.prefix()),
+            Program::SocketState => write!(out, "{}_socket_state", Context::Typed.prefix()),
+            Program::HandOver => write!(out, "{}_hand_over", Context::Typed.prefix()),
+            Program::GroResult => write!(out, "{}_gro_result", Context::Typed.prefix()),
+            Program::TcEnd => write!(out, "tc_end"),
+            Program::TcDrop => write!(out, "tc_drop"),
+            Program::Calibrate(context) => write!(out, "{}_calibrate", context.prefix()),
             Program::Pair(context) => write!(out, "{}_pair", context.prefix()),
             Program::Class { context, class } => write!(out, "{}_class_{class:x}", context.prefix()),
+            Program::ExitClass { class } => write!(out, "{}_exit_class_{class:x}", Context::Typed.prefix()),
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use overlay_trace_common::probe_spec::calibration;
+
     use super::*;
 
     fn spec(action: Action, outcome: u8, flags: ProbeFlags) -> ProbeSpec {
@@ -130,9 +168,10 @@ mod tests {
         let class = format!("{:x}", waits.class());
         assert_eq!(of_class(ProbeKind::Fentry, waits), Some(format!("typed_class_{class}")));
         assert_eq!(of_class(ProbeKind::Kprobe, waits), Some(format!("kprobe_class_{class}")));
-        assert_eq!(of_class(ProbeKind::Fexit, waits), None);
+        assert_eq!(of_class(ProbeKind::Fexit, waits), Some(format!("typed_exit_class_{class}")));
         assert_eq!(of_class(ProbeKind::Fentry, waits.with(ProbeFlags::INDIRECT)), None);
-        assert_eq!(of_class(ProbeKind::Fentry, waits.with(ProbeFlags::CALIBRATE)), None);
         assert_eq!(of_class(ProbeKind::Fentry, spec(Action::Copy, 0, ProbeFlags::NONE)), None);
+        assert_eq!(of_class(ProbeKind::Fentry, calibration::STEP), None);
+        assert_eq!(generic(ProbeKind::Fexit, calibration::STEP), "typed_calibrate");
     }
 }

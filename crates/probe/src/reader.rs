@@ -1,6 +1,7 @@
 //! Moves records from the ring buffer to the file, and writes what the workers report.
 
 use std::{
+    fs::File,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
@@ -13,7 +14,7 @@ use std::{
 use anyhow::Result;
 use aya::maps::{MapData, PerCpuArray, RingBuf};
 use overlay_trace_common::record::COUNTERS;
-use overlay_trace_format::{Checkpoint, Counters, Names, Writer};
+use overlay_trace_format::{Checkpoint, Counters, HopName, Names, NicCount, Writer, is_whole_record};
 
 use crate::{
     drops::Drops,
@@ -22,20 +23,20 @@ use crate::{
     probes::{Misses, Probes},
     sched_policy::SchedPolicy,
     summary::Summary,
-    sys::kallsyms::Kallsyms,
-    worker_message::WorkerMessage,
+    sys::{clock::read_clocks, kallsyms::Kallsyms},
+    worker_message::{Request, WorkerMessage},
 };
 
 /// How often the ring buffer is polled. Records do not wake the reader: a wake-up costs more than the record.
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(1);
+const KALLSYMS: &str = "/proc/kallsyms";
 /// Attempts, at the end, to read the counters at a moment when no record has been added to those that were read.
 const FINAL_ATTEMPTS: usize = 100;
 
 /// Between the reader and the workers.
 pub struct WorkerChannels {
-    /// Requests for the names of addresses in the kernel.
-    pub requests: Sender<Vec<u64>>,
+    pub requests: Sender<Request>,
     pub messages: Receiver<WorkerMessage>,
 }
 
@@ -62,8 +63,13 @@ pub struct Reader {
     parts: ReaderParts,
     start: Instant,
     hops: u16,
+    notes: Vec<String>,
+    /// Records that another CPU wrote to while they were sent: both saw the packet's end.
+    torn_records: u64,
     /// The counters when the last record was read.
     final_counters: Option<Counters>,
+    /// The kernel's list of its addresses, opened while this program may see them.
+    kallsyms: Option<File>,
 }
 
 impl Reader {
@@ -79,7 +85,10 @@ impl Reader {
             parts,
             start: Instant::now(),
             hops: 0,
+            notes: Vec::new(),
+            torn_records: 0,
             final_counters: None,
+            kallsyms: File::open(KALLSYMS).ok(),
         })
     }
 
@@ -113,14 +122,14 @@ impl Reader {
         let locations = self.parts.drops.take_new_locations();
         if !locations.is_empty() {
             // A worker that has ended has reported why; names that are missing are looked up at the end.
-            let _ = self.parts.workers.requests.send(locations);
+            let _ = self.parts.workers.requests.send(Request::AddressNames(locations));
         }
         let summary = self.summary(self.parts.probes.misses());
         let Summary { duration_ns, counters, .. } = summary.clone();
         if let Ok(mut progress) = self.parts.progress.lock() {
             *progress = summary;
         }
-        self.parts.writer.checkpoint(&Checkpoint { duration_ns, counters })
+        self.parts.writer.checkpoint(&Checkpoint { duration_ns, counters, clocks: Some(read_clocks()) })
     }
 
     fn drain(&mut self) -> Result<()> {
@@ -128,6 +137,10 @@ impl Reader {
         while let Some(record) = self.records.next() {
             bytes += record.len();
             self.parts.sched_policy.has_read(bytes);
+            if !is_whole_record(&record) {
+                self.torn_records += 1;
+                continue;
+            }
             self.parts.drops.add(&record);
             self.parts.writer.records(&record)?;
         }
@@ -156,6 +169,9 @@ impl Reader {
             match message {
                 WorkerMessage::Stages(stages) => self.parts.writer.later(&stages)?,
                 WorkerMessage::Names(names) => self.write_names(&names)?,
+                WorkerMessage::Notes(notes) => self.notes.extend(notes),
+                WorkerMessage::KernelCounters(counters) => self.parts.writer.kernel_counters(&counters)?,
+                WorkerMessage::Translations(new) => self.parts.writer.translations(&new)?,
                 WorkerMessage::Hops(hops) => {
                     self.hops = hops.iter().map(|(number, _)| *number).fold(self.hops, u16::max);
                     self.parts.writer.hops(&hops)?;
@@ -181,7 +197,9 @@ impl Reader {
             },
             hops: self.hops,
             file_bytes: self.parts.writer.bytes(),
+            notes: self.notes.clone(),
             drops: self.parts.drops.counts(),
+            nics: Vec::new(),
         }
     }
 
@@ -189,30 +207,50 @@ impl Reader {
         let mut sums = sum_counters(&self.counters);
         sums.iter_mut().zip(self.parts.counters_before).for_each(|(sum, before)| *sum -= before.min(*sum));
         let slow_from_ns = self.parts.threshold.as_ref().map(LatencyThreshold::ns);
-        Counters { slow_from_ns, ..Counters::from_kernel(&sums) }
+        let counters = Counters::from_kernel(&sums);
+        let lost_records = counters.lost_records + self.torn_records;
+        Counters { slow_from_ns, lost_records, ..counters }
     }
 
-    /// Writes the names that are still missing, the results of traffic and the last checkpoint, and closes the file.
+    /// Removes the recording.
+    pub fn discard(&self) {
+        self.parts.writer.discard();
+    }
+
+    /// Writes the names that are still missing, what passed the NICs (which `nics` gives, who gets the names of hops), the
+    /// results of traffic and the last checkpoint, and closes the file.
     ///
     /// # Errors
     ///
     /// The file cannot be written any more.
-    pub fn finish(mut self, traffic: &[serde_json::Value], misses: Misses) -> Result<Summary> {
+    pub fn finish(
+        mut self,
+        traffic: &[serde_json::Value],
+        misses: Misses,
+        nics: impl FnOnce(&dyn Fn(u16) -> Option<HopName>) -> Result<Vec<NicCount>>,
+    ) -> Result<Summary> {
         let duration_ns = self.start.elapsed().as_nanos() as u64;
         self.write_messages()?;
+        let nics = nics(&|hop| self.parts.drops.hop(hop).cloned())?;
+        self.parts.writer.nics(&nics)?;
         let unnamed = self.parts.drops.unnamed_locations();
         if !unnamed.is_empty() {
-            let kallsyms = Kallsyms::read(|_, _| ()).unwrap_or_default();
+            let list = self.kallsyms.take();
+            let kallsyms =
+                list.and_then(|list| Kallsyms::read_open(list, |_, _| ()).ok()).unwrap_or_default();
             let symbols = kallsyms.names(&unnamed).into_iter().collect();
             self.write_names(&Names { symbols, ..Names::default() })?;
         }
         if !traffic.is_empty() {
             self.parts.writer.traffic(traffic)?;
         }
-        let summary = Summary { duration_ns, ..self.summary(misses) };
-        let last = Checkpoint { duration_ns, counters: summary.counters.clone() };
-        self.parts.writer.finish(&last)?;
-        Ok(summary)
+        let name = |count: &NicCount| self.parts.drops.hop(count.hop).cloned().unwrap_or_default();
+        let nics = nics.into_iter().map(|count| (name(&count), count)).collect();
+        let summary = Summary { duration_ns, nics, ..self.summary(misses) };
+        let counters = summary.counters.clone();
+        let last = Checkpoint { duration_ns, counters, clocks: Some(read_clocks()) };
+        let file_bytes = self.parts.writer.finish(&last)?;
+        Ok(Summary { file_bytes, ..summary })
     }
 }
 

@@ -1,6 +1,9 @@
 //! The scheduling policy of the recorder's threads: they run under `SCHED_IDLE` while they keep up.
 
-use crate::sys::privilege::{self, CAP_SYS_NICE};
+use crate::sys::{
+    capabilities::{CAP_SYS_NICE, Number},
+    limits, privilege,
+};
 
 /// The scheduling policy of the thread that reads the ring buffer.
 ///
@@ -38,15 +41,10 @@ impl SchedPolicy {
     }
 }
 
-/// Runs `work`, and the threads that it starts, under `SCHED_IDLE`. Not for work that holds locks of the kernel for
-/// long: on a busy CPU other tasks would wait for them (priority inversion).
-pub fn run_idle<T>(work: impl FnOnce() -> T) -> T {
-    let is_idle = can_leave_idle() && schedule(true);
-    let result = work();
-    if is_idle {
-        schedule(false);
-    }
-    result
+/// Puts the calling thread under `SCHED_IDLE` until it ends. Not for work that holds locks of the kernel for long: on a busy
+/// CPU other tasks would wait for them (priority inversion).
+pub fn become_idle() {
+    schedule(true);
 }
 
 /// Sets the calling thread's policy to `SCHED_IDLE` or `SCHED_OTHER`; gives whether that succeeded.
@@ -59,5 +57,10 @@ fn schedule(idle: bool) -> bool {
 
 /// Whether the kernel lets a thread leave `SCHED_IDLE` again.
 fn can_leave_idle() -> bool {
-    privilege::has(CAP_SYS_NICE)
+    privilege::has(CAP_SYS_NICE) || limits::is_priority_allowed()
+}
+
+/// What a thread has to keep to leave `SCHED_IDLE`: nothing where [`limits::allow_priority`] could allow it.
+pub fn to_leave_idle() -> &'static [Number] {
+    if limits::is_priority_allowed() { &[] } else { &[CAP_SYS_NICE] }
 }

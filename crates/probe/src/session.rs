@@ -1,19 +1,19 @@
 //! A recording in progress: programs attached, and a thread that moves records from the ring buffer to the file.
 
 use std::{
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
-        mpsc::channel,
+        mpsc::{Sender, channel},
     },
     thread::{self, JoinHandle},
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use aya::maps::{MapData, PerCpuArray};
 use overlay_trace_common::record::COUNTERS;
-use overlay_trace_format::{Detection, Names, ProbeCost, ProbeSet, Writer};
+use overlay_trace_format::{Detection, Names, ProbeCost, ProbeSet, ReservedOutput, Writer, reserve_output};
 
 use crate::{
     baseline_program::BaselineProgram,
@@ -22,25 +22,33 @@ use crate::{
     drops::Drops,
     error::StartError,
     filter::FilterOptions,
+    filter_watch::FilterWatch,
     functions::wanted_functions,
     hop_names::HopNames,
+    kernel_counters::CountersSince,
+    kernel_log,
+    late_probes::{LateProbes, ProbeParts},
     latency_threshold::LatencyThreshold,
     load::{Attached, Loader, Sizes},
-    module_watcher::ModuleWatcher,
     modules::Modules,
+    nic_counts::NicCounts,
     plan::Plan,
+    privileged::{self, PrivilegedParts},
     probe_choice::ProbeChoice,
     probes::Probes,
     reader::{Reader, ReaderParts, WorkerChannels, sum_counters},
-    recording_header::{HeaderParts, header},
-    sched_policy::SchedPolicy,
+    recording_header::{HeaderParts, HookCoverage, command_line, header},
+    sched_policy::{SchedPolicy, to_leave_idle},
+    start_gate::StartGate,
     summary::Summary,
     synthetic_skb_cost,
-    sys::{kernel::Kernel, privilege},
+    sys::{capabilities::drop_in_thread, kernel::Kernel, limits, netns_names::NetnsNames, privilege},
     tail_sampling::TailSampling,
+    tc::{self, Part},
     tracking_phase::Tracking,
     tunnels::TunnelWatcher,
     worker::Worker,
+    worker_message::Request,
 };
 
 /// What to record.
@@ -50,15 +58,23 @@ pub struct SessionOptions {
     pub set: Option<ProbeSet>,
     /// Probe functions by kprobe also where fentry would do.
     pub kprobes_only: bool,
+    /// Attach the set `tc` by filters in `clsact` also where the kernel has tcx.
+    pub clsact_only: bool,
+    /// Print what a kernel side that was built with a log says.
+    pub kernel_log: bool,
     /// Attach these instead of the recorder's programs: nothing is recorded.
     pub baseline: Option<BaselineProgram>,
     pub filter: FilterOptions,
     pub output: PathBuf,
     /// Overwrite the output file.
     pub force: bool,
+    /// Write the arguments of the command that runs meanwhile to the header: they can hold passwords.
+    pub keep_command_line: bool,
     pub sizes: Sizes,
     /// `None`: every packet has its record.
     pub sampling: Option<TailSampling>,
+    /// By which another thread can call the start off.
+    pub gate: StartGate,
 }
 
 /// A recording in progress; [`stop`](Session::stop) finishes it. Dropped without that, it leaves a recording that is
@@ -67,14 +83,20 @@ pub struct Session {
     set: ProbeSet,
     set_reason: Option<String>,
     unseen: usize,
-    networks: Vec<Detection>,
+    networks: Option<Vec<Detection>>,
     probes: Probes,
     tracking: Tracking,
     progress: Arc<Mutex<Summary>>,
     stop: Arc<AtomicBool>,
     reader: Option<JoinHandle<Result<Reader>>>,
-    module_watcher: Option<Worker>,
-    hop_names: Option<Worker>,
+    late_probes: LateProbes,
+    privileged: Option<Worker>,
+    requests: Sender<Request>,
+    nics: NicCounts,
+    /// With the set `tc`: its thread, and the number of its hooks.
+    tc: Option<Worker>,
+    hooks: usize,
+    _kernel_log: Option<Worker>,
     traffic: Vec<serde_json::Value>,
 }
 
@@ -85,9 +107,9 @@ impl Session {
     ///
     /// A missing privilege, a kernel that lacks what is needed, an output file that exists.
     pub fn start(options: SessionOptions) -> Result<Session, StartError> {
-        overlay_trace_format::check_output(&options.output, options.force).map_err(StartError::Output)?;
+        let output = reserve_output(&options.output, options.force).map_err(StartError::Output)?;
         privilege::check()?;
-        Ok(Attaching::attach(&options)?.record(&options)?)
+        Ok(Attaching::attach(&options)?.record(&options, output)?)
     }
 
     /// The set in use, and why it is not a richer one.
@@ -97,12 +119,12 @@ impl Session {
 
     /// How many programs are attached, and how many stages of the set cannot be seen.
     pub fn coverage(&self) -> (usize, usize) {
-        (self.probes.all().len(), self.unseen)
+        (self.probes.all().len() + self.hooks, self.unseen)
     }
 
-    /// The container networks that were detected on this machine.
-    pub fn networks(&self) -> &[Detection] {
-        &self.networks
+    /// The container networks that were detected on this machine; `None` where looking took too long.
+    pub fn networks(&self) -> Option<&[Detection]> {
+        self.networks.as_deref()
     }
 
     /// What has been seen so far.
@@ -125,23 +147,37 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// The file could not be written; what was written before is kept.
+    /// The file could not be written; what was written before is kept. Or it is not what was written: somebody else has
+    /// deleted, replaced or changed it.
     pub fn stop(mut self) -> Result<Summary> {
         // No further programs are attached from here on.
-        self.module_watcher.take();
+        self.late_probes.close();
+        let drivers = self.nics.drivers_now(&self.requests);
         self.tracking.stop()?;
+        self.tc.take();
         let misses = self.probes.misses();
         self.stop.store(true, Ordering::Relaxed);
         let reader = self.reader.take().context("the recording has been stopped already")?;
         let reader = reader.join().map_err(|_| anyhow::anyhow!("the reader has failed"))??;
         // All hops are known now: this waits until their names have been reported.
-        self.hop_names.take();
-        reader.finish(&self.traffic, misses)
+        self.privileged.take();
+        reader.finish(&self.traffic, misses, |name| self.nics.since_start(&drivers, name))
+    }
+}
+
+impl Session {
+    /// Ends the recording, and removes its file.
+    pub fn discard(mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(Ok(Ok(reader))) = self.reader.take().map(JoinHandle::join) {
+            reader.discard();
+        }
     }
 }
 
 impl Drop for Session {
     fn drop(&mut self) {
+        self.late_probes.close();
         self.stop.store(true, Ordering::Relaxed);
     }
 }
@@ -155,91 +191,138 @@ struct Attaching {
     choice: ProbeChoice,
     plan: Plan,
     attached: Vec<Attached>,
+    tc: Option<Part>,
+    kernel_log: Option<Worker>,
     cost: ProbeCost,
+    /// Since before the first hop was described.
+    netns_names: NetnsNames,
 }
 
 impl Attaching {
     fn attach(options: &SessionOptions) -> Result<Attaching, StartError> {
+        tc::clean_after_kill(Path::new(tc::FOLDER));
         let modules = Modules::now();
         let kernel = Kernel::read(&wanted_functions())?;
         let one_in = options.sampling.map_or(0, |sampling| sampling.one_in);
         let mut loader = Loader::sampling(&kernel, &options.filter, options.sizes, one_in)?;
-        let choice = ProbeChoice::new(&kernel, &loader, options.set, options.kprobes_only)?;
+        let kernel_log = options.kernel_log.then(|| kernel_log::start(&mut loader)).transpose()?;
+        let choice = ProbeChoice::new(&kernel, &mut loader, options.set, options.kprobes_only)?;
         let mut plan = Plan::new(&kernel, choice.set, options.kprobes_only);
-        let cost = calibrate::measure(&kernel, &loader, choice.entry, &plan);
+        limits::allow_probes(plan.points.len())?;
+        limits::allow_priority();
+        let is_tc = choice.set == ProbeSet::Tc;
+        let cost = match is_tc {
+            true => tc::measure(&kernel, &mut loader),
+            false => calibrate::measure(&kernel, &loader, choice.entry, &plan),
+        };
         if let Some(baseline) = options.baseline {
             loader.replace_programs(baseline);
         }
+        let netns_names = NetnsNames::now();
         let attached = loader.attach_plan(&kernel, &mut plan);
+        let attach_hooks =
+            || Part::attach(&mut loader, &options.filter, options.clsact_only, options.sizes.states);
+        let tc = is_tc.then(attach_hooks).transpose()?;
         trigger_device_event();
-        if attached.is_empty() {
+        if attached.is_empty() && tc.is_none() {
             return Err(StartError::NothingAttached { set: choice.set });
         }
         let cost = synthetic_skb_cost::measure(&kernel, &mut loader, choice.entry, cost);
-        Ok(Attaching { kernel, loader, modules, choice, plan, attached, cost })
+        Ok(Attaching { kernel, loader, modules, choice, plan, attached, tc, kernel_log, cost, netns_names })
     }
 
     /// Creates the file, starts to track packets, and starts the threads.
-    fn record(self, options: &SessionOptions) -> Result<Session> {
-        let Attaching { kernel, mut loader, modules, choice, plan, attached, cost } = self;
+    fn record(self, options: &SessionOptions, output: ReservedOutput) -> Result<Session> {
+        let Attaching {
+            kernel,
+            mut loader,
+            modules,
+            choice,
+            plan,
+            attached,
+            tc,
+            kernel_log,
+            cost,
+            netns_names,
+        } = self;
         let counters_before = counters(&loader)?;
         let mut tracking = Tracking::new(&mut loader)?;
-        let networks = detection::look(&options.filter.netns);
+        let networks = detection::look_within_limit(&options.filter.netns);
+        let filter_watch = FilterWatch::new(&options.filter);
         let parts = HeaderParts {
             cost,
             filter: options.filter.to_string(),
             sampling: options.sampling.map(Into::into),
             networks: networks.clone(),
+            command: command_line(std::env::args_os(), options.keep_command_line),
+            hooks: tc.as_ref().map(|tc| HookCoverage { unseen: tc.unseen().to_vec() }),
         };
         let header = header(&kernel, &plan, &attached, parts);
-        let mut writer = Writer::create(&options.output, options.force, &header)?;
+        ensure!(options.gate.pass(), "the start of the recording was called off");
+        let mut writer = Writer::create_reserved(output, &options.output, &header)?;
         let reasons = Names { drop_reasons: drop_reasons(&kernel), ..Names::default() };
         writer.names(&reasons)?;
         let threshold = options
             .sampling
             .map(|sampling| LatencyThreshold::new(&mut loader, sampling.threshold))
             .transpose()?;
+        let mut nics = NicCounts::new(&mut loader)?;
+        let kernel_counters = CountersSince::start();
         tracking.start()?;
+        nics.start()?;
+        let hooks = tc.as_ref().map_or(0, Part::count);
+        let unseen_hooks = tc.as_ref().map_or(0, |tc| tc.unseen().len());
+        let tc = tc.map(Part::start).transpose()?;
         let probes = Probes::new(attached);
         let ((requests, received_requests), (send_message, messages)) = (channel(), channel());
-        let hop_names = HopNames::new(&mut loader)?.start(send_message.clone())?;
+        let hop_names = HopNames::new(&mut loader, netns_names, filter_watch, kernel_counters)?;
         let progress: Arc<Mutex<Summary>> = Arc::default();
         let parts = ReaderParts {
             writer,
             counters_before,
             probes: probes.clone(),
-            workers: WorkerChannels { requests, messages },
+            workers: WorkerChannels { requests: requests.clone(), messages },
             drops: Drops::new(reasons),
             threshold,
             sched_policy: SchedPolicy::new(options.sizes.ring_bytes),
             progress: Arc::clone(&progress),
         };
         let reader = Reader::new(&mut loader, parts)?;
-        let module_watcher = ModuleWatcher {
-            kernel,
-            loader,
-            set: choice.set,
-            kprobes_only: options.kprobes_only,
-            probes: probes.clone(),
+        let tunnels = TunnelWatcher::new(&mut loader, Arc::clone(&progress))?;
+        let (set, kprobes_only) = (choice.set, options.kprobes_only);
+        let late_probes =
+            LateProbes::new(ProbeParts { kernel, loader, set, kprobes_only, probes: probes.clone() });
+        let privileged = privileged::start(PrivilegedParts {
+            hop_names,
+            tunnels,
             modules,
-            tunnels: TunnelWatcher::new(Arc::clone(&progress)),
-        };
-        let module_watcher = module_watcher.start(received_requests, send_message)?;
+            late_probes: late_probes.clone(),
+            requests: received_requests,
+            messages: send_message,
+        })?;
         let stop = Arc::new(AtomicBool::new(false));
         let flag = stop.clone();
-        let reader = thread::Builder::new().name("reader".into()).spawn(move || reader.run(&flag))?;
+        let reader = thread::Builder::new().name("reader".into()).spawn(move || {
+            drop_in_thread("reader", to_leave_idle());
+            reader.run(&flag)
+        })?;
         Ok(Session {
             set: choice.set,
             set_reason: choice.reason,
-            unseen: plan.unseen.len(),
+            unseen: plan.unseen.len() + unseen_hooks,
             networks,
             probes,
             tracking,
             progress,
             stop,
             reader: Some(reader),
-            module_watcher: Some(module_watcher),
-            hop_names: Some(hop_names),
+            late_probes,
+            privileged: Some(privileged),
+            requests,
+            nics,
+            tc,
+            hooks,
+            _kernel_log: kernel_log,
             traffic: Vec::new(),
         })
     }

@@ -1,6 +1,6 @@
 //! What a recording has seen so far, or in the end.
 
-use overlay_trace_format::Counters;
+use overlay_trace_format::{Counters, HopName, NicCount};
 
 use crate::drops::DropCount;
 
@@ -13,6 +13,10 @@ pub struct Summary {
     pub hops: u16,
     /// Size of the file in bytes.
     pub file_bytes: u64,
+    /// What became of what the filter names, in sentences; at the end only.
+    pub notes: Vec<String>,
     /// Dropped packets, by where and why.
     pub drops: Vec<DropCount>,
+    /// What passed the NICs; only in the end.
+    pub nics: Vec<(HopName, NicCount)>,
 }

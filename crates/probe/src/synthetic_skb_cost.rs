@@ -9,7 +9,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use anyhow::{Context, Result};
 use aya::maps::{MapData, RingBuf};
 use aya_obj::generated::bpf_func_id::BPF_FUNC_skb_pull_data;
-use overlay_trace_common::{flags::ProbeFlags, probe_spec::ProbeSpec, record::Outcome, stage::Action};
+use overlay_trace_common::probe_spec::{ProbeSpec, calibration};
 use overlay_trace_format::ProbeCost;
 
 use crate::{
@@ -53,21 +53,20 @@ struct OneTimeCosts {
 
 fn differences(kernel: &Kernel, loader: &Loader, kind: ProbeKind, entry: f64) -> Result<OneTimeCosts> {
     let classifier = load_classifier().context("the kernel allows no test runs")?;
-    let with = |outcome: u8, flags: ProbeFlags| {
-        let spec = ProbeSpec::new(0, Action::Start as u8, outcome, ProbeFlags::CALIBRATE | flags);
+    let with = |spec: ProbeSpec| {
         let probe = loader.attach(kernel, &attachment(kernel, kind, FUNCTION, spec)?)?;
         let ns = run_ns(&classifier);
         drop(probe);
         ns
     };
     let without = run_ns(&classifier)?;
-    let start = with(0, ProbeFlags::NONE)?;
+    let start = with(calibration::START)?;
     let more = |all: f64, than: f64| (all - than).max(0.0);
     Ok(OneTimeCosts {
         start: more(start, without + entry),
-        headers: more(with(0, ProbeFlags::PARSE_HEADERS)?, start),
-        device: more(with(0, ProbeFlags::DEVICE)?, start),
-        record: more(with(Outcome::Delivered as u8, ProbeFlags::NONE)?, start),
+        headers: more(with(calibration::START_WITH_HEADERS)?, start),
+        device: more(with(calibration::START_WITH_DEVICE)?, start),
+        record: more(with(calibration::START_WITH_RECORD)?, start),
     })
 }
 
@@ -81,11 +80,11 @@ fn load_classifier() -> Result<OwnedFd> {
     let [zero, exit] = return_zero();
     let pull_data = instruction(CALL, 0, BPF_FUNC_skb_pull_data as i32);
     let program = [instruction(MOVE, 2, 0), pull_data, zero, exit];
-    bpf::load("overlay_trace", "Dual MIT/GPL", &program, Kind::Classifier)
+    bpf::load("overlay_trace", "Dual MIT/GPL", program[..].into(), Kind::Classifier)
 }
 
 /// A frame with an empty UDP datagram from 198.51.100.1 to 198.51.100.2, addresses for documentation (RFC 5737).
-fn datagram() -> [u8; 60] {
+pub fn datagram() -> [u8; 60] {
     let mut frame = [0; 60];
     frame[12..14].copy_from_slice(&[0x08, 0x00]);
     frame[14..42].copy_from_slice(&[

@@ -10,6 +10,8 @@ use std::{
 
 use anyhow::Result;
 
+use crate::sys::capabilities::{Number, drop_in_thread};
+
 /// A thread that works until this is dropped, which waits for it.
 pub struct Worker {
     stop: Arc<AtomicBool>,
@@ -17,15 +19,23 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// Starts a thread. `work` returns soon after its flag is set.
+    /// Starts a thread that keeps these capabilities only. `work` returns soon after its flag is set.
     ///
     /// # Errors
     ///
     /// The thread cannot be created.
-    pub fn start(name: &str, work: impl FnOnce(&AtomicBool) + Send + 'static) -> Result<Worker> {
+    pub fn start(
+        name: &'static str,
+        kept: &[Number],
+        work: impl FnOnce(&AtomicBool) + Send + 'static,
+    ) -> Result<Worker> {
         let stop = Arc::new(AtomicBool::new(false));
         let flag = stop.clone();
-        let thread = thread::Builder::new().name(name.into()).spawn(move || work(&flag))?;
+        let kept = kept.to_vec();
+        let thread = thread::Builder::new().name(name.into()).spawn(move || {
+            drop_in_thread(name, &kept);
+            work(&flag);
+        })?;
         Ok(Worker { stop, thread: Some(thread) })
     }
 }

@@ -23,7 +23,7 @@ use overlay_trace_test_support::{
 };
 use tempfile::TempDir;
 
-const SETS: [ProbeSet; 3] = [ProbeSet::Full, ProbeSet::Light, ProbeSet::Device];
+const SETS: [ProbeSet; 4] = [ProbeSet::Full, ProbeSet::Light, ProbeSet::Device, ProbeSet::Tc];
 const BTF_FOLDER: &str = "sys/kernel/btf";
 
 fn kernel(version: &str) -> Kernel {
@@ -136,9 +136,11 @@ fn a_plan_for_kprobes_has_no_fentry() {
 }
 
 #[test]
-fn the_device_set_has_tracepoints_alone() {
-    for version in kernels::VERSIONS {
-        let plan = Plan::new(&kernel(version), ProbeSet::Device, false);
+fn the_sets_device_and_tc_have_tracepoints_alone() {
+    for (version, set) in
+        kernels::VERSIONS.iter().flat_map(|version| [(version, ProbeSet::Device), (version, ProbeSet::Tc)])
+    {
+        let plan = Plan::new(&kernel(version), set, false);
         assert!(!plan.points.is_empty());
         assert!(plan.points.iter().flatten().all(|one| one.kind == ProbeKind::TpBtf), "{version}");
     }

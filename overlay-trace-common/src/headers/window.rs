@@ -3,9 +3,13 @@
 /// Bytes of a window: an IPv6 header and a TCP header.
 pub const WINDOW_BYTES: usize = 64;
 
+/// Bytes of the memory of a window: behind the window there is room for another one, so that what lies in two places
+/// is put together by two copies of constant length.
+pub const WINDOW_ROOM: usize = 2 * WINDOW_BYTES;
+
 /// Some bytes of a packet.
 #[repr(C, align(8))]
-pub struct Window(pub [u64; WINDOW_BYTES / 8]);
+pub struct Window(pub [u64; WINDOW_ROOM / 8]);
 
 impl Window {
     /// The number at an offset that its size divides, in memory order.
@@ -35,12 +39,17 @@ impl Integer for u16 {}
 impl Integer for u32 {}
 impl Integer for u64 {}
 
-/// The memory that holds a packet, and the machine's tunnel ports.
+/// The memory that holds a packet, and the machine's tunnel ports. Addresses are those that the packet's bytes would have
+/// if all of it lay behind its linear part.
 pub trait Memory {
     /// Fills the window from an address; false if that cannot be read.
     fn read(&self, window: &mut Window, address: u64) -> bool;
-    /// The address behind the packet's linear part.
-    fn end(&self) -> u64;
+    /// The address behind what can be read.
+    fn limit(&self) -> u64;
+    /// The address behind the packet.
+    fn tail(&self) -> u64;
+    /// Raises the limit, if more than the linear part can be read; costs a few reads.
+    fn extend(&self) {}
     /// The tunnel protocol of UDP packets to this port.
     fn tunnel(&self, port: u16) -> Tunnel;
     /// The same number, as one that the kernel's verifier does not know: it follows each known value through the rest of

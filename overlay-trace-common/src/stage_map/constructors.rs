@@ -4,7 +4,7 @@ use crate::behaviour::Behaviour;
 use crate::record::Outcome;
 use crate::stage::{
     Action, Headers, Kind, Layer, LevelChange, Point, Probe, Sets, Stage,
-    Target::{Function, Tracepoint},
+    Target::{Function, Tracepoint, Transmit},
 };
 
 /// A kernel function whose argument number `argument` is the packet.
@@ -31,8 +31,14 @@ pub(super) const fn point(action: Action, probes: &'static [Probe]) -> Point {
     Point {
         action,
         hop: false,
+        routed: false,
         exit: false,
         first: false,
+        new_at_edge: false,
+        gro_result: false,
+        in_tcp: false,
+        timer: false,
+        dequeued: false,
         headers: Headers::No,
         split: false,
         current: false,
@@ -104,6 +110,22 @@ pub(super) const fn hop(probes: &'static [Probe]) -> Point {
 pub(super) const fn pick_up(headers: Headers, probes: &'static [Probe]) -> Point {
     Point { hop: true, headers, ..point(Action::PickUp, probes) }
 }
+/// As [`pick_up`], where GRO takes the packet.
+pub(super) const fn gro(probes: &'static [Probe]) -> Point {
+    Point { new_at_edge: true, ..pick_up(Headers::In, probes) }
+}
+/// GRO tells what it did with the packet.
+pub(super) const fn gro_result(probes: &'static [Probe]) -> Point {
+    Point { gro_result: true, ..end(probes) }
+}
+/// Packets that go out through devices of this link kind.
+pub(super) const fn transmit(probes: &'static [Probe]) -> Point {
+    Point { hop: true, headers: Headers::Out, ..point(Action::Transmit, probes) }
+}
+/// A device of this link kind.
+pub(super) const fn kind(kind: &'static str) -> Probe {
+    Probe { target: Transmit(kind), argument: 0, before: None, indirect: false }
+}
 pub(super) const fn with_exit(point: Point) -> Point {
     Point { exit: true, ..point }
 }
@@ -162,6 +184,16 @@ impl Stage {
         self.behaviour.leaves = true;
         self
     }
+    /// The packet comes in from a device, and stays unless another device sees it.
+    pub(super) const fn comes_in(mut self) -> Stage {
+        self.behaviour.arrives = true;
+        self.stays()
+    }
+    /// What is freed here and does not leave the namespace has been taken by a protocol or a socket.
+    pub(super) const fn stays(mut self) -> Stage {
+        self.behaviour.delivers = crate::behaviour::Delivery::Local;
+        self
+    }
     pub(super) const fn before_start(mut self) -> Stage {
         self.behaviour.before_start = true;
         self
@@ -185,19 +217,12 @@ impl Stage {
 }
 
 macro_rules! transmit {
-    ($name:literal, $layer:ident, $kind:literal, $about:literal) => {
+    ($name:literal, $layer:ident, [$($kind:literal),+], $about:literal) => {
         work(
             $name,
             Layer::$layer,
-            Sets::ALL,
-            &[Point {
-                hop: true,
-                headers: Headers::Out,
-                ..point(
-                    Action::Transmit,
-                    &[Probe { target: Transmit($kind), argument: 0, before: None, indirect: false }],
-                )
-            }],
+            Sets::NOT_TC,
+            &[$(transmit(&[kind($kind)])),+],
             $about,
         )
         .transmits()

@@ -7,7 +7,7 @@ use anyhow::Result;
 use clap::ValueEnum;
 
 use super::output::line;
-use overlay_trace_analysis::tail::{Evidence, Rule, rules};
+use overlay_trace_analysis::tail::{DropRow, Evidence, Known, Rule, Sign, drop_rows, rules};
 use overlay_trace_lab::dataplanes;
 
 /// Columns of the help texts.
@@ -18,6 +18,8 @@ const WIDTH: usize = 100;
 enum Chapter {
     /// The causes that `tail` names, with evidence and remedies
     Causes,
+    /// What each of the kernel's drop reasons means
+    Drops,
     /// The help of every command
     Commands,
     /// The labs
@@ -36,6 +38,7 @@ impl Book {
     pub fn run(self, command_line: clap::Command) -> Result<ExitCode> {
         let text = match self.chapter {
             Chapter::Causes => rules().map(cause).collect(),
+            Chapter::Drops => drops(),
             Chapter::Commands => {
                 let mut cli = command_line.term_width(WIDTH);
                 cli.build();
@@ -43,7 +46,7 @@ impl Book {
             }
             Chapter::Labs => labs(),
         };
-        line(text.trim_end());
+        line(text.trim_end())?;
         Ok(ExitCode::SUCCESS)
     }
 }
@@ -51,6 +54,9 @@ impl Book {
 fn cause(rule: &Rule) -> String {
     let mut text = format!("### {}\n\n{}.\n\n", rule.id, capital(rule.what));
     let _ = writeln!(text, "Evidence: {}.\n", evidence(&rule.evidence));
+    if !rule.check.is_empty() {
+        let _ = writeln!(text, "Make sure: {}.\n", rule.check);
+    }
     for advice in rule.advice {
         let _ = writeln!(text, "- {} (*{}*)", capital(advice.what), advice.source);
     }
@@ -59,6 +65,15 @@ fn cause(rule: &Rule) -> String {
 
 fn evidence(evidence: &Evidence) -> String {
     match evidence {
+        Evidence::Queue(stages) => format!(
+            "slow packets spend more time in {stages}; or all packets do, and that is a large part of their time",
+            stages = codes(stages, "or")
+        ),
+        Evidence::OtherDrops => {
+            "packets were dropped that no other cause explains; [Drop reasons](drops.md) says what \
+                                 the reason means, what it can come from and what helps"
+                .into()
+        }
         Evidence::Excess(stages) => format!("slow packets spend more time in {}", codes(stages, "or")),
         Evidence::ExcessLed([first, others @ ..]) => format!(
             "slow packets spend more time in {}; their excess in {} is added to it",
@@ -88,7 +103,7 @@ fn evidence(evidence: &Evidence) -> String {
         Evidence::Copies { stages, least } => {
             format!("at least {:.0} % of the packets were copied in {}", least * 100.0, codes(stages, "or"))
         }
-        Evidence::Drops { reasons, stages, functions, intended } => {
+        Evidence::Drops { reasons, stages, functions, sign, intended } => {
             let mut parts = Vec::new();
             if !reasons.is_empty() {
                 parts.push(format!("for {}", codes(reasons, "or")));
@@ -102,6 +117,7 @@ fn evidence(evidence: &Evidence) -> String {
                 let alone = format!("packets were dropped by {by}");
                 text = if parts.is_empty() { alone } else { format!("{text}; without a reason, by {by}") };
             }
+            text += &signs(*sign);
             if *intended {
                 text += "; the drop can be intended";
             }
@@ -112,7 +128,72 @@ fn evidence(evidence: &Evidence) -> String {
                 .into()
         }
         Evidence::ZeroWindows => "a TCP receiver advertised a zero window".into(),
+        Evidence::Counted(counters) => format!(
+            "the kernel's counter {} grew by {} or more during the recording, in a namespace of it",
+            codes(counters.names, "or"),
+            counters.least
+        ),
+        Evidence::Throttled => {
+            "`cpu.stat` of a control group with a process in one of the recording's namespaces: `nr_throttled` grew, and \
+             slow packets wait for the program there, or it was stopped for a notable part of the recording"
+                .into()
+        }
+        Evidence::Stolen => "stolen time in /proc/stat grew by 2 % of the CPUs' time or more".into(),
+        Evidence::Squeezed => {
+            "`time_squeeze` of /proc/net/softnet_stat grew by 10 or more, and slow packets wait for softirqs".into()
+        }
     }
+}
+
+/// What the flows must show besides.
+fn signs(sign: Sign) -> String {
+    let text = match sign {
+        Sign::Any => "",
+        Sign::Raced => "; while they were in flight, another packet of their flow was, and got through",
+        Sign::OneDestination => {
+            "; they are the first of several flows, nearly all to one address and port, and did not race"
+        }
+        Sign::StaleEntry => {
+            "; their flows were tracked and got through before, and nothing of them does any more, while other flows to \
+             the same address and port do"
+        }
+        Sign::TranslationLost => {
+            "; they belong to TCP flows that got through before, and whose addresses differ between client and server"
+        }
+        Sign::Sometimes => {
+            "; they are the first of their flows, while others to the same address and port get through"
+        }
+        Sign::Counted(names) => {
+            return format!("; the kernel's counter {} grew in the namespace", codes(names, "or"));
+        }
+    };
+    text.to_owned()
+}
+
+/// A section for each row of the table of drops.
+fn drops() -> String {
+    let mut text = String::new();
+    for (known, heading) in [(Known::Reason, "By reason"), (Known::Function, "By function")] {
+        let _ = writeln!(text, "## {heading}\n");
+        for row in drop_rows().filter(|row| row.known == known) {
+            text += &drop(row);
+        }
+    }
+    text
+}
+
+fn drop(row: &DropRow) -> String {
+    let mut text = format!("**{}**: {} ({}).\n\n", codes(row.names, "and"), row.means, row.effect.name());
+    for cause in row.causes {
+        let _ = writeln!(text, "- {}", capital(cause));
+    }
+    let seen = if row.is_brought_about() { "" } else { " Not brought about in a test." };
+    let _ = writeln!(
+        text,
+        "\nMake sure: {}. What helps: {} (*{}*).{seen}\n",
+        row.check, row.helps.what, row.helps.source
+    );
+    text
 }
 
 /// `a`, `b` or `c`.
@@ -173,7 +254,8 @@ mod tests {
         for rule in rules() {
             let text = cause(rule);
             assert!(text.starts_with(&format!("### {}\n", rule.id)), "{text}");
-            assert!(text.contains("Evidence: ") && text.contains("\n- "), "{text}");
+            let has_remedy = text.contains("\n- ") || matches!(rule.evidence, Evidence::OtherDrops);
+            assert!(text.contains("Evidence: ") && has_remedy, "{text}");
             assert!(!text.contains("Evidence: ."), "{text}");
         }
     }

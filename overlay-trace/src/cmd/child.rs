@@ -1,6 +1,7 @@
 //! The command that runs while a recording is made.
 
 use std::{
+    ffi::OsString,
     process::{ExitCode, ExitStatus},
     time::Duration,
 };
@@ -10,13 +11,14 @@ use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
+use overlay_trace_probe::sys::limits::Limits;
 use tokio::{
     process::{Child, Command},
     time::timeout,
 };
 
-/// How long a command may take to end after Ctrl-C: the terminal has sent it the signal too.
-const AFTER_CTRL_C: Duration = Duration::from_secs(1);
+/// How long a command may take to end after a signal that the terminal has sent it too.
+const AFTER_TERMINAL: Duration = Duration::from_secs(1);
 /// How long a command may take to end after it was sent a signal, before it is killed.
 const GRACE: Duration = Duration::from_secs(5);
 
@@ -25,20 +27,24 @@ pub(super) struct Running(Child);
 
 impl Running {
     /// Checks that the command can be found, before anything is attached or written.
-    pub fn check(command: &[String]) -> Result<()> {
+    pub fn check(command: &[OsString]) -> Result<()> {
         let Some(program) = command.first() else { return Ok(()) };
-        which::which(program)
-            .map(drop)
-            .map_err(|_| anyhow::anyhow!("cannot start {program}: no such program, or it is not executable"))
+        which::which(program).map(drop).map_err(|_| {
+            let program = program.display();
+            anyhow::anyhow!("cannot start {program}: no such program, or it is not executable")
+        })
     }
 
-    /// Starts the command, if there is one.
-    pub fn start(command: &[String]) -> Result<Option<Running>> {
+    /// Starts the command, if there is one, with the limits that this program was started with, and with its privileges.
+    pub fn start(command: &[OsString], limits: Limits) -> Result<Option<Running>> {
         let Some((program, arguments)) = command.split_first() else { return Ok(None) };
-        let child = Command::new(program)
-            .args(arguments)
-            .spawn()
-            .with_context(|| format!("cannot start {program}: check that it is an executable file"))?;
+        let mut child = Command::new(program);
+        child.args(arguments);
+        // SAFETY: the closure makes one system call with numbers that it owns, which is allowed between fork and exec.
+        unsafe { child.pre_exec(move || Ok(limits.set()?)) };
+        let child = child.spawn().with_context(|| {
+            format!("cannot start {}: check that it is an executable file", program.display())
+        })?;
         Ok(Some(Running(child)))
     }
 
@@ -50,19 +56,27 @@ impl Running {
         }
     }
 
-    /// Ends the command by `signal`. The terminal sends SIGINT to the command as well as to this program, so the command
-    /// is given a moment before it is sent one.
-    pub async fn end(self, signal: Signal) {
+    /// Ends the command by `signal`. The terminal sends SIGINT, SIGQUIT and SIGHUP to the command as well as to this
+    /// program, so the command is given a moment before it is sent one.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's, where the command cannot be waited for.
+    pub async fn end(self, signal: Signal) -> Result<ExitStatus> {
         let Running(mut child) = self;
-        if signal == Signal::SIGINT && timeout(AFTER_CTRL_C, child.wait()).await.is_ok() {
-            return;
+        if signal != Signal::SIGTERM
+            && let Ok(status) = timeout(AFTER_TERMINAL, child.wait()).await
+        {
+            return Ok(status?);
         }
         if let Some(id) = child.id() {
             let _ = kill(Pid::from_raw(id as i32), signal);
         }
-        if timeout(GRACE, child.wait()).await.is_err() {
-            let _ = child.kill().await;
+        if let Ok(status) = timeout(GRACE, child.wait()).await {
+            return Ok(status?);
         }
+        let _ = child.start_kill();
+        Ok(child.wait().await?)
     }
 }
 
@@ -79,8 +93,8 @@ mod tests {
 
     #[test]
     fn a_command_that_is_not_there_is_named() {
-        let missing = ["/nonexistent/program".to_owned()];
+        let missing = ["/nonexistent/program".into()];
         assert!(Running::check(&missing).unwrap_err().to_string().contains("/nonexistent/program"));
-        assert!(Running::check(&["sh".to_owned()]).is_ok() && Running::check(&[]).is_ok());
+        assert!(Running::check(&["sh".into()]).is_ok() && Running::check(&[]).is_ok());
     }
 }

@@ -15,7 +15,8 @@ use overlay_trace_lab::compare::{
     self, BASELINE, BuiltLab, CLAIMS, Comparison, Conditions, Folder, LabResult, Machine, Measured, Options,
     Outcome, Plan, Progress,
 };
-use overlay_trace_lab::dataplanes::{self, Knobs, Lab, System};
+use overlay_trace_lab::dataplanes::{self, Knobs, Lab, System, Unavailable};
+use overlay_trace_lab::say;
 use overlay_trace_lab::traffic::Stop;
 use overlay_trace_probe::sys::kernel;
 
@@ -65,8 +66,8 @@ impl Compare {
         let comparison = self.how.compare(plan, |lab| {
             self.all || lab.name == BASELINE || self.names.iter().any(|name| name == lab.name)
         })?;
-        line(compare::text(&comparison).trim_end());
-        self.how.tell(plan);
+        line(compare::text(&comparison).trim_end())?;
+        self.how.tell(plan)?;
         Ok(exit_code(&[&comparison]))
     }
 }
@@ -80,9 +81,9 @@ impl Reproduce {
         };
         let labs = self.how.compare(quick, |lab| is_claimed(lab, false))?;
         let mtus = self.how.compare(mtu, |lab| is_claimed(lab, true))?;
-        line(compare::checked_claims_text(&compare::check(&labs, &mtus)).trim_end());
-        self.how.tell(quick);
-        self.how.tell(mtu);
+        line(compare::checked_claims_text(&compare::check(&labs, &mtus)).trim_end())?;
+        self.how.tell(quick)?;
+        self.how.tell(mtu)?;
         Ok(exit_code(&[&labs, &mtus]))
     }
 }
@@ -98,7 +99,7 @@ impl How {
         // In the order of `lab list`.
         let labs: Vec<_> = dataplanes::all().iter().filter(|lab| is_wanted(lab)).collect();
         let stop = Stop::on_signals()?;
-        let system = System::inspect()?;
+        let system = System::look()?;
         let folder = Folder::open(&self.output, plan.name)?;
         let machine = self.machine(&folder, &stop)?;
         let work = Work { conditions: self.conditions(plan, &machine)?, folder, machine, plan, stop };
@@ -120,18 +121,18 @@ impl How {
         Path::new(&self.output).join(plan.name).join("compare.html")
     }
 
-    fn tell(&self, plan: &Plan) {
+    fn tell(&self, plan: &Plan) -> Result<()> {
         line(&format!(
             "\nPage: {}; compare.csv and compare.json are in the same folder.",
             self.page(plan).display()
-        ));
+        ))
     }
 
     fn machine(&self, folder: &Folder, stop: &Stop) -> Result<Machine> {
         if let Some(known) = folder.machine().filter(|_| !self.fresh) {
             return Ok(known);
         }
-        eprintln!("measuring this machine");
+        say("measuring this machine");
         let machine = Machine::measure(stop)?;
         folder.keep_machine(&machine)?;
         Ok(machine)
@@ -184,7 +185,7 @@ impl Work {
         }
         let there = results.values().filter(|result| matches!(result.outcome, Outcome::Measured(_))).count();
         if there > 0 {
-            eprintln!("{there} of the labs were measured before; --fresh measures them again");
+            say(&format!("{there} of the labs were measured before; --fresh measures them again"));
         }
         Ok(results)
     }
@@ -207,6 +208,11 @@ impl Work {
             for (lab, outcome) in measured {
                 let outcome = match outcome {
                     Ok(measured) => Outcome::Measured(Box::new(measured)),
+                    Err(error) if error.is::<Unavailable>() => {
+                        let lack = error.downcast::<Unavailable>()?.lack;
+                        progress.say(&format!("{}: {lack}", lab.name));
+                        Outcome::Unavailable(lack)
+                    }
                     Err(error) => {
                         progress.say(&format!("{}: {error:#}", lab.name));
                         Outcome::Failed(format!("{error:#}"))
@@ -227,6 +233,10 @@ impl Work {
         let (mut standing, mut results): (Vec<BuiltLab>, Vec<LabOutcome>) = (Vec::new(), Vec::new());
         for (number, lab) in group.iter().enumerate() {
             progress.lab(lab.name, number);
+            let changes = System::look().map(|system| dataplanes::foretell(lab, &Knobs::default(), &system));
+            for change in changes.iter().flatten() {
+                progress.say(&format!("{}: outside of its namespaces it {change}", lab.name));
+            }
             let tell = &mut |what: &str| progress.step(lab.name, what);
             match compare::measure(lab, options, &self.stop, tell) {
                 Ok(one) => standing.push(one),

@@ -1,16 +1,12 @@
 //! `diff`: what one recording adds to another.
 
-use std::{
-    path::{Path, PathBuf},
-    process::ExitCode,
-};
+use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::Result;
 
-use super::output;
+use super::{output, unprivileged};
 use overlay_trace_analysis::breakdown::{Analysis, By, Diff as Difference, Per};
 use overlay_trace_analysis::report::{self, DiffFormat};
-use overlay_trace_format::Recording;
 
 #[derive(clap::Args)]
 pub struct Diff {
@@ -34,11 +30,14 @@ pub struct Diff {
 
 impl Diff {
     pub fn run(self) -> Result<ExitCode> {
-        let difference = Difference::new(analyse(&self.first)?, analyse(&self.second)?, self.per);
-        output::write(&report::diff(&difference, self.format)?, self.output.as_deref(), self.force)
+        let recordings = unprivileged::open([&self.first, &self.second], self.output.as_ref())?;
+        let [first, second] = recordings.map(|recording| Analysis::of(&recording, By::Anywhere));
+        let difference = Difference::new(first?, second?, self.per);
+        output::write(
+            &report::diff(&difference, self.format)?,
+            &[&self.first, &self.second],
+            self.output.as_deref(),
+            self.force,
+        )
     }
-}
-
-fn analyse(path: &Path) -> Result<Analysis> {
-    Analysis::of(&Recording::open(path)?, By::Anywhere)
 }

@@ -1,5 +1,6 @@
 //! `lab`: the dataplanes of well-known container networks, built on this machine.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -8,13 +9,16 @@ use anyhow::{Result, ensure};
 use clap::{Args, Subcommand};
 
 use super::{
+    child,
     compare::{Compare, Reproduce},
     lab_name::find,
     live,
     output::line,
     probes::Probes,
 };
-use overlay_trace_lab::dataplanes::{self, Knobs, Running, System};
+use overlay_trace_format::check_output;
+use overlay_trace_lab::dataplanes::{self, Knobs, Running, System, Wire};
+use overlay_trace_lab::say;
 use overlay_trace_lab::traffic::{
     self, Kind, Protocol, Size, Spec, Stop, TrafficReport, parse_duration, parse_plan,
 };
@@ -96,10 +100,13 @@ struct Run {
     /// Keep the lab afterwards; `lab down NAME` removes it
     #[arg(long)]
     keep: bool,
+    /// Remove the lab first if it stands already, with everything that runs in it
+    #[arg(long)]
+    replace: bool,
     /// Command to run in the client's namespace instead of traffic; the environment variable OVERLAY_TRACE_SERVER holds
     /// the server's address
     #[arg(last = true, value_name = "COMMAND")]
-    command: Vec<String>,
+    command: Vec<OsString>,
 }
 
 #[derive(Args)]
@@ -125,15 +132,18 @@ struct KnobArgs {
     /// Number of additional endpoints of the server's Service
     #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u32).range(..=20_000))]
     endpoints: u32,
-    /// Connect the nodes by tap devices and a user-space program, as if they were two machines
-    #[arg(long)]
-    wire: bool,
+    /// Connect the nodes as if they were two machines: by `tap` devices and a user-space program, or by this machine's
+    /// own NICs, `nic=NAME,NAME`, which must be connected to each other (`nic`: those that are down and have no
+    /// address) [without a value: tap]
+    #[arg(long, value_name = "KIND", num_args = 0..=1, default_missing_value = "tap")]
+    wire: Option<Wire>,
 }
 
 impl KnobArgs {
     fn knobs(&self, keep: bool) -> Knobs {
-        let KnobArgs { delay, rules, mtu, ipv6, service, services, endpoints, wire } = *self;
-        Knobs { delay, rules, mtu, ipv6, service, services, endpoints, wire, keep }
+        let KnobArgs { delay, rules, mtu, ipv6, service, services, endpoints, .. } = *self;
+        let wire = self.wire.clone().unwrap_or(Wire::Veth);
+        Knobs { delay, rules, mtu, ipv6, service, services, endpoints, wire, keep, ..Knobs::default() }
     }
 }
 
@@ -147,7 +157,7 @@ impl Lab {
             Command::Reproduce(reproduce) => reproduce.run(),
             Command::Down { name } => {
                 let count = dataplanes::remove_leftovers(find(&name)?)?;
-                line(&format!("removed {count} namespaces"));
+                line(&format!("removed {count} namespaces"))?;
                 Ok(ExitCode::SUCCESS)
             }
         }
@@ -155,33 +165,36 @@ impl Lab {
 }
 
 fn list() -> Result<ExitCode> {
-    let system = System::inspect();
+    let system = System::look();
     for lab in dataplanes::all() {
-        line(&format!("{:26} {}", lab.name, lab.about));
+        line(&format!("{:26} {}", lab.name, lab.about))?;
         let lack = match &system {
             Ok(system) => system.lack(lab, &Knobs::default())?,
             Err(error) => Some(format!("{error:#}")),
         };
         match lack {
-            None => line(&format!("{:26} runs here", "")),
-            Some(lack) => line(&format!("{:26} does not run here: {lack}", "")),
+            None => line(&format!("{:26} runs here", ""))?,
+            Some(lack) => line(&format!("{:26} does not run here: {lack}", ""))?,
         }
         for note in system.iter().flat_map(|system| system.notes(lab)) {
-            line(&format!("{:26} note: {note}", ""));
+            line(&format!("{:26} note: {note}", ""))?;
         }
     }
     Ok(ExitCode::SUCCESS)
 }
 
 fn show(name: &str, knobs: &Knobs) -> Result<ExitCode> {
-    let (lab, system) = (find(name)?, System::inspect()?);
-    line(&format!("# {}: {}", lab.name, lab.about));
+    let (lab, system) = (find(name)?, System::look()?);
+    line(&format!("# {}: {}", lab.name, lab.about))?;
     for part in lab.parts {
-        line(&format!("#   {}", part.about));
+        line(&format!("#   {}", part.about))?;
+    }
+    for change in dataplanes::foretell(lab, knobs, &system) {
+        line(&format!("# outside of its namespaces it {change}"))?;
     }
     for action in dataplanes::script(lab, knobs, &system) {
         let family = if action.v6 { ", IPv6" } else { "" };
-        line(&format!("\n# {} {:?}{family}\n{}", action.namespace, action.tool, action.lines.trim_end()));
+        line(&format!("\n# {} {:?}{family}\n{}", action.namespace, action.tool, action.lines.trim_end()))?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -190,8 +203,8 @@ impl Run {
     fn run(self) -> Result<ExitCode> {
         let lab = find(&self.name)?;
         ensure!(
-            !(self.keep && self.knobs.wire),
-            "--keep and --wire exclude each other: the program that connects the nodes ends with this command"
+            !(self.keep && self.knobs.wire == Some(Wire::Taps)),
+            "--keep and --wire tap exclude each other: the program that connects the nodes ends with this command"
         );
         ensure!(
             !(self.keep && lab.has_daemons()),
@@ -199,11 +212,18 @@ impl Run {
             lab.name
         );
         let plan = self.plan()?;
+        if let Some(output) = &self.record {
+            check_output(output, self.force)?;
+        }
         let stop = Stop::on_signals()?;
-        eprintln!("building {}", lab.name);
-        let running = Running::up(lab, self.knobs.knobs(self.keep), &stop)?;
+        let knobs = Knobs { replace: self.replace, ..self.knobs.knobs(self.keep) };
+        say(&format!("building {}", lab.name));
+        for change in dataplanes::foretell(lab, &knobs, &System::look()?) {
+            say(&format!("outside of its namespaces it {change}"));
+        }
+        let running = Running::up(lab, knobs, &stop)?;
         for note in running.notes() {
-            eprintln!("note: {note}");
+            say(&format!("note: {note}"));
         }
         let session = self.start_recording(&running)?;
         let outcome = self.load(&running, &plan, &stop);
@@ -212,7 +232,7 @@ impl Run {
         let (code, _) = outcome?;
         if self.keep {
             let names: Vec<_> = running.namespaces().iter().map(|netns| netns.name()).collect();
-            line(&format!("kept: {}; `overlay-trace lab down {}` removes them", names.join(" "), lab.name));
+            line(&format!("kept: {}; `overlay-trace lab down {}` removes them", names.join(" "), lab.name))?;
         }
         running.down()?;
         Ok(code)
@@ -222,9 +242,9 @@ impl Run {
     fn load(&self, running: &Running, plan: &[Spec], stop: &Stop) -> Result<(ExitCode, Vec<TrafficReport>)> {
         if !self.command.is_empty() {
             let status = dataplanes::command(running, &self.command, stop)?;
-            return Ok((ExitCode::from(status.code().unwrap_or(1) as u8), Vec::new()));
+            return Ok((child::exit_code(status), Vec::new()));
         }
-        eprintln!("{} -> {}", running.client()?.netns.name(), running.target()?);
+        say(&format!("{} -> {}", running.client()?.netns.name(), running.target()?));
         let reports = dataplanes::drive(running, plan, stop)?;
         self.print(&reports)?;
         Ok((ExitCode::SUCCESS, reports))
@@ -274,11 +294,11 @@ impl Run {
     fn print(&self, reports: &[TrafficReport]) -> Result<()> {
         if self.json {
             for report in reports {
-                line(&serde_json::to_string(report)?);
+                line(&serde_json::to_string(report)?)?;
             }
         } else {
             let table = traffic::table(reports).to_string();
-            line(table.trim_end());
+            line(table.trim_end())?;
         }
         Ok(())
     }

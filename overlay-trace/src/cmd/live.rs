@@ -8,10 +8,11 @@ use std::{
 };
 
 use overlay_trace_analysis::breakdown::{Drop, Key};
-use overlay_trace_analysis::report::place;
+use overlay_trace_analysis::report::{nics, place};
 use overlay_trace_analysis::tail::cause_of;
 use overlay_trace_format::Counters;
 use overlay_trace_format::detection::{reasons, sentence};
+use overlay_trace_lab::say;
 use overlay_trace_probe::{DropCount, Session, Summary};
 
 /// Time between progress lines where the standard error is no terminal.
@@ -69,7 +70,7 @@ impl Live {
         let drops: Vec<Drop> = summary.drops.iter().map(as_analysed).collect();
         for sentence in self.causes.new_causes(&drops, elapsed) {
             self.clear();
-            let _ = writeln!(stderr(), "{:>4.0} s  finding: {sentence}", elapsed.as_secs_f64());
+            say(&format!("{:>4.0} s  finding: {sentence}", elapsed.as_secs_f64()));
         }
     }
 
@@ -142,29 +143,55 @@ pub fn announce(session: &Session) {
         number => format!("; {number} stages cannot be probed here (`overlay-trace doctor` says why)"),
     };
     let reason = reason.map(|reason| format!(" ({reason})")).unwrap_or_default();
-    let _ = writeln!(stderr(), "recording with probe set {}{reason}: {probes} probes{unseen}", set.name());
-    let found = session.networks();
-    let because = if found.is_empty() { String::new() } else { format!(": {}", reasons(found)) };
-    let _ = writeln!(stderr(), "{}{because}", sentence(found));
+    say(&format!("recording with probe set {}{reason}: {probes} probes{unseen}", set.name()));
+    let networks = match session.networks() {
+        None => {
+            "looking for container networks takes too long here: the recording does not name them".to_owned()
+        }
+        Some([]) => sentence(&[]),
+        Some(found) => format!("{}: {}", sentence(found), reasons(found)),
+    };
+    say(&networks);
+}
+
+/// Says that the recording cannot be written any more, and what becomes of the command; the cause follows when the
+/// recording ends.
+pub fn failed(has_command: bool, keep_going: bool) {
+    let command = match (has_command, keep_going) {
+        (false, _) => "",
+        (true, false) => ": the command is ended with it (--keep-going lets it run on)",
+        (true, true) => ": the command runs on unrecorded",
+    };
+    say(&format!("the recording cannot be written any more{command}"));
 }
 
 /// Prints what has been recorded.
 pub fn report(summary: &Summary, output: &Path) {
+    summary.notes.iter().for_each(|note| say(note));
     let counters = &summary.counters;
     let misses = match counters.probe_misses {
         None => " (this kernel does not count probe misses)".to_owned(),
         Some(_) if counters.are_misses_known() => String::new(),
         Some(_) => format!(" (the kernel does not count the misses of {} probes)", counters.untold_probes),
     };
-    let _ = writeln!(
-        stderr(),
+    say(&format!(
         "{} packets in {:.1} s, {} bytes in {}; lost: {}{misses}",
         counters.finished,
         summary.duration_ns as f64 / 1e9,
         summary.file_bytes,
         output.display(),
         losses(counters),
-    );
+    ));
+    if counters.not_ip > 0 || counters.filtered > 0 {
+        let (not_ip, filtered) = (counters.not_ip, counters.filtered);
+        say(&format!("not recorded: {not_ip} not IP, {filtered} rejected by the filter"));
+    }
+    for (nic, counts) in &summary.nics {
+        say(&nics::sentence(nic, counts));
+        if let Some(finding) = nics::finding(nic, counts) {
+            say(&format!("finding: {finding}"));
+        }
+    }
 }
 
 #[cfg(test)]

@@ -13,6 +13,8 @@ pub enum Probes {
     Light,
     /// Tracepoints only: works on kernels without kprobes and fentry
     Device,
+    /// TC hooks of devices: works where programs may not read kernel memory
+    Tc,
 }
 
 impl Probes {
@@ -23,6 +25,7 @@ impl Probes {
             Probes::Full => Some(ProbeSet::Full),
             Probes::Light => Some(ProbeSet::Light),
             Probes::Device => Some(ProbeSet::Device),
+            Probes::Tc => Some(ProbeSet::Tc),
         }
     }
 }

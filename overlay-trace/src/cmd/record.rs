@@ -1,13 +1,14 @@
 //! `record`: attaches the probes and writes a recording until the command, the time or a signal ends it.
 
 use std::{
+    ffi::OsString,
     path::PathBuf,
     process::{ExitCode, ExitStatus},
     time::Duration,
 };
 
 use anyhow::{Context, Result, bail};
-use nix::sys::signal::{self as sys, SIGINT, SIGTERM};
+use nix::sys::signal::{self as sys, SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::oneshot,
@@ -16,10 +17,19 @@ use tokio::{
 
 use super::{
     child::{self, Running},
-    live::{Live, announce, report},
+    live::{self, Live, announce, report},
     probes::Probes,
 };
-use overlay_trace_probe::{FilterOptions, Session, SessionOptions, TailSamplingOptions, load::Sizes};
+use overlay_trace_lab::traffic::is_hangup_ignored;
+use overlay_trace_probe::{
+    FilterOptions, Session, SessionOptions, StartGate, TailSamplingOptions,
+    load::Sizes,
+    sys::{
+        capabilities::{self, CAP_KILL},
+        limits::Limits,
+    },
+    tc,
+};
 
 #[derive(clap::Args)]
 pub struct Record {
@@ -38,6 +48,13 @@ pub struct Record {
     /// Use kprobes for functions even where the kernel has fentry, which is cheaper
     #[arg(long)]
     kprobes: bool,
+    /// Attach the set tc by filters in the qdisc clsact even where the kernel has tcx
+    #[arg(long)]
+    clsact: bool,
+    /// Print what the kernel programs say of oddities, if they were built with a log (`cargo xtask build-ebpf
+    /// --kernel-log`)
+    #[arg(long)]
+    kernel_log: bool,
     /// Size of the packet table: how many packets can be in flight at once (a power of two)
     #[arg(long, default_value_t = Sizes::default().states, value_parser = power_of_two, value_name = "N")]
     states: u32,
@@ -48,10 +65,19 @@ pub struct Record {
     tail_sampling: TailSamplingOptions,
     #[command(flatten)]
     filter: FilterOptions,
+    /// Write the arguments of COMMAND to the recording; without it only its name, since they may hold passwords
+    #[arg(long)]
+    keep_command_line: bool,
+    /// Let COMMAND run on where the recording cannot be written any more, instead of ending it
+    #[arg(long, requires = "command")]
+    keep_going: bool,
     /// Command to run; the recording ends when it exits
     #[arg(last = true, value_name = "COMMAND")]
-    command: Vec<String>,
+    command: Vec<OsString>,
 }
+
+/// The longest time to record.
+const DURATION_MAX: Duration = Duration::from_secs(366 * 24 * 60 * 60);
 
 fn power_of_two(text: &str) -> Result<u32, String> {
     match text.parse::<u32>() {
@@ -62,6 +88,7 @@ fn power_of_two(text: &str) -> Result<u32, String> {
 
 fn duration(text: &str) -> Result<Duration, String> {
     match humantime::parse_duration(text) {
+        Ok(duration) if duration > DURATION_MAX => Err("expected at most a year".to_owned()),
         Ok(duration) if !duration.is_zero() => Ok(duration),
         _ => Err("expected a time such as 30s, 1m30s or 500ms".to_owned()),
     }
@@ -70,21 +97,34 @@ fn duration(text: &str) -> Result<Duration, String> {
 /// The signals that end a recording.
 struct Signals {
     interrupt: Signal,
+    quit: Signal,
     terminate: Signal,
+    /// `None` under `nohup`, which has it ignored.
+    hangup: Option<Signal>,
 }
 
 impl Signals {
     fn new() -> Result<Signals> {
         Ok(Signals {
             interrupt: signal(SignalKind::interrupt())?,
+            quit: signal(SignalKind::quit())?,
             terminate: signal(SignalKind::terminate())?,
+            hangup: if is_hangup_ignored() { None } else { Some(signal(SignalKind::hangup())?) },
         })
     }
 
     async fn any(&mut self) -> sys::Signal {
+        let hangup = async {
+            match &mut self.hangup {
+                Some(signal) => signal.recv().await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             _ = self.interrupt.recv() => SIGINT,
+            _ = self.quit.recv() => SIGQUIT,
             _ = self.terminate.recv() => SIGTERM,
+            _ = hangup => SIGHUP,
         }
     }
 }
@@ -107,49 +147,59 @@ impl Record {
         let mut signals = Signals::new()?;
         overlay_trace_format::check_output(&self.output, self.force)?;
         Running::check(&self.command)?;
+        let limits = Limits::now();
         let session = self.start(&mut signals).await?;
         announce(&session);
-        let child = match Running::start(&self.command) {
+        let child = match Running::start(&self.command, limits) {
             Err(error) => {
-                drop(session);
-                // The recording is empty.
-                let _ = std::fs::remove_file(&self.output);
+                session.discard();
                 return Err(error);
             }
             Ok(child) => child,
         };
+        // Nothing is started or attached by this thread from here on: the command may have become another user.
+        capabilities::drop_in_thread("main", &[CAP_KILL]);
         let (end, child) = self.watch(&session, child, &mut signals).await?;
-        if let Some(child) = child {
-            let signal = if let End::Signal(signal) = end { signal } else { SIGTERM };
-            child.end(signal).await;
-        }
+        let code = end_command(end, child).await?;
         report(&session.stop()?, &self.output);
-        Ok(match end {
-            End::Command(status) => child::exit_code(status),
-            _ => ExitCode::SUCCESS,
-        })
+        Ok(code)
     }
 
     /// Attaches the probes on a thread of its own: that takes seconds, in which a signal ends the program. The probes
     /// are detached with it.
     async fn start(&self, signals: &mut Signals) -> Result<Session> {
+        let gate = StartGate::default();
         let options = SessionOptions {
             set: self.probes.set(),
             kprobes_only: self.kprobes,
+            clsact_only: self.clsact,
+            kernel_log: self.kernel_log,
             baseline: None,
             filter: self.filter.clone(),
             output: self.output.clone(),
             force: self.force,
+            keep_command_line: self.keep_command_line,
             sampling: self.tail_sampling.sampling(),
             sizes: Sizes { states: self.states, ring_bytes: self.buffer },
+            gate: gate.clone(),
         };
-        let (send, session) = oneshot::channel();
-        std::thread::Builder::new().name("attach".into()).spawn(move || {
+        let (send, mut session) = oneshot::channel();
+        let attach = std::thread::Builder::new().name("attach".into()).spawn(move || {
+            // A session that nobody waits for any more is dropped, and so detached.
             let _ = send.send(Session::start(options));
         })?;
         tokio::select! {
-            session = session => Ok(session.context("the thread that attaches the probes has ended")??),
+            session = &mut session => Ok(session.context("the thread that attaches the probes has ended")??),
             _ = signals.any() => {
+                if !gate.close() {
+                    // The file is there, or will be in a moment.
+                    if let Ok(Ok(session)) = session.await {
+                        session.discard();
+                    }
+                } else if tc::has_note() {
+                    // Filters do not go with the process.
+                    let _ = attach.join();
+                }
                 bail!("interrupted while attaching the probes: nothing was recorded")
             }
         }
@@ -166,14 +216,24 @@ impl Record {
         let limit = self.duration.map(|duration| begin + duration);
         let mut tick = interval(Duration::from_secs(1));
         let mut live = Live::new();
+        let mut has_failed = false;
         let end = loop {
             tokio::select! {
                 _ = tick.tick() => {
+                    if has_failed {
+                        continue;
+                    }
+                    if session.failed() {
+                        has_failed = true;
+                        live.clear();
+                        live::failed(child.is_some(), self.keep_going);
+                        if child.is_none() || !self.keep_going {
+                            break End::Failure;
+                        }
+                        continue;
+                    }
                     live.print_causes(&session.progress(), begin.elapsed());
                     live.show(&session.progress(), begin.elapsed());
-                    if session.failed() {
-                        break End::Failure;
-                    }
                 }
                 signal = signals.any() => break End::Signal(signal),
                 () = sleep_until(limit.unwrap_or(begin)), if limit.is_some() => break End::Time,
@@ -188,6 +248,20 @@ impl Record {
     }
 }
 
+/// Ends a command that still runs, and gives the exit code. A command's own end decides it, also where a signal has ended
+/// the recording and the command with it; whoever gives a time has asked for that end.
+async fn end_command(end: End, child: Option<Running>) -> Result<ExitCode> {
+    let signal = if let End::Signal(signal) = end { signal } else { SIGTERM };
+    let ended = match child {
+        Some(child) => Some(child.end(signal).await?),
+        None => None,
+    };
+    Ok(match (end, ended) {
+        (End::Command(status), _) | (End::Signal(_), Some(status)) => child::exit_code(status),
+        _ => ExitCode::SUCCESS,
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -195,6 +269,7 @@ mod tests {
     #[test]
     fn a_duration_is_a_time_and_not_zero() {
         assert_eq!(duration("1m30s"), Ok(Duration::from_secs(90)));
+        assert!(duration("500000000000years").is_err() && duration("1year").is_ok());
         assert!(["", "0s", "garbage", "-1s", "5"].iter().all(|text| duration(text).is_err()));
     }
 

@@ -4,10 +4,9 @@ use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::{Result, ensure};
 
-use super::output;
+use super::{output, unprivileged};
 use overlay_trace_analysis::breakdown::{Analysis, By};
 use overlay_trace_analysis::report::{self, Format, Sort};
-use overlay_trace_format::Recording;
 
 #[derive(clap::Args)]
 pub struct Report {
@@ -38,7 +37,7 @@ pub struct Report {
 
 impl Report {
     pub fn run(self) -> Result<ExitCode> {
-        let recording = Recording::open(&self.file)?;
+        let [recording] = unprivileged::open([&self.file], self.output.as_ref())?;
         let mut analysis = Analysis::of(&recording, self.by)?;
         self.leave_out(&mut analysis)?;
         let text = if self.compact {
@@ -50,7 +49,7 @@ impl Report {
         } else {
             report::report(&mut analysis, self.format, self.sort)?
         };
-        output::write(&text, self.output.as_deref(), self.force)
+        output::write(&text, &[&self.file], self.output.as_deref(), self.force)
     }
 
     fn leave_out(&self, analysis: &mut Analysis) -> Result<()> {

@@ -1,6 +1,6 @@
 //! `stages`: the stage map.
 
-use std::{io::Write, process::ExitCode};
+use std::process::ExitCode;
 
 use anyhow::Result;
 use comfy_table::{ContentArrangement, Table, presets};
@@ -8,6 +8,8 @@ use overlay_trace_common::{
     stage::{LevelChange, Sets, Stage, Target},
     stage_map::STAGES,
 };
+
+use super::output::line;
 
 /// Output formats of the stage map.
 #[derive(Clone, Copy, clap::ValueEnum)]
@@ -36,8 +38,7 @@ impl Stages {
             Format::Markdown => markdown(),
             Format::Json => json()?,
         };
-        // A closed pipe (`| head`) is no error.
-        let _ = writeln!(std::io::stdout(), "{text}");
+        line(&text)?;
         Ok(ExitCode::SUCCESS)
     }
 }
@@ -96,7 +97,7 @@ fn cells(stage: &Stage) -> Vec<String> {
 }
 
 fn sets(sets: Sets) -> String {
-    [(Sets::FULL, "full"), (Sets::LIGHT, "light"), (Sets::DEVICE, "device")]
+    [(Sets::FULL, "full"), (Sets::LIGHT, "light"), (Sets::DEVICE, "device"), (Sets::TC, "tc")]
         .iter()
         .filter(|(set, _)| sets.contains(*set))
         .map(|(_, name)| *name)
@@ -136,11 +137,11 @@ mod tests {
     fn names_are_unique_and_stages_have_points_but_for_what_follows_from_others() {
         let names: HashSet<&str> = STAGES.iter().map(|stage| stage.name).collect();
         assert_eq!(names.len(), STAGES.len());
-        assert!(
-            STAGES
-                .iter()
-                .all(|stage| !stage.points.is_empty() || matches!(stage.layer, Layer::Other | Layer::Cpu))
-        );
+        let follows = |stage: &Stage| {
+            let is_of_others = stage.behaviour.probed_by.is_some() || stage.sets == Sets::TC;
+            is_of_others || matches!(stage.layer, Layer::Other | Layer::Cpu)
+        };
+        assert!(STAGES.iter().all(|stage| !stage.points.is_empty() || follows(stage)));
         assert!(STAGES.len() < 0xf0, "higher codes have other meanings");
     }
 

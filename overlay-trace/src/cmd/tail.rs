@@ -4,10 +4,9 @@ use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::Result;
 
-use super::output;
+use super::{output, unprivileged};
 use overlay_trace_analysis::report::{self, DiffFormat};
 use overlay_trace_analysis::tail::{Of, Tail as Comparison, Threshold};
-use overlay_trace_format::Recording;
 
 #[derive(clap::Args)]
 pub struct Tail {
@@ -35,7 +34,8 @@ pub struct Tail {
 
 impl Tail {
     pub fn run(self) -> Result<ExitCode> {
-        let tail = Comparison::of(&Recording::open(&self.file)?, self.of, self.above, self.packets)?;
-        output::write(&report::tail(&tail, self.format)?, self.output.as_deref(), self.force)
+        let [recording] = unprivileged::open([&self.file], self.output.as_ref())?;
+        let tail = Comparison::of(&recording, self.of, self.above, self.packets)?;
+        output::write(&report::tail(&tail, self.format)?, &[&self.file], self.output.as_deref(), self.force)
     }
 }

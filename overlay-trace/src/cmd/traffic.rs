@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 use clap::{Args, Subcommand};
 
+use super::output::{self, line};
 use overlay_trace_lab::dataplanes::Netns;
 use overlay_trace_lab::traffic::{
     self, Kind, Options, Protocol, Server, Size, Spec, Stop, TrafficReport, parse_bit_rate, parse_duration,
@@ -169,17 +170,15 @@ impl Command {
 }
 
 fn print(report: &TrafficReport, json: bool) -> Result<()> {
-    if json {
-        println!("{}", serde_json::to_string(report)?);
-    } else {
-        print!("{}", traffic::table(std::slice::from_ref(report)));
+    match json {
+        true => line(&serde_json::to_string(report)?),
+        false => output::print(traffic::table(std::slice::from_ref(report)).to_string().as_bytes()),
     }
-    Ok(())
 }
 
 fn serve(listen: SocketAddr, duration: Option<Duration>, stop: &Stop) -> Result<ExitCode> {
     let server = Server::start(listen)?;
-    println!("ready {}", server.address());
+    line(&format!("ready {}", server.address()))?;
     let began = Instant::now();
     while !stop.is_set() && duration.is_none_or(|duration| began.elapsed() < duration) {
         thread::sleep(Duration::from_millis(50));

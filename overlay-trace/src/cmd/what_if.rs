@@ -4,10 +4,9 @@ use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::Result;
 
-use super::output;
+use super::{output, unprivileged};
 use overlay_trace_analysis::report::{self, WhatIfFormat};
 use overlay_trace_analysis::what_if::{Change, WhatIf as Predictions};
-use overlay_trace_format::Recording;
 
 #[derive(clap::Args)]
 pub struct WhatIf {
@@ -37,7 +36,13 @@ impl WhatIf {
         if changes.is_empty() {
             changes = Change::all();
         }
-        let predictions = Predictions::of(&Recording::open(&self.file)?, &changes, &|_| true)?;
-        output::write(&report::what_if(&predictions, self.format)?, self.output.as_deref(), self.force)
+        let [recording] = unprivileged::open([&self.file], self.output.as_ref())?;
+        let predictions = Predictions::of(&recording, &changes, &|_| true)?;
+        output::write(
+            &report::what_if(&predictions, self.format)?,
+            &[&self.file],
+            self.output.as_deref(),
+            self.force,
+        )
     }
 }

@@ -34,10 +34,14 @@ const STRUCTS: &[&str] = &[
     "net",
     "ns_common",
     "sock",
+    "socket_lock_t",
+    // A part of the one before in 7.2.
+    "slock_owned",
+    "tcp_sock",
     "dst_entry",
 ];
 /// The enumerations that name the reasons of drops.
-const ENUMERATIONS: &[&str] = &["skb_drop_reason", "ovs_drop_reason"];
+const ENUMERATIONS: &[&str] = &["skb_drop_reason", "ovs_drop_reason", "qdisc_drop_reason"];
 /// Tracepoints that are probed besides those of the stage map.
 const TRACEPOINTS: &[&str] = &["net_dev_start_xmit", "task_rename"];
 

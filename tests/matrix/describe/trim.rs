@@ -158,11 +158,15 @@ impl<'a, 'b> Trimmer<'a, 'b> {
         Ok(words)
     }
 
-    /// Whether it is a struct whose members are kept: one of those wanted, or a part of one.
+    /// Whether it is a struct whose members are kept: one of those wanted, under a name of its own or by a typedef, or a
+    /// part of one.
     fn has_members(&self, id: u32) -> bool {
-        let is_struct = matches!(self.btf.kind(id), Kind::Struct | Kind::Union);
         let name = self.btf.name(id);
-        is_struct && (name.is_empty() || self.structs.contains(&name))
+        match self.btf.kind(id) {
+            Kind::Struct | Kind::Union => name.is_empty() || self.structs.contains(&name),
+            Kind::Typedef => self.structs.contains(&name),
+            _ => false,
+        }
     }
 }
 

@@ -8,7 +8,7 @@ mod flood;
 mod fragments;
 mod loss;
 mod nat;
-mod packets;
+pub mod packets;
 mod plausible;
 mod redirect;
 mod reuse;
@@ -120,12 +120,13 @@ const fn scene(name: &'static str, drive: Drive, checks: &'static [&'static [Che
 /// Time for the last packets to arrive, and for their readers to read them.
 const SETTLING: Duration = Duration::from_millis(300);
 
-fn settle() {
+/// Waits for the last packets.
+pub fn settle() {
     thread::sleep(SETTLING);
 }
 
 /// Runs commands, each a namespace's short name and its words.
-fn set_up(running: &Running, commands: &[(&str, &str)]) -> Result<()> {
+pub fn set_up(running: &Running, commands: &[(&str, &str)]) -> Result<()> {
     for (namespace, command) in commands {
         if let Some(lack) = machine::run_in(running.netns(namespace)?, command)? {
             bail!("in {namespace}: {lack}");
@@ -135,7 +136,7 @@ fn set_up(running: &Running, commands: &[(&str, &str)]) -> Result<()> {
 }
 
 /// Does the work with something set up, and takes that down again whatever comes of it.
-fn with<T>(
+pub fn with<T>(
     running: &Running,
     up: &[(&str, &str)],
     down: &[(&str, &str)],

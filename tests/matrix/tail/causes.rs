@@ -171,7 +171,7 @@ pub const VXLAN: &[Injection] = &[
         traffic: traffic::forgetting_the_gateway,
         ..packets(
             "neighbour/forgotten",
-            &[expected("neighbour-wait", "pod1", "", 0)],
+            &[expected("neighbour-wait", "pod1", "eth0", 0)],
             &[step(
                 "node1",
                 &["tc qdisc replace dev veth-pod1 root netem delay 3ms"],
@@ -181,7 +181,7 @@ pub const VXLAN: &[Injection] = &[
     },
     Injection {
         traffic: traffic::knocking_at_nobody,
-        ..packets("neighbour/nobody", &[expected("neighbour-failed", "node2", "flannel.1", 0)], &[])
+        ..packets("neighbour/nobody", &[expected("neighbour-failed", "node2", "cni0", 0)], &[])
     },
     Injection {
         traffic: traffic::napping_reader,

@@ -71,7 +71,7 @@ pub const CAUSES: &[Injection] = &[
         traffic: connections_into_a_full_table,
         ..packets(
             "conntrack/full",
-            &[expected("conntrack-refused", "node1", "veth-pod1", 0)],
+            &[expected("conntrack-refused", "node1", "cni0", 0)],
             // Otherwise it is an accident whether the pod's connection is refused or the outer one.
             &[step("node1", OUTER_UNTRACKED, OUTER_TRACKED), step("node2", OUTER_UNTRACKED, OUTER_TRACKED)],
         )

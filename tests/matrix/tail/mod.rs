@@ -32,8 +32,9 @@ use crate::capture;
 use crate::results::{Results, Verdict};
 use crate::truth::fixture::{Fixture, Window};
 use crate::truth::rules;
-use confusion::Confusion;
+pub use confusion::Confusion;
 use injection::Injection;
+pub use injection::{REASONS, describe};
 use load::Load;
 
 /// Of a cause's runs at least this part must be right.

@@ -80,7 +80,7 @@ fn instructions(rounds: i32) -> [bpf_insn; 5] {
 }
 
 fn load(rounds: i32) -> Result<OwnedFd> {
-    bpf::load("overlay_trace", "Dual MIT/GPL", &instructions(rounds), Kind::Classifier)
+    bpf::load("overlay_trace", "Dual MIT/GPL", instructions(rounds)[..].into(), Kind::Classifier)
 }
 
 fn pin(program: &OwnedFd) -> io::Result<()> {

@@ -25,8 +25,7 @@ const LARGE: Flow = Flow { bytes: 1400, ..Flow::PLAIN };
 const FRAGMENTS: usize = 2;
 const BULK: Duration = Duration::from_millis(25);
 
-/// Until the outer packet is handed to the underlay's device it is at the tunnel's.
-const FRAGMENT: Place = Place { stage: "fragment", netns: "node1", device: "flannel.1", level: 1 };
+const FRAGMENT: Place = Place { stage: "fragment", netns: "node1", device: "eth0", level: 1 };
 const REASSEMBLY: Place = Place { stage: "reassembly-wait", netns: "node2", device: "eth0", level: 1 };
 const POD_SEGMENTS: Place = Place { stage: "gso-segment", netns: "pod1", device: "eth0", level: 0 };
 const UNDERLAY_SEGMENTS: Place = Place { netns: "node1", level: 1, ..POD_SEGMENTS };

@@ -20,7 +20,7 @@ const GATEWAY: [u8; 4] = [10, 244, 1, 1];
 const ATF_COM: libc::c_int = 2;
 
 /// The device is still to come.
-const PLACE: Place = Place { stage: "neighbour-wait", netns: "pod1", device: "", level: 0 };
+const PLACE: Place = Place { stage: "neighbour-wait", netns: "pod1", device: "eth0", level: 0 };
 
 pub const CAUSES: &[Cause] = &[Cause {
     name: "neighbour/forgotten",

@@ -1,5 +1,8 @@
-//! What the tests of several packages share: golden files, and kernels described by files.
+//! What the tests of several packages share: golden files, kernels described by files,
+//! and recordings taken apart.
 
+pub mod chunks;
+pub mod fuzz;
 pub mod golden;
 pub mod kernels;
 

@@ -80,6 +80,9 @@ pub struct Bench {
     /// Write the results to this file, to be compared with later
     #[arg(long)]
     save: Option<PathBuf>,
+    /// Measure this `overlay-trace` instead of this work tree's: that of another commit, to compare with
+    #[arg(long)]
+    program: Option<PathBuf>,
     /// Runs of each case, of which the median is taken
     #[arg(long, default_value_t = ROUNDS, value_parser = clap::value_parser!(u32).range(1..=100))]
     rounds: u32,
@@ -135,8 +138,14 @@ impl Bench {
             None if is_comparable => Some(Baseline::read(&committed)?),
             None => None,
         };
-        build_ebpf::build()?;
-        let program = host::build_release()?;
+        let program = match &self.program {
+            Some(program) => fs::canonicalize(program)
+                .with_context(|| format!("cannot find the program {}", program.display()))?,
+            None => {
+                build_ebpf::build()?;
+                host::build_release()?
+            }
+        };
         let folder = host::target().join("bench");
         fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
         let plan = Plan {

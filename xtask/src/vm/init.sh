@@ -20,6 +20,10 @@ mount --bind "$MODULES" /lib/modules
 mkdir -p /run/netns /run/lock
 hostname "$NAME"
 ip link set lo up
+# One after the other: their order is that of the NICs' names.
+for module in $NIC_MODULES; do
+    modprobe "$module"
+done
 if [ -n "$SHARE" ]; then
     mkdir -p "$SHARE"
     mount -t 9p -o trans=virtio,version=9p2000.L,msize=524288,cache=none share "$SHARE"

@@ -3,6 +3,7 @@
 mod emulator;
 mod initramfs;
 pub mod kernel;
+pub mod nics;
 mod qemu;
 mod suite;
 
@@ -20,6 +21,7 @@ use std::{
 use anyhow::{Context, Result, bail};
 use clap::Args;
 
+use self::nics::Nic;
 use self::qemu::{Accelerator, Boot, End};
 use crate::{host, packages};
 
@@ -36,7 +38,7 @@ pub struct VmOptions {
     /// Let one guest nanosecond be one guest instruction, so that times repeat exactly (one processor)
     #[arg(long)]
     pub icount: bool,
-    /// Number of processors
+    /// Number of processors; at least as many as a NIC has queues
     #[arg(long, default_value_t = DEFAULT_PROCESSORS, conflicts_with = "icount")]
     pub cpus: u32,
     /// Memory, with a unit of qemu's
@@ -48,6 +50,12 @@ pub struct VmOptions {
     /// A folder that the command can write to, at the same path as here; other changes are lost in the end
     #[arg(long)]
     pub share: Option<PathBuf>,
+    /// A NIC of this driver (virtio, e1000e, igb, vmxnet3), perhaps with options, as in
+    /// `virtio,queues=4,offloads=off,mrg_rxbuf=off`; once for each NIC. All NICs with the same `bridge=N` (0 if it is
+    /// not given) are joined by a bridge of this machine's kernel, the two with the same `pair=N` directly. Other
+    /// options are properties of QEMU's device. The guest's kernel names the NICs eth0, eth1, …; they are down
+    #[arg(long = "nic", value_name = "DRIVER[,OPTION=VALUE…]")]
+    pub nics: Vec<Nic>,
 }
 
 impl VmOptions {
@@ -60,11 +68,13 @@ impl VmOptions {
             memory: DEFAULT_MEMORY.to_owned(),
             timeout: None,
             share: None,
+            nics: Vec::new(),
         }
     }
 
     fn processors(&self) -> u32 {
-        if self.icount { 1 } else { self.cpus }
+        let queues = self.nics.iter().map(Nic::processors).max().unwrap_or(1);
+        if self.icount { 1 } else { self.cpus.max(queues) }
     }
 
     fn time_limit(&self, interactive: bool) -> Option<Duration> {
@@ -121,6 +131,7 @@ pub fn run(options: &VmOptions, command: &[OsString]) -> Result<Finished> {
     if command.is_empty() && !io::stdin().is_terminal() {
         bail!("a shell needs a terminal: name a command after `--`");
     }
+    nics::check(&options.nics)?;
     let emulator = emulator::get()?;
     packages::require(packages::LAB)?;
     let mut options = options.clone();
@@ -130,6 +141,8 @@ pub fn run(options: &VmOptions, command: &[OsString]) -> Result<Finished> {
     }
     let kernel = kernel::get(&options.kernel)?;
     let mut accelerator = Accelerator::choose(&options);
+    // QEMU 10.0 has a race at the start of guests with several devices and processors ("iotlb_to_section").
+    let mut may_crash = true;
     loop {
         let control = tempfile::tempdir().context("cannot create a folder for the virtual machine")?;
         let control = control.path();
@@ -154,6 +167,11 @@ pub fn run(options: &VmOptions, command: &[OsString]) -> Result<Finished> {
             End::Finished { status, output } => {
                 return Ok(Finished { status: ExitStatus::from_raw(status << 8), output });
             }
+            End::Crashed if may_crash => {
+                may_crash = false;
+                host::progress("the emulator has failed; starting the machine again, once");
+            }
+            End::Crashed => bail!("the emulator has failed twice (SIGABRT): what it said is above"),
             End::Hangs => {
                 host::progress("the kernel does not start under KVM here; emulating the processor instead");
                 accelerator = Accelerator::Emulated;
@@ -172,6 +190,7 @@ fn settings(options: &VmOptions, kernel: &kernel::Kernel) -> Result<String> {
         ("DIRECTORY", env::current_dir().context("there is no current folder")?.display().to_string()),
         ("MODULES", kernel.all_modules().display().to_string()),
         ("SHARE", options.share.as_ref().map(|share| share.display().to_string()).unwrap_or_default()),
+        ("NIC_MODULES", nics::modules(&options.nics)),
         ("PATH", variable("PATH", "/usr/bin:/bin") + ":/usr/local/sbin:/usr/sbin:/sbin"),
         ("HOME", variable("HOME", "/root")),
         ("TERM", variable("TERM", "linux")),

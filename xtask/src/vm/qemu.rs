@@ -3,8 +3,9 @@
 use std::{
     ffi::OsStr,
     fs, io,
+    os::unix::process::ExitStatusExt,
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Child, Command, ExitStatus, Stdio},
     sync::{
         Once,
         atomic::{AtomicBool, Ordering},
@@ -15,7 +16,7 @@ use std::{
 
 use anyhow::{Context, Result, anyhow, bail};
 
-use super::{VmOptions, emulator::Emulator};
+use super::{VmOptions, emulator::Emulator, nics};
 use crate::host;
 
 /// A guest under KVM that has not come this far after this time hangs.
@@ -82,12 +83,17 @@ pub struct Boot<'a> {
     pub interactive: bool,
 }
 
+/// The signal by which a failed assertion ends a process, on Linux. A shell in between gives 128 more as its status.
+const SIGABRT: i32 = 6;
+
 /// How a guest ended.
 pub enum End {
     /// The command ended with this status; this is what it wrote to its standard output.
     Finished { status: i32, output: String },
     /// Under KVM, it did not start.
     Hangs,
+    /// The emulator itself has failed (SIGABRT: an assertion of QEMU's).
+    Crashed,
 }
 
 impl Boot<'_> {
@@ -101,11 +107,12 @@ impl Boot<'_> {
         let mut child = self.command(accelerator).spawn().context("cannot start qemu-system-x86_64")?;
         let output = child.stdout.take().map(|pipe| host::pass_on(pipe, io::stdout()));
         let errors = child.stderr.take().map(|pipe| host::pass_on(pipe, io::stderr()));
-        let hangs = self.wait(&mut child, accelerator);
+        let ended = self.wait(&mut child, accelerator);
         let output = output.map(host::passed_on).unwrap_or_default();
         errors.map(host::passed_on);
-        if hangs? {
-            return Ok(End::Hangs);
+        let Some(emulator) = ended? else { return Ok(End::Hangs) };
+        if emulator.signal() == Some(SIGABRT) || emulator.code() == Some(128 + SIGABRT) {
+            return Ok(End::Crashed);
         }
         let status = fs::read_to_string(self.control.join("status")).unwrap_or_default();
         match status.trim().parse() {
@@ -117,11 +124,14 @@ impl Boot<'_> {
     fn command(&self, accelerator: Accelerator) -> Command {
         let options = self.options;
         // Should this process be killed, the guest goes with it.
-        let mut qemu = Command::new("setpriv");
-        qemu.args(["--pdeathsig", "KILL"])
+        let killed_too = ["setpriv", "--pdeathsig", "KILL"].map(str::to_owned);
+        let mut words = nics::enclosure(&options.nics).into_iter().chain(killed_too);
+        let mut qemu = Command::new(words.next().unwrap_or_default());
+        qemu.args(words)
             .arg(&self.emulator.program)
             .args(self.emulator.data.iter().flat_map(|folder| [OsStr::new("-L"), folder.as_os_str()]))
             .args(["-nodefaults", "-no-user-config", "-no-reboot", "-display", "none", "-nic", "none"])
+            .args(nics::arguments(&options.nics, self.control))
             .args(accelerator.arguments())
             .args(["-smp", &options.processors().to_string(), "-m", &options.memory])
             .arg("-kernel")
@@ -156,13 +166,13 @@ impl Boot<'_> {
         qemu
     }
 
-    /// Waits for the guest's end; true when it hung under KVM.
-    fn wait(&self, child: &mut Child, accelerator: Accelerator) -> Result<bool> {
+    /// Waits for the emulator's end; `None` when the guest hung under KVM.
+    fn wait(&self, child: &mut Child, accelerator: Accelerator) -> Result<Option<ExitStatus>> {
         let start = Instant::now();
         let limit = self.options.time_limit(self.interactive);
         loop {
-            if child.try_wait().context("cannot wait for qemu")?.is_some() {
-                return Ok(false);
+            if let Some(status) = child.try_wait().context("cannot wait for qemu")? {
+                return Ok(Some(status));
             }
             let started = || self.control.join("started").exists();
             let verdict = if INTERRUPTED.load(Ordering::Relaxed) {
@@ -171,7 +181,7 @@ impl Boot<'_> {
                 let seconds = limit.unwrap_or_default().as_secs();
                 Err(anyhow!("the guest was stopped after {seconds} s (--timeout){}", self.console()))
             } else if accelerator == Accelerator::Kvm && start.elapsed() > KVM_START_LIMIT && !started() {
-                Ok(true)
+                Ok(None)
             } else {
                 thread::sleep(POLL_INTERVAL);
                 continue;

@@ -11,6 +11,7 @@ use overlay_trace_common::{
 
 use super::{
     By, Direction, Dist, Outcomes,
+    completions::Completions,
     direction::{LastRun, Origin},
     drops::Drops,
     hop_keys::HopKeys,
@@ -37,6 +38,7 @@ pub struct Collector {
     pub(super) lineages: Lineages,
     pub(super) outcomes: Outcomes,
     pub(super) drops: Drops,
+    pub(super) completions: Completions,
     pub(super) records: u64,
     pub(super) inconsistent: u64,
     pub(super) cut_paths: u64,
@@ -63,6 +65,7 @@ impl Collector {
             lineages: Lineages::default(),
             outcomes: Outcomes::default(),
             drops: Drops::default(),
+            completions: Completions::default(),
             records: 0,
             inconsistent: 0,
             cut_paths: 0,
@@ -78,6 +81,7 @@ impl Collector {
         self.records += 1;
         self.last_end_ns = self.last_end_ns.max(record.header.end_ns);
         self.cut_paths += u64::from(record.header.flags.has(RecordFlags::PATH_FULL));
+        self.completions.add(record);
         if !has_lineage(&record.header) {
             return self.add_alone(record);
         }
@@ -99,6 +103,7 @@ impl Collector {
         self.plans.append(later.plans, |plan| plan.renumber(&rows, &cells));
         self.outcomes.add(&later.outcomes);
         self.drops.append(later.drops);
+        self.completions.append(later.completions);
         self.records += later.records;
         self.last_end_ns = self.last_end_ns.max(later.last_end_ns);
         self.inconsistent += later.inconsistent;

@@ -1,6 +1,8 @@
 //! What a second recording adds to a first one, per packet or per byte, stage by stage.
 
-use super::{Analysis, Dist, Key};
+use std::collections::HashMap;
+
+use super::{Analysis, Dist, Key, Row};
 
 /// What times are divided by.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -89,9 +91,7 @@ pub struct Diff {
 impl Diff {
     /// Matches the rows of two analyses by [`By::Anywhere`](super::By::Anywhere).
     pub fn new(first: Analysis, second: Analysis, per: Per) -> Diff {
-        let mut rows: Vec<DiffRow> = Vec::new();
-        merge(&mut rows, &second, |row| &mut row.second);
-        merge(&mut rows, &first, |row| &mut row.first);
+        let rows = matched(&first, &second);
         Diff { first, second, per, rows }
     }
 
@@ -102,16 +102,29 @@ impl Diff {
     }
 }
 
-/// Adds the rows of `analysis`, on the side that `side` chooses.
-fn merge(rows: &mut Vec<DiffRow>, analysis: &Analysis, side: impl Fn(&mut DiffRow) -> &mut Side) {
-    let mut next = 0;
-    for row in &analysis.rows {
-        let at = rows.iter().position(|known| known.key == row.key).unwrap_or_else(|| {
-            let key = row.key.clone();
-            rows.insert(next, DiffRow { key, first: Side::default(), second: Side::default() });
-            next
-        });
-        next = at + 1;
-        *side(&mut rows[at]) = Side::new(&row.raw, analysis);
+/// The rows of both, in the order of `second`; what only `first` has stands behind what it follows there.
+fn matched(first: &Analysis, second: &Analysis) -> Vec<DiffRow> {
+    let row = |key: &Key| DiffRow { key: key.clone(), first: Side::default(), second: Side::default() };
+    let side = |row: &Row, analysis| Side::new(&row.raw, analysis);
+    let mut index: HashMap<&Key, usize> = HashMap::new();
+    // Number 0 stands for the beginning; behind each row, those that only the first recording has.
+    let mut common = vec![(None, Vec::new())];
+    for known in &second.rows {
+        index.insert(&known.key, common.len());
+        common.push((Some(DiffRow { second: side(known, second), ..row(&known.key) }), Vec::new()));
     }
+    let mut at = 0;
+    for own in &first.rows {
+        let own_side = side(own, first);
+        match index.get(&own.key) {
+            Some(&known) => {
+                at = known;
+                if let (Some(row), _) = &mut common[at] {
+                    row.first = own_side;
+                }
+            }
+            None => common[at].1.push(DiffRow { first: own_side, ..row(&own.key) }),
+        }
+    }
+    common.into_iter().flat_map(|(row, behind)| row.into_iter().chain(behind)).collect()
 }

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use super::{Analysis, By, Collector, Drop, Key, Outcomes, Row, key::Packed, order::order, sums::Totals};
-use overlay_trace_format::{Checkpoint, Names};
+use overlay_trace_format::{Balance, Checkpoint, Names};
 
 impl Collector {
     /// The numbers of the records so far.
@@ -23,6 +23,7 @@ impl Collector {
         let rows = order.into_iter().filter_map(|at| rows[at as usize].take());
         let rows: Vec<Row> = rows.map(|(key, total)| total.row(key, all, costs_known)).collect();
         let drops = self.drops(names);
+        let completions = self.completions.named(&self.hop_keys);
         let duration_ns = self.last_end_ns.saturating_sub(self.header.start_monotonic_ns);
         Analysis {
             file: String::new(),
@@ -30,7 +31,11 @@ impl Collector {
             names: names.clone(),
             last: Checkpoint { duration_ns, ..Checkpoint::default() },
             complete: true,
+            balance: Balance::default(),
             traffic: Vec::new(),
+            nics: Vec::new(),
+            kernel_counters: None,
+            doubtful_nics: Vec::new(),
             by: self.by,
             records: self.records,
             outcomes: self.outcomes,
@@ -45,6 +50,7 @@ impl Collector {
             unclaimed: self.unclaimed,
             rows,
             drops,
+            completions,
             left_out: Vec::new(),
         }
     }

@@ -5,7 +5,8 @@
 //! the waiting time is kept separately.
 
 use overlay_trace_common::path::{
-    CODE_MORE, CODE_POSITION, HOP_BITS, HOP_MASK, Span, VALUE_BITS, VALUE_MASK, position, word,
+    CODE_COMPLETION, CODE_MORE, CODE_POSITION, HOP_BITS, HOP_MASK, Span, VALUE_BITS, VALUE_MASK, position,
+    word,
 };
 
 /// Bits of a position: the level and the hop.
@@ -69,6 +70,7 @@ impl Folded {
                 match code {
                     CODE_POSITION => position = value & PLACE_MASK,
                     CODE_MORE => more = u64::from(value) << VALUE_BITS,
+                    CODE_COMPLETION => more = 0,
                     // On which CPU a packet is makes no difference to where its time goes.
                     _ => {}
                 }

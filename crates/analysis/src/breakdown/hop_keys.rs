@@ -1,6 +1,6 @@
 //! Hops by the names of their namespace and device.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use overlay_trace_common::path::Span;
 
@@ -20,6 +20,7 @@ pub(super) struct HopKey {
 pub(super) struct HopKeys {
     /// Namespace and device, by [`HopKey::number`].
     pub names: Vec<(String, String)>,
+    numbers: HashMap<(String, String), u16>,
     by_hop: Vec<HopKey>,
     /// By number of namespace: the key of "in the namespace, at no device yet".
     no_device: Vec<u16>,
@@ -27,7 +28,8 @@ pub(super) struct HopKeys {
 
 impl HopKeys {
     pub fn new(hops: &BTreeMap<u16, HopName>) -> HopKeys {
-        let mut hop_keys = HopKeys { names: Vec::new(), by_hop: Vec::new(), no_device: Vec::new() };
+        let mut hop_keys =
+            HopKeys { names: Vec::new(), numbers: HashMap::new(), by_hop: Vec::new(), no_device: Vec::new() };
         let mut netns_numbers = BTreeMap::new();
         hop_keys.netns(&mut netns_numbers, "");
         let last = hops.last_key_value().map_or(0, |(&hop, _)| usize::from(hop));
@@ -56,11 +58,19 @@ impl HopKeys {
     }
 
     fn number(&mut self, netns: &str, device: &str) -> u16 {
-        let known = self.names.iter().position(|(n, d)| n == netns && d == device);
-        known.unwrap_or_else(|| {
-            self.names.push((netns.into(), device.into()));
-            self.names.len() - 1
-        }) as u16
+        let name = (netns.to_owned(), device.to_owned());
+        let next = self.names.len() as u16;
+        let number = *self.numbers.entry(name.clone()).or_insert(next);
+        if number == next {
+            self.names.push(name);
+        }
+        number
+    }
+
+    /// The namespace and the device of a hop; empty names for an unknown one.
+    pub fn name_of(&self, hop: u16) -> &(String, String) {
+        let hop_key = self.by_hop.get(usize::from(hop)).copied().unwrap_or_default();
+        &self.names[usize::from(hop_key.number)]
     }
 
     /// The hop key of each span. Where the hop is not known yet the packet is in the namespace of its next known hop, or

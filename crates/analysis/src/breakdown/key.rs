@@ -44,6 +44,9 @@ pub struct Key {
     pub device: Option<String>,
 }
 
+/// Namespace, direction and level.
+pub type Part<'a> = (Option<&'a str>, Option<Direction>, Option<u8>);
+
 impl Key {
     /// Whether the packet lay in a socket, for the program or the protocol to take it.
     pub fn is_socket_wait(&self) -> bool {
@@ -53,9 +56,14 @@ impl Key {
             })
     }
 
+    /// The part of the path that the key belongs to.
+    pub fn part(&self) -> Part<'_> {
+        (self.netns.as_deref(), self.direction, self.level)
+    }
+
     /// Whether the two keys are in the same namespace, direction and level.
     pub fn same_part(&self, other: &Key) -> bool {
-        (&self.netns, self.direction, self.level) == (&other.netns, other.direction, other.level)
+        self.part() == other.part()
     }
 }
 

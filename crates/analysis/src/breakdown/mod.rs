@@ -4,6 +4,7 @@
 //! packets, not of visits. The keys' sums add up to the end-to-end sum exactly.
 
 mod collect;
+mod completions;
 mod diff;
 mod direction;
 mod dist;
@@ -31,15 +32,18 @@ use std::collections::BTreeMap;
 use anyhow::Result;
 
 pub use collect::Collector;
+pub use completions::Completion;
 pub use diff::{Diff, DiffRow, Per, Side};
 pub use direction::Direction;
 pub use dist::Dist;
-pub use key::{By, Key};
+pub use key::{By, Key, Part};
 pub(crate) use rows::{Between, Rows};
 pub(crate) use stages::Facts;
 pub(crate) use traced_packet::{PathAssembler, TracedPacket};
 
-use overlay_trace_format::{Checkpoint, Header, Names, Recording};
+use overlay_trace_format::{
+    Balance, Checkpoint, Header, HopName, KernelCounters, Names, NicCount, Recording, printable_bytes,
+};
 
 /// The breakdown of a recording: what its packets did, and where their time went.
 pub struct Analysis {
@@ -51,8 +55,16 @@ pub struct Analysis {
     pub last: Checkpoint,
     /// Whether the recorder finished; if not, the recording ended abruptly.
     pub complete: bool,
+    /// Whether the records that were read are those that the recorder counted.
+    pub balance: Balance,
     /// Results of traffic that ran during the recording.
     pub traffic: Vec<serde_json::Value>,
+    /// What passed the NICs, and their names.
+    pub nics: Vec<(HopName, NicCount)>,
+    /// What the kernel's own counters grew by, if the recording says so.
+    pub kernel_counters: Option<KernelCounters>,
+    /// NICs of which an early version may have missed packets, as [`Header::reads_fragments`] says.
+    pub doubtful_nics: Vec<HopName>,
     pub by: By,
     /// Records that were read, one for each packet whose path ended, or for several where
     /// [`Header::sampling`] says so.
@@ -84,6 +96,8 @@ pub struct Analysis {
     /// Where the time went, in the order of the packets' path.
     pub rows: Vec<Row>,
     pub drops: Vec<Drop>,
+    /// By device: how long its driver kept packets that it had sent. No part of `end_to_end`.
+    pub completions: Vec<Completion>,
     /// Stages whose rows were taken out, and their part of the end-to-end sum.
     pub left_out: Vec<(String, f64)>,
 }
@@ -129,6 +143,26 @@ pub struct Drop {
     pub key: Key,
 }
 
+/// The name of a recording's file, without its folder.
+pub(crate) fn file_name(recording: &Recording) -> String {
+    printable_bytes(recording.path().file_name().unwrap_or_default().as_encoded_bytes())
+}
+
+/// What passed the NICs, with their names.
+fn nics(recording: &Recording) -> Vec<(HopName, NicCount)> {
+    let name = |hop: u16| recording.hops.get(&hop).cloned().unwrap_or_default();
+    recording.nics.iter().map(|count| (name(count.hop), count.clone())).collect()
+}
+
+/// The NICs in a recording of an early version, which may have missed packets that came in through them.
+fn doubtful_nics(recording: &Recording) -> Vec<HopName> {
+    if recording.header.reads_fragments {
+        return Vec::new();
+    }
+    let is_nic = |hop: &&HopName| hop.kind.is_empty() && !hop.device.is_empty() && hop.device != "lo";
+    recording.hops.values().filter(is_nic).cloned().collect()
+}
+
 impl Analysis {
     /// Reads a recording to its end.
     ///
@@ -137,7 +171,8 @@ impl Analysis {
     /// One sentence: the recording cannot be read or is damaged.
     pub fn of(recording: &Recording, by: By) -> Result<Analysis> {
         let mut analysis = parallel::collect(recording, by)?.finish(&recording.names);
-        analysis.file = recording.path().file_name().unwrap_or_default().to_string_lossy().into();
+        analysis.file = file_name(recording);
+        analysis.balance = recording.balance(analysis.records);
         let until = analysis.last.duration_ns;
         analysis.last = recording.last.clone();
         // What ended abruptly has packets after its last checkpoint, or never got to one.
@@ -146,6 +181,9 @@ impl Analysis {
         }
         analysis.complete = recording.complete;
         analysis.traffic = recording.traffic.clone();
+        analysis.nics = nics(recording);
+        analysis.kernel_counters = recording.kernel_counters.clone();
+        analysis.doubtful_nics = doubtful_nics(recording);
         Ok(analysis)
     }
 
@@ -162,7 +200,7 @@ impl Analysis {
     /// Packets whose path started, without those that the filter rejected.
     pub fn started(&self) -> u64 {
         let counters = &self.last.counters;
-        counters.started.saturating_sub(counters.filtered).max(self.finished())
+        counters.started.saturating_sub(counters.without_record()).max(self.finished())
     }
 
     /// Packets that were still in flight at the end of the recording, or whose end was missed.

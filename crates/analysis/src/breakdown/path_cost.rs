@@ -11,7 +11,8 @@ impl Stages {
     /// The cost of the probe at the beginning of each span of a path, with the other work done there, in 1/1024 ns. A
     /// clone, segment or fragment has the start and the headers of its parent: they cost nothing again.
     pub fn probe_costs(&self, path: &[Span], origin: Origin) -> Vec<u64> {
-        let mut costs: Vec<u64> = (0..path.len()).map(|at| self.probe_cost(path, at)).collect();
+        let mut costs: Vec<u64> =
+            (0..path.len()).map(|at| self.probe_cost(path, at) + self.look_cost(path, at)).collect();
         if !origin.is_child {
             let mut once = |is_there: fn(&Facts) -> bool, cost: u64| {
                 if let Some(at) = path.iter().position(|span| is_there(self.of(span.stage))) {
@@ -38,6 +39,15 @@ impl Stages {
         }
         let hop = if at > 0 && path[at - 1].hop != span.hop { self.costs.hop } else { 0 };
         hop + if self.begins_by_exit(path, at) { self.costs.exit } else { self.of(span.stage).cost }
+    }
+
+    /// The cost of the next probe's look at the packet's device, which comes before it reads the clock: in the time of this
+    /// span.
+    fn look_cost(&self, path: &[Span], at: usize) -> u64 {
+        match path.get(at + 1) {
+            Some(next) if self.of(next.stage).looks && !self.of(path[at].stage).interrupts => self.costs.look,
+            _ => 0,
+        }
     }
 
     /// Whether the packet came back from a stage whose exit is watched, to the stage before that.

@@ -4,6 +4,8 @@ use overlay_trace_format::{Header, ProbeKind, StageRow};
 
 /// Costs are added in parts of 1/1024 ns.
 pub(super) const COST_PARTS_SHIFT: u32 = 10;
+/// No hit of a probe takes longer, in ns: a header that says so is broken, and the costs of a path must not overflow.
+const COST_MAX_NS: f64 = 1e9;
 
 /// What probes cost besides the hit at a stage's entry, in 1/1024 ns.
 pub(super) struct Costs {
@@ -14,6 +16,8 @@ pub(super) struct Costs {
     pub start: u64,
     pub headers: u64,
     pub hop: u64,
+    /// Of a look at the device through a helper.
+    pub look: u64,
     /// Whether the cost of every kind of probe that was used has been measured.
     pub are_known: bool,
 }
@@ -27,6 +31,7 @@ impl Costs {
             start: fixed(costs.birth),
             headers: fixed(costs.headers),
             hop: fixed(costs.hop),
+            look: fixed(costs.look),
             are_known: are_known(header),
         }
     }
@@ -59,5 +64,5 @@ fn are_known(header: &Header) -> bool {
 }
 
 fn fixed(ns: Option<f64>) -> u64 {
-    (ns.unwrap_or(0.0).max(0.0) * f64::from(1 << COST_PARTS_SHIFT)).round() as u64
+    (ns.unwrap_or(0.0).clamp(0.0, COST_MAX_NS) * f64::from(1 << COST_PARTS_SHIFT)).round() as u64
 }

@@ -37,6 +37,16 @@ pub(crate) enum Between {
     Return,
     /// That a packet which was dropped is sent again.
     Retransmission,
+    /// That a connection is made.
+    Connection,
+    /// That the other segments of a request are sent and read, before the last one is sent.
+    RequestTransfer,
+    /// The same for an answer.
+    AnswerTransfer,
+    /// That a delayed acknowledgement arrives, for which Nagle's algorithm waits.
+    DelayedAck,
+    /// That a receiver opens its window again.
+    ZeroWindow,
 }
 
 /// The row of each span, by the path without its times and CPUs.
@@ -145,6 +155,11 @@ impl Rows {
                     Between::Return if !was_read => ("program", "elsewhere"),
                     Between::Answer | Between::Return => ("program", "answering"),
                     Between::Retransmission => ("transport", "retransmission-wait"),
+                    Between::Connection => ("transport", "connection-wait"),
+                    Between::RequestTransfer => ("transport", "request-transfer"),
+                    Between::DelayedAck => ("transport", "delayed-ack-wait"),
+                    Between::ZeroWindow => ("transport", "zero-window-wait"),
+                    Between::AnswerTransfer => ("transport", "answer-transfer"),
                 };
                 Key { layer: Some(layer.into()), stage: Some(stage.into()), kind: "wait", ..last }
             }
@@ -156,7 +171,7 @@ impl Rows {
         match self.rows[row as usize] {
             Row::Stage(packed) => self.stages.of(packed.stage()).delivers.is_certain(),
             // What is sent again was at its transport.
-            Row::Between(what, _) => what == Between::Retransmission,
+            Row::Between(what, _) => !matches!(what, Between::Answer | Between::Return),
         }
     }
 

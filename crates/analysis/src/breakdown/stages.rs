@@ -20,6 +20,8 @@ pub(crate) struct Facts {
     pub layer: u8,
     pub wait: bool,
     pub exit: bool,
+    /// The probe reads the packet's device through a helper.
+    pub looks: bool,
     /// The packet's headers are read here, if they have not been before.
     pub headers: bool,
     pub arrives: bool,
@@ -42,6 +44,7 @@ impl Facts {
             layer,
             wait: row.kind == Kind::Wait.name(),
             exit: row.exit,
+            looks: row.looks,
             headers: row.headers,
             arrives: behaviour.arrives,
             transmits: behaviour.transmits,

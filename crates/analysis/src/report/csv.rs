@@ -47,13 +47,13 @@ pub(super) fn report(analysis: &Analysis) -> Result<Vec<u8>> {
 fn fields(row: &Row) -> Vec<String> {
     let key = row.key.clone();
     let mut fields = vec![
-        key.layer.unwrap_or_default(),
-        key.stage.unwrap_or_default(),
+        text(key.layer),
+        text(key.stage),
         key.kind.into(),
         key.level.map(|level| level.to_string()).unwrap_or_default(),
         key.direction.map(Direction::name).unwrap_or_default().into(),
-        key.netns.unwrap_or_default(),
-        key.device.unwrap_or_default(),
+        text(key.netns),
+        text(key.device),
         row.raw.count().to_string(),
         row.segments.to_string(),
         row.bytes.to_string(),
@@ -65,6 +65,13 @@ fn fields(row: &Row) -> Vec<String> {
         None => fields.resize(COLUMNS.len(), String::new()),
     }
     fields
+}
+
+/// A name as a cell. Spreadsheets take a cell that begins like this for a formula, which can call programs and send data;
+/// behind an apostrophe it is text.
+fn text(name: Option<String>) -> String {
+    let name = name.unwrap_or_default();
+    if name.starts_with(['=', '+', '-', '@']) { format!("'{name}") } else { name }
 }
 
 fn numbers(dist: &Dist) -> [String; 8] {

@@ -23,6 +23,9 @@ pub(super) fn report(diff: &Diff) -> String {
 
 /// The difference in one sentence.
 pub(super) fn verdict(diff: &Diff) -> String {
+    if let Some(empty) = without_packets(diff) {
+        return empty;
+    }
     let total = diff.total();
     let ratio = total.second.each(diff.per) / total.first.each(diff.per).max(1.0);
     let packets = |analysis: &Analysis| count(analysis.packets());
@@ -39,8 +42,29 @@ pub(super) fn verdict(diff: &Diff) -> String {
     ) + &without_sockets(diff)
 }
 
-/// The same without the time that packets wait in sockets for the receiving program.
+/// That there is nothing to compare, if one of the recordings is empty.
+fn without_packets(diff: &Diff) -> Option<String> {
+    let empty: Vec<&str> = [("first", &diff.first), ("second", &diff.second)]
+        .into_iter()
+        .filter(|(_, analysis)| analysis.packets() == 0)
+        .map(|(name, _)| name)
+        .collect();
+    let which = match empty[..] {
+        [] => return None,
+        [one] => format!("The {one} recording has no packets"),
+        _ => "Neither recording has packets".into(),
+    };
+    Some(format!(
+        "{which}, so there is nothing to compare: its filter or its probes may have let nothing through (see above).\n"
+    ))
+}
+
+/// The same without the time that packets wait in sockets for the receiving program; empty where one of the recordings
+/// does not show it.
 fn without_sockets(diff: &Diff) -> String {
+    if !heading::shows_socket_waits(&diff.first) || !heading::shows_socket_waits(&diff.second) {
+        return String::new();
+    }
     let (mut first, mut second) = (0.0, 0.0);
     for row in diff.rows.iter().filter(|row| !row.key.is_socket_wait()) {
         first += row.first.each(diff.per);

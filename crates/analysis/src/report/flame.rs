@@ -23,17 +23,13 @@ const BORDERS: &str = "\n#frames rect { stroke: #f2f2f2; stroke-width: 0.7; }";
 const LEGEND_HEIGHT: usize = 44;
 
 /// inferno adds up in 64 bits; this leaves room for 146 years of packets' time.
-const DRAWABLE_MAX: u128 = 1 << 62;
+const DRAWABLE_MAX: f64 = (1u64 << 62) as f64;
 
 /// The flame graph of an analysis.
 pub(super) fn report(analysis: &Analysis) -> Result<Vec<u8>> {
     ensure!(
         analysis.end_to_end.sum() > 0,
         "no packet finished its path during the recording: there is nothing to draw"
-    );
-    ensure!(
-        analysis.end_to_end.sum() < DRAWABLE_MAX,
-        "the packets' times add up to more than 146 years: the recording seems to be damaged"
     );
     let header = &analysis.header;
     let (lines, mut colours) = stacks(analysis);
@@ -207,11 +203,21 @@ fn draw(
     legend: &[(Vec<Color>, String)],
     reading: &str,
 ) -> Result<Vec<u8>> {
+    ensure!(
+        width(folded) < DRAWABLE_MAX,
+        "the packets' times add up to more than 146 years: the recording seems to be damaged"
+    );
     let mut svg = Vec::new();
     flamegraph::from_lines(&mut options, folded.lines().rev(), &mut svg)
         .context("cannot draw the flame graph")?;
     let svg = String::from_utf8(svg).context("cannot draw the flame graph")?;
     Ok(with_legend(&svg, legend, reading).into_bytes())
+}
+
+/// The sum of all values of folded stacks.
+fn width(folded: &str) -> f64 {
+    let values = |line: &'_ str| line.rsplit(' ').map_while(|value| value.parse::<f64>().ok()).sum::<f64>();
+    folded.lines().map(values).sum()
 }
 
 /// Extends the picture at the bottom and puts the legend there.

@@ -1,5 +1,7 @@
 //! Stacks of flame graphs, from the root to the leaf: node, namespace and direction, level, device, layer, stage.
 
+use std::collections::HashMap;
+
 use crate::breakdown::Key;
 
 /// A tree of frames with values at its leaves. Siblings keep the order in which they were added: that of the packets'
@@ -9,6 +11,8 @@ pub struct Frames<N> {
     name: String,
     value: N,
     children: Vec<Frames<N>>,
+    /// Where each child is, by name: a node can have tens of thousands of devices.
+    index: HashMap<String, usize>,
 }
 
 impl<N: Default + Copy> Frames<N> {
@@ -18,10 +22,14 @@ impl<N: Default + Copy> Frames<N> {
             self.value = value;
             return;
         };
-        let at = self.children.iter().position(|child| child.name == *name).unwrap_or_else(|| {
-            self.children.push(Frames { name: name.clone(), value: N::default(), children: Vec::new() });
-            self.children.len() - 1
-        });
+        let at = match self.index.get(name) {
+            Some(&at) => at,
+            None => {
+                self.index.insert(name.clone(), self.children.len());
+                self.children.push(Frames { name: name.clone(), ..Frames::default() });
+                self.children.len() - 1
+            }
+        };
         self.children[at].add(rest, value);
     }
 
@@ -70,7 +78,18 @@ pub fn stack(root: &str, key: &Key) -> Vec<(Tells, String)> {
     stack.extend(key.device.as_ref().map(|name| (Tells::Where, device(name))));
     stack.extend(key.layer.clone().map(|layer| (Tells::Layer, layer)));
     stack.push((Tells::Stage, leaf(key)));
-    stack.into_iter().map(|(tells, frame)| (tells, frame.replace([';', '\n'], ","))).collect()
+    stack.into_iter().map(|(tells, frame)| (tells, frame_name(tells, &frame))).collect()
+}
+
+/// A name as a frame of a folded stack, where `;` ends a frame, and the numbers behind the last space are the values.
+fn frame_name(tells: Tells, name: &str) -> String {
+    let mut name = name.replace(';', ",");
+    while let Some((before, last)) = name.rsplit_once(' ').filter(|_| tells == Tells::Stage)
+        && last.parse::<f64>().is_ok()
+    {
+        name = format!("{before}_{last}");
+    }
+    name
 }
 
 /// The names of a row's frames without a root.

@@ -5,15 +5,21 @@ use std::{
     fmt::Write,
 };
 
-use super::units::{count, percent, time};
+use super::{
+    nics,
+    units::{count, percent, time},
+};
 use crate::breakdown::Analysis;
 use overlay_trace_format::detection::{reasons, sentence};
-use overlay_trace_format::{Header, ProbeKind, Sampling};
+use overlay_trace_format::{Balance, Header, ProbeKind, Sampling};
 
 /// Where the text behind a label begins.
 const INDENT: usize = 10;
 /// The width of that text.
 const WIDTH: usize = 110;
+
+/// Losses below this part of all packets leave the numbers as they are.
+const SMALL_LOSS: f64 = 0.01;
 
 /// A line of the heading. Sentences that continue the line above have no label.
 pub(super) struct Line {
@@ -47,10 +53,15 @@ pub(super) fn lines(analysis: &Analysis) -> Vec<Line> {
     }
     lines.push(Line::new("packets", packets(analysis)));
     lines.extend(losses_lines(analysis));
+    lines.extend(nics_lines(analysis));
+    lines.push(Line::new("believe", trust(analysis)));
     if !analysis.complete {
         lines.push(Line::new(
             "",
-            "The recording ended abruptly: the numbers are those of its last checkpoint.",
+            match analysis.balance {
+                Balance::Unknown => "The recording ended abruptly, before its first checkpoint.",
+                _ => "The recording ended abruptly: the numbers are those of its last checkpoint.",
+            },
         ));
     }
     let rest = [
@@ -73,6 +84,53 @@ pub(super) fn capture(analysis: &Analysis) -> String {
     format!("node {node}, kernel {kernel}, probe set {probe_set}, {seconds:.1} s")
 }
 
+/// Whether the recording shows how long packets wait in sockets. The set `device` has no probe where a program reads TCP's
+/// data: its paths end when TCP takes a packet.
+pub(super) fn shows_socket_waits(analysis: &Analysis) -> bool {
+    matches!(&*analysis.header.probe_set, "full" | "light")
+}
+
+/// What to believe, in one sentence.
+pub(super) fn trust(analysis: &Analysis) -> String {
+    let counters = &analysis.last.counters;
+    let set = match &*analysis.header.probe_set {
+        "full" => "",
+        "light" => {
+            "; the set light probes only queues and the borders of layers: a stage includes what follows it"
+        }
+        _ => {
+            "; this set does not see sockets, firewalls or routing: nothing is said about them, and a stage includes what follows it"
+        }
+    };
+    // Counters of a broken file may be of any size.
+    let lost = counters
+        .losses()
+        .iter()
+        .fold(analysis.balance.missing(), |all, (number, _)| all.saturating_add(*number));
+    let finished = analysis.finished();
+    let doubt = match lost {
+        _ if finished == 0 => return format!("nothing: no packet finished its path{set}"),
+        _ if analysis.balance == Balance::Unknown => {
+            "shares and places rather than counts: what was lost is unknown".into()
+        }
+        _ if analysis.balance.surplus() > 0 => {
+            "nothing: the file has records that its recorder did not count".into()
+        }
+        0 if !analysis.complete => {
+            "the numbers, up to the last checkpoint: until then nothing was lost".into()
+        }
+        0 if analysis.header.sampling.is_some() => {
+            "counts, sums and percentiles are complete; single ordinary packets are sampled".into()
+        }
+        0 => "every number: nothing was lost".into(),
+        lost if (lost as f64) < SMALL_LOSS * finished as f64 => {
+            format!("the numbers, to about {} (the losses above)", percent(lost as f64 / finished as f64))
+        }
+        _ => "shares and places rather than counts: much was lost (see above)".into(),
+    };
+    format!("{doubt}{set}")
+}
+
 /// The loss counters, how the recording was sampled, and what the losses mean for the numbers.
 pub(super) fn losses_lines(analysis: &Analysis) -> Vec<Line> {
     let counters = &analysis.last.counters;
@@ -85,6 +143,7 @@ pub(super) fn losses_lines(analysis: &Analysis) -> Vec<Line> {
             format!("{part} of the finished packets have no record and are missing here."),
         ));
     }
+    lines.extend(unbalanced(analysis.balance, analysis.complete).map(|text| Line::new("", text)));
     if counters.state_full > 0 {
         let text = format!(
             "{} times a packet found the packet table full (--states): such packets are missing here, or start where \
@@ -92,6 +151,48 @@ pub(super) fn losses_lines(analysis: &Analysis) -> Vec<Line> {
             count(counters.state_full)
         );
         lines.push(Line::new("", text));
+    }
+    lines
+}
+
+/// What is wrong with the number of records; `None` where it is right, or where [`losses`] says that it is unknown.
+pub(super) fn unbalanced(balance: Balance, complete: bool) -> Option<String> {
+    match balance {
+        Balance::Even | Balance::Unknown => None,
+        Balance::Missing(missing) if complete => Some(format!(
+            "{} packets that the recorder counted are not in the file: it was damaged or changed, and these numbers are \
+             without them.",
+            count(missing)
+        )),
+        Balance::Missing(missing) => Some(format!(
+            "{} packets whose path had ended were not written any more: these numbers are without them.",
+            count(missing)
+        )),
+        Balance::Surplus(surplus) => Some(format!(
+            "The file has {} records more than the recorder counted: it was damaged or changed, and these numbers cannot be \
+             trusted.",
+            count(surplus)
+        )),
+    }
+}
+
+/// What passed the NICs, and what an early version may have missed.
+pub(super) fn nics_lines(analysis: &Analysis) -> Vec<Line> {
+    let mut lines = Vec::new();
+    for (nic, counts) in &analysis.nics {
+        let label = if lines.is_empty() { "nics" } else { "" };
+        lines.push(Line::new(label, nics::sentence(nic, counts)));
+        lines.extend(nics::finding(nic, counts).map(|text| Line::new("", format!("finding: {text}"))));
+    }
+    if !analysis.doubtful_nics.is_empty() {
+        let names: BTreeSet<&str> = analysis.doubtful_nics.iter().map(|nic| nic.device.as_str()).collect();
+        let text = format!(
+            "overlay-trace {} made this recording: it may lack packets that came in through NICs ({}), or have them under \
+             their outer addresses, as it did not read headers outside the linear part. Record again.",
+            analysis.header.overlay_trace,
+            Vec::from_iter(names).join(", ")
+        );
+        lines.push(Line::new("nics", text));
     }
     lines
 }
@@ -137,15 +238,24 @@ fn packets(analysis: &Analysis) -> String {
         }
     }
     let _ = write!(text, "; {} unfinished", count(analysis.unfinished()));
+    let counters = &analysis.last.counters;
+    let _ = write!(
+        text,
+        "; not recorded: {} not IP, {} rejected by the filter",
+        count(counters.not_ip),
+        count(counters.filtered)
+    );
     text
 }
+
+/// What is said of the losses where they were never counted.
+pub(super) const LOSSES_UNKNOWN: &str = "unknown: the recording ended before its counters were written";
 
 /// Every loss counter by name; the same in every output for people.
 pub(super) fn losses(analysis: &Analysis) -> String {
     let counters = &analysis.last.counters;
-    let mut parts: Vec<String> = counters
-        .losses()
-        .into_iter()
+    let counted = counters.losses().into_iter().filter(|_| analysis.balance != Balance::Unknown);
+    let mut parts: Vec<String> = counted
         .map(|(number, what)| match (what, counters.probe_misses) {
             ("probe misses", None) => "unknown probe misses (not counted by this kernel)".into(),
             ("probe misses", Some(_)) if !counters.are_misses_known() => {
@@ -154,11 +264,16 @@ pub(super) fn losses(analysis: &Analysis) -> String {
             _ => format!("{} {what}", count(number)),
         })
         .collect();
+    if analysis.balance == Balance::Unknown {
+        parts.push(LOSSES_UNKNOWN.into());
+    }
     let here = [
         (analysis.cut_paths, "paths too long"),
         (analysis.inconsistent, "inconsistent records"),
         (analysis.orphans, "segments without their parent"),
         (analysis.incomplete, "packets with missing segments"),
+        (analysis.balance.missing(), "records missing in the file"),
+        (analysis.balance.surplus(), "records too many in the file"),
     ];
     let any = here.iter().filter(|(number, _)| *number > 0);
     parts.extend(any.map(|(number, what)| format!("{} {what}", count(*number))));
@@ -260,6 +375,7 @@ fn probe_costs(analysis: &Analysis) -> String {
         ("extra at the start of a path", cost.birth),
         ("extra to parse headers", cost.headers),
         ("extra at a change of device", cost.hop),
+        ("extra to look at the device by kprobe", cost.look),
     ];
     let costs: Vec<String> =
         kinds.into_iter().filter_map(|(name, ns)| Some(format!("{} {name}", time(ns?)))).collect();

@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use anyhow::Result;
 use serde::{Serialize, Serializer};
 
+use super::{counters::Counters as KernelCounters, nics};
 use crate::breakdown::{self, Analysis, Dist, Key, Row};
-use overlay_trace_format::{Counters, Detection, ProbeCost, StageRow};
+use overlay_trace_format::{Balance, Counters, Detection, HopName, NicCount, ProbeCost, StageRow};
 
 /// The version of the schema.
 const SCHEMA: u32 = 1;
@@ -27,7 +28,20 @@ struct Report<'a> {
     complete: bool,
     probe_kinds: BTreeMap<&'a str, &'static str>,
     drops: Vec<Drop<'a>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    tx_completion: Vec<Completion<'a>>,
     traffic: &'a [serde_json::Value],
+    nics: Vec<Nic<'a>>,
+    /// What the kernel's own counters grew by. Only in recordings that say so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kernel_counters: Option<KernelCounters<'a>>,
+}
+
+#[derive(Serialize)]
+struct Completion<'a> {
+    netns: &'a str,
+    device: &'a str,
+    ns: &'a Dist,
 }
 
 #[derive(Serialize)]
@@ -45,7 +59,13 @@ pub(super) struct Capture<'a> {
     command: &'a str,
     start_wall_ns: u64,
     probe_hits: u64,
+    /// `rejected_by_filter` and `not_ip` together.
     filtered: u64,
+    rejected_by_filter: u64,
+    not_ip: u64,
+    /// NICs whose packets an early version may have missed.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    doubtful_nics: Vec<&'a str>,
     unseen_reasons: BTreeMap<&'a str, &'a str>,
     /// Stages that were probed only from some moment on: when, in ns since the start.
     seen_later_ns: BTreeMap<&'a str, u64>,
@@ -79,7 +99,10 @@ impl<'a> Capture<'a> {
             command: &header.command,
             start_wall_ns: header.start_wall_ns,
             probe_hits: analysis.last.counters.hits,
-            filtered: analysis.last.counters.filtered,
+            filtered: analysis.last.counters.filtered.saturating_add(analysis.last.counters.not_ip),
+            rejected_by_filter: analysis.last.counters.filtered,
+            not_ip: analysis.last.counters.not_ip,
+            doubtful_nics: analysis.doubtful_nics.iter().map(|nic| nic.device.as_str()).collect(),
             sampling: header.sampling.as_ref().map(|sampling| Sampled {
                 above: &sampling.above,
                 one_in: sampling.one_in,
@@ -149,6 +172,14 @@ pub(super) struct Losses {
     packet_table_full: u64,
     /// Equal to `hops_full`.
     hop_table_full: u64,
+    /// False where the recording ended before its counters were written: all of these are unknown then.
+    known: bool,
+    /// Packets that the recorder counted and that are not in the file.
+    missing_records: u64,
+    /// Records beyond those that the recorder counted.
+    surplus_records: u64,
+    /// Packets whose path ended before their headers could be read.
+    unreadable_headers: u64,
 }
 
 impl Losses {
@@ -170,6 +201,10 @@ impl Losses {
             missed_ends: counters.lost_end,
             packet_table_full: counters.state_full,
             hop_table_full: counters.hops_full,
+            known: analysis.balance != Balance::Unknown,
+            missing_records: analysis.balance.missing(),
+            surplus_records: analysis.balance.surplus(),
+            unreadable_headers: counters.unreadable,
         }
     }
 }
@@ -209,6 +244,32 @@ struct Drop<'a> {
     location: &'a str,
     #[serde(flatten)]
     key: &'a Key,
+}
+
+/// What passed a NIC in one direction, in the unit that its driver counts.
+#[derive(Serialize)]
+struct Nic<'a> {
+    device: &'a str,
+    netns: &'a str,
+    #[serde(flatten)]
+    counts: &'a NicCount,
+    /// The driver's count without all the others.
+    unexplained: i64,
+    /// What is unexplained, where it is more than the moments of counting differ by.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    finding: Option<String>,
+}
+
+impl<'a> From<&'a (HopName, NicCount)> for Nic<'a> {
+    fn from((nic, counts): &'a (HopName, NicCount)) -> Nic<'a> {
+        Nic {
+            device: &nic.device,
+            netns: &nic.netns,
+            counts,
+            unexplained: counts.unexplained(),
+            finding: nics::finding(nic, counts),
+        }
+    }
 }
 
 impl Serialize for Dist {
@@ -257,8 +318,18 @@ pub(super) fn report<'a>(analysis: &'a Analysis) -> Result<Vec<u8>> {
         complete: analysis.complete,
         probe_kinds: analysis.header.stages.iter().filter_map(probe).collect(),
         drops: analysis.drops.iter().map(Drop::from).collect(),
+        tx_completion: analysis.completions.iter().map(Completion::from).collect(),
         traffic: &analysis.traffic,
+        nics: analysis.nics.iter().map(Nic::from).collect(),
+        kernel_counters: analysis.kernel_counters.as_ref().map(KernelCounters::from),
     })
+}
+
+impl<'a> From<&'a breakdown::Completion> for Completion<'a> {
+    fn from(completion: &'a breakdown::Completion) -> Completion<'a> {
+        let breakdown::Completion { netns, device, ns } = completion;
+        Completion { netns, device, ns }
+    }
 }
 
 impl<'a> From<&'a breakdown::Drop> for Drop<'a> {

@@ -1,5 +1,6 @@
 //! Rendering: text, JSON, CSV, folded stacks, flame graphs and pages.
 
+mod counters;
 mod csv;
 mod diff_json;
 mod diff_page;
@@ -10,6 +11,7 @@ mod folded;
 pub mod frames;
 mod heading;
 mod json;
+pub mod nics;
 pub mod page;
 pub mod palette;
 mod picture;

@@ -110,7 +110,9 @@ fn frames(analysis: &Analysis) -> Frame {
         level.children = kept;
         let ns = small.iter().map(|frame| frame.ns).sum::<f64>();
         if ns > 0.0 {
-            level.children.push(Frame { ns, ..Frame::new(REST, OTHER) });
+            let mut rest = Frame::new(REST, OTHER);
+            rest.ns = ns;
+            level.children.push(rest);
         }
     }
     root

@@ -12,7 +12,11 @@ pub fn place(key: &Key) -> String {
         (None, Some(netns)) => format!(" in {netns}"),
         (None, None) => String::new(),
     };
-    format!("{stage}{place} (level {})", key.level.unwrap_or(0))
+    match (stage, key.level) {
+        // Of the whole namespace.
+        ("", None) => place.trim_start().to_owned(),
+        _ => format!("{stage}{place} (level {})", key.level.unwrap_or(0)),
+    }
 }
 
 /// The place of a row as cells of a table; a dash where something is unknown.

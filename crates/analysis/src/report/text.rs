@@ -1,12 +1,15 @@
 //! The report as text: what was recorded and lost, the largest stages, then every stage.
 
+use std::collections::HashMap;
+
 use super::{
-    Sort, heading,
+    Sort, counters, heading,
     table::lines,
     traffic,
     units::{count, percent, time},
 };
-use crate::breakdown::{Analysis, By, Dist, Key, Row};
+use crate::breakdown::{Analysis, By, Completion, Dist, Key, Part, Row};
+use overlay_trace_format::ProbeKind;
 
 /// This many stages are named at the top.
 const LARGEST: usize = 6;
@@ -26,7 +29,9 @@ pub(super) fn report(analysis: &Analysis, sort: Sort) -> String {
     }
     out.push('\n');
     out += &stages(analysis, sort);
+    out += &completions(analysis);
     out += &drops(analysis);
+    out += &counters::tables(analysis.kernel_counters.as_ref());
     out += &traffic::tables(&analysis.traffic);
     out
 }
@@ -56,10 +61,15 @@ fn summary(analysis: &Analysis) -> String {
             .collect::<Vec<_>>()
             .join(", ")
     };
-    let mut shares = vec![parts(|key| match key.kind {
-        "wait" => "waiting".into(),
-        _ => "working".into(),
-    })];
+    // Between TC hooks it is unknown.
+    let is_undivided = analysis.header.stages.iter().any(|row| row.probe == Some(ProbeKind::Tc));
+    let mut shares = vec![match is_undivided {
+        true => "working and waiting not told apart".into(),
+        false => parts(|key| match key.kind {
+            "wait" => "waiting".into(),
+            _ => "working".into(),
+        }),
+    }];
     if analysis.by != By::Device {
         shares.insert(0, parts(|key| format!("level {}", key.level.unwrap_or(0))));
     }
@@ -89,7 +99,8 @@ fn without_sockets(analysis: &Analysis) -> String {
         analysis.rows.iter().filter(|row| matches(&row.key)).map(|row| row.share).sum()
     };
     let waits = rows(&Key::is_socket_wait);
-    if analysis.by != By::Stage || waits == 0.0 || waits > 0.9999 {
+    let is_known = analysis.by == By::Stage && heading::shows_socket_waits(analysis);
+    if !is_known || waits == 0.0 || waits > 0.9999 {
         return String::new();
     }
     let rest = 1.0 - waits;
@@ -160,10 +171,11 @@ fn stages(analysis: &Analysis, sort: Sort) -> String {
     let shown: Vec<&Row> = analysis.rows.iter().filter(|row| row.raw.sum() > 0).collect();
     let cells: Vec<Vec<String>> = shown.iter().map(|row| cells(row, names)).collect();
     let lines = lines(&heading, &cells, names.len());
+    let shares = part_shares(analysis);
     let mut out = format!("{}\n", lines[0]);
     for (at, (row, line)) in shown.iter().zip(&lines[1..]).enumerate() {
         if parts && (at == 0 || !shown[at - 1].key.same_part(&row.key)) {
-            out += &part_heading(analysis, &row.key);
+            out += &part_heading(analysis, &shares, &row.key);
         }
         out += line;
         out.push('\n');
@@ -209,9 +221,18 @@ fn place(key: &Key) -> String {
         .join(" ")
 }
 
+/// The share of each part of the path.
+fn part_shares(analysis: &Analysis) -> HashMap<Part<'_>, f64> {
+    let mut shares = HashMap::new();
+    for row in &analysis.rows {
+        *shares.entry(row.key.part()).or_default() += row.share;
+    }
+    shares
+}
+
 /// `[node-1, forward, level 0: 2.09µs per packet, 4.2%]`: a part of the path with its sub-total over all packets.
-fn part_heading(analysis: &Analysis, key: &Key) -> String {
-    let share: f64 = analysis.rows.iter().filter(|row| row.key.same_part(key)).map(|row| row.share).sum();
+fn part_heading(analysis: &Analysis, shares: &HashMap<Part<'_>, f64>, key: &Key) -> String {
+    let share = shares.get(&key.part()).copied().unwrap_or_default();
     let netns = key.netns.as_deref().filter(|netns| !netns.is_empty()).unwrap_or("unknown namespace");
     let direction = key.direction.map(|direction| direction.name()).unwrap_or_default();
     let level = key.level.unwrap_or(0);
@@ -224,6 +245,25 @@ fn numbers(dist: &Dist) -> Vec<String> {
     numbers.extend([0.5, 0.9, 0.99, 0.999, 0.9999].map(|quantile| time(dist.quantile(quantile) as f64)));
     numbers.push(time(dist.max() as f64));
     numbers
+}
+
+/// How long drivers kept what their device had.
+fn completions(analysis: &Analysis) -> String {
+    if analysis.completions.is_empty() {
+        return String::new();
+    }
+    let heading =
+        ["tx-completion", "device", "packets", "mean", "p50", "p90", "p99", "p99.9", "p99.99", "max"];
+    let row = |completion: &Completion| {
+        let mut row = vec![completion.netns.clone(), completion.device.clone(), count(completion.ns.count())];
+        row.extend(numbers(&completion.ns));
+        row
+    };
+    let rows: Vec<Vec<String>> = analysis.completions.iter().map(row).collect();
+    let table = lines(&heading, &rows, 2).join("\n");
+    format!(
+        "\nFrom the end of a path at a device until its driver frees the packet, outside of end to end:\n{table}\n"
+    )
 }
 
 fn drops(analysis: &Analysis) -> String {

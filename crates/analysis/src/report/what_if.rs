@@ -3,7 +3,10 @@
 use anyhow::Result;
 use serde::Serialize;
 
+use overlay_trace_format::Balance;
+
 use super::{
+    heading::{LOSSES_UNKNOWN, unbalanced},
     json::pretty,
     table::lines,
     units::{count, percent, time},
@@ -26,12 +29,17 @@ const SCHEMA: u32 = 1;
 
 /// The predictions as text.
 pub(super) fn text(what_if: &WhatIf) -> String {
-    let WhatIf { file, node, kernel, probe_set, now, predictions } = what_if;
+    let WhatIf { file, node, kernel, probe_set, now, predictions, balance, complete } = what_if;
     let mut out = answer(what_if);
     out += &format!(
         "\n\ncapture   {file}: node {node}, kernel {kernel}, probe set {probe_set}, {} packets; times are net of probe overhead\n",
         count(now.count())
     );
+    let losses = match balance {
+        Balance::Unknown => Some(LOSSES_UNKNOWN.to_owned()),
+        &balance => unbalanced(balance, *complete),
+    };
+    out += &losses.map_or_else(String::new, |losses| format!("losses    {losses}\n"));
     if predictions.is_empty() {
         return out;
     }
@@ -88,6 +96,9 @@ struct Report<'a> {
     kernel: &'a str,
     probe_set: &'a str,
     packets: u64,
+    /// As in the JSON report.
+    missing_records: u64,
+    surplus_records: u64,
     now_ns: &'a Dist,
     predictions: Vec<Predicted<'a>>,
 }
@@ -114,6 +125,8 @@ pub(super) fn json(what_if: &WhatIf) -> Result<Vec<u8>> {
         kernel: &what_if.kernel,
         probe_set: &what_if.probe_set,
         packets: what_if.now.count(),
+        missing_records: what_if.balance.missing(),
+        surplus_records: what_if.balance.surplus(),
         now_ns: &what_if.now,
         predictions: what_if.predictions.iter().map(predicted).collect(),
     })

@@ -1,7 +1,7 @@
 //! The slow set compared with the ordinary one: the result that every output is rendered from.
 
-use super::{cpus::CpuVisits, finding::Finding, sample::Of, slowest::SlowPacket, tcp::TcpView};
-use crate::breakdown::{Analysis, Key};
+use super::{cpus::CpuVisits, finding::Finding, sample::Of, slowest::SlowPacket, tcp::TcpView, typical};
+use crate::breakdown::{Analysis, Key, Row};
 use overlay_trace_format::Threshold;
 
 /// The slow packets of a recording compared with the ordinary ones.
@@ -96,6 +96,11 @@ impl Tail {
         let mut rows: Vec<&TailRow> = self.rows.iter().collect();
         rows.sort_by_key(|row| row.position);
         rows
+    }
+
+    /// The wait that holds most of every packet's time, if that is long.
+    pub fn longest_typical_wait(&self) -> Option<&Row> {
+        typical::longest(self)
     }
 
     /// Whether both sets have packets, so that they can be compared.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::{
     comparison::{Tail, TailRow},
     cpus::{CpuVisits, SingleCpu},
-    finding::{Finding, Severity},
+    finding::{Confidence, Finding, Severity},
     rule::Rule,
 };
 use crate::breakdown::Direction;
@@ -15,6 +15,8 @@ const SHARE_MIN: f64 = 0.1;
 /// Or it is the largest excess of at least this fraction of the slow packets: a single packet can hold more time than
 /// all others.
 const DOMINANT_MIN: f64 = 0.5;
+/// With this fraction of the excess, or of the slow packets, it explains most of them.
+const HALF: f64 = 0.5;
 /// By itself it makes a slow packet take this many times the mean of ordinary ones. Less is no tail.
 const FACTOR_MIN: f64 = 2.0;
 /// From this factor on it is severe.
@@ -83,16 +85,28 @@ pub(super) fn in_program(tail: &Tail, rule: &'static Rule, stages: &[&str]) -> O
     in_rows(tail, rule, &rows).filter(|_| factor >= FACTOR_OF_PROGRAMS && occasions >= OCCASIONS_MIN)
 }
 
+/// Whether a part of the excess is large: by its share, or as the largest excess of so many of the slow packets.
+pub(super) fn is_notable(tail: &Tail, share: f64, packets: u64) -> bool {
+    share >= SHARE_MIN || packets as f64 >= DOMINANT_MIN * tail.slow.packets as f64
+}
+
 fn in_rows(tail: &Tail, rule: &'static Rule, rows: &[&TailRow]) -> Option<Finding> {
     let excess_ns: i128 = rows.iter().map(|row| row.excess_ns()).sum();
     let share = tail.share(excess_ns);
     let factor = excess_ns as f64 / tail.ordinary.mean_ns.max(1) as f64;
     let packets = rows.iter().map(|row| row.dominant).sum();
-    let is_large = share >= SHARE_MIN || packets as f64 >= DOMINANT_MIN * tail.slow.packets as f64;
-    let is_cause = tail.is_comparison() && is_large && factor >= FACTOR_MIN && packets >= PACKETS_MIN;
+    let is_cause = tail.is_comparison()
+        && is_notable(tail, share, packets)
+        && factor >= FACTOR_MIN
+        && packets >= PACKETS_MIN;
     let worst = rows.iter().max_by_key(|row| row.excess_ns()).filter(|_| is_cause)?;
     Some(Finding {
         severity: if factor >= FACTOR_SEVERE { Severity::Severe } else { Severity::Warning },
+        confidence: if share >= HALF || packets as f64 >= HALF * tail.slow.packets as f64 {
+            Confidence::Likely
+        } else {
+            Confidence::Possible
+        },
         share: Some(share),
         lost_ns: u128::try_from(excess_ns).unwrap_or(0).saturating_mul(tail.slow.packets.into()),
         packets,

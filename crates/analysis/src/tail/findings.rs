@@ -2,40 +2,52 @@
 
 use super::{
     comparison::{Tail, TailRow},
-    drop_site::{DropSite, is_same_place},
+    counted,
+    drop_evidence::DropEvidence,
+    drop_site::is_same_place,
     excess::{self, PACKETS_MIN},
     finding::{Finding, Severity},
-    loss,
+    loss::{self, Loss},
     rule::{Evidence, Rule},
     rules::rules,
+    typical,
 };
-use crate::breakdown::{Drop, Key};
+use crate::breakdown::Key;
 
 /// The causes, the gravest first: by severity, then by time lost, then by packets.
-pub(super) fn findings(tail: &Tail) -> Vec<Finding> {
-    let mut findings: Vec<Finding> = rules().filter_map(|rule| apply(tail, rule)).collect();
+pub(super) fn findings(tail: &Tail, evidence: &DropEvidence) -> Vec<Finding> {
+    let losses = loss::losses(&tail.analysis, evidence);
+    let of_drops = losses.iter().filter_map(|loss| loss.finding(tail));
+    let mut findings: Vec<Finding> =
+        rules().filter_map(|rule| apply(tail, rule, &losses)).chain(of_drops).collect();
     remove_covered_by_one_cpu(tail, &mut findings);
     remove_covered_by_spread(&mut findings);
+    remove_covered_by_quota(&mut findings);
     raise_drops_above_waits(&mut findings);
     findings.sort_by_key(|finding| std::cmp::Reverse((finding.severity, finding.lost_ns, finding.packets)));
     findings
 }
 
-fn apply(tail: &Tail, rule: &'static Rule) -> Option<Finding> {
+/// The finding of a rule about anything but drops, which are found together.
+fn apply(tail: &Tail, rule: &'static Rule, losses: &[Loss<'_>]) -> Option<Finding> {
     match &rule.evidence {
         Evidence::Excess(stages) => excess::in_stages(tail, rule, stages),
+        Evidence::Queue(stages) => {
+            excess::in_stages(tail, rule, stages).or_else(|| typical::in_stages(tail, rule, stages))
+        }
         Evidence::ExcessLed(stages) => excess::led_by_first(tail, rule, stages),
         Evidence::ExcessSpread(stages) => excess::spread(tail, rule, stages),
         Evidence::ExcessOnOneCpu(stages) => excess::on_one_cpu(tail, rule, stages),
         Evidence::ExcessInProgram(stages) => excess::in_program(tail, rule, stages),
         Evidence::TimeShare { layers, least } => time_share(tail, rule, layers, *least),
         Evidence::Copies { stages, least } => copies(tail, rule, stages, *least),
-        Evidence::Drops { reasons, stages, functions, intended } => {
-            let matches = |drop: &&Drop| loss::is_drop(&DropSite::of(drop), reasons, stages, functions);
-            loss::drops(tail, rule, *intended, tail.analysis.drops.iter().filter(matches))
-        }
-        Evidence::Timeouts => loss::timeouts(tail, rule),
+        Evidence::Drops { .. } | Evidence::OtherDrops => None,
+        Evidence::Timeouts => loss::timeouts(tail, rule, losses),
         Evidence::ZeroWindows => loss::zero_windows(tail, rule),
+        Evidence::Counted(counters) => counted::grown(tail, rule, counters),
+        Evidence::Throttled => counted::throttled(tail, rule),
+        Evidence::Stolen => counted::stolen(tail, rule),
+        Evidence::Squeezed => counted::squeezed(tail, rule),
     }
 }
 
@@ -55,9 +67,19 @@ fn remove_covered_by_spread(findings: &mut Vec<Finding>) {
     let covered: Vec<&str> =
         findings.iter().flat_map(|finding| finding.rule.spread_over()).copied().collect();
     findings.retain(|finding| match &finding.rule.evidence {
-        Evidence::Excess(stages) => !stages.iter().all(|stage| covered.contains(stage)),
+        Evidence::Excess(stages) | Evidence::Queue(stages) => {
+            !stages.iter().all(|stage| covered.contains(stage))
+        }
         _ => true,
     });
+}
+
+/// A program that is stopped by its quota is late: that is one finding.
+fn remove_covered_by_quota(findings: &mut Vec<Finding>) {
+    let stopped = findings.iter().filter(|finding| finding.throttled.is_some() && finding.share.is_some());
+    let netns: Vec<Option<String>> = stopped.map(|finding| finding.key.netns.clone()).collect();
+    let is_late = |finding: &Finding| matches!(finding.rule.evidence, Evidence::ExcessInProgram(_));
+    findings.retain(|finding| !(is_late(finding) && netns.contains(&finding.key.netns)));
 }
 
 /// Where packets wait in a queue and are dropped from it, the drop is graver than the wait.

@@ -1,9 +1,10 @@
 //! Pairs requests with their answers.
 //!
-//! The client is the side with the higher port. An answer belongs to the client's oldest open request; over TCP, where a
-//! request can have several segments, to the last one. Requests and answers are matched by the client's address and port
-//! only, because the server's address can be translated on the path. Pure acknowledgements and packets without ports
-//! (neighbour discovery) are neither request nor answer.
+//! The client is the side that has opened the connection, or else the side with the higher port. Requests and answers are
+//! matched by the client's address and port only, because the server's address can be translated on the path; where the
+//! client's is, connection tracking's entries lead to it ([`Clients`]). Over TCP what the client sends until it is answered is one request, and what the server sends until the client sends again is
+//! its answer ([`Exchange`]). Of other protocols every packet is one, and an answer belongs to the client's oldest open
+//! request. Pure acknowledgements and packets without ports (neighbour discovery) are neither request nor answer.
 //!
 //! A retransmitted TCP segment is recognized by its sequence number: its time counts from the first attempt, and the wait
 //! for the retransmission is shown at the place where the first attempt was dropped.
@@ -12,23 +13,25 @@ use std::{cmp::Ordering, collections::VecDeque};
 
 use overlay_trace_common::{
     flags::RecordFlags,
+    headers::IPPROTO_TCP,
     record::{Flow, Outcome, RecordHeader},
 };
+use overlay_trace_format::Translation;
 use rustc_hash::FxHashMap;
 
-use super::sample::{RowSpan, Sample};
+use super::{
+    clients::{Clients, End, ends},
+    exchange::Exchange,
+    sample::{RowSpan, Sample},
+};
 use crate::breakdown::{Between, Rows};
 
-/// At most this many clients have open requests; when there are more, all open requests are given up.
+/// At most this many clients are followed; when there are more, all open requests are given up.
 const CLIENTS_MAX: usize = 1 << 14;
 /// At most this many open requests per client; when there are more, the oldest is given up.
 const OPEN_MAX: usize = 64;
 /// At most this many dropped segments wait for their retransmission; when there are more, all are forgotten.
 const DROPPED_MAX: usize = 1 << 14;
-const TCP: u8 = 6;
-
-/// Protocol, IP version, port, address.
-type Client = (u8, u8, u16, [u8; 16]);
 
 /// A request without an answer so far.
 struct Request {
@@ -49,7 +52,10 @@ struct Dropped {
 /// Finds the answers to requests.
 #[derive(Default)]
 pub(super) struct Pairs {
-    open: FxHashMap<Client, VecDeque<Request>>,
+    clients: Clients,
+    open: FxHashMap<End, VecDeque<Request>>,
+    /// Of TCP, by client.
+    exchanges: FxHashMap<End, Exchange>,
     /// By flow and sequence number: the first attempts of segments that have not arrived yet.
     dropped: FxHashMap<Flow, Dropped>,
     unpaired: u64,
@@ -57,17 +63,39 @@ pub(super) struct Pairs {
 }
 
 impl Pairs {
+    /// For a recording with these translated clients.
+    pub fn new(translations: &[Translation]) -> Pairs {
+        Pairs { clients: Clients::new(translations), ..Pairs::default() }
+    }
+
+    /// Source and destination of a packet; if it is an answer, the destination is the client itself.
+    fn ends(&self, flow: &Flow) -> (End, End) {
+        let (source, destination) = ends(flow);
+        (source, self.clients.behind(source, destination))
+    }
+
     /// Takes a packet; calls `each` with the pair if it is the answer to a request.
     pub fn add(&mut self, sample: &Sample<'_>, rows: &mut Rows, each: &mut impl FnMut(&Sample<'_>)) {
         let outcome = Outcome::from_u8(sample.header.outcome);
-        if !is_request_or_answer(sample.header)
-            || matches!(outcome, None | Some(Outcome::Merged | Outcome::Split))
-        {
+        if matches!(outcome, None | Some(Outcome::Merged | Outcome::Split)) {
             return;
         }
         let is_dropped = outcome == Some(Outcome::Dropped);
-        if sample.header.flow.protocol != TCP {
-            return self.add_attempt(sample, is_dropped, rows, each);
+        let is_tcp = sample.header.flow.protocol == IPPROTO_TCP;
+        if is_tcp && sample.header.flags.has(RecordFlags::SYN) {
+            return self.shake_hands(sample, is_dropped, rows, each);
+        }
+        if is_tcp && sample.header.flags.has(RecordFlags::NO_DATA) {
+            if !is_dropped {
+                self.acknowledge(sample);
+            }
+            return;
+        }
+        if !is_request_or_answer(sample.header) {
+            return;
+        }
+        if !is_tcp {
+            return self.add_datagram(sample, is_dropped, rows, each);
         }
         let segment = Flow { ip_id: 0, ..sample.header.flow };
         if is_dropped {
@@ -76,7 +104,7 @@ impl Pairs {
         // One with the same start is a copy of the dropped segment, not a retransmission.
         let Some(first) = self.dropped.remove(&segment).filter(|first| first.start_ns < sample.start_ns)
         else {
-            return self.add_attempt(sample, false, rows, each);
+            return self.add_segment(sample, rows, each);
         };
         let waited = sample.start_ns - first.start_ns;
         let mut path = vec![between(rows.between(Between::Retransmission, first.last), waited)];
@@ -90,18 +118,105 @@ impl Pairs {
             retransmission_ns: waited,
             ..*sample
         };
-        self.add_attempt(&sample, false, rows, each);
+        self.add_segment(&sample, rows, each);
+    }
+
+    /// A SYN, or the server's answer to one. Who sends the first one is the client.
+    fn shake_hands(
+        &mut self,
+        sample: &Sample<'_>,
+        is_dropped: bool,
+        rows: &mut Rows,
+        each: &mut impl FnMut(&Sample<'_>),
+    ) {
+        let (source, destination) = self.ends(&sample.header.flow);
+        let is_answer = self.exchanges.contains_key(&destination);
+        let client = if is_answer { destination } else { source };
+        if !is_answer {
+            let sequence = sample.header.flow.sequence;
+            if self.exchanges.get(&client).is_some_and(|exchange| exchange.is_another(sequence)) {
+                self.finish_exchange(client, rows, each);
+            }
+            self.make_room(client, rows, each);
+        }
+        self.exchanges.entry(client).or_default().shake_hands(sample, is_answer, is_dropped);
+    }
+
+    /// A segment with data has arrived, or left the machine.
+    fn add_segment(&mut self, sample: &Sample<'_>, rows: &mut Rows, each: &mut impl FnMut(&Sample<'_>)) {
+        let (source, destination) = self.ends(&sample.header.flow);
+        let known = (self.exchanges.contains_key(&source), self.exchanges.contains_key(&destination));
+        let is_answer = match known {
+            (false, true) => true,
+            (true, false) => false,
+            _ => sample.header.flow.destination_port > sample.header.flow.source_port,
+        };
+        if is_answer {
+            if let Some(exchange) = self.exchanges.get_mut(&destination) {
+                exchange.answer(sample);
+            }
+            return;
+        }
+        if self.exchanges.get(&source).is_some_and(|exchange| exchange.is_over(sample)) {
+            self.finish_exchange(source, rows, each);
+        }
+        self.make_room(source, rows, each);
+        self.exchanges.entry(source).or_default().ask(sample);
+    }
+
+    /// Ends a client's request.
+    fn finish_exchange(&mut self, client: End, rows: &mut Rows, each: &mut impl FnMut(&Sample<'_>)) {
+        if let Some(exchange) = self.exchanges.get_mut(&client) {
+            let next = exchange.next();
+            let exchange = std::mem::replace(exchange, next);
+            self.unpaired += u64::from(exchange.is_open());
+            exchange.finish(rows, &mut self.path, each);
+        }
+    }
+
+    /// An acknowledgement without data has arrived.
+    fn acknowledge(&mut self, sample: &Sample<'_>) {
+        let (source, destination) = self.ends(&sample.header.flow);
+        if let Some(exchange) = self.exchanges.get_mut(&destination) {
+            exchange.acknowledge(sample, true);
+        } else if let Some(exchange) = self.exchanges.get_mut(&source) {
+            exchange.acknowledge(sample, false);
+        }
+    }
+
+    /// Ends all requests if there is no room for another client.
+    fn make_room(&mut self, client: End, rows: &mut Rows, each: &mut impl FnMut(&Sample<'_>)) {
+        if self.exchanges.len() >= CLIENTS_MAX && !self.exchanges.contains_key(&client) {
+            self.finish(rows, each);
+        }
+    }
+
+    /// Ends all requests: nothing more will be added to them.
+    pub fn finish(&mut self, rows: &mut Rows, each: &mut impl FnMut(&Sample<'_>)) {
+        let exchanges = std::mem::take(&mut self.exchanges);
+        let mut exchanges: Vec<Exchange> = exchanges.into_values().collect();
+        exchanges.sort_by_key(Exchange::order);
+        for exchange in exchanges {
+            self.unpaired += u64::from(exchange.is_open());
+            exchange.finish(rows, &mut self.path, each);
+        }
     }
 
     fn note_dropped(&mut self, segment: Flow, sample: &Sample<'_>) {
         if self.dropped.len() >= DROPPED_MAX {
             self.dropped.clear();
         }
+        let (source, destination) = self.ends(&sample.header.flow);
+        if !self.exchanges.contains_key(&source)
+            && let Some(exchange) = self.exchanges.get_mut(&destination)
+        {
+            exchange.lose_answer(sample.start_ns);
+        }
         let last = sample.path.last().map_or(0, |last| last.row);
         self.dropped.entry(segment).or_insert(Dropped { start_ns: sample.start_ns, last });
     }
 
-    fn add_attempt(
+    fn add_datagram(
         &mut self,
         sample: &Sample<'_>,
         is_dropped: bool,
@@ -109,8 +224,7 @@ impl Pairs {
         each: &mut impl FnMut(&Sample<'_>),
     ) {
         let flow = &sample.header.flow;
-        let source = (flow.protocol, flow.version, flow.source_port, flow.source);
-        let destination = (flow.protocol, flow.version, flow.destination_port, flow.destination);
+        let (source, destination) = self.ends(flow);
         let is_answer = match flow.destination_port.cmp(&flow.source_port) {
             Ordering::Greater => true,
             Ordering::Less => false,
@@ -127,19 +241,18 @@ impl Pairs {
         }
     }
 
-    /// Requests without an answer.
+    /// Requests without an answer, after the last one has ended.
     pub fn unpaired(&self) -> u64 {
         self.unpaired + self.open.values().map(|open| open.len() as u64).sum::<u64>()
     }
 
-    fn open(&mut self, client: Client, sample: &Sample<'_>) {
+    fn open(&mut self, client: End, sample: &Sample<'_>) {
         if self.open.len() >= CLIENTS_MAX && !self.open.contains_key(&client) {
             self.unpaired = self.unpaired();
             self.open.clear();
         }
         let open = self.open.entry(client).or_default();
-        let room = if client.0 == TCP { 1 } else { OPEN_MAX };
-        if open.len() >= room {
+        if open.len() >= OPEN_MAX {
             open.pop_front();
             self.unpaired += 1;
         }
@@ -186,7 +299,7 @@ fn is_request_or_answer(header: &RecordHeader) -> bool {
     let Flow { version, protocol, source_port, destination_port, .. } = header.flow;
     version != 0
         && match protocol {
-            TCP => !header.flags.has(RecordFlags::NO_DATA),
+            IPPROTO_TCP => !header.flags.has(RecordFlags::NO_DATA),
             _ => source_port != 0 || destination_port != 0,
         }
 }

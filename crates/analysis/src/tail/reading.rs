@@ -6,6 +6,7 @@ use overlay_trace_common::record::Outcome;
 use super::{
     comparison::{SampleSet, Tail, TailRow},
     cpus::CpusByRow,
+    drop_evidence::DropCollector,
     findings::findings,
     sample::{Of, RowSpan, Sample},
     samples::Samples,
@@ -37,9 +38,15 @@ impl Tail {
         };
         let mut pass = Pass::new(threshold_ns, slowest);
         samples.tcp = Some(TcpCollector::new(&recording.header, &recording.names));
+        samples.drops = Some(DropCollector::new(&recording.header));
         samples.read(|sample| pass.add(sample))?;
         let tcp =
             samples.tcp.take().map(|tcp| tcp.finish(&samples.rows, &recording.names)).unwrap_or_default();
+        let drops = samples
+            .drops
+            .take()
+            .map(|drops| drops.finish(&samples.rows, &recording.names))
+            .unwrap_or_default();
         let units = match of {
             Of::Packets | Of::Requests => (pass.slow.count, pass.ordinary.count),
             Of::Flows => samples.flows(threshold_ns),
@@ -63,7 +70,7 @@ impl Tail {
             slowest: pass.slowest.finish(&samples.rows),
             findings: Vec::new(),
         };
-        tail.findings = findings(&tail);
+        tail.findings = findings(&tail, &drops);
         Ok(tail)
     }
 }

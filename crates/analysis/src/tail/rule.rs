@@ -1,5 +1,7 @@
 //! A rule: the evidence of a cause of slow or lost packets, and advice.
 
+use super::finding::Severity;
+
 /// A cause of slow or lost packets.
 #[derive(Debug)]
 pub struct Rule {
@@ -8,6 +10,8 @@ pub struct Rule {
     pub evidence: Evidence,
     /// The cause, as a clause for people. Its wording can change.
     pub what: &'static str,
+    /// How to make sure, as a command or a place to look at; empty where the rows of the drops say it.
+    pub check: &'static str,
     pub advice: &'static [Advice],
 }
 
@@ -21,11 +25,21 @@ impl Rule {
     pub(super) fn stages(&self) -> &'static [&'static str] {
         match self.evidence {
             Evidence::Excess(stages)
+            | Evidence::Queue(stages)
             | Evidence::ExcessLed(stages)
             | Evidence::ExcessSpread(stages)
             | Evidence::ExcessOnOneCpu(stages) => stages,
             _ => &[],
         }
+    }
+
+    /// Whether it is about time that slow packets spend in this stage.
+    pub fn is_about(&self, stage: &str) -> bool {
+        let of_program = match self.evidence {
+            Evidence::ExcessInProgram(stages) => stages,
+            _ => &[],
+        };
+        self.stages().contains(&stage) || of_program.contains(&stage)
     }
 
     /// The stages that it is spread over; none if it is about one place.
@@ -57,6 +71,9 @@ pub enum Evidence {
     /// Slow packets of several flows spend more time in these stages, and all packets were on one CPU there, though the
     /// node has more. Rules about single ones of these stages are left out then.
     ExcessOnOneCpu(&'static [&'static str]),
+    /// Slow packets spend more time in these stages; or all packets do, and spend most of their time there: a queue that
+    /// never empties.
+    Queue(&'static [&'static str]),
     /// Slow packets spend more time in these stages, where they wait for a program, not for the network.
     ExcessInProgram(&'static [&'static str]),
     /// All packets spend a large part of their time in these layers: of the working time, or where the layers are waits,
@@ -78,13 +95,58 @@ pub enum Evidence {
         reasons: &'static [&'static str],
         stages: &'static [&'static str],
         functions: &'static [&'static str],
+        /// What the flows of the packets must show besides.
+        sign: Sign,
         /// The drop can be configured on purpose (a firewall rule).
         intended: bool,
     },
+    /// Packets were dropped that no other rule explains.
+    OtherDrops,
     /// TCP waited for its retransmission timeout, and no rule about drops explains the loss.
     Timeouts,
     /// TCP receivers advertised a zero window.
     ZeroWindows,
+    /// The kernel's own counters grew.
+    Counted(Counters),
+    /// A control group's CPU quota ran out, and its program is in one of the recording's namespaces.
+    Throttled,
+    /// A hypervisor took time from the CPUs.
+    Stolen,
+    /// Softirqs used up their budget, and slow packets waited for softirqs.
+    Squeezed,
+}
+
+/// Counters of the kernel that tell of a cause.
+#[derive(Debug)]
+pub struct Counters {
+    /// One of these grew by at least `least`.
+    pub names: &'static [&'static str],
+    pub least: u64,
+    /// Counters that are shown with them.
+    pub with: &'static [&'static str],
+    pub severity: Severity,
+    /// How long each makes somebody wait at least, in ns; 0 where that is unknown.
+    pub waits_ns: u64,
+}
+
+/// What the flows of dropped packets show. It tells causes apart for which the kernel gives the same reason.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sign {
+    /// Anything.
+    Any,
+    /// While the packet was in flight, another one of the same flow was, and got through.
+    Raced,
+    /// The packets are the first of several flows, nearly all to one address and port, and none raced.
+    OneDestination,
+    /// The flow got through before and nothing of it does any more, while other flows to the same address and port do.
+    StaleEntry,
+    /// A TCP flow that got through before, and whose addresses are translated between client and server.
+    TranslationLost,
+    /// The first packets of flows, while others to the same address and port get through: other flows, or the same ones at
+    /// the next attempt.
+    Sometimes,
+    /// One of these counters of the kernel grew in the namespace where they were dropped.
+    Counted(&'static [&'static str]),
 }
 
 /// What to do about a cause, and the document that says so.
@@ -103,5 +165,20 @@ pub(super) const fn drops(
     stages: &'static [&'static str],
     functions: &'static [&'static str],
 ) -> Evidence {
-    Evidence::Drops { reasons, stages, functions, intended: false }
+    Evidence::Drops { reasons, stages, functions, sign: Sign::Any, intended: false }
+}
+
+/// Drops whose flows show something.
+pub(super) const fn told_apart(
+    reasons: &'static [&'static str],
+    stages: &'static [&'static str],
+    functions: &'static [&'static str],
+    sign: Sign,
+) -> Evidence {
+    Evidence::Drops { reasons, stages, functions, sign, intended: false }
+}
+
+/// A warning about counters.
+pub(super) const fn counted(names: &'static [&'static str], least: u64) -> Evidence {
+    Evidence::Counted(Counters { names, least, with: &[], severity: Severity::Warning, waits_ns: 0 })
 }

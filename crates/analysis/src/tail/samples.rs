@@ -5,6 +5,7 @@ use overlay_trace_common::{path::Span, record::Flow};
 use rustc_hash::FxHashMap;
 
 use super::{
+    drop_evidence::DropCollector,
     pairs::Pairs,
     sample::{Of, RowSpan, Sample, flow},
     tcp::TcpCollector,
@@ -26,12 +27,14 @@ pub(super) struct Samples<'a> {
     pub unpaired: u64,
     /// Receives every TCP segment while packets are read, if present.
     pub tcp: Option<TcpCollector>,
+    /// The same for every packet.
+    pub drops: Option<DropCollector>,
 }
 
 impl<'a> Samples<'a> {
     pub fn new(recording: &'a Recording, of: Of) -> Samples<'a> {
         let rows = Rows::new(&recording.header, &recording.hops);
-        Samples { recording, of, rows, means: FxHashMap::default(), unpaired: 0, tcp: None }
+        Samples { recording, of, rows, means: FxHashMap::default(), unpaired: 0, tcp: None, drops: None }
     }
 
     /// Reads the recording for the distribution of the times that the threshold applies to.
@@ -63,13 +66,16 @@ impl<'a> Samples<'a> {
 
     /// Calls `each` with every sample.
     pub fn read(&mut self, mut each: impl FnMut(&Sample<'_>)) -> Result<()> {
-        let Samples { recording, of, rows, means, tcp, .. } = self;
-        let (mut pairs, mut path) = (Pairs::default(), Vec::new());
+        let Samples { recording, of, rows, means, tcp, drops, .. } = self;
+        let (mut pairs, mut path) = (Pairs::new(&recording.translations), Vec::new());
         let of_no_flow = means.get(&Flow::default()).copied();
         let mut take = |packet: &TracedPacket<'_>| {
             let numbers = rows.of(packet);
             if let Some(tcp) = tcp {
                 tcp.add(packet, numbers);
+            }
+            if let Some(drops) = drops {
+                drops.add(packet, numbers);
             }
             path.clear();
             let span = |(&row, &Span { cpu, ns, .. }): (&u32, &Span)| RowSpan { row, cpu, ns };
@@ -90,6 +96,7 @@ impl<'a> Samples<'a> {
         let mut paths = PathAssembler::new(&recording.header);
         recording.for_each_record(|record| paths.add(&record, &mut take))?;
         paths.finish(&mut take);
+        pairs.finish(rows, &mut each);
         self.unpaired = pairs.unpaired();
         Ok(())
     }

@@ -16,16 +16,14 @@
 mod change;
 mod shapes;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use overlay_trace_common::record::RecordHeader;
 
 pub use change::{Change, Part};
 
-use crate::breakdown::{Dist, PathAssembler, TracedPacket};
+use crate::breakdown::{Dist, PathAssembler, TracedPacket, file_name};
 
-use overlay_trace_format::ProbeSet;
-
-use overlay_trace_format::Recording;
+use overlay_trace_format::{Balance, ProbeSet, Recording};
 use shapes::{Parts, Shapes};
 
 /// How far the measured cost of the probes may be off.
@@ -38,6 +36,10 @@ pub struct WhatIf {
     pub node: String,
     pub kernel: String,
     pub probe_set: String,
+    /// Whether the records that were read are those that the recorder counted.
+    pub balance: Balance,
+    /// Whether the recorder finished.
+    pub complete: bool,
     /// The packets' latency net of probe overhead, in ns.
     pub now: Dist,
     /// Without each part that the packets come by.
@@ -108,7 +110,7 @@ impl WhatIf {
             }
         })?;
         let mut all = Pass::new(changes.len());
-        read(recording, &mut |packet| {
+        let records = read(recording, &mut |packet| {
             if wanted(packet.header) {
                 let times = packet.header.times();
                 let (now, parts) = shapes.parts(packet);
@@ -120,9 +122,10 @@ impl WhatIf {
             let [then, slowest, fastest] = dists;
             Prediction { change, then, slowest, fastest }
         });
-        let name = recording.path().file_name().context("a recording without a name")?;
         Ok(WhatIf {
-            file: name.to_string_lossy().into(),
+            file: file_name(recording),
+            balance: recording.balance(records),
+            complete: recording.complete,
             node: recording.header.node.clone(),
             kernel: recording.header.kernel.clone(),
             probe_set: recording.header.probe_set.clone(),
@@ -165,9 +168,14 @@ impl Pass {
     }
 }
 
-fn read(recording: &Recording, each: &mut impl FnMut(&TracedPacket<'_>)) -> Result<()> {
+/// Reads all packets, and returns the number of records.
+fn read(recording: &Recording, each: &mut impl FnMut(&TracedPacket<'_>)) -> Result<u64> {
     let mut assembler = PathAssembler::new(&recording.header);
-    recording.for_each_record(|record| assembler.add(&record, each))?;
+    let mut records = 0;
+    recording.for_each_record(|record| {
+        records += 1;
+        assembler.add(&record, each);
+    })?;
     assembler.finish(each);
-    Ok(())
+    Ok(records)
 }

@@ -44,7 +44,9 @@ fn write(dir: &TempDir, samples: &[Sample], header: &Header, expanded: bool) -> 
             writer.records(&bytes).unwrap();
         }
     }
-    writer.finish(&Checkpoint::default()).unwrap();
+    let finished: u64 = samples.iter().map(|(_, times)| u64::from(*times)).sum();
+    let counters = Counters { finished, left_out: finished - id, ..Counters::default() };
+    writer.finish(&Checkpoint { counters, ..Checkpoint::default() }).unwrap();
     Recording::open(&path).unwrap()
 }
 

@@ -252,9 +252,11 @@ pub fn write(path: &Path, encapsulated: bool, finish: bool) {
         probe_misses: Some(0),
         ..Counters::default()
     };
-    writer.checkpoint(&Checkpoint { duration_ns: 29_000_000_000, counters: counters.clone() }).unwrap();
+    writer
+        .checkpoint(&Checkpoint { duration_ns: 29_000_000_000, counters: counters.clone(), clocks: None })
+        .unwrap();
     if finish {
-        writer.finish(&Checkpoint { duration_ns: 30_004_000_000, counters }).unwrap();
+        writer.finish(&Checkpoint { duration_ns: 30_004_000_000, counters, clocks: None }).unwrap();
     }
 }
 

@@ -1,6 +1,9 @@
 //! Every cause that a recording by itself can show, injected on purpose: it is the first finding, at its place.
 
-use overlay_trace_analysis::tail::{Evidence, Of, SingleCpu, Tail, Threshold, rules};
+use overlay_trace_analysis::{
+    report::{self, DiffFormat},
+    tail::{Evidence, Of, SingleCpu, Tail, Threshold, counter_row, rules},
+};
 use overlay_trace_common::{
     flags::RecordFlags,
     path::Span,
@@ -225,7 +228,7 @@ const CASES: &[(&str, Fault)] = &[
     ("socket-overflow", Dropped("udp-rcv", 8, "SOCKET_RCVBUFF", "udp_queue_rcv_one_skb")),
     ("qdisc-overflow", Dropped("dev-queue-xmit", 4, "QDISC_DROP", "__dev_queue_xmit")),
     ("conntrack-refused", Dropped("conntrack-in", 2, "NETFILTER_DROP", "nf_hook_slow")),
-    ("conntrack-race", Dropped("conntrack-confirm", 2, "NETFILTER_DROP", "nf_hook_slow")),
+    ("conntrack-insert", Dropped("conntrack-confirm", 2, "NETFILTER_DROP", "nf_hook_slow")),
     ("rule-drop", Dropped("iptables", 2, "NETFILTER_DROP", "nf_hook_slow")),
     ("tc-drop", Dropped("receive", 6, "TC_INGRESS", "__netif_receive_skb_core")),
     ("flooding", Copied("vxlan-encap", 1, 3)),
@@ -237,21 +240,45 @@ const CASES: &[(&str, Fault)] = &[
     ("not-forwarded", Dropped("ip-forward", 2, "", "ip_forward")),
     ("fragments-lost", Dropped("reassembly-wait", 5, "FRAG_REASM_TIMEOUT", "ip_expire")),
     ("bad-checksum", Dropped("udp-rcv", 8, "UDP_CSUM", "udp_queue_rcv_one_skb")),
+    ("drop", Dropped("receive", 6, "OTHERHOST", "ip_rcv_core")),
 ];
 
 /// The same without drop reasons, as on kernels before 5.17.
 const WITHOUT_REASON: &[(&str, Fault)] = &[
-    ("conntrack-race", Dropped("conntrack-confirm", 2, "", "nf_hook_slow")),
+    ("conntrack-insert", Dropped("conntrack-confirm", 2, "", "nf_hook_slow")),
     ("rule-drop", Dropped("iptables", 2, "", "nf_hook_slow")),
     ("tc-drop", Dropped("dev-queue-xmit", 3, "", "__dev_queue_xmit")),
 ];
+
+/// Rows of requests that no packet has.
+const BETWEEN_PACKETS: &[&str] =
+    &["answering", "elsewhere", "retransmission-wait", "connection-wait", "delayed-ack-wait"];
 
 #[test]
 fn every_cause_is_named_first_at_its_place() {
     let tested: Vec<&str> = CASES.iter().map(|case| case.0).collect();
     // These are about requests: see `requests` and `tcp`.
-    let of_requests = ["slow-answer", "retransmission", "zero-window", "elsewhere"];
-    let rules: Vec<&str> = rules().map(|rule| rule.id).filter(|id| !of_requests.contains(id)).collect();
+    let of_requests =
+        ["slow-answer", "retransmission", "zero-window", "elsewhere", "slow-connect", "delayed-ack"];
+    // These are told apart by the flows of the packets: see `drops`.
+    let of_flows = ["conntrack-race", "snat-ports-used-up", "translation-lost", "stale-entry", "hairpin"];
+    // These are told by what the kernel itself has counted: see `counters`.
+    let of_counters = [
+        "unknown-spi",
+        "cpu-quota",
+        "steal",
+        "listener-full",
+        "syn-cookies",
+        "receive-buffer-pruned",
+        "old-timestamps",
+        "conntrack-early-drop",
+        "not-sent",
+        "tcp-memory",
+        "softirq-budget",
+        "resets",
+    ];
+    let is_here = |id: &&str| ![&of_requests[..], &of_flows, &of_counters].iter().any(|ids| ids.contains(id));
+    let rules: Vec<&str> = rules().map(|rule| rule.id).filter(is_here).collect();
     assert_eq!(tested, rules);
     for &(id, fault) in CASES.iter().chain(WITHOUT_REASON) {
         let tail = tail(&[fault]);
@@ -346,25 +373,81 @@ fn rules_name_existing_stages_and_layers() {
     for rule in rules() {
         let (stages, layers): (&[&str], &[&str]) = match &rule.evidence {
             Evidence::Excess(stages)
+            | Evidence::Queue(stages)
             | Evidence::ExcessLed(stages)
             | Evidence::ExcessInProgram(stages)
             | Evidence::ExcessSpread(stages)
             | Evidence::ExcessOnOneCpu(stages) => (stages, &[]),
             Evidence::Copies { stages, .. } => (stages, &[]),
             Evidence::TimeShare { layers, .. } => (&[], layers),
-            Evidence::Timeouts | Evidence::ZeroWindows => (&[], &[]),
+            Evidence::Timeouts | Evidence::ZeroWindows | Evidence::OtherDrops => (&[], &[]),
+            Evidence::Throttled | Evidence::Stolen | Evidence::Squeezed => (&[], &[]),
+            Evidence::Counted(counters) => {
+                let names = counters.names.iter().chain(counters.with);
+                names.for_each(|name| assert!(counter_row(name).is_some(), "{name}"));
+                (&[], &[])
+            }
             Evidence::Drops { stages, reasons, functions, .. } => {
                 assert!(!reasons.is_empty() || !functions.is_empty(), "{}", rule.id);
                 (stages, &[])
             }
         };
-        let stages =
-            stages.iter().filter(|stage| !["answering", "elsewhere", "retransmission-wait"].contains(stage));
+        let stages = stages.iter().filter(|stage| !BETWEEN_PACKETS.contains(stage));
         stages.for_each(|stage| assert!(number(stage) > 0));
         for layer in layers {
             assert!(STAGES.iter().any(|stage| stage.layer.name() == *layer), "{layer}");
         }
-        assert!(!rule.advice.is_empty() && !rule.what.ends_with('.'), "{}", rule.id);
+        // What to do about other drops is in their table.
+        let of_table = matches!(rule.evidence, Evidence::OtherDrops | Evidence::Drops { .. });
+        assert!(!rule.check.is_empty() || of_table, "{}", rule.id);
+        let has_advice = !rule.advice.is_empty() || matches!(rule.evidence, Evidence::OtherDrops);
+        assert!(has_advice && !rule.what.ends_with('.'), "{}", rule.id);
         assert!(rule.advice.iter().all(|advice| !advice.what.is_empty() && !advice.source.is_empty()));
     }
+}
+
+#[test]
+fn a_wait_that_every_packet_has_is_a_cause() {
+    let found = tail(&[AllLonger("qdisc-wait", 1, 4, 9_000_000)]);
+    assert_eq!(ids(&found), ["qdisc-wait"]);
+    let finding = &found.findings[0];
+    assert_eq!(finding.key.device.as_deref(), Some("eth0"));
+    assert!(
+        finding.typical_ns.is_some_and(|ns| ns >= 9_000_000) && finding.share.unwrap() > 0.9,
+        "{finding:?}"
+    );
+    let text = text(&found);
+    let first = text.lines().next().unwrap();
+    assert!(first.starts_with("Likely cause: packets wait in the device's qdisc"), "{first}");
+    assert!(first.contains("of all packets, not only of slow ones"), "{first}");
+    // A wait that no rule is about is told as well.
+    let unknown = tail(&[AllLonger("batch-wait", 0, 6, 9_000_000)]);
+    assert_eq!(ids(&unknown), [""; 0]);
+    assert!(
+        self::text(&unknown).contains("\nThe typical packet is slow here too: 9"),
+        "{}",
+        self::text(&unknown)
+    );
+    assert!(!self::text(&tail(&[])).contains("typical packet"));
+}
+
+#[test]
+fn the_first_lines_follow_most_slow_packets_not_the_largest_sum() {
+    // One packet holds nearly all of the sum; the others lose little, each at the same place.
+    let stray = Once("udp-rcv", 0, 8, 5_000_000_000);
+    let found = tail(&[Longer("ip-rcv", 1, 5, 30_000), stray]);
+    assert_eq!(found.rows[0].key.stage.as_deref(), Some("udp-rcv"));
+    let text = text(&found);
+    let mut lines = text.lines();
+    let (first, second) = (lines.next().unwrap(), lines.next().unwrap());
+    assert!(
+        first.starts_with("No known cause stands out: 20 of 21 slow packets lost most in ip-rcv at eth0"),
+        "{first}"
+    );
+    assert!(second.contains("20 of 21 lost most in ip-rcv at eth0 of node2"), "{second}");
+    assert!(second.contains("of the excess is udp-rcv at eth0 of pod2 (level 0) (of 1 packet)"), "{second}");
+}
+
+fn text(tail: &Tail) -> String {
+    String::from_utf8(report::tail(tail, DiffFormat::Text).unwrap()).unwrap()
 }

@@ -63,7 +63,8 @@ fn traffic(protocol: u8, times: impl Fn(u64) -> Times) -> (Vec<Record>, u128) {
             ..flow
         };
         let Times { way, server } = times(number);
-        let start = number * 10_000_000;
+        // A client waits for its answer, also when a segment is sent again, before it asks again.
+        let start = number * 40_000_000;
         let there = [("backlog-wait", way), ("socket-wait", 700 + number % 5)];
         let request = record(number * 4 + 1, start, &there, Outcome::Delivered, flow, 120);
         let answered = request.0.end_ns + server;
@@ -122,6 +123,11 @@ fn what_has_no_ports_is_no_request() {
     assert_eq!((found.slow.packets + found.ordinary.packets, found.unpaired), (784, 16));
 }
 
+/// The causes of delay: the requests that are lost are a cause of their own.
+fn delays(tail: &Tail) -> Vec<&'static str> {
+    tail.findings.iter().filter(|finding| finding.drop.is_none()).map(|finding| finding.rule.id).collect()
+}
+
 #[test]
 fn a_slow_server_is_told_from_a_slow_network() {
     for protocol in [UDP, TCP] {
@@ -138,12 +144,11 @@ fn a_slow_server_is_told_from_a_slow_network() {
             assert_eq!(found.slow.packets + found.ordinary.packets, REQUESTS - lost);
             assert_eq!(found.slow.sum_ns + found.ordinary.sum_ns, all);
             assert_eq!(found.unpaired, lost);
-            let causes: Vec<_> = found.findings.iter().map(|finding| finding.rule.id).collect();
-            assert_eq!(causes, [cause]);
+            assert_eq!(delays(&found), [cause]);
             let steps = found.slowest[0].steps.iter().map(|step| step.key.stage.as_deref().unwrap());
             assert_eq!(steps.collect::<Vec<_>>(), ["backlog-wait", "socket-wait", "answering", "udp-send"]);
             let text = String::from_utf8(tail(&found, DiffFormat::Text).unwrap()).unwrap();
-            assert!(text.starts_with("The slowest ") && text.contains(" of requests ("), "{text}");
+            assert!(text.contains("\nThe slowest ") && text.contains(" of requests ("), "{text}");
             assert!(
                 text.contains("784 requests with their answers, 16 requests without an answer"),
                 "{text}"
@@ -162,8 +167,7 @@ fn what_has_left_the_machine_is_elsewhere() {
         way.last_mut().unwrap().stage = support::stage("driver-xmit");
     });
     let found = of(&records, Of::Requests, 0.985);
-    let causes: Vec<_> = found.findings.iter().map(|finding| finding.rule.id).collect();
-    assert_eq!(causes, ["elsewhere"]);
+    assert_eq!(delays(&found), ["elsewhere"]);
 }
 
 #[test]
@@ -176,7 +180,7 @@ fn a_slow_flow_is_found_among_the_others() {
     assert_eq!(found.rows[0].key.stage.as_deref(), Some("backlog-wait"));
     assert_eq!(found.slowest[0].header.flow.source_port, 40_003);
     let text = String::from_utf8(tail(&found, DiffFormat::Text).unwrap()).unwrap();
-    assert!(text.starts_with("The slowest 6.2% of flows (1 of 16, above "), "{text}");
+    assert!(text.contains("\nThe slowest 6.2% of flows (1 of 16, above "), "{text}");
 }
 
 #[test]
@@ -226,9 +230,148 @@ fn a_retransmitted_request_waits_where_it_was_dropped() {
         assert!(delayed >= 3);
         let found = of(&records, Of::Requests, 0.9);
         assert_eq!(found.slow.sum_ns + found.ordinary.sum_ns, all + u128::from(delayed * TIMEOUT));
-        let first = &found.findings[0];
-        assert_eq!(first.rule.id, "retransmission");
+        let first = found.findings.iter().find(|finding| finding.retransmitted.segments > 0).unwrap();
+        assert_eq!((first.rule.id, first.retransmitted.timeouts), ("drop", delayed));
         assert_eq!((first.key.device.as_deref(), first.packets), (Some("flannel.1"), delayed));
         assert!(found.slowest[0].ns > TIMEOUT);
     }
+}
+
+/// A client, its server, and both directions between them.
+fn flows(port: u16) -> (Flow, Flow) {
+    let there = Flow {
+        source: address(1),
+        destination: address(2),
+        source_port: port,
+        // Above the client's: who opens the connection is the client.
+        destination_port: 50_051,
+        protocol: TCP,
+        version: 4,
+        ..Flow::default()
+    };
+    let back = Flow {
+        source: there.destination,
+        destination: there.source,
+        source_port: there.destination_port,
+        destination_port: there.source_port,
+        ..there
+    };
+    (there, back)
+}
+
+/// Rounds of requests of three segments with answers of two; each round on a connection of its own. The client waits
+/// `pause` ns between its request's second and third segment.
+fn long_requests(rounds: u64, pause: impl Fn(u64) -> u64) -> (Vec<Record>, Vec<u64>) {
+    let (mut records, mut times) = (Vec::new(), Vec::new());
+    for round in 0..rounds {
+        let (there, back) = flows(40_000 + round as u16);
+        let mut id = round * 20;
+        let mut start = round * 100_000_000;
+        let mut send = |flow: Flow, start: u64, ns: u64, sequence: u32, flags: RecordFlags| {
+            id += 1;
+            let flow = Flow { sequence, ..flow };
+            let mut record = record(
+                id,
+                start,
+                &[("backlog-wait", ns), ("socket-wait", 50)],
+                Outcome::Delivered,
+                flow,
+                1000,
+            );
+            record.0.flags = flags;
+            let end = record.0.end_ns;
+            records.push(record);
+            end
+        };
+        let handshake = RecordFlags::SYN | RecordFlags::NO_DATA;
+        let number = round as u32 * 10_000;
+        let syn = send(there, start, 1000, number, handshake);
+        let connected = send(back, syn + 10, 1000, number, handshake);
+        let connecting = connected - start;
+        // The client does something else first.
+        start = connected + 5_000_000;
+        let first = send(there, start, 2000, number + 1, RecordFlags::NONE);
+        send(there, first, 2000, number + 1000, RecordFlags::NONE);
+        let last = send(there, first + pause(round), 2000, number + 2000, RecordFlags::NONE);
+        let answer = send(back, last + 7000, 2000, number + 1, RecordFlags::NONE);
+        let end = send(back, answer - 500, 3000, number + 1000, RecordFlags::NONE);
+        times.push(connecting + end - start);
+    }
+    (records, times)
+}
+
+#[test]
+fn a_request_of_several_segments_is_measured_from_its_connection_to_the_last_byte_of_its_answer() {
+    let (records, times) = long_requests(200, |round| if round % 100 == 7 { 40_000_000 } else { 3000 });
+    let found = of(&records, Of::Requests, 0.985);
+    assert_eq!((found.slow.packets, found.ordinary.packets, found.unpaired), (2, 198, 0));
+    let all: u128 = times.iter().map(|ns| u128::from(*ns)).sum();
+    assert_eq!(found.slow.sum_ns + found.ordinary.sum_ns, all);
+    let steps = found.slowest[0].steps.iter().map(|step| step.key.stage.as_deref().unwrap());
+    assert_eq!(
+        steps.collect::<Vec<_>>(),
+        [
+            "connection-wait",
+            "request-transfer",
+            "backlog-wait",
+            "socket-wait",
+            "answering",
+            "answer-transfer",
+            "backlog-wait",
+            "socket-wait"
+        ]
+    );
+    assert_eq!(found.rows[0].key.stage.as_deref(), Some("request-transfer"));
+}
+
+#[test]
+fn the_wait_for_a_connection_belongs_to_its_first_request() {
+    const RETRY: u64 = 1_000_000_000;
+    let (records, times) = long_requests(200, |_| 3000);
+    let (mut all, mut changed) = (0, Vec::new());
+    for (at, mut record) in records.into_iter().enumerate() {
+        let (round, place) = (at / 7, at % 7);
+        if round % 20 == 7 {
+            if place == 0 {
+                // The listener discards it, and the client sends it again.
+                let mut first = record.clone();
+                first.0.id += 1_000_000;
+                (first.0.flags, first.0.outcome) = (record.0.flags, Outcome::Freed as u8);
+                changed.push(first);
+            }
+            record.0.start_ns += RETRY;
+            record.0.end_ns += RETRY;
+        }
+        changed.push(record);
+    }
+    for (round, ns) in times.iter().enumerate() {
+        all += u128::from(ns + if round % 20 == 7 { RETRY } else { 0 });
+    }
+    let found = of(&changed, Of::Requests, 0.94);
+    assert_eq!(found.slow.sum_ns + found.ordinary.sum_ns, all);
+    assert_eq!((found.slow.packets, found.rows[0].key.stage.as_deref()), (10, Some("connection-wait")));
+    assert_eq!(delays(&found), ["slow-connect"]);
+}
+
+#[test]
+fn the_rest_of_a_request_waits_for_a_delayed_acknowledgement() {
+    const DELAY: u64 = 40_000_000;
+    let (mut records, times) = long_requests(200, |round| if round % 20 == 7 { 2050 + DELAY } else { 3000 });
+    let mut acknowledgements = Vec::new();
+    for round in (7..200).step_by(20) {
+        let (header, way) = &records[round * 7 + 3];
+        let (start_ns, back) = (header.end_ns + DELAY - 2000, flows(40_000 + round as u16).1);
+        let (mut header, way) =
+            (RecordHeader { flow: back, start_ns, end_ns: start_ns + way[0].ns, ..*header }, vec![way[0]]);
+        (header.id, header.flags, header.bytes) = (header.id + 5_000_000, RecordFlags::NO_DATA, 52);
+        acknowledgements.push((round * 7 + 4, (header, way)));
+    }
+    for (at, acknowledgement) in acknowledgements.into_iter().rev() {
+        records.insert(at, acknowledgement);
+    }
+    let found = of(&records, Of::Requests, 0.94);
+    let all: u128 = times.iter().map(|ns| u128::from(*ns)).sum();
+    assert_eq!((found.slow.packets, found.slow.sum_ns + found.ordinary.sum_ns), (10, all));
+    assert_eq!(found.rows[0].key.stage.as_deref(), Some("delayed-ack-wait"));
+    assert_eq!(delays(&found), ["delayed-ack"]);
 }

@@ -107,12 +107,40 @@ fn timeouts_are_joined_to_drops() {
     assert_eq!(first.key.device.as_deref(), Some("flannel.1"));
     assert_eq!(first.lost_ns, u128::from(203 * 10 + 406 * MS / MS) * u128::from(MS));
     let text = String::from_utf8(tail(&found, DiffFormat::Text).unwrap()).unwrap();
-    let line = text.lines().next().unwrap();
+    let mut lines = text.lines();
+    let cause = lines.next().unwrap();
+    assert!(
+        cause.starts_with("Cause: a CPU's backlog was full") && cause.contains("11 packets were lost"),
+        "{cause}"
+    );
+    let line = lines.next().unwrap();
     for words in ["11 TCP segments waited", "10 for 203ms, 1 for 2 times that", "enqueue_to_backlog in"] {
         assert!(line.contains(words), "{line}");
     }
-    // Where no rule knows the drop, the timeout itself is the finding.
-    assert_eq!(connection.view("STRANGE", "strange").findings[0].rule.id, "retransmission");
+    // Where no rule knows the drop, it is told as the kernel names it.
+    let strange = &connection.view("STRANGE", "strange").findings[0];
+    assert_eq!((strange.rule.id, strange.retransmitted.timeouts), ("drop", 11));
+}
+
+#[test]
+fn a_single_loss_is_a_finding_if_tcp_waited_for_its_timer() {
+    let mut connection = Connection::default();
+    connection.add(0, true, 900, 0, RecordFlags::SYN | RecordFlags::NO_DATA, true);
+    connection.add(1000 * MS, true, 900, 0, RecordFlags::SYN | RecordFlags::NO_DATA, false);
+    for number in 0..300u32 {
+        connection.add(
+            (1010 + u64::from(number)) * MS,
+            true,
+            901 + number * 100,
+            100,
+            RecordFlags::NONE,
+            false,
+        );
+    }
+    let found = connection.view("NOT_SPECIFIED", "xfrm_input");
+    let first = &found.findings[0];
+    assert_eq!((first.rule.id, first.packets, first.retransmitted.timeouts), ("drop", 1, 1));
+    assert!(first.what().contains("IPsec"), "{}", first.what());
 }
 
 #[test]

@@ -6,8 +6,8 @@ use overlay_trace_common::{
     record::{Flow, RecordHeader},
 };
 use overlay_trace_format::{
-    Checkpoint, Counters, Header, HopName, Names, ProbeKind, SeenLater, UnseenStage, Writer, encode_path,
-    encode_record,
+    Checkpoint, ClockReading, Counters, Header, HopName, Names, ProbeKind, SeenLater, UnseenStage, Writer,
+    encode_path, encode_record,
 };
 use tempfile::TempDir;
 
@@ -30,8 +30,21 @@ pub fn later() -> SeenLater {
 }
 
 pub fn checkpoint(finished: u64) -> Checkpoint {
-    let counters = Counters { started: finished, finished, probe_misses: Some(7), ..Counters::default() };
-    Checkpoint { duration_ns: finished * 1000, counters }
+    let counters = Counters {
+        started: finished,
+        finished,
+        // The last packet's record.
+        lost_records: finished.saturating_sub(12),
+        probe_misses: Some(7),
+        ..Counters::default()
+    };
+    Checkpoint { duration_ns: finished * 1000, counters, clocks: Some(clocks(finished)) }
+}
+
+/// The clocks when so many packets had finished.
+pub fn clocks(finished: u64) -> ClockReading {
+    let (monotonic_ns, realtime_ns) = (finished * 1000, 1_700_000_000_000_000_000 + finished * 1000);
+    ClockReading { monotonic_ns, realtime_ns, within_ns: 40, ..ClockReading::default() }
 }
 
 pub fn record(id: u64) -> (RecordHeader, Vec<u32>) {
@@ -62,6 +75,7 @@ pub fn record(id: u64) -> (RecordHeader, Vec<u32>) {
         flags: RecordFlags::CHILD,
         cpu: 11,
         weight: 12,
+        witness: 13,
     };
     (header, way)
 }

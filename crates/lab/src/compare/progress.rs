@@ -5,6 +5,8 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
+use crate::say;
+
 /// The initial estimate of the time per lab besides traffic: building, attaching probes, analysis.
 const SETUP_ESTIMATE: Duration = Duration::from_secs(8);
 
@@ -36,7 +38,7 @@ impl Progress {
         if self.bar.is_hidden() {
             let number = self.done as usize + begun + 1;
             let line = format!("{name} ({number} of {}, {} left)", self.labs, self.left());
-            eprintln!("{line}");
+            say(&line);
         } else {
             self.step(name, "starting");
         }
@@ -56,7 +58,7 @@ impl Progress {
 
     /// Prints a message above the bar.
     pub fn say(&self, sentence: &str) {
-        self.bar.suspend(|| eprintln!("{sentence}"));
+        self.bar.suspend(|| say(sentence));
     }
 
     /// The estimate of the remaining time.

@@ -1,7 +1,7 @@
 //! The routing daemon BIRD as part of a lab.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{self, Sender};
@@ -13,7 +13,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use super::netns::Netns;
-use super::tools;
+use super::{private_folder, tools};
 use crate::traffic::Stop;
 
 /// Makes the folder names of this process's daemons unique.
@@ -30,15 +30,16 @@ pub struct Bird {
 }
 
 impl Bird {
-    /// Starts it with this configuration. A namespace may run several, as a Calico node runs one per IP family.
-    pub fn start(netns: &Netns, configuration: &str) -> Result<Bird> {
+    /// Starts it with this configuration. A namespace may run several, as a Calico node runs one per IP family. Its files
+    /// are in a folder of its own in `lab_folder`.
+    pub fn start(netns: &Netns, configuration: &str, lab_folder: &Path) -> Result<Bird> {
         let number = NEXT_NUMBER.fetch_add(1, Ordering::Relaxed);
-        let folder = std::env::temp_dir().join(format!("{}-bird{number}", netns.name()));
-        fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
+        let folder = lab_folder.join(format!("{}-bird{number}", netns.name()));
+        private_folder::create(&folder)?;
         let stop = Stop::new();
         let mut bird = Bird { stop, thread: None, folder };
         let file = bird.folder.join("bird.conf");
-        fs::write(&file, configuration).with_context(|| format!("cannot write {}", file.display()))?;
+        private_folder::write_new(&file, configuration.as_bytes())?;
         tools::run(tools::command("bird")?.arg("-p").arg("-c").arg(&file))?;
         let mut command = tools::command("bird")?;
         command.arg("-f").arg("-c").arg(&file).arg("-s").arg(bird.folder.join("bird.ctl"));

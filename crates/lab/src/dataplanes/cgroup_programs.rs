@@ -8,12 +8,13 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use aya::Ebpf;
 use aya::programs::{CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, CgroupSockAddr};
 use overlay_trace_common::lab::LabSettings;
 
 use super::tc_programs;
+use crate::say;
 
 /// The programs that translate a Service address to the server's, and back.
 const SOCKET_PROGRAMS: [&str; 4] = ["connect4", "sendmsg4", "recvmsg4", "getpeername4"];
@@ -36,14 +37,12 @@ pub struct CgroupPrograms {
 }
 
 impl CgroupPrograms {
-    /// Creates the cgroup of this name with the programs of a line, `service=ADDRESS:PORT server=ADDRESS:PORT`, and
-    /// joins it. With `packets=seen` the programs for each packet are attached too.
+    /// Attaches the programs of a line, `service=ADDRESS:PORT server=ADDRESS:PORT`, to the cgroup of this name, and
+    /// joins it; it was made by [`create`]. With `packets=seen` the programs for each packet are attached too.
     pub fn join(name: &str, line: &str) -> Result<CgroupPrograms> {
         let root = root().context("no cgroup2 is mounted")?;
         let previous = current(&root)?;
         let path = root.join(name);
-        remove(&path)?;
-        fs::create_dir(&path).with_context(|| format!("cannot create the cgroup {}", path.display()))?;
         match attach(&path, line).and_then(|programs| enter(&path).map(|()| programs)) {
             Ok(programs) => Ok(CgroupPrograms { path, previous, _programs: programs }),
             Err(error) => {
@@ -60,17 +59,25 @@ impl Drop for CgroupPrograms {
         // The previous cgroup may have been removed; the root always exists.
         let left = enter(&self.previous).or_else(|_| root().map_or(Ok(()), |root| enter(&root)));
         if let Err(error) = left.and_then(|()| remove(&self.path)) {
-            eprintln!("overlay-trace: {error:#}");
+            say(&format!("overlay-trace: {error:#}"));
         }
     }
 }
 
-/// Removes the cgroup of this name that a killed run has left behind; true if there was one.
-pub fn remove_leftover(name: &str) -> Result<bool> {
-    let Some(path) = root().map(|root| root.join(name)).filter(|path| path.exists()) else {
-        return Ok(false);
-    };
-    remove(&path).map(|()| true)
+/// Creates the cgroup of this name.
+///
+/// # Errors
+///
+/// When there is one of this name: whose it is is not known.
+pub fn create(name: &str) -> Result<PathBuf> {
+    let path = root().context("no cgroup2 is mounted")?.join(name);
+    fs::create_dir(&path).map_err(|error| match error.kind() {
+        io::ErrorKind::AlreadyExists => {
+            anyhow!("there is a cgroup {0} that no lab has made: remove it (`rmdir {0}`)", path.display())
+        }
+        _ => anyhow!("cannot create the cgroup {}: {error}", path.display()),
+    })?;
+    Ok(path)
 }
 
 /// The mount point of the cgroup2 hierarchy.
@@ -96,7 +103,8 @@ fn enter(path: &Path) -> Result<()> {
     fs::write(&file, "0").with_context(|| format!("cannot write {}", file.display()))
 }
 
-fn remove(path: &Path) -> Result<()> {
+/// Removes a cgroup that is, or soon will be, empty.
+pub fn remove(path: &Path) -> Result<()> {
     for _ in 0..REMOVE_ATTEMPTS {
         match fs::remove_dir(path) {
             Err(error) if error.kind() == io::ErrorKind::ResourceBusy => thread::sleep(RETRY),

@@ -13,7 +13,7 @@ use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
 use super::netns::Netns;
-use super::tools;
+use super::{private_folder, tools};
 
 /// The directories in which Kubernetes and distributions install plugins.
 const PLUGIN_DIRECTORIES: [&str; 2] = ["/opt/cni/bin", "/usr/lib/cni"];
@@ -44,12 +44,16 @@ fn find(plugin: &str) -> Option<PathBuf> {
 
 impl Attachment {
     /// Adds the pod to the network of a configuration list, as the node's runtime does. The plugins' state on disk
-    /// goes to a temporary folder, which is also first in PATH and holds the iptables variant of the labs.
-    pub fn add(node: &Netns, pod: &Netns, list: &str, iptables: &str) -> Result<Attachment> {
+    /// goes to a folder in `lab_folder`, which is also first in PATH and holds the iptables variant of the labs.
+    pub fn add(
+        node: &Netns,
+        pod: &Netns,
+        list: &str,
+        lab_folder: &Path,
+        iptables: &str,
+    ) -> Result<Attachment> {
         let list: Value = serde_json::from_str(list).context("this is not a CNI configuration")?;
-        let folder = env::temp_dir().join(format!("{}-cni", pod.name()));
-        // A killed run leaves address reservations there.
-        let _ = fs::remove_dir_all(&folder);
+        let folder = lab_folder.join(format!("{}-cni", pod.name()));
         prepare(&folder, iptables).with_context(|| format!("cannot prepare {}", folder.display()))?;
         let mut attachment = Attachment { node: node.clone(), pod: pod.clone(), plugins: Vec::new(), folder };
         let mut result = Value::Null;
@@ -89,14 +93,14 @@ impl Drop for Attachment {
                 tracing::debug!("a CNI plugin did not clean up: {error:#}");
             }
         }
-        // Only this attachment uses it; a leftover is removed by the next run.
+        // Only this attachment uses it; what is left goes with the lab's folder.
         let _ = fs::remove_dir_all(&self.folder);
     }
 }
 
 /// Creates the folder, with the command `iptables` of this variant in it.
 fn prepare(folder: &Path, iptables: &str) -> Result<()> {
-    fs::create_dir_all(folder)?;
+    private_folder::create(folder)?;
     for family in ["ip", "ip6"] {
         if let Some(file) = tools::find(&format!("{family}tables-{iptables}")) {
             symlink(file, folder.join(format!("{family}tables")))?;

@@ -1,12 +1,13 @@
 //! Sends traffic through a lab.
 
+use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::process::{Command, ExitStatus};
 use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::kill;
 use nix::unistd::Pid;
 
 use super::running::Running;
@@ -15,7 +16,7 @@ use crate::traffic::{self, Kind, PORT, Protocol, Server, Spec, Stop, TrafficRepo
 
 /// The interval at which a running command is checked.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
-/// The time between SIGTERM and SIGKILL.
+/// The time between the signal and SIGKILL.
 const GRACE_PERIOD: Duration = Duration::from_secs(3);
 
 /// The default traffic of `lab run`: UDP and TCP request/response, then a short bulk transfer. `defaults` creates
@@ -59,12 +60,12 @@ fn serve(running: &Running) -> Result<Server> {
 
 /// Runs a command in the lab's client namespace, with a traffic server in the server namespace. The variable
 /// `OVERLAY_TRACE_SERVER` holds the server's address and port, `OVERLAY_TRACE_SERVER_ADDRESS` the address.
-/// A `stop` terminates the command.
+/// A `stop` ends the command by the signal that set it.
 ///
 /// # Errors
 ///
 /// When the command cannot be started.
-pub fn command(running: &Running, words: &[String], stop: &Stop) -> Result<ExitStatus> {
+pub fn command(running: &Running, words: &[OsString], stop: &Stop) -> Result<ExitStatus> {
     let _server = serve(running)?;
     let (program, arguments) = words.split_first().context("no command is given")?;
     let target = running.target()?;
@@ -76,20 +77,21 @@ pub fn command(running: &Running, words: &[String], stop: &Stop) -> Result<ExitS
     // The death signal is tied to the thread that spawns the command, so that thread also waits for it.
     tools::kill_with_parent(&mut command);
     running.client()?.netns.run(|| {
-        let mut child = command.spawn().with_context(|| format!("cannot start '{program}'"))?;
+        let mut child = command.spawn().with_context(|| format!("cannot start '{}'", program.display()))?;
         let mut waited = None;
         loop {
             if let Some(status) = child.try_wait()? {
                 return Ok(status);
             }
             match waited {
-                None if stop.is_set() => {
-                    kill(Pid::from_raw(child.id() as i32), Signal::SIGTERM)?;
-                    waited = Some(Duration::ZERO);
+                None => {
+                    if let Some(signal) = stop.signal() {
+                        kill(Pid::from_raw(child.id() as i32), signal)?;
+                        waited = Some(Duration::ZERO);
+                    }
                 }
                 Some(time) if time > GRACE_PERIOD => child.kill()?,
                 Some(time) => waited = Some(time + POLL_INTERVAL),
-                None => {}
             }
             thread::sleep(POLL_INTERVAL);
         }

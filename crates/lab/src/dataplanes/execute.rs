@@ -1,6 +1,7 @@
 //! Executes the actions that set a lab up.
 
 use std::fmt;
+use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 
@@ -31,19 +32,21 @@ pub struct Target {
     pub pod: Option<Netns>,
     /// The name of the lab's cgroup.
     pub cgroup: String,
+    /// The lab's own folder, for files of its daemons.
+    pub folder: PathBuf,
     /// The iptables variant, `legacy` or `nft`.
     pub iptables: &'static str,
 }
 
 /// Executes an action; returns the daemons that it started.
 pub fn execute(action: &Action, target: &Target) -> Result<Vec<Box<dyn Daemon>>> {
-    let Target { netns, pod, cgroup, iptables } = target;
+    let Target { netns, pod, cgroup, folder, iptables } = target;
     let lines = &action.lines;
     match action.tool {
-        Tool::Bird => return Ok(vec![Box::new(Bird::start(netns, lines)?)]),
+        Tool::Bird => return Ok(vec![Box::new(Bird::start(netns, lines, folder)?)]),
         Tool::Cni => {
             let pod = pod.as_ref().with_context(|| format!("{} has no pod", netns.name()))?;
-            return Ok(vec![Box::new(Attachment::add(netns, pod, lines, iptables)?)]);
+            return Ok(vec![Box::new(Attachment::add(netns, pod, lines, folder, iptables)?)]);
         }
         Tool::UdpTunnel => return start_each(lines, |line| UdpTunnel::start(netns, line)),
         Tool::TcPrograms => return start_each(lines, |line| TcProgram::attach(netns, line)),

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use super::step::{ServiceTable, Step, Tool};
+use super::step::{ServiceTable, Step, Tool, WireKind};
 
 /// The namespaces of most labs: one pod on each of two nodes.
 const PODS_ON_NODES: &[&str] = &["node1", "node2", "pod1", "pod2"];
@@ -99,11 +99,11 @@ impl Lab {
         self.steps().any(|step| step.tool == Tool::Iptables)
     }
 
-    /// The two namespaces whose NICs can be taps joined by a user-space program ([`Knobs::wire`]).
+    /// The two namespaces whose NICs can be taps or NICs of the machine ([`Knobs::wire`]).
     ///
     /// [`Knobs::wire`]: super::Knobs::wire
     pub fn wire_ends(&self) -> Option<(&'static str, &'static str)> {
-        match self.steps().find(|step| step.wire == Some(true))?.on {
+        match self.steps().find(|step| step.wire.contains(&WireKind::Nics))?.on {
             [one, other] => Some((one, other)),
             _ => None,
         }

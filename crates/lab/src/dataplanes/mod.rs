@@ -6,10 +6,15 @@
 //! traffic from the lab's client to its server, and dropping a [`Running`] removes everything again.
 //!
 //! A lab does not touch the machine's own network: every device is created inside a namespace of the lab, no
-//! device leads out of it, and no namespace has a route to the outside.
+//! device leads out of it, and no namespace has a route to the outside. What the kernel changes outside of them
+//! all the same, because it loads modules for a lab, [`foretell`] says; it is put back when the lab is down.
+//! [`System::look`] and everything that only looks changes nothing.
+//!
+//! What a lab has made it knows by more than its name, and removes nothing else.
 
 mod bird;
 mod cgroup_programs;
+mod claim;
 mod cni;
 mod definitions;
 mod drive;
@@ -18,14 +23,20 @@ mod execute;
 mod extra_services;
 mod extract;
 mod grouping;
+mod host_state;
 mod knobs;
 mod lab;
+mod link_kinds;
+mod module_index;
 mod netns;
+mod nic;
+mod presence;
+mod private_folder;
 mod requirements;
 mod running;
 mod script;
 mod step;
-mod tap;
+pub mod tap;
 mod tap_link;
 mod tc_programs;
 mod tools;
@@ -36,13 +47,14 @@ mod wait_ready;
 pub use drive::{command, default_plan, drive};
 pub use endpoint::Endpoint;
 pub use grouping::group_compatible;
-pub use knobs::Knobs;
+pub use host_state::foretell;
+pub use knobs::{Knobs, Uplink, Wire};
 pub use lab::{EndpointSpec, Lab, Need, Part, TrafficTarget};
 pub use netns::Netns;
-pub use requirements::System;
+pub use requirements::{System, Unavailable};
 pub use running::{Running, remove_leftovers};
 pub use script::script;
-pub use step::{ALL_NAMESPACES, Action, Family, ServiceTable, Step, Tool};
+pub use step::{ALL_NAMESPACES, Action, Family, ServiceTable, Step, Tool, WireKind};
 
 /// All labs.
 pub fn all() -> &'static [Lab] {

@@ -1,4 +1,4 @@
-//! What labs require of this machine, found by trying it.
+//! What labs require of this machine: found by trying it, or told from what is installed.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -7,13 +7,25 @@ use std::path::Path;
 use anyhow::{Context, Result, bail, ensure};
 use nix::unistd::geteuid;
 
-use super::knobs::{Knobs, needs};
+use super::knobs::{Knobs, Wire, needs};
 use super::lab::{Lab, Need};
+use super::module_index::ModuleIndex;
 use super::netns::Netns;
-use super::{cgroup_programs, cni, tools};
+use super::presence::Variant;
+use super::tools;
 use overlay_trace_probe::sys::kernel;
 
-/// The capabilities of this machine that labs depend on. Each is tried in a temporary network namespace.
+/// A lab cannot run on this machine.
+#[derive(Debug, thiserror::Error)]
+#[error("the lab {lab} cannot run here: {lack}")]
+pub struct Unavailable {
+    /// Its name.
+    pub lab: &'static str,
+    /// What the machine lacks.
+    pub lack: String,
+}
+
+/// The capabilities of this machine that labs depend on.
 #[derive(Debug)]
 pub struct System {
     /// The kernel has IPv6.
@@ -23,6 +35,8 @@ pub struct System {
     /// The iptables variant, `legacy` or `nft`. Labs prefer legacy, so that `ipt_do_table` is on the path.
     pub iptables: &'static str,
     lacks: RefCell<HashMap<Need, Option<String>>>,
+    /// The kernel's modules, from which is told what it lacks; `None` where that is tried.
+    modules: Option<ModuleIndex>,
 }
 
 /// Rules with every match and target of the labs: a kernel that accepts these accepts all of them.
@@ -40,19 +54,46 @@ COMMIT
 ";
 
 impl System {
-    /// Inspects this machine.
+    /// Looks at this machine without changing anything: what it has is told from the lists of its modules and from the
+    /// programs that are installed. Where no module can be loaded, trying changes nothing either, and tells more.
     ///
     /// # Errors
     ///
     /// When no lab is possible: not root, or no iproute2.
-    pub fn inspect() -> Result<System> {
-        ensure!(geteuid().is_root(), "labs need network namespaces: run as root");
-        tools::command("ip")?;
-        let ipv6 = Path::new("/proc/sys/net/ipv6").exists();
+    pub fn look() -> Result<System> {
+        let Some(index) = ModuleIndex::of_kernel() else { return System::try_out() };
+        let ipv6 = check_basics()?;
+        let qdisc = if index.has("sch_fq_codel") { "fq_codel" } else { "pfifo" };
+        let Variant { iptables, .. } = Variant::of(ipv6, &index);
+        Ok(System { ipv6, qdisc, iptables, lacks: RefCell::default(), modules: Some(index) })
+    }
+
+    /// Finds out what this machine has by trying it, each in a temporary network namespace. The kernel loads modules for
+    /// that, with all that they bring.
+    ///
+    /// # Errors
+    ///
+    /// As for [`System::look`].
+    pub(super) fn try_out() -> Result<System> {
+        let ipv6 = check_basics()?;
         let qdisc = if Netns::scratch(|| has_qdisc("fq_codel"))? { "fq_codel" } else { "pfifo" };
         let iptables =
             if Netns::scratch(|| try_iptables("legacy", ipv6))?.is_ok() { "legacy" } else { "nft" };
-        Ok(System { ipv6, qdisc, iptables, lacks: RefCell::default() })
+        Ok(System { ipv6, qdisc, iptables, lacks: RefCell::default(), modules: None })
+    }
+
+    /// The kernel's modules; `None` where none can be loaded, and for one that was tried out.
+    pub(super) fn modules(&self) -> Option<&ModuleIndex> {
+        self.modules.as_ref()
+    }
+
+    /// The modules that are loaded for a need, or what the kernel asks for instead of their names.
+    pub(super) fn module_names(&self, need: Need) -> Vec<String> {
+        self.variant().modules(need)
+    }
+
+    fn variant(&self) -> Variant {
+        Variant { ipv6: self.ipv6, iptables: self.iptables }
     }
 
     /// Why the lab cannot run on this machine; `None` when it can.
@@ -101,8 +142,8 @@ impl System {
         );
         ensure!(!knobs.ipv6 || lab.has_ipv6(self), "the lab {name} has no IPv6 on this system");
         ensure!(
-            !knobs.wire || lab.wire_ends().is_some(),
-            "the lab {name} has no underlay between nodes that a program could carry"
+            knobs.wire == Wire::Veth || lab.wire_ends().is_some(),
+            "the lab {name} has no underlay between nodes that taps or NICs could carry"
         );
         ensure!(
             (1280 + lab.overhead.1..=65535).contains(&knobs.mtu),
@@ -110,7 +151,7 @@ impl System {
             1280 + lab.overhead.1
         );
         match self.lack(lab, knobs)? {
-            Some(lack) => bail!("the lab {name} cannot run here: {lack}"),
+            Some(lack) => bail!(Unavailable { lab: name, lack }),
             None => Ok(()),
         }
     }
@@ -119,51 +160,52 @@ impl System {
         if let Some(known) = self.lacks.borrow().get(&need) {
             return Ok(known.clone());
         }
-        let (iptables, ipv6) = (self.iptables, self.ipv6);
-        let lack =
-            Netns::scratch(|| match need {
-                Need::LinkV6(_) if !ipv6 => None,
-                Need::Link(kind) | Need::LinkV6(kind) => try_link(kind).err().map(|error| {
-                    format!("this kernel has no link type {kind}, or its module is not installed ({error:#})")
-                }),
-                Need::BridgeNetfilter => {
-                    modprobe("br_netfilter");
-                    (!Path::new("/proc/sys/net/bridge/bridge-nf-call-iptables").exists()).then(|| {
-                        "the kernel module br_netfilter is missing: run `modprobe br_netfilter`".to_string()
-                    })
-                }
-                Need::Iptables => try_iptables(iptables, ipv6)
-                    .err()
-                    .map(|error| format!("iptables does not work: {error:#}")),
-                Need::Ipv6 => (!ipv6).then(|| "this system has no IPv6".to_string()),
-                Need::Ipset => missing_program("ipset")
-                    .or_else(|| missing_module("ip_set_hash_ipport"))
-                    .or_else(|| missing_module("xt_set")),
-                Need::Ipvs => missing_program("ipvsadm").or_else(|| missing_module("ip_vs_rr")),
-                Need::OpenVswitch => missing_program("ovs-dpctl").or_else(|| missing_module("openvswitch")),
-                Need::Wireguard => missing_program("wg"),
-                Need::Bird => missing_program("bird"),
-                Need::TcPrograms => {
-                    (!kernel::at_least((5, 10))).then(|| "bpf_redirect_peer needs Linux 5.10".to_string())
-                }
-                Need::Cgroup => cgroup_programs::root().is_none().then(|| {
-                    "no cgroup2 is mounted: run `mount -t cgroup2 cgroup2 /sys/fs/cgroup`".to_string()
-                }),
-                Need::Cni => cni::missing_plugin(),
-                Need::Esp => missing_module("esp4").or_else(|| {
-                    try_esp(ipv6).err().map(|error| {
-                format!("this kernel has no ESP with AES-GCM, or a module of it is not installed ({error:#})")
-            })
-                }),
-                Need::Tap => (!has_tap()).then(|| {
-                    "this kernel has no TUN/TAP devices, or its module tun is not installed".to_string()
-                }),
-                Need::Netem => (!has_qdisc("netem"))
-                    .then(|| "this kernel has no qdisc netem, or its module is not installed".to_string()),
-            })?;
+        if let Some(index) = &self.modules {
+            return Ok(self.variant().lack(need, index));
+        }
+        let variant = self.variant();
+        let lack = Netns::scratch(|| variant.lack_of_others(need).or_else(|| try_need(need, variant)))?;
         self.lacks.borrow_mut().insert(need, lack.clone());
         Ok(lack)
     }
+}
+
+/// Why the kernel does not meet a need, found by trying it in the calling thread's namespace; `None` when it does.
+fn try_need(need: Need, Variant { ipv6, iptables }: Variant) -> Option<String> {
+    match need {
+        Need::LinkV6(_) if !ipv6 => None,
+        Need::Link(kind) | Need::LinkV6(kind) => try_link(kind).err().map(|error| {
+            format!("this kernel has no link type {kind}, or its module is not installed ({error:#})")
+        }),
+        Need::BridgeNetfilter => {
+            modprobe("br_netfilter");
+            (!Path::new("/proc/sys/net/bridge/bridge-nf-call-iptables").exists())
+                .then(|| "the kernel module br_netfilter is missing: run `modprobe br_netfilter`".to_string())
+        }
+        Need::Iptables => {
+            try_iptables(iptables, ipv6).err().map(|error| format!("iptables does not work: {error:#}"))
+        }
+        Need::Ipset => missing_module("ip_set_hash_ipport").or_else(|| missing_module("xt_set")),
+        Need::Ipvs => missing_module("ip_vs_rr"),
+        Need::OpenVswitch => missing_module("openvswitch"),
+        Need::Esp => missing_module("esp4").or_else(|| {
+            try_esp(ipv6).err().map(|error| {
+                format!("this kernel has no ESP with AES-GCM, or a module of it is not installed ({error:#})")
+            })
+        }),
+        Need::Tap => (!has_tap())
+            .then(|| "this kernel has no TUN/TAP devices, or its module tun is not installed".to_string()),
+        Need::Netem => (!has_qdisc("netem"))
+            .then(|| "this kernel has no qdisc netem, or its module is not installed".to_string()),
+        Need::Ipv6 | Need::Wireguard | Need::Bird | Need::TcPrograms | Need::Cgroup | Need::Cni => None,
+    }
+}
+
+/// Whether the system has IPv6.
+fn check_basics() -> Result<bool> {
+    ensure!(geteuid().is_root(), "labs need network namespaces: run as root");
+    tools::command("ip")?;
+    Ok(Path::new("/proc/sys/net/ipv6").exists())
 }
 
 fn modprobe(module: &str) {
@@ -174,7 +216,7 @@ fn modprobe(module: &str) {
 }
 
 /// Why the program cannot be used; `None` when it can.
-fn missing_program(name: &str) -> Option<String> {
+pub(super) fn missing_program(name: &str) -> Option<String> {
     tools::command(name).err().map(|error| format!("{error:#}"))
 }
 
@@ -255,6 +297,6 @@ impl Lab {
 impl System {
     /// A machine that has everything, for tests of the scripts.
     pub fn with(ipv6: bool, qdisc: &'static str, iptables: &'static str) -> System {
-        System { ipv6, qdisc, iptables, lacks: RefCell::default() }
+        System { ipv6, qdisc, iptables, lacks: RefCell::default(), modules: None }
     }
 }

@@ -1,23 +1,25 @@
 //! A lab that is up.
 
 use std::net::{IpAddr, SocketAddr};
-use std::os::linux::net::SocketAddrExt;
-use std::os::unix::net::{self, UnixListener};
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow, ensure};
 
 use super::cgroup_programs;
+use super::claim::Claim;
 use super::endpoint::Endpoint;
 use super::execute::{Daemon, Target, execute};
-use super::knobs::Knobs;
+use super::host_state::{self, Before};
+use super::knobs::{Knobs, Wire};
 use super::lab::{EndpointSpec, Lab, TrafficTarget};
 use super::netns::Netns;
+use super::nic;
 use super::requirements::System;
 use super::script::script;
-use super::step::Action;
+use super::step::{Action, Tool};
 use super::tap_link::TapLink;
 use super::variables::SERVICE;
 use super::wait_ready;
+use crate::say;
 use crate::traffic::{self, Stop};
 use overlay_trace_probe::FilterOptions;
 
@@ -29,48 +31,79 @@ pub struct Running {
     namespaces: Vec<Netns>,
     notes: Vec<&'static str>,
     tap_link: Option<TapLink>,
+    /// The machine's NICs that are lent to this lab.
+    nics: Vec<String>,
     daemons: Vec<Box<dyn Daemon>>,
-    _lock: UnixListener,
+    /// `None` when it has been taken down.
+    claim: Option<Claim>,
 }
 
 impl Running {
     /// Builds the lab and waits until its client reaches its server. Leftovers of a killed run of the same lab
-    /// are removed first. After a failure, or a `stop`, nothing is left behind.
+    /// are removed first. After a failure, or a `stop`, nothing is left behind. What it changes outside of the lab's
+    /// namespaces, [`foretell`](super::foretell) says before.
     ///
     /// # Errors
     ///
-    /// One sentence: what the machine lacks, or which line a tool rejected and why.
+    /// One sentence: the lab stands already ([`Knobs::replace`]), what the machine lacks
+    /// ([`Unavailable`](super::Unavailable)), or which line a tool rejected and why.
     pub fn up(lab: &'static Lab, knobs: Knobs, stop: &Stop) -> Result<Running> {
-        let system = System::inspect()?;
-        system.check(lab, &knobs)?;
-        let lock = lock(lab)?;
-        delete(Netns::with_prefix(&lab.netns_prefix()))?;
-        cgroup_programs::remove_leftover(&cgroup_name(lab))?;
-        let notes = system.notes(lab);
+        System::look()?.check(lab, &knobs)?;
+        let mut claim = Claim::take(lab.name)?;
+        ensure!(
+            knobs.replace || !claim.is_kept(),
+            "the lab {0} stands already, it was kept: remove it with `overlay-trace lab down {0}`, or build it anew with \
+             --replace",
+            lab.name
+        );
+        claim.remove()?;
+        let nics = match &knobs.wire {
+            Wire::Nics(names) => nic::choose(names, 2 * knobs.uplink.nics)?,
+            Wire::Veth | Wire::Taps => Vec::new(),
+        };
+        claim.begin()?;
         let mut running = Running {
             lab,
             knobs,
             namespaces: Vec::new(),
-            notes,
+            notes: Vec::new(),
             tap_link: None,
+            nics,
             daemons: Vec::new(),
-            _lock: lock,
+            claim: Some(claim),
         };
-        if let Err(error) = running.build(&system, stop) {
+        let before = Before::now();
+        let built = running.build(&before, stop);
+        if let Err(error) = built.and(before.note_changes()) {
             running.knobs.keep = false;
             return Err(error);
         }
         Ok(running)
     }
 
-    fn build(&mut self, system: &System, stop: &Stop) -> Result<()> {
+    fn build(&mut self, before: &Before, stop: &Stop) -> Result<()> {
+        let system = System::try_out();
+        before.note_changes()?;
+        let system = system?;
+        let possible = system.check(self.lab, &self.knobs);
+        before.note_changes()?;
+        possible?;
+        self.notes = system.notes(self.lab);
         for name in self.lab.namespaces {
             stop.check()?;
-            self.namespaces.push(Netns::create(format!("{}{name}", self.lab.netns_prefix()))?);
+            let netns = Netns::create(format!("{}{name}", self.lab.netns_prefix()))?;
+            self.claim()?.add_namespace(&netns)?;
+            self.namespaces.push(netns);
         }
-        for action in script(self.lab, &self.knobs, system) {
+        if let Some((one, other)) = self.lab.wire_ends().filter(|_| !self.nics.is_empty()) {
+            let uplink = self.knobs.uplink;
+            for (names, end) in self.nics.chunks(uplink.nics).zip([one, other]) {
+                nic::lend(names, self.netns(end)?, uplink.lines)?;
+            }
+        }
+        for action in script(self.lab, &self.knobs, &system) {
             stop.check()?;
-            self.execute(&action, system).map_err(|error| {
+            self.execute(&action, &system).map_err(|error| {
                 anyhow!(
                     "cannot build the lab {}, in namespace {}: {error:#}",
                     self.lab.name,
@@ -78,14 +111,18 @@ impl Running {
                 )
             })?;
         }
-        if let Some((one, other)) = self.lab.wire_ends().filter(|_| self.knobs.wire) {
+        if let Some((one, other)) = self.lab.wire_ends().filter(|_| self.knobs.wire == Wire::Taps) {
             self.tap_link = Some(TapLink::between(self.netns(one)?, self.netns(other)?)?);
         }
-        for v6 in if self.lab.has_ipv6(system) { &[false, true][..] } else { &[false] } {
+        for v6 in if self.lab.has_ipv6(&system) { &[false, true][..] } else { &[false] } {
             let client = self.endpoint(&self.lab.client, *v6)?;
             wait_ready::wait(&client, &self.endpoint(&self.lab.server, *v6)?, stop)?;
         }
         Ok(())
+    }
+
+    fn claim(&mut self) -> Result<&mut Claim> {
+        self.claim.as_mut().context("the lab has been taken down")
     }
 
     fn execute(&mut self, action: &Action, system: &System) -> Result<()> {
@@ -93,8 +130,13 @@ impl Running {
             netns: self.netns(action.namespace)?.clone(),
             pod: self.netns(&action.namespace.replace("node", "pod")).ok().cloned(),
             cgroup: cgroup_name(self.lab),
+            folder: self.claim()?.folder().to_owned(),
             iptables: system.iptables,
         };
+        if action.tool == Tool::CgroupPrograms {
+            let cgroup = cgroup_programs::create(&target.cgroup)?;
+            self.claim()?.add_cgroup(cgroup)?;
+        }
         self.daemons.extend(execute(action, &target)?);
         Ok(())
     }
@@ -212,52 +254,40 @@ impl Running {
     fn take_down(&mut self) -> Result<()> {
         self.tap_link = None;
         self.daemons.clear();
-        if self.knobs.keep { Ok(()) } else { delete(self.namespaces.drain(..).rev()) }
+        let Some(mut claim) = self.claim.take() else { return Ok(()) };
+        if self.knobs.keep { claim.keep() } else { remove(claim, self.lab).map(drop) }
     }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
         if let Err(error) = self.take_down() {
-            eprintln!("overlay-trace: {error:#}");
+            say(&format!("overlay-trace: {error:#}"));
         }
     }
 }
 
-/// Removes the leftovers of a lab that was kept or whose run was killed; returns the number of namespaces
-/// removed.
+/// Removes a lab that was kept or whose run was killed; returns the number of namespaces removed. What the lab has
+/// not made itself stays, whatever its name.
 ///
 /// # Errors
 ///
-/// When the lab is in use, or something cannot be removed.
+/// When there is nothing to remove, the lab is in use, or something cannot be removed.
 pub fn remove_leftovers(lab: &'static Lab) -> Result<usize> {
-    let _lock = lock(lab)?;
-    let left = Netns::with_prefix(&lab.netns_prefix());
-    let count = left.len();
-    delete(left)?;
-    cgroup_programs::remove_leftover(&cgroup_name(lab))?;
-    Ok(count)
+    let claim = Claim::take(lab.name)?;
+    ensure!(claim.is_left(), "the lab {} does not stand: there is nothing to remove", lab.name);
+    remove(claim, lab)
+}
+
+/// Removes everything that the lab has made, and puts back what it has changed.
+fn remove(mut claim: Claim, lab: &Lab) -> Result<usize> {
+    let removed = claim.remove();
+    drop(claim);
+    host_state::put_back(lab.name)?;
+    removed
 }
 
 /// The name of the lab's cgroup, where a lab has one.
 fn cgroup_name(lab: &Lab) -> String {
     format!("ot-{}", lab.name)
-}
-
-/// Deletes all namespaces, also when one of them fails.
-fn delete(namespaces: impl IntoIterator<Item = Netns>) -> Result<()> {
-    let failures: Vec<String> = namespaces
-        .into_iter()
-        .filter_map(|netns| netns.delete().err())
-        .map(|error| format!("{error:#}"))
-        .collect();
-    if failures.is_empty() { Ok(()) } else { bail!("cannot remove everything: {}", failures.join("; ")) }
-}
-
-/// Locks the lab, so that two runs do not remove each other's namespaces: binds an abstract Unix socket of the
-/// lab's name. The kernel releases it when the process ends, however it ends.
-fn lock(lab: &Lab) -> Result<UnixListener> {
-    let name = net::SocketAddr::from_abstract_name(format!("overlay-trace-lab-{}", lab.name))?;
-    UnixListener::bind_addr(&name)
-        .map_err(|_| anyhow!("the lab {} is in use by another run: wait for it, or stop it", lab.name))
 }

@@ -23,7 +23,7 @@ pub fn script(lab: &'static Lab, knobs: &Knobs, system: &System) -> Vec<Action> 
 }
 
 fn expand(lab: &'static Lab, knobs: &Knobs, system: &System, step: &'static Step) -> Vec<Action> {
-    if step.wire.is_some_and(|wire| wire != knobs.wire) {
+    if !step.wire.is_empty() && !step.wire.contains(&knobs.wire.kind()) {
         return Vec::new();
     }
     let families: &[bool] = match step.family {
@@ -56,6 +56,11 @@ fn fill(lab: &Lab, knobs: &Knobs, system: &System, namespace: &str, v6: bool, li
     }
     let server = lab.server.v6.filter(|_| v6).unwrap_or(lab.server.v4);
     let (mtu, overhead) = (knobs.mtu, lab.overhead);
+    let udp_checksum = match knobs.udp_checksum {
+        None => "",
+        Some(true) => " udpcsum",
+        Some(false) => " noudpcsum",
+    };
     let values = [
         ("{server}", server.to_string()),
         ("{server_at}", if v6 { format!("[{server}]") } else { server.to_string() }),
@@ -69,6 +74,7 @@ fn fill(lab: &Lab, knobs: &Knobs, system: &System, namespace: &str, v6: bool, li
         ("{tunnelled_mss}", mtu.saturating_sub(if v6 { 40 + 40 + 20 } else { 20 + 20 + 20 }).to_string()),
         ("{fabric_mtu}", (mtu + FABRIC_OVERHEAD).to_string()),
         ("{qdisc}", system.qdisc.to_string()),
+        ("{udp_checksum}", udp_checksum.to_string()),
     ];
     for (name, value) in values {
         text = text.replace(name, &value);

@@ -10,6 +10,7 @@
 /// - `{mtu}`: the underlay's MTU; `{pod_mtu}`, `{pod_mtu_v6}`: the same minus the encapsulation overhead;
 ///   `{fabric_mtu}`: the MTU below a cloud's VXLAN; `{tunnelled_mss}`: the TCP MSS below two IP headers
 /// - `{qdisc}`: the root qdisc of NICs on this system
+/// - `{udp_checksum}`: the option of VXLAN devices for [`Knobs::udp_checksum`](super::Knobs::udp_checksum), or nothing
 /// - `{server}`, `{server_at}`: the traffic server's address, and the same as written before a port
 /// - those of the module `variables`, which depend on the IP family
 #[derive(Debug)]
@@ -19,8 +20,8 @@ pub struct Step {
     pub tool: Tool,
     pub lines: &'static str,
     pub family: Family,
-    /// `Some`: the step applies only with, or only without, [`Knobs::wire`](super::Knobs::wire).
-    pub wire: Option<bool>,
+    /// The step applies only with these kinds of [`Knobs::wire`](super::Knobs::wire); empty: with all.
+    pub wire: &'static [WireKind],
     /// The Service table that this step writes.
     pub service_table: Option<ServiceTable>,
 }
@@ -37,6 +38,17 @@ pub enum Family {
     V6,
     /// Executed for IPv4, and then for IPv6 where the lab and the system have it.
     Both,
+}
+
+/// What is between the NICs of the lowest network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WireKind {
+    /// A veth pair is the NICs and the wire.
+    Veth,
+    /// The NICs are taps, and a program of this process copies frames between them.
+    Taps,
+    /// The NICs are the machine's own.
+    Nics,
 }
 
 /// Where a node keeps its Services, so that [`Knobs::services`](super::Knobs::services) can add more.
@@ -109,7 +121,7 @@ pub struct Action {
 
 impl Step {
     pub(super) const fn new(on: &'static [&'static str], tool: Tool, lines: &'static str) -> Step {
-        Step { on, tool, lines, family: Family::Any, wire: None, service_table: None }
+        Step { on, tool, lines, family: Family::Any, wire: &[], service_table: None }
     }
 
     pub(super) const fn v6(self) -> Step {
@@ -120,8 +132,8 @@ impl Step {
         Step { family: Family::Both, ..self }
     }
 
-    pub(super) const fn wire(self, wire: bool) -> Step {
-        Step { wire: Some(wire), ..self }
+    pub(super) const fn wire(self, wire: &'static [WireKind]) -> Step {
+        Step { wire, ..self }
     }
 
     pub(super) const fn service_table(self, table: ServiceTable) -> Step {

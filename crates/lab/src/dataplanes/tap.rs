@@ -17,9 +17,16 @@ pub enum Kind {
     Tap,
     /// Ethernet frames, received through NAPI as from a NIC (IFF_NAPI).
     TapNapi,
+    /// The same, as from a NIC that gives the kernel pages without an `sk_buff` (IFF_NAPI_FRAGS): what the first part of
+    /// a vector write has lies in the linear part, the others in a fragment each.
+    TapNapiFrags,
 }
 
 /// Attaches to an existing device of the namespace.
+///
+/// # Errors
+///
+/// There is no such device, or another program has it.
 pub fn attach(netns: &Netns, device: &str, kind: Kind) -> Result<File> {
     netns
         .run(|| attach_here(device, kind))?
@@ -40,6 +47,7 @@ fn attach_here(device: &str, kind: Kind) -> Result<File> {
         Kind::Tun => libc::IFF_TUN,
         Kind::Tap => libc::IFF_TAP,
         Kind::TapNapi => libc::IFF_TAP | libc::IFF_NAPI,
+        Kind::TapNapiFrags => libc::IFF_TAP | libc::IFF_NAPI | libc::IFF_NAPI_FRAGS,
     };
     request.ifr_ifru.ifru_flags = (flags | libc::IFF_NO_PI) as libc::c_short;
     // SAFETY: TUNSETIFF reads and writes one ifreq at the given address. `request` is one, lives across the call

@@ -14,10 +14,12 @@ use nix::sys::signal::Signal;
 /// Directories of administration tools, which an unprivileged user's PATH often lacks.
 const SYSTEM_PATHS: [&str; 4] = ["/usr/sbin", "/sbin", "/usr/bin", "/bin"];
 
-/// The directories that are searched for programs: those of PATH, then the system's.
+/// The directories that are searched for programs: those of PATH, then the system's. Root runs them, so none depends on
+/// the current directory, as an empty part of PATH does.
 pub fn search_path() -> Vec<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
-    env::split_paths(&path).chain(SYSTEM_PATHS.map(PathBuf::from)).collect()
+    let named = env::split_paths(&path).filter(|directory| directory.is_absolute());
+    named.chain(SYSTEM_PATHS.map(PathBuf::from)).collect()
 }
 
 /// The file of this name in the first of the directories that has one.
@@ -56,6 +58,18 @@ pub fn run(command: &mut Command) -> Result<()> {
         let name = program.file_name().unwrap_or_default().to_string_lossy().into_owned();
         error.context(format!("`{name} {}` failed", arguments.join(" ")))
     })
+}
+
+/// Runs a command and gives what it writes to its standard output.
+pub fn output(command: &mut Command) -> Result<String> {
+    let output = command
+        .stdin(Stdio::null())
+        .output()
+        .with_context(|| format!("cannot start {}", command.get_program().to_string_lossy()))?;
+    if !output.status.success() {
+        bail!("{}", String::from_utf8_lossy(&output.stderr).trim());
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 /// Runs the tool once per line; spaces separate the arguments.

@@ -47,7 +47,7 @@ pub use parse::{parse_bit_rate, parse_duration, parse_plan};
 pub use report::TrafficReport;
 pub use server::Server;
 pub use spec::{Kind, Protocol, Size, Spec};
-pub use stop::Stop;
+pub use stop::{Stop, is_hangup_ignored};
 pub use table::table;
 pub use udp::is_readable;
 

@@ -9,9 +9,16 @@ mod rules;
 
 use std::fs::File;
 
-use crate::sys::netns;
+use crate::sys::{lookup::within_limit, netns};
 pub use facts::Facts;
 use overlay_trace_format::Detection;
+
+/// Detects the networks of these network namespaces, given by name, path or process id; of all if none is given. `None`
+/// where that takes too long.
+pub fn look_within_limit(given: &[String]) -> Option<Vec<Detection>> {
+    let given = given.to_vec();
+    within_limit(move || look(&given))
+}
 
 /// Detects the networks of these network namespaces, given by name, path or process id; of all if none is given.
 pub fn look(given: &[String]) -> Vec<Detection> {

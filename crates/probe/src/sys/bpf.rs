@@ -3,6 +3,7 @@
 //! immediate.
 
 use std::{
+    borrow::Cow,
     ffi::{CString, c_void},
     fs::File,
     io,
@@ -10,7 +11,7 @@ use std::{
 };
 
 use aya_obj::generated::{
-    bpf_attach_type, bpf_attr, bpf_btf_info, bpf_cmd, bpf_insn, bpf_prog_info, bpf_prog_type,
+    bpf_attach_type, bpf_attr, bpf_btf_info, bpf_cmd, bpf_func_info, bpf_insn, bpf_prog_info, bpf_prog_type,
 };
 
 /// What a program is loaded as.
@@ -47,21 +48,70 @@ fn call_for_fd(command: bpf_cmd, attributes: &mut bpf_attr) -> io::Result<OwnedF
     Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
 }
 
+/// What the verifier writes to its log (`BPF_LOG_LEVEL1`, `BPF_LOG_STATS`).
+#[derive(Clone, Copy)]
+enum LogLevel {
+    Branches = 1,
+    Statistics = 4,
+}
+
+/// Enough for the verifier's two lines of statistics.
+const STATISTICS_BYTES: usize = 4096;
+
+/// What a log says.
+fn text_of(log: &[u8]) -> Cow<'_, str> {
+    let end = log.iter().position(|byte| *byte == 0).unwrap_or(log.len());
+    String::from_utf8_lossy(log[..end].trim_ascii_end())
+}
+
+/// A program: its instructions, and what the verifier may know of its functions.
+#[derive(Clone, Copy)]
+pub struct Code<'a> {
+    pub instructions: &'a [bpf_insn],
+    /// Types that were loaded by [`load_btf`], and which of them each function has.
+    pub functions: Option<(BorrowedFd<'a>, &'a [bpf_func_info])>,
+}
+
+impl<'a> From<&'a [bpf_insn]> for Code<'a> {
+    fn from(instructions: &'a [bpf_insn]) -> Self {
+        Code { instructions, functions: None }
+    }
+}
+
+/// Loads types; see `bpf(2)`, BPF_BTF_LOAD.
+///
+/// # Errors
+///
+/// The kernel's error.
+pub fn load_btf(types: &[u8]) -> io::Result<OwnedFd> {
+    let mut attributes = zeroed();
+    // SAFETY: the whole union is initialized; this is the member for BPF_BTF_LOAD.
+    let load = unsafe { &mut attributes.__bindgen_anon_7 };
+    load.btf = types.as_ptr() as u64;
+    load.btf_size = types.len() as u32;
+    call_for_fd(bpf_cmd::BPF_BTF_LOAD, &mut attributes)
+}
+
 /// Loads a program; see `bpf(2)`, BPF_PROG_LOAD.
 ///
 /// # Errors
 ///
 /// The kernel's error, with the last lines of the verifier's log.
-pub fn load(name: &str, license: &str, instructions: &[bpf_insn], kind: Kind) -> anyhow::Result<OwnedFd> {
-    match load_with_log(name, license, instructions, kind, &mut []) {
-        Ok(fd) => Ok(fd),
+pub fn load(name: &str, license: &str, code: Code, kind: Kind) -> anyhow::Result<OwnedFd> {
+    let mut statistics = vec![0; if tracing::enabled!(tracing::Level::DEBUG) { STATISTICS_BYTES } else { 0 }];
+    match load_with_log(name, license, code, kind, (LogLevel::Statistics, &mut statistics)) {
+        Ok(fd) => {
+            if !statistics.is_empty() {
+                tracing::debug!("{name}: {} instructions; {}", code.instructions.len(), text_of(&statistics));
+            }
+            Ok(fd)
+        }
         Err(first) => {
-            let mut log = vec![0u8; 16 << 20];
-            match load_with_log(name, license, instructions, kind, &mut log) {
+            let mut log = vec![0; 16 << 20];
+            match load_with_log(name, license, code, kind, (LogLevel::Branches, &mut log)) {
                 Ok(fd) => Ok(fd),
                 Err(_) => {
-                    let text = String::from_utf8_lossy(&log);
-                    let text = text.trim_end_matches('\0').trim_end();
+                    let text = text_of(&log);
                     tracing::debug!("verifier's log of {name}:\n{text}");
                     let last: Vec<&str> = text.lines().rev().take(3).collect();
                     let last: Vec<&str> = last.into_iter().rev().collect();
@@ -77,16 +127,22 @@ pub fn load(name: &str, license: &str, instructions: &[bpf_insn], kind: Kind) ->
 fn load_with_log(
     name: &str,
     license: &str,
-    instructions: &[bpf_insn],
+    code: Code,
     kind: Kind,
-    log: &mut [u8],
+    (log_level, log): (LogLevel, &mut [u8]),
 ) -> io::Result<OwnedFd> {
     let license = CString::new(license)?;
     let mut attributes = zeroed();
     // SAFETY: the whole union is initialized; this is the member for BPF_PROG_LOAD.
     let load = unsafe { &mut attributes.__bindgen_anon_3 };
-    load.insns = instructions.as_ptr() as u64;
-    load.insn_cnt = instructions.len() as u32;
+    load.insns = code.instructions.as_ptr() as u64;
+    load.insn_cnt = code.instructions.len() as u32;
+    if let Some((types, functions)) = code.functions {
+        load.prog_btf_fd = types.as_raw_fd() as u32;
+        load.func_info = functions.as_ptr() as u64;
+        load.func_info_cnt = functions.len() as u32;
+        load.func_info_rec_size = size_of::<bpf_func_info>() as u32;
+    }
     load.license = license.as_ptr() as u64;
     for (to, from) in load.prog_name.iter_mut().zip(name.bytes().take(15)) {
         *to = from as _;
@@ -94,7 +150,7 @@ fn load_with_log(
     if !log.is_empty() {
         load.log_buf = log.as_mut_ptr() as u64;
         load.log_size = log.len() as u32;
-        load.log_level = 1;
+        load.log_level = log_level as u32;
     }
     match kind {
         Kind::Kprobe => load.prog_type = bpf_prog_type::BPF_PROG_TYPE_KPROBE as u32,

@@ -172,6 +172,11 @@ impl Btf {
         self.type_words(id).and_then(|(_, words)| words.get(2).copied()).unwrap_or(0)
     }
 
+    /// Bytes of a struct or union.
+    pub fn size(&self, id: u32) -> Option<u32> {
+        matches!(self.kind(id), Kind::Struct | Kind::Union).then(|| self.behind(id))
+    }
+
     /// The type behind qualifiers and typedefs.
     pub fn unqualified(&self, mut id: u32) -> u32 {
         while matches!(self.kind(id), Kind::Qualifier | Kind::Typedef) {

@@ -1,8 +1,8 @@
-//! `/proc/kallsyms`: the addresses of the kernel's functions.
+//! `/proc/kallsyms`: the addresses of the kernel's functions, and of a few variables.
 
 use std::{
     collections::HashMap,
-    fs,
+    fs::File,
     io::{BufRead, BufReader},
     path::Path,
 };
@@ -17,40 +17,55 @@ pub struct Kallsyms {
     starts: Vec<(u64, u32)>,
     /// The names, each with a line break.
     names: String,
+    /// The addresses of [`VARIABLES`], as far as they are listed.
+    variables: HashMap<&'static str, u64>,
 }
 
+/// Variables whose addresses are wanted. A kernel lists variables only with CONFIG_KALLSYMS_ALL.
+const VARIABLES: [&str; 2] = ["vmemmap_base", "page_offset_base"];
+
 impl Kallsyms {
-    /// Reads `/proc/kallsyms`, and calls `visit` with the name and the module of each function.
+    /// Reads a file in the format of `/proc/kallsyms`, and calls `visit` with the name and the module of each function.
     ///
     /// # Errors
     ///
-    /// The kernel has no such list.
-    pub fn read(visit: impl FnMut(&str, Option<&str>)) -> Result<Kallsyms> {
-        Kallsyms::read_list(Path::new("/proc/kallsyms"), visit)
+    /// There is no such file: the kernel has no such list.
+    pub fn read_list(list: &Path, visit: impl FnMut(&str, Option<&str>)) -> Result<Kallsyms> {
+        let cannot_read = || format!("cannot read {}", list.display());
+        let file = File::open(list)
+            .with_context(|| format!("{}: the kernel must be built with CONFIG_KALLSYMS=y", cannot_read()))?;
+        Kallsyms::read_open(file, visit).with_context(cannot_read)
     }
 
-    /// The same for any file in the format of `/proc/kallsyms`.
+    /// The same for a file that is open. The kernel shows addresses in it if it did when it was opened, to whoever reads
+    /// it.
     ///
     /// # Errors
     ///
-    /// There is no such file.
-    pub fn read_list(list: &Path, mut visit: impl FnMut(&str, Option<&str>)) -> Result<Kallsyms> {
-        let cannot_read = || format!("cannot read {}", list.display());
-        let file = fs::File::open(list)
-            .with_context(|| format!("{}: the kernel must be built with CONFIG_KALLSYMS=y", cannot_read()))?;
+    /// The kernel's.
+    pub fn read_open(file: File, mut visit: impl FnMut(&str, Option<&str>)) -> Result<Kallsyms> {
         let mut kallsyms = Kallsyms::default();
         for line in BufReader::with_capacity(1 << 18, file).lines() {
-            let line = line.with_context(cannot_read)?;
+            let line = line?;
             let mut fields = line.split_ascii_whitespace();
-            if let (Some(address), Some("t" | "T"), Some(name)) =
-                (fields.next(), fields.next(), fields.next())
-            {
+            let (Some(address), Some(kind), Some(name)) = (fields.next(), fields.next(), fields.next())
+            else {
+                continue;
+            };
+            if let "t" | "T" = kind {
                 visit(name, fields.next().map(|module| module.trim_matches(['[', ']'])));
-                kallsyms.add(u64::from_str_radix(address, 16).unwrap_or(0), name);
+                kallsyms.add(number(address), name);
+            } else if let Some(variable) = VARIABLES.into_iter().find(|variable| *variable == name) {
+                kallsyms.variables.insert(variable, number(address));
             }
         }
         kallsyms.starts.sort_unstable();
         Ok(kallsyms)
+    }
+
+    /// The address of one of a few variables; `None` where the kernel does not list it, or hides its address.
+    pub fn variable(&self, name: &str) -> Option<u64> {
+        self.variables.get(name).copied().filter(|address| *address != 0)
     }
 
     fn add(&mut self, address: u64, name: &str) {
@@ -71,6 +86,11 @@ impl Kallsyms {
         let name = self.names.get(offset as usize..)?.lines().next()?;
         (start != 0).then(|| format!("{name}+0x{:x}", address - start))
     }
+}
+
+/// An address as it is listed.
+fn number(address: &str) -> u64 {
+    u64::from_str_radix(address, 16).unwrap_or(0)
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use std::{
     sync::Arc,
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use overlay_trace_common::abi::Offsets;
 
 use super::{
@@ -54,6 +54,16 @@ struct Module {
 /// Functions, and the module that each is usually in; `None` for the kernel itself.
 pub type Functions = HashMap<&'static str, Option<&'static str>>;
 
+/// How the content of a page is found by the address of its `struct page` (`page_address` of x86-64).
+pub struct Pages {
+    /// Bytes of a `struct page`.
+    pub struct_bytes: u32,
+    /// Address of the variable with the address of the first `struct page`.
+    pub vmemmap_base: u64,
+    /// Address of the variable with the address where all memory is mapped.
+    pub page_offset_base: u64,
+}
+
 /// A function that the kernel lists.
 struct Symbol {
     /// The module that it is in, if it is not in the kernel itself.
@@ -89,8 +99,12 @@ impl Kernel {
     ///
     /// # Errors
     ///
-    /// The kernel has no BTF (`CONFIG_DEBUG_INFO_BTF`) or hides its symbols.
+    /// The kernel has no BTF (`CONFIG_DEBUG_INFO_BTF`) or hides its symbols, or /proc is not mounted.
     pub fn read(wanted: &Functions) -> Result<Kernel> {
+        ensure!(
+            Path::new("/proc/self/stat").exists(),
+            "/proc is not mounted here, and the kernel's functions and namespaces are read from it: `mount -t proc proc /proc`"
+        );
         Kernel::below(Path::new("/"), release(), netns::cookies_are_known(), wanted)
     }
 
@@ -228,6 +242,16 @@ impl Kernel {
     /// The same of an enumeration in a module; none if it is not loaded or has no types.
     pub fn module_enumeration(&self, module: &str, name: &str) -> Vec<(u32, String)> {
         self.module_btf(module).map(|btf| enumeration(&btf, name)).unwrap_or_default()
+    }
+
+    /// How the content of a page is found; `None` where that is unknown: other processors than x86-64, and kernels that
+    /// do not list variables (CONFIG_KALLSYMS_ALL).
+    pub fn pages(&self) -> Option<Pages> {
+        Some(Pages {
+            struct_bytes: self.btf.size(self.btf.find("page", Kind::Struct)?)?,
+            vmemmap_base: self.kallsyms.variable("vmemmap_base")?,
+            page_offset_base: self.kallsyms.variable("page_offset_base")?,
+        })
     }
 
     /// The offsets of the fields that the kernel side reads.

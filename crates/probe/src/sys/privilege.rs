@@ -4,8 +4,7 @@ use std::fs;
 
 use thiserror::Error;
 
-/// Its number in `capabilities(7)`.
-pub const CAP_SYS_NICE: u8 = 23;
+use super::capabilities::{self, CAP_BPF, CAP_PERFMON, CAP_SYS_ADMIN};
 
 /// A capability that recording needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,16 +17,16 @@ pub struct Capability {
 }
 
 const NEEDED: [Capability; 3] = [
-    Capability { name: "CAP_BPF", purpose: "to load the kernel programs", number: 39 },
+    Capability { name: "CAP_BPF", purpose: "to load the kernel programs", number: CAP_BPF },
     Capability {
         name: "CAP_PERFMON",
         purpose: "to attach them to kernel functions and tracepoints",
-        number: 38,
+        number: CAP_PERFMON,
     },
     Capability {
         name: "CAP_SYS_ADMIN",
         purpose: "to read the types of kernel modules and enter network namespaces",
-        number: 21,
+        number: CAP_SYS_ADMIN,
     },
 ];
 
@@ -39,19 +38,9 @@ const NEEDED: [Capability; 3] = [
 )]
 pub struct MissingPrivileges(pub Vec<Capability>);
 
-/// Whether this process has a capability, by its number.
+/// Whether this thread has a capability, by its number.
 pub fn has(capability: u8) -> bool {
-    effective_capabilities() >> capability & 1 == 1
-}
-
-/// The effective capabilities of this process, as bits.
-fn effective_capabilities() -> u64 {
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    status
-        .lines()
-        .find_map(|line| line.strip_prefix("CapEff:"))
-        .and_then(|bits| u64::from_str_radix(bits.trim(), 16).ok())
-        .unwrap_or(0)
+    capabilities::effective() >> capability & 1 == 1
 }
 
 /// The capabilities that recording needs and this process lacks.

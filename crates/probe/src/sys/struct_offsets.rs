@@ -1,6 +1,6 @@
 //! Where the structs of a kernel have the fields that the kernel side reads, from BTF.
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use overlay_trace_common::abi::Offsets;
 
 use super::btf::{Btf, Kind};
@@ -24,7 +24,10 @@ pub fn read(btf: &Btf, has_netns_cookies: bool) -> Result<Offsets> {
         skb_end: of("sk_buff", "end")?,
         skb_inner_network_header: of("sk_buff", "inner_network_header")?,
         skb_network_header: of("sk_buff", "network_header")?,
-        shared_gso_segs: of("skb_shared_info", "gso_segs")?,
+        shared_gso_size: gso_size(btf)?,
+        shared_gso_type: of("skb_shared_info", "gso_type")?,
+        shared_nr_frags: of("skb_shared_info", "nr_frags")?,
+        shared_frags: of("skb_shared_info", "frags")?,
         shared_frag_list: of("skb_shared_info", "frag_list")?,
         dev_ifindex: of("net_device", "ifindex")?,
         dev_net: of("net_device", "nd_net")?,
@@ -39,7 +42,22 @@ pub fn read(btf: &Btf, has_netns_cookies: bool) -> Result<Offsets> {
         sock_protocol: of("sock", "sk_protocol")?,
         skb_dst: of("sk_buff", "_skb_refdst")?,
         dst_dev: of("dst_entry", "dev")?,
+        queue_state: of("netdev_queue", "state")?,
+        sock_owned: of("sock", "sk_lock.owned")?,
+        tcp_rcv_nxt: of("tcp_sock", "rcv_nxt")?,
+        skb_cb: of("sk_buff", "cb")?,
     })
+}
+
+/// Where `gso_size` is; the kernel side reads `gso_segs`, which lies behind it, at the same time.
+fn gso_size(btf: &Btf) -> Result<u32> {
+    let size = offset(btf, "skb_shared_info", "gso_size")?;
+    if offset(btf, "skb_shared_info", "gso_segs")? != size + 2 {
+        bail!(
+            "the kernel's skb_shared_info has gso_segs elsewhere than behind gso_size: this kernel is not supported yet"
+        );
+    }
+    Ok(size)
 }
 
 fn offset(btf: &Btf, structure: &str, path: &str) -> Result<u32> {

@@ -7,10 +7,11 @@ use std::{
 
 use comfy_table::{ContentArrangement, Table, presets};
 use overlay_trace_common::stage_map::{OTHER, STAGES, transmit_stages};
-use overlay_trace_format::ProbeCost;
+use overlay_trace_format::{ProbeCost, printable};
 use overlay_trace_probe::{
     Attachment, Plan, ProbeKind, ProbeSet, Unprobed, modules,
     sys::{kernel::Kernel, privilege::Capability},
+    tc::Cleaned,
 };
 
 /// Columns of the table of stages.
@@ -21,6 +22,8 @@ pub struct Abilities {
     pub tracepoints: Result<(), String>,
     pub fentry: Result<(), String>,
     pub kprobes: Result<(), String>,
+    /// Classifiers at devices.
+    pub tc: Result<(), String>,
     /// The lockdown mode; `None` if the kernel is not locked down.
     pub lockdown: Option<String>,
 }
@@ -58,6 +61,7 @@ pub fn abilities(abilities: &Abilities) -> String {
         ("tracepoints", &abilities.tracepoints),
         ("fentry", &abilities.fentry),
         ("kprobes", &abilities.kprobes),
+        ("tc hooks", &abilities.tc),
     ] {
         let value = can.as_ref().map_or_else(|reason| format!("no: {reason}"), |()| "yes".to_owned());
         item(&mut text, name, &value);
@@ -67,7 +71,7 @@ pub fn abilities(abilities: &Abilities) -> String {
         item(
             &mut text,
             "probe sets",
-            "none: every set needs tracepoints; a kernel with CONFIG_BPF_EVENTS=y has them",
+            "none: a kernel with CONFIG_BPF_EVENTS=y has tracepoints, one with CONFIG_NET_CLS_BPF has TC hooks",
         );
         return text;
     }
@@ -87,6 +91,18 @@ pub fn abilities(abilities: &Abilities) -> String {
     text
 }
 
+/// What was removed from devices.
+pub fn cleaned(cleaned: &Cleaned) -> String {
+    let removed = match cleaned.filters {
+        0 => "nothing was left on any device".to_owned(),
+        1 => "removed 1 filter".to_owned(),
+        number => format!("removed {number} filters"),
+    };
+    // A device's name can be a stranger's.
+    let failures = cleaned.failures.iter().map(|failure| printable(failure).into_owned());
+    [removed].into_iter().chain(failures).collect::<Vec<_>>().join("\n")
+}
+
 /// What a hit of each kind of probe costs.
 pub fn costs(cost: &ProbeCost) -> String {
     let kinds = [
@@ -94,6 +110,7 @@ pub fn costs(cost: &ProbeCost) -> String {
         ("exit", cost.exit),
         ("kprobe", cost.kprobe),
         ("tracepoint", cost.tracepoint),
+        ("tc hook", cost.tc),
     ];
     let parts: Vec<String> =
         kinds.iter().filter_map(|(name, ns)| Some(format!("{name} {:.0} ns", (*ns)?))).collect();
@@ -207,12 +224,12 @@ mod tests {
     fn printed(version: &str, missing: &[Capability], abilities: &Abilities) -> String {
         let kernel = described(version);
         let mut text = system(&kernel.release, missing, true) + &super::abilities(abilities);
-        let Some(set) = abilities.sets().first() else { return text };
+        let Some(set) = abilities.sets().first().copied() else { return text };
         let cost =
             ProbeCost { entry: Some(61.4), exit: Some(47.0), tracepoint: Some(50.9), ..ProbeCost::default() };
         text.push_str(&costs(&cost));
         let traceable = kernels::traceable(version);
-        let mut plan = Plan::new(&kernel, *set, false);
+        let mut plan = Plan::new(&kernel, set, false);
         let attached = plan.attach(|alternatives| {
             let is_accepted = |one: &&Attachment| match one.kind {
                 ProbeKind::Fentry | ProbeKind::Fexit => {
@@ -230,7 +247,7 @@ mod tests {
     }
 
     fn all() -> Abilities {
-        Abilities { tracepoints: Ok(()), fentry: Ok(()), kprobes: Ok(()), lockdown: None }
+        Abilities { tracepoints: Ok(()), fentry: Ok(()), kprobes: Ok(()), tc: Ok(()), lockdown: None }
     }
 
     #[test]
@@ -247,6 +264,7 @@ mod tests {
             tracepoints: Ok(()),
             fentry: no("the kernel refuses the program: Operation not permitted (os error 1)"),
             kprobes: no("this kernel has no kprobes"),
+            tc: Ok(()),
             lockdown: Some("integrity".to_owned()),
         };
         let missing = [Capability { name: "CAP_PERFMON", purpose: "to attach probes", number: 38 }];
@@ -256,10 +274,11 @@ mod tests {
     #[test]
     fn a_kernel_without_tracepoints_can_do_nothing() {
         let no = || Err("no".to_owned());
-        let abilities = Abilities { tracepoints: no(), fentry: Ok(()), kprobes: no(), lockdown: None };
+        let abilities =
+            Abilities { tracepoints: no(), fentry: Ok(()), kprobes: no(), tc: no(), lockdown: None };
         assert!(abilities.sets().is_empty());
         let text = printed("6.12", &[], &abilities);
-        assert!(text.ends_with("a kernel with CONFIG_BPF_EVENTS=y has them\n"), "{text}");
+        assert!(text.ends_with("one with CONFIG_NET_CLS_BPF has TC hooks\n"), "{text}");
     }
 
     #[test]

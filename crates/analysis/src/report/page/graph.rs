@@ -4,6 +4,8 @@
 //! pictures have a fixed width, fill it with their own total, and use ids and a script that allow one of them per document;
 //! a page shows several on one scale, without a script of their own.
 
+use std::collections::HashMap;
+
 use inferno::flamegraph::color::Color;
 use maud::{Markup, html};
 
@@ -23,12 +25,21 @@ pub struct Frame {
     /// The time that it is compared with, in ns; 0 where nothing is compared.
     pub other_ns: f64,
     pub children: Vec<Frame>,
+    /// Where each child is, by name.
+    index: HashMap<String, usize>,
 }
 
 impl Frame {
     /// An empty frame.
     pub fn new(name: impl Into<String>, colour: Color) -> Frame {
-        Frame { name: name.into(), colour, ns: 0.0, other_ns: 0.0, children: Vec::new() }
+        Frame {
+            name: name.into(),
+            colour,
+            ns: 0.0,
+            other_ns: 0.0,
+            children: Vec::new(),
+            index: HashMap::new(),
+        }
     }
 
     /// Adds time to a stack, and to all frames of it.
@@ -36,10 +47,14 @@ impl Frame {
         self.ns += ns;
         self.other_ns += other_ns;
         let Some(((name, colour), rest)) = stack.split_first() else { return };
-        let at = self.children.iter().position(|child| child.name == *name).unwrap_or_else(|| {
-            self.children.push(Frame::new(name.clone(), *colour));
-            self.children.len() - 1
-        });
+        let at = match self.index.get(name) {
+            Some(&at) => at,
+            None => {
+                self.index.insert(name.clone(), self.children.len());
+                self.children.push(Frame::new(name.clone(), *colour));
+                self.children.len() - 1
+            }
+        };
         self.children[at].add(rest, ns, other_ns);
     }
 

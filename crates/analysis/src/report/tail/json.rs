@@ -2,12 +2,14 @@
 
 use anyhow::Result;
 use overlay_trace_common::record::{Outcome, RecordHeader};
+use overlay_trace_format::ThrottledCgroup;
 use serde::Serialize;
 
 use super::view::{FindingView, TailView};
 use crate::{
     breakdown::Key,
     report::{
+        counters::Counters,
         flow::{address, protocol},
         json::{Capture, Losses, Packets, pretty},
     },
@@ -42,6 +44,9 @@ struct Report<'a> {
     stages: Vec<Row<'a>>,
     findings: Vec<Cause<'a>>,
     slowest: Vec<Slow<'a>>,
+    /// What the kernel's own counters grew by, as in a report.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kernel_counters: Option<Counters<'a>>,
 }
 
 #[derive(Serialize)]
@@ -95,6 +100,12 @@ struct Cause<'a> {
     id: &'a str,
     severity: &'a str,
     what: &'a str,
+    /// `certain`, `likely` or `possible`. Added after schema 1 was first published, as are the next two.
+    confidence: &'a str,
+    /// What it can come from, where the recording does not tell.
+    can_come_from: &'a [&'a str],
+    /// How to make sure.
+    check: &'a str,
     /// What in the recording shows it, for people. Added after schema 1 was first published.
     evidence: &'a str,
     share: Option<f64>,
@@ -114,6 +125,15 @@ struct Cause<'a> {
     drop_reason: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     drop_location: Option<&'a str>,
+    /// The flows of the dropped packets. Added after schema 1 was first published, as is the next one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lossy_flows: Option<u64>,
+    /// Those of which nothing got through after the first drop.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    silenced_flows: Option<u64>,
+    /// The control group whose CPU quota ran out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    throttled: Option<&'a ThrottledCgroup>,
     advice: Vec<Advice>,
 }
 
@@ -174,6 +194,7 @@ pub(super) fn report(tail: &Tail, view: &TailView<'_>) -> Result<Vec<u8>> {
         stages: tail.rows.iter().map(|row| stage(tail, row)).collect(),
         findings: view.findings.iter().map(cause).collect(),
         slowest: tail.slowest.iter().map(|packet| slow(tail, packet)).collect(),
+        kernel_counters: analysis.kernel_counters.as_ref().map(Counters::from),
     })
 }
 
@@ -221,12 +242,15 @@ fn stage<'a>(tail: &Tail, row: &'a TailRow) -> Row<'a> {
 }
 
 fn cause<'a>(view: &'a FindingView<'_>) -> Cause<'a> {
-    let FindingView { finding, severity, what, evidence, advice } = view;
+    let FindingView { finding, severity, confidence, what, evidence, possible, check, advice } = view;
     let advice = advice.iter().map(|advice| Advice { what: advice.what, source: advice.source });
     Cause {
         id: finding.rule.id,
         severity,
         what,
+        confidence,
+        can_come_from: possible,
+        check,
         evidence,
         share: finding.share,
         lost_ns: finding.lost_ns,
@@ -239,6 +263,9 @@ fn cause<'a>(view: &'a FindingView<'_>) -> Cause<'a> {
         flows: finding.cpu.map(|single| single.flows),
         drop_reason: finding.drop.as_ref().map(|(reason, _)| reason.as_str()),
         drop_location: finding.drop.as_ref().map(|(_, location)| location.as_str()),
+        lossy_flows: finding.lossy.map(|lossy| lossy.flows),
+        silenced_flows: finding.lossy.map(|lossy| lossy.silenced),
+        throttled: finding.throttled.as_ref(),
         advice: advice.collect(),
     }
 }

@@ -4,6 +4,7 @@
 mod json;
 mod page;
 mod sentences;
+mod summary;
 mod tcp;
 mod text;
 mod view;

@@ -45,9 +45,14 @@ fn findings(view: &TailView<'_>) -> Markup {
 fn cause(finding: &FindingView<'_>) -> Markup {
     html! {
         div class={ "finding " (finding.severity) } {
-            p { b { (finding.severity) ": " } (finding.what) "." }
+            p { b { (finding.severity) " (" (finding.confidence) "): " } (finding.what) "." }
             p.hint { (finding.evidence) }
-            ul { @for advice in finding.advice { li { (advice.what) " " span.hint { "[" (advice.source) "]" } } } }
+            @if finding.possible.len() > 1 {
+                p { "It can come from:" }
+                ul { @for cause in finding.possible { li { (cause) } } }
+            }
+            @if !finding.check.is_empty() { p { "Make sure: " (finding.check) } }
+            ul { @for advice in &finding.advice { li { (advice.what) " " span.hint { "[" (advice.source) "]" } } } }
         }
     }
 }

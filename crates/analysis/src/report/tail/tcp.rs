@@ -8,9 +8,13 @@ use crate::{
     tail::{DropSite, Finding, Of, RetransmitTrigger, Retransmitted, Tail},
 };
 
-/// The answer, if slow samples waited for retransmission timeouts.
+/// The answer, if slow samples waited for retransmission timeouts: most of the requests; or of packets, whose own time
+/// such a wait is not part of, if it is longer than all that slow ones lost.
 pub(super) fn answer(tail: &Tail) -> Option<String> {
     let timeouts = tail.tcp.count(RetransmitTrigger::is_timeout);
+    let groups = tail.tcp.retransmissions.iter().filter(|group| group.trigger.is_timeout());
+    let waited_ns: u128 = groups.map(|group| group.waited_ns).sum();
+    let lost_ns = u128::try_from(tail.excess_ns()).unwrap_or(0) * u128::from(tail.slow.packets);
     let who = match tail.of {
         _ if timeouts == 0 => return None,
         Of::Requests if tail.slow_waited * 2 < tail.slow.packets.max(1) => return None,
@@ -19,6 +23,7 @@ pub(super) fn answer(tail: &Tail) -> Option<String> {
             let threshold = time(tail.threshold_ns as f64);
             format!("{waited} of {slow} requests above {threshold} waited for a retransmission timeout (RTO)")
         }
+        Of::Packets | Of::Flows if waited_ns < lost_ns => return None,
         Of::Packets | Of::Flows => {
             format!("{} waited for a retransmission timeout (RTO)", segments(timeouts))
         }
@@ -49,7 +54,7 @@ fn dropped(tail: &Tail, timeouts: u64) -> String {
         segments => format!("{} of them", count(segments)),
     };
     let cause = tail.findings.iter().find(|finding| is_at(finding, site));
-    let why = cause.map_or(String::new(), |finding| format!(" ({})", finding.rule.what));
+    let why = cause.map_or(String::new(), |finding| format!(" ({})", finding.what()));
     format!("{how_many} had been dropped{} in {}{why}", by(site), place(&site.key))
 }
 

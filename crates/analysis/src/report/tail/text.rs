@@ -33,9 +33,18 @@ fn findings(view: &TailView<'_>) -> String {
     }
     let mut out = String::new();
     for finding in &view.findings {
-        let _ = writeln!(out, "\n{}: {}.", finding.severity, finding.what);
+        let _ = writeln!(out, "\n{} ({}): {}.", finding.severity, finding.confidence, finding.what);
         let _ = writeln!(out, "    {}", finding.evidence);
-        for advice in finding.advice {
+        if finding.possible.len() > 1 {
+            out += "    it can come from:\n";
+        }
+        for cause in finding.possible.iter().filter(|_| finding.possible.len() > 1) {
+            let _ = writeln!(out, "    * {cause}");
+        }
+        if !finding.check.is_empty() {
+            let _ = writeln!(out, "    make sure: {}", finding.check);
+        }
+        for advice in &finding.advice {
             let _ = writeln!(out, "    - {} [{}]", advice.what, advice.source);
         }
     }

@@ -2,12 +2,13 @@
 
 use overlay_trace_common::record::Outcome;
 
-use super::{sentences, tcp};
+use super::{sentences, summary, tcp};
 use crate::{
     breakdown::Key,
     report::{
+        counters,
         flow::flow,
-        heading::{Line, capture, losses_lines},
+        heading::{Line, capture, losses_lines, trust},
         place::PlaceCells,
         units::{count, percent, time},
     },
@@ -34,9 +35,14 @@ pub(super) struct FindingView<'a> {
     pub severity: &'static str,
     /// The cause, as a clause.
     pub what: &'static str,
+    pub confidence: &'static str,
     /// What in the recording shows it.
     pub evidence: String,
-    pub advice: &'static [Advice],
+    /// What it can come from, if that is more than one thing.
+    pub possible: &'static [&'static str],
+    /// How to make sure.
+    pub check: &'static str,
+    pub advice: Vec<&'static Advice>,
 }
 
 /// The excess, in total and by row.
@@ -97,7 +103,7 @@ impl<'a> TailView<'a> {
         let node = &tail.analysis.header.node;
         TailView {
             title: format!("Slow {} of {} (node {node})", tail.of.name(), tail.analysis.file),
-            summary: tcp::answer(tail).into_iter().chain([sentences::answer(tail)]).collect(),
+            summary: summary::summary(tail),
             context: context(tail),
             findings: tail.findings.iter().map(|finding| finding_view(tail, finding)).collect(),
             excess: tail.is_comparison().then(|| excess(tail)),
@@ -121,13 +127,7 @@ fn context(tail: &Tail) -> Vec<Line> {
     let end = if analysis.complete { "" } else { "; the recording ended abruptly" };
     let mut lines = vec![Line::new("capture", format!("{}: {}{end}", analysis.file, capture(analysis)))];
     lines.extend(losses_lines(analysis));
-    let set = &analysis.header.probe_set;
-    if set != "full" {
-        let text = format!(
-            "the probe set {set} probes only some stages: the time of a stage includes the unprobed functions behind it"
-        );
-        lines.push(Line::new("stages", text));
-    }
+    lines.push(Line::new("believe", trust(analysis)));
     if tail.of == Of::Requests {
         let pairs = tail.slow.packets + tail.ordinary.packets;
         let text = format!(
@@ -138,6 +138,9 @@ fn context(tail: &Tail) -> Vec<Line> {
         lines.push(Line::new("pairs", text));
     }
     lines.extend(tcp::line(tail).map(|text| Line::new("tcp", text)));
+    lines.extend(summary::drops(tail).map(|text| Line::new("drops", text)));
+    let counters = counters::line(analysis.kernel_counters.as_ref());
+    lines.extend(counters.map(|text| Line::new("counters", text)));
     lines
 }
 
@@ -145,9 +148,12 @@ fn finding_view<'a>(tail: &Tail, finding: &'a Finding) -> FindingView<'a> {
     FindingView {
         finding,
         severity: finding.severity.name(),
-        what: finding.rule.what,
+        confidence: finding.confidence.name(),
+        what: finding.what(),
         evidence: sentences::evidence(tail, finding),
-        advice: finding.rule.advice,
+        possible: finding.possible(),
+        check: finding.check(),
+        advice: finding.advice(),
     }
 }
 

@@ -2,11 +2,11 @@
 
 use super::super::rule::{Advice, advice};
 
-pub(super) const NET: &str = "kernel: Documentation/admin-guide/sysctl/net.rst";
-pub(super) const SCALING: &str = "kernel: Documentation/networking/scaling.rst";
-pub(super) const IP: &str = "kernel: Documentation/networking/ip-sysctl.rst";
-pub(super) const CONNTRACK: &str = "kernel: Documentation/networking/nf_conntrack-sysctl.rst";
-pub(super) const OFFLOADS: &str = "kernel: Documentation/networking/segmentation-offloads.rst";
+pub(in super::super) const NET: &str = "kernel: Documentation/admin-guide/sysctl/net.rst";
+pub(in super::super) const SCALING: &str = "kernel: Documentation/networking/scaling.rst";
+pub(in super::super) const IP: &str = "kernel: Documentation/networking/ip-sysctl.rst";
+pub(in super::super) const CONNTRACK: &str = "kernel: Documentation/networking/nf_conntrack-sysctl.rst";
+pub(in super::super) const OFFLOADS: &str = "kernel: Documentation/networking/segmentation-offloads.rst";
 pub(super) const EXTENSIONS: &str = "iptables-extensions(8), target CT";
 pub(super) const FLANNEL: &str = "flannel: Documentation/backends.md";
 pub(super) const CILIUM: &str = "Cilium: documentation, Routing";

@@ -11,21 +11,19 @@ use std::{
 use overlay_trace_common::{
     behaviour::Delivery,
     flags::RecordFlags,
+    headers::IPPROTO_TCP,
     record::{Flow, Outcome, RecordHeader},
 };
 use rustc_hash::FxHashMap;
 
 use super::{
-    super::drop_site::DropSite,
-    connection::{Attempt, Connection, DropNumbers, Sender, Sent, Timed, is_before},
+    super::{drop_site::DropNumbers, drop_table::is_duplicate},
+    connection::{Attempt, Connection, Sender, Sent, Timed, is_before},
     view::{RetransmissionGroup, RetransmitTrigger, TcpView, TimeoutWaits},
 };
 use crate::breakdown::{Rows, TracedPacket};
 use overlay_trace_format::{Behaviour, Header, Names};
 
-const TCP: u8 = 6;
-/// The kernel's reason for dropping a segment whose data has arrived before.
-const OLD_DATA: &str = "TCP_OLD_DATA";
 /// At most this many segments wait to be sorted.
 const SORTED_MAX: usize = 1 << 15;
 /// At most this many connections are followed; when there are more, all are forgotten.
@@ -66,7 +64,7 @@ pub(in super::super) struct TcpCollector {
     in_socket: BTreeSet<u8>,
     /// Stages that interrupt others.
     interrupts: BTreeSet<u8>,
-    /// The drop reasons for data that has arrived before.
+    /// The drop reasons of duplicates.
     duplicate: BTreeSet<u32>,
     starts: BinaryHeap<Reverse<Timed<Sent>>>,
     arrivals: BinaryHeap<Reverse<Timed<Arrival>>>,
@@ -85,7 +83,7 @@ impl TcpCollector {
             let stages = (0..).zip(&header.stages).filter(|(_, row)| is_so(&row.behaviour));
             stages.map(|(number, _)| number).collect()
         };
-        let reasons = names.drop_reasons.iter().filter(|(_, name)| *name == OLD_DATA);
+        let reasons = names.drop_reasons.iter().filter(|(_, name)| is_duplicate(name));
         TcpCollector {
             in_tcp: of(|stage| stage.delivers.is_certain()),
             in_socket: of(|stage| stage.delivers == Delivery::Socket),
@@ -105,7 +103,7 @@ impl TcpCollector {
     /// Takes a packet with the row of each span of its path.
     pub fn add(&mut self, packet: &TracedPacket<'_>, rows: &[u32]) {
         let header = packet.header;
-        if header.flow.protocol != TCP || packet.is_unwanted() {
+        if header.flow.protocol != IPPROTO_TCP || packet.is_unwanted() {
             return;
         }
         if header.flags.has(RecordFlags::ZERO_WINDOW) && !packet.from_device {
@@ -119,10 +117,7 @@ impl TcpCollector {
         let in_tcp_ns = time_at_end(packet, &self.in_tcp);
         let has_arrived = !is_dropped && in_tcp_ns > 0;
         let done_ns = header.end_ns.saturating_sub(time_at_end(packet, &self.in_socket));
-        let mut path = packet.path.iter().zip(rows).rev();
-        let last = path.find(|(span, _)| !self.interrupts.contains(&span.stage));
-        let row = last.map_or(0, |(_, row)| *row);
-        let drop = DropNumbers { reason: header.drop_reason, location: header.drop_location, row };
+        let drop = DropNumbers::of(packet, rows, &self.interrupts);
         let sent = Sent {
             sender,
             sequence,
@@ -197,11 +192,7 @@ impl TcpCollector {
         while !self.arrivals.is_empty() {
             self.oldest_arrives();
         }
-        let site = |drop: DropNumbers| DropSite {
-            reason: names.reason(drop.reason),
-            location: names.symbol(drop.location),
-            key: rows.key(drop.row),
-        };
+        let site = |drop: DropNumbers| drop.site(rows, names);
         let group = |((trigger, drop), waits): ((_, Option<DropNumbers>), Waits)| RetransmissionGroup {
             trigger,
             segments: waits.segments,

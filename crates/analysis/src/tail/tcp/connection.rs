@@ -4,7 +4,7 @@ use std::{cmp::Ordering, collections::VecDeque};
 
 use overlay_trace_common::record::Flow;
 
-use super::view::RetransmitTrigger;
+use super::{super::drop_site::DropNumbers, view::RetransmitTrigger};
 
 /// The most recent segments of a side that are remembered.
 const SENT_MAX: usize = 64;
@@ -41,14 +41,6 @@ impl<T> Ord for Timed<T> {
     fn cmp(&self, other: &Timed<T>) -> Ordering {
         (self.at_ns, self.id).cmp(&(other.at_ns, other.id))
     }
-}
-
-/// A drop, by the numbers of its reason, its location and the row it was in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct DropNumbers {
-    pub reason: u32,
-    pub location: u64,
-    pub row: u32,
 }
 
 /// One side of a connection.

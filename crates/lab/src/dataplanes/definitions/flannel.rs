@@ -23,7 +23,7 @@ pub const VXLAN: Part = Part {
         ip(
             NODES,
             "
-            link add name flannel.1 address 0a:00:00:00:04:0{n} mtu {pod_mtu} type vxlan id 1 dev eth0 local 192.0.2.{n} dstport 8472 nolearning
+            link add name flannel.1 address 0a:00:00:00:04:0{n} mtu {pod_mtu} type vxlan id 1 dev eth0 local 192.0.2.{n} dstport 8472 nolearning{udp_checksum}
             addr add 10.244.{n}.0/32 dev flannel.1
             link set dev flannel.1 up
             route add 10.244.{p}.0/24 via 10.244.{p}.0 dev flannel.1 onlink

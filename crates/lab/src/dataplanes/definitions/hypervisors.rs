@@ -2,7 +2,7 @@
 
 use super::NODES;
 use crate::dataplanes::lab::{Need, Part};
-use crate::dataplanes::step::{Step, bridge, ip, tc};
+use crate::dataplanes::step::{Step, WireKind, bridge, ip, tc};
 
 /// The namespaces of the two hypervisors.
 pub const HYPERVISORS: &[&str] = &["hv1", "hv2"];
@@ -39,7 +39,7 @@ pub const NEUTRON: Part = Part {
 pub const FABRIC: Part = Part {
     about: "the fabric: a NIC eth0 on each hypervisor, with a qdisc as on a real NIC",
     needs: &[Need::Link("veth")],
-    steps: &[NICS_AS_VETH, NICS_AS_TAPS, ADDRESSES, QDISCS],
+    steps: &[NICS_AS_VETH, NICS_AS_TAPS, NIC_MTU, ADDRESSES, QDISCS],
 };
 
 /// Machines, each with a tap in the bridge brq101.
@@ -51,15 +51,10 @@ pub const MACHINES: Part = Part {
 
 const NICS_AS_VETH: Step =
     ip(&["hv1"], "link add name eth0 mtu {fabric_mtu} type veth peer name eth0 mtu {fabric_mtu} netns {hv2}")
-        .wire(false);
-const NICS_AS_TAPS: Step = ip(
-    HYPERVISORS,
-    "
-    tuntap add dev eth0 mode tap
-    link set dev eth0 mtu {fabric_mtu}
-    ",
-)
-.wire(true);
+        .wire(&[WireKind::Veth]);
+const NICS_AS_TAPS: Step = ip(HYPERVISORS, "tuntap add dev eth0 mode tap").wire(&[WireKind::Taps]);
+const NIC_MTU: Step =
+    ip(HYPERVISORS, "link set dev eth0 mtu {fabric_mtu}").wire(&[WireKind::Taps, WireKind::Nics]);
 const ADDRESSES: Step = ip(
     HYPERVISORS,
     "
@@ -67,7 +62,8 @@ const ADDRESSES: Step = ip(
     link set dev eth0 up
     ",
 );
-const QDISCS: Step = tc(HYPERVISORS, "qdisc replace dev eth0 root {qdisc}");
+const QDISCS: Step =
+    tc(HYPERVISORS, "qdisc replace dev eth0 root {qdisc}").wire(&[WireKind::Veth, WireKind::Taps]);
 const PORTS: Step = ip(
     HYPERVISORS,
     "

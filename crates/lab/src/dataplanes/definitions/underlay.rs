@@ -2,7 +2,7 @@
 
 use super::NODES;
 use crate::dataplanes::lab::{Need, Part};
-use crate::dataplanes::step::{ALL_NAMESPACES, ip, sysctl, tc};
+use crate::dataplanes::step::{ALL_NAMESPACES, WireKind, ip, sysctl, tc};
 
 /// Settings of every namespace.
 pub const NAMESPACES: Part = Part {
@@ -32,21 +32,15 @@ pub const NAMESPACES: Part = Part {
     ],
 };
 
-/// The network between the nodes: a veth pair in place of two NICs and a switch.
+/// The network between the nodes: a veth pair in place of two NICs and a switch. Real NICs keep their qdisc.
 pub const UNDERLAY: Part = Part {
     about: "the underlay: a NIC eth0 on each node, with a qdisc as on a real NIC",
     needs: &[Need::Link("veth")],
     steps: &[
         ip(&["node1"], "link add name eth0 mtu {mtu} type veth peer name eth0 mtu {mtu} netns {node2}")
-            .wire(false),
-        ip(
-            NODES,
-            "
-            tuntap add dev eth0 mode tap
-            link set dev eth0 mtu {mtu}
-            ",
-        )
-        .wire(true),
+            .wire(&[WireKind::Veth]),
+        ip(NODES, "tuntap add dev eth0 mode tap").wire(&[WireKind::Taps]),
+        ip(NODES, "link set dev eth0 mtu {mtu}").wire(&[WireKind::Taps, WireKind::Nics]),
         ip(
             NODES,
             "
@@ -55,6 +49,6 @@ pub const UNDERLAY: Part = Part {
             ",
         ),
         ip(NODES, "addr add 2001:db8::{n}/64 dev eth0 nodad").v6(),
-        tc(NODES, "qdisc replace dev eth0 root {qdisc}"),
+        tc(NODES, "qdisc replace dev eth0 root {qdisc}").wire(&[WireKind::Veth, WireKind::Taps]),
     ],
 };

@@ -1,17 +1,11 @@
-//! Follows what changes in the kernel during a recording: modules that are loaded make more probes possible, and
-//! devices that come may be tunnels. It also looks up the names of kernel addresses. All this takes too long for the
-//! thread that reads the ring buffer.
+//! Probes in modules that are loaded during a recording. Attaching them takes seconds, so a thread of its own does it.
 
 use std::{
     collections::{BTreeMap, HashSet},
-    sync::{
-        atomic::{AtomicBool, Ordering},
-        mpsc::{Receiver, RecvTimeoutError, Sender},
-    },
-    time::Duration,
+    sync::{Arc, Mutex, PoisonError, TryLockError, mpsc::Sender},
+    thread::{self, JoinHandle},
 };
 
-use anyhow::Result;
 use overlay_trace_common::stage_map::STAGES;
 use overlay_trace_format::{Names, ProbeSet, SeenLater};
 
@@ -19,61 +13,64 @@ use crate::{
     drop_reasons::drop_reasons,
     functions::wanted_functions,
     load::{Attached, Loader},
-    modules::Modules,
     plan::Plan,
     probe_kind::ProbeKind,
     probes::Probes,
     sys::{clock::monotonic_ns, kernel::Kernel},
-    tunnels::TunnelWatcher,
-    worker::Worker,
     worker_message::WorkerMessage,
 };
 
-/// How often modules and devices are checked.
-const INTERVAL: Duration = Duration::from_millis(100);
-
 /// What is needed to attach more probes.
-pub struct ModuleWatcher {
+pub struct ProbeParts {
     pub kernel: Kernel,
     pub loader: Loader,
     pub set: ProbeSet,
     pub kprobes_only: bool,
     pub probes: Probes,
-    /// The modules that the attach plan was made with.
-    pub modules: Modules,
-    pub tunnels: TunnelWatcher,
 }
 
-impl ModuleWatcher {
-    /// Starts a thread that answers `requests` for the names of kernel addresses, and reports what it has attached.
-    ///
-    /// # Errors
-    ///
-    /// The thread cannot be created.
-    pub fn start(self, requests: Receiver<Vec<u64>>, messages: Sender<WorkerMessage>) -> Result<Worker> {
-        Worker::start("module-watcher", move |stop| self.work(&requests, &messages, stop))
+/// Attaches more probes until it is closed. The thread that attaches holds the lock meanwhile.
+#[derive(Clone)]
+pub struct LateProbes(Arc<Mutex<Option<ProbeParts>>>);
+
+impl LateProbes {
+    pub fn new(parts: ProbeParts) -> LateProbes {
+        LateProbes(Arc::new(Mutex::new(Some(parts))))
     }
 
-    fn work(mut self, requests: &Receiver<Vec<u64>>, messages: &Sender<WorkerMessage>, stop: &AtomicBool) {
-        while !stop.load(Ordering::Relaxed) {
-            let found = match requests.recv_timeout(INTERVAL) {
-                Ok(addresses) => {
-                    let symbols = self.kernel.kallsyms().names(&addresses).into_iter().collect();
-                    vec![WorkerMessage::Names(Names { symbols, ..Names::default() })]
-                }
-                Err(RecvTimeoutError::Timeout) if self.modules.have_been_added() => self.attach_more(),
-                Err(RecvTimeoutError::Timeout) => {
-                    self.tunnels.update(&mut self.loader.maps);
-                    Vec::new()
-                }
-                Err(RecvTimeoutError::Disconnected) => return,
-            };
-            if found.into_iter().any(|message| messages.send(message).is_err()) {
-                return;
+    /// Starts a thread that attaches the probes that have become possible, and reports them. It has the capabilities of
+    /// the calling thread. `None`, and a warning, where no thread can be made.
+    pub fn attach(&self, messages: Sender<WorkerMessage>) -> Option<JoinHandle<()>> {
+        let LateProbes(parts) = self.clone();
+        let work = move || {
+            let mut parts = parts.lock().unwrap_or_else(PoisonError::into_inner);
+            for message in parts.as_mut().map(ProbeParts::attach_more).unwrap_or_default() {
+                // The reader may have ended with an error.
+                let _ = messages.send(message);
             }
-        }
+        };
+        let started = thread::Builder::new().name("attach".into()).spawn(work);
+        started.inspect_err(|error| tracing::warn!("no thread to attach probes of a module: {error}")).ok()
     }
 
+    /// The names of addresses in the kernel; `None` while probes are being attached, and when it is closed.
+    pub fn address_names(&self, addresses: &[u64]) -> Option<Names> {
+        let parts = match self.0.try_lock() {
+            Err(TryLockError::WouldBlock) => return None,
+            Ok(parts) => parts,
+            Err(TryLockError::Poisoned(parts)) => parts.into_inner(),
+        };
+        let symbols = parts.as_ref()?.kernel.kallsyms().names(addresses).into_iter().collect();
+        Some(Names { symbols, ..Names::default() })
+    }
+
+    /// Waits until nothing is being attached; nothing is attached afterwards.
+    pub fn close(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+    }
+}
+
+impl ProbeParts {
     /// Attaches the probes that have become possible, and reads the drop reasons of new modules.
     fn attach_more(&mut self) -> Vec<WorkerMessage> {
         if let Err(error) = self.kernel.refresh(&wanted_functions()) {

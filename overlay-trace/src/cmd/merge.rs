@@ -1,0 +1,88 @@
+//! `merge`: one path per packet through the machines that recorded at once.
+
+use std::{path::PathBuf, process::ExitCode};
+
+use anyhow::{Context, Result, ensure};
+use clap::ValueEnum;
+use serde_json::json;
+
+use super::{
+    output,
+    unprivileged::{open_all, with_files},
+};
+use overlay_trace_analysis::breakdown::{Analysis, By};
+use overlay_trace_analysis::report::{self, Format, Sort};
+use overlay_trace_format::{Recording, check_output};
+use overlay_trace_merge::{Options, merge};
+
+/// Formats of the report on merged recordings.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+enum MergeFormat {
+    /// A summary for people, and the table of a report
+    #[default]
+    Text,
+    /// Machines, clocks, joins and crossings, and the JSON of a report
+    Json,
+}
+
+#[derive(clap::Args)]
+pub struct Merge {
+    /// Recordings of different machines, in any order
+    #[arg(required = true, num_args = 2.., value_name = "FILE")]
+    files: Vec<PathBuf>,
+    /// Write a recording of the merged paths to this file, for report, tail, diff and what-if, and print the summary alone
+    #[arg(long, short, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// Overwrite the output file if it exists
+    #[arg(long, requires = "output")]
+    force: bool,
+    /// Express all times by the clock of this node [default: the one with most neighbours]
+    #[arg(long, value_name = "NODE")]
+    reference: Option<String>,
+    /// Output format
+    #[arg(long, short, value_enum, default_value_t)]
+    format: MergeFormat,
+}
+
+impl Merge {
+    pub fn run(self) -> Result<ExitCode> {
+        let options = Options { reference: self.reference.clone() };
+        let inputs: Vec<_> = self.files.iter().map(PathBuf::as_path).collect();
+        let recordings = open_all(&inputs, self.output.as_ref())?;
+        if let Some(output) = &self.output {
+            ensure!(
+                !with_files(|| output::is_input(output, &inputs)),
+                "{} is one of the recordings: choose another name",
+                output.display()
+            );
+            let summary = with_files(|| {
+                check_output(output, self.force)?;
+                merge(recordings, &options, output, self.force)
+            })?;
+            let text = match self.format {
+                MergeFormat::Text => summary.text().into_bytes(),
+                MergeFormat::Json => serde_json::to_vec_pretty(&summary)?,
+            };
+            output::print(&text)?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        let folder =
+            tempfile::tempdir().context("cannot create a temporary folder for the merged recording")?;
+        let file = folder.path().join("merged.otr");
+        let summary = merge(recordings, &options, &file, false)?;
+        let mut analysis = Analysis::of(&Recording::open(&file)?, By::Stage)?;
+        let text = match self.format {
+            MergeFormat::Text => {
+                let table = report::report(&mut analysis, Format::Text, Sort::default())?;
+                [summary.text().as_bytes(), b"\n", &table].concat()
+            }
+            MergeFormat::Json => {
+                let table = report::report(&mut analysis, Format::Json, Sort::default())?;
+                let report: serde_json::Value = serde_json::from_slice(&table)?;
+                serde_json::to_vec_pretty(&json!({ "merge": summary, "report": report }))?
+            }
+        };
+        output::print(&text)?;
+        Ok(ExitCode::SUCCESS)
+    }
+}
