@@ -127,8 +127,9 @@ fn find_or_claim<'p>(parent: &'p Packet, skb: u64, context: Context) -> Option<P
         && (known.tracked.account.stage != COPY || !is_gone(skb, &mut known))
     {
         seen_here(&mut known, context);
-        outlived(&mut known, context);
-        return Some(known);
+        if outlived(&mut known, context) {
+            return Some(known);
+        }
     }
     parent.claim_other(skb, context.now)
 }
@@ -162,17 +163,19 @@ pub fn start_child<'p>(parent: &'p Packet, id: u64, skb: u64, context: Context) 
     Some(packet)
 }
 
-/// The kernel has given the address of a known packet to a new one.
+/// The kernel has given the address of a known packet to a new one. False if another CPU is ending the known one: then its
+/// state is not to be used.
 #[inline(always)]
-fn outlived(known: &mut State, context: Context) {
+fn outlived(known: &mut State, context: Context) -> bool {
     if is_fresh(known) {
         forget(known);
     } else if known.tracked.account.stage == GRO {
         // It was chained to another packet, and now comes off the chain.
         end_as(known, Outcome::Merged, context);
     } else {
-        missed_end(known);
+        return missed_end(known);
     }
+    true
 }
 
 /// The packet was never used: it is neither counted, nor a child.

@@ -262,23 +262,29 @@ pub fn take_stale<'t>(number: u32, now: u64, idle_ns: u64) -> Option<Packet<'t>>
     Some(packet)
 }
 
+/// The words that say who owns the state's slot. The caller uses no reference to the state meanwhile.
+#[inline(always)]
+fn slot_of<'s>(state: &mut State) -> Option<Slot<'s, Shared<u64>>> {
+    let number = state.tracked.number;
+    let words = words_of(number / BUCKET_SLOTS as u32)?;
+    Some(slot(words, number as usize % BUCKET_SLOTS, NonNull::from(state)))
+}
+
 /// Hides a packet that this CPU does not work on, before its path is ended: a packet whose end is not seen can be ended by
 /// the CPU that finds out, and at the same time by another one that gets a new packet at its address. False if another
 /// CPU ends it already.
 #[inline(always)]
 pub fn hide(state: &mut State) -> bool {
-    let (key, number) = (state.tracked.skb, state.tracked.number);
-    let Some(words) = words_of(number / BUCKET_SLOTS as u32) else { return false };
-    key != 0 && slot(words, number as usize % BUCKET_SLOTS, NonNull::from(state)).hide(key, TAKEN)
+    let key = state.tracked.skb;
+    key != 0 && slot_of(state).is_some_and(|slot| slot.hide(key, TAKEN))
 }
 
 /// Lets a hidden packet be found again.
 #[inline(always)]
 pub fn show(state: &mut State) {
-    if let Some(words) = words_of(state.tracked.number / BUCKET_SLOTS as u32) {
-        // SAFETY: the index is less than BUCKET_SLOTS; a check would leave a panic in the program.
-        let tag = unsafe { words.tags.get_unchecked(state.tracked.number as usize % BUCKET_SLOTS) };
-        tag.store(state.tracked.skb);
+    let key = state.tracked.skb;
+    if let Some(slot) = slot_of(state) {
+        slot.tag.store(key);
     }
 }
 
@@ -326,9 +332,9 @@ pub fn is_over() -> bool {
 /// Releases the packet's slot; once, even if the packet's end is seen twice.
 #[inline(always)]
 pub fn release(state: &mut State) {
-    let (key, number) = (state.tracked.skb, state.tracked.number);
+    let key = state.tracked.skb;
     state.tracked.skb = 0;
-    if let Some(words) = words_of(number / BUCKET_SLOTS as u32) {
-        slot(words, number as usize % BUCKET_SLOTS, NonNull::from(state)).release(key);
+    if let Some(slot) = slot_of(state) {
+        slot.release(key);
     }
 }

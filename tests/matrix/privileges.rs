@@ -34,7 +34,7 @@ const KEPT: [(&str, &[Number]); 5] = [
     // The two that it starts.
     ("attach", &PRIVILEGED),
     ("look-up", &[CAP_SYS_ADMIN, CAP_SYS_PTRACE]),
-    ("tc", &[CAP_BPF, CAP_NET_ADMIN, CAP_SYS_ADMIN]),
+    ("tc", &[CAP_BPF, CAP_NET_ADMIN, CAP_SYS_ADMIN, CAP_SYS_PTRACE]),
 ];
 const PRIVILEGED: [Number; 5] = [CAP_BPF, CAP_PERFMON, CAP_SYSLOG, CAP_SYS_ADMIN, CAP_SYS_PTRACE];
 const WITHOUT_LIMIT: &str = "reader";

@@ -1,6 +1,12 @@
 //! Everything that is taken from the distribution, in one place: which program, from which package, and why.
 
-use std::{path::Path, process::Command};
+use std::{
+    fs::{self, File},
+    path::Path,
+    process::Command,
+    thread,
+    time::Duration,
+};
 
 use anyhow::{Context, Result, bail};
 
@@ -90,7 +96,13 @@ pub fn can_install() -> bool {
 ///
 /// Something is missing and could not be installed; the message names the packages and what they are for.
 pub fn require(wanted: &[Package]) -> Result<()> {
-    let missing: Vec<&Package> = wanted.iter().filter(|package| !package.is_there()).collect();
+    let is_missing = |package: &&Package| !package.is_there();
+    if !wanted.iter().any(|package| is_missing(&package)) {
+        return Ok(());
+    }
+    let _alone = if can_install() { Some(lock()?) } else { None };
+    // Another one may have installed some meanwhile.
+    let missing: Vec<&Package> = wanted.iter().filter(is_missing).collect();
     if missing.is_empty() {
         return Ok(());
     }
@@ -115,16 +127,40 @@ pub fn require(wanted: &[Package]) -> Result<()> {
 ///
 /// They cannot be read.
 pub fn update() -> Result<()> {
-    host::output(apt_get().arg("update")).map(drop)
+    let _alone = lock()?;
+    apt_get(&["update"])
 }
 
 fn install(names: &[&str]) -> Result<()> {
-    update()?;
-    host::output(apt_get().args(["install", "--yes", "--no-install-recommends"]).args(names)).map(drop)
+    apt_get(&["update"])?;
+    apt_get(&[&["install", "--yes", "--no-install-recommends"], names].concat())
 }
 
-fn apt_get() -> Command {
-    let mut command = Command::new("apt-get");
-    command.env("DEBIAN_FRONTEND", "noninteractive").arg("-q");
-    command
+/// Waits until no other process of this project's changes what is installed; `apt-get` itself fails at once.
+fn lock() -> Result<File> {
+    let folder = host::cache()?;
+    fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
+    let path = folder.join("packages.lock");
+    let file = File::create(&path).with_context(|| format!("cannot create {}", path.display()))?;
+    file.lock().with_context(|| format!("cannot lock {}", path.display()))?;
+    Ok(file)
+}
+
+/// How long to wait for another's `apt-get`, such as the daily one of a new machine.
+const TRIES: u32 = 60;
+const PAUSE: Duration = Duration::from_secs(5);
+
+fn apt_get(arguments: &[&str]) -> Result<()> {
+    let mut tries = 1;
+    loop {
+        let mut command = Command::new("apt-get");
+        command.env("DEBIAN_FRONTEND", "noninteractive").arg("-q").args(arguments);
+        match host::output(&mut command) {
+            Err(error) if tries < TRIES && error.to_string().contains("Could not get lock") => {
+                tries += 1;
+                thread::sleep(PAUSE);
+            }
+            done => return done.map(drop),
+        }
+    }
 }

@@ -132,6 +132,9 @@ impl Test {
         let ready = sum.step("kernels and programs of the matrix", || {
             kernels.iter().try_for_each(|kernel| vm::kernel::get(kernel).map(drop))?;
             pieces = pieces::of(kernels, self.all, self.tail_runs)?;
+            if !pieces.is_empty() {
+                vm::prepare()?;
+            }
             matrix_program().map(|_| Tally::PASSED)
         });
         pieces.retain(|piece| self.has(piece.part));

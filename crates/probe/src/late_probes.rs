@@ -64,6 +64,15 @@ impl LateProbes {
         Some(Names { symbols, ..Names::default() })
     }
 
+    /// Does something with the loader, unless it is in use or closed.
+    pub fn with_loader(&self, work: impl FnOnce(&mut Loader)) {
+        if let Ok(mut parts) = self.0.try_lock()
+            && let Some(parts) = parts.as_mut()
+        {
+            work(&mut parts.loader);
+        }
+    }
+
     /// Waits until nothing is being attached; nothing is attached afterwards.
     pub fn close(&self) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).take();

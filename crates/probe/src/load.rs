@@ -4,8 +4,8 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use anyhow::{Context, Result, bail};
 use aya::{
-    Ebpf, EbpfLoader,
-    maps::{Map, MapError},
+    Ebpf, EbpfLoader, Pod,
+    maps::{Array, Map, MapData, MapError},
 };
 use aya_obj::generated::{bpf_attach_type, bpf_insn};
 use overlay_trace_common::{
@@ -120,6 +120,18 @@ impl Loader {
     pub fn take_map<M: TryFrom<Map, Error = MapError>>(&mut self, name: &str) -> Result<M> {
         let map = self.maps.take_map(name).with_context(|| format!("the kernel object has no map {name}"))?;
         M::try_from(map).with_context(|| format!("the map {name} is of another type"))
+    }
+
+    /// A second handle of an array, by which it can still be used when another part has taken it.
+    ///
+    /// # Errors
+    ///
+    /// The kernel object has no such array, or the kernel's error.
+    pub fn share_array<V: Pod>(&self, name: &str) -> Result<Array<MapData, V>> {
+        let map = self.maps.map(name);
+        let Some(Map::Array(array)) = map else { bail!("the kernel object has no array {name}") };
+        let data = MapData::from_fd(array.fd().as_fd().try_clone_to_owned()?)?;
+        Ok(Array::try_from(Map::Array(data))?)
     }
 
     /// Attaches this program instead of any other from now on.

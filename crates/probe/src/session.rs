@@ -272,7 +272,6 @@ impl Attaching {
         nics.start()?;
         let hooks = tc.as_ref().map_or(0, Part::count);
         let unseen_hooks = tc.as_ref().map_or(0, |tc| tc.unseen().len());
-        let tc = tc.map(Part::start).transpose()?;
         let probes = Probes::new(attached);
         let ((requests, received_requests), (send_message, messages)) = (channel(), channel());
         let hop_names = HopNames::new(&mut loader, netns_names, filter_watch, kernel_counters)?;
@@ -292,6 +291,7 @@ impl Attaching {
         let (set, kprobes_only) = (choice.set, options.kprobes_only);
         let late_probes =
             LateProbes::new(ProbeParts { kernel, loader, set, kprobes_only, probes: probes.clone() });
+        let tc = tc.map(|tc| tc.start(late_probes.clone())).transpose()?;
         let privileged = privileged::start(PrivilegedParts {
             hop_names,
             tunnels,

@@ -35,19 +35,26 @@ pub fn run((folder, stop): (&Path, &Stop), results: &mut Results) {
 
 /// What is at a side of a device.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct AtSide {
+pub struct AtSide {
     has_clsact: bool,
     filters: Vec<Filter>,
     /// The numbers of the tcx programs, in the order in which they run.
     tcx: Vec<u32>,
 }
 
+impl AtSide {
+    /// Whether a program of ours is here, on a device that nobody else uses.
+    pub fn has_hook(&self) -> bool {
+        !self.tcx.is_empty() || self.filters.iter().any(is_ours)
+    }
+}
+
 /// Namespace, device and side.
-type DeviceSide = (String, String, &'static str);
-type State = BTreeMap<DeviceSide, AtSide>;
+pub type DeviceSide = (String, String, &'static str);
+pub type State = BTreeMap<DeviceSide, AtSide>;
 
 /// What is at the devices of these namespaces.
-fn state(namespaces: &[Netns]) -> Result<State> {
+pub fn state(namespaces: &[Netns]) -> Result<State> {
     let mut state = State::new();
     for netns in namespaces {
         let found = netns.run(|| -> Result<Vec<(DeviceSide, AtSide)>> {

@@ -1,6 +1,7 @@
 //! The probe set `tc`: what it sees is what was sent and what the devices count, by tcx and by clsact; and of its
 //! programs nothing is left, and others' filters are as they were.
 
+mod late;
 mod left;
 mod network;
 
@@ -23,6 +24,7 @@ const COUNTS: [&str; 2] = ["tc/counts", "tc/clsact/counts"];
 const DEVICE_SET: [&str; 2] = ["tc/as-device", "tc/clsact/as-device"];
 const DROPS: [&str; 2] = ["tc/drops", "tc/clsact/drops"];
 const CHOSEN: [&str; 2] = ["tc/chosen-device", "tc/clsact/chosen-device"];
+const LATE: [&str; 2] = ["tc/late-device", "tc/clsact/late-device"];
 const LOCKED: &str = "tc/locked-down";
 
 /// The kernel's switch for lockdown, which cannot be undone.
@@ -33,7 +35,8 @@ const VIRTUAL: &str = "/run/overlay-trace-vm";
 /// Runs the tests of the set.
 pub fn run((folder, stop): (&Path, &Stop), results: &mut Results) {
     for (number, clsact) in [false, true].into_iter().enumerate() {
-        let names = [PATHS[number], COUNTS[number], DROPS[number], DEVICE_SET[number], CHOSEN[number]];
+        let names =
+            [PATHS[number], COUNTS[number], DROPS[number], DEVICE_SET[number], CHOSEN[number], LATE[number]];
         own::add(&names, results, |results| sees_everything(folder, clsact, names, results));
     }
     left::run((folder, stop), results);
@@ -59,7 +62,7 @@ fn names() -> Vec<String> {
 fn sees_everything(
     folder: &Path,
     clsact: bool,
-    [paths, counts, drops, device_set, chosen]: [&str; 5],
+    [paths, counts, drops, device_set, chosen, late]: [&str; 6],
     results: &mut Results,
 ) -> Result<()> {
     let network = network::up()?;
@@ -86,6 +89,7 @@ fn sees_everything(
     results.add(drops, drops_are_right(&recording));
     results.add(device_set, is_as(&recording, &Recording::open(&device_file)?));
     results.add(chosen, at_a_device(folder, clsact, &network));
+    results.add(late, late::followed(folder, clsact, &network));
     Ok(())
 }
 

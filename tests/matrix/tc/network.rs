@@ -96,11 +96,16 @@ fn pod(own: u8) -> String {
 
 /// Sends datagrams of different lengths from pod 1 to pod 2, each of which is received.
 pub fn datagrams(network: &Network) -> Result<()> {
-    let receiver = network.netns("pod2")?.run(|| UdpSocket::bind(("10.244.2.2", PORT)))??;
-    let sender = network.netns("pod1")?.run(|| UdpSocket::bind(("10.244.1.2", PORT)))??;
+    datagrams_between(network, "10.244.1.2", "10.244.2.2")
+}
+
+/// The same, between these addresses of theirs.
+pub fn datagrams_between(network: &Network, source: &str, destination: &str) -> Result<()> {
+    let receiver = network.netns("pod2")?.run(|| UdpSocket::bind((destination, PORT)))??;
+    let sender = network.netns("pod1")?.run(|| UdpSocket::bind((source, PORT)))??;
     receiver.set_read_timeout(Some(PATIENCE))?;
     for number in 0..DATAGRAMS {
-        sender.send_to(&vec![7; 100 + number], ("10.244.2.2", PORT))?;
+        sender.send_to(&vec![7; 100 + number], (destination, PORT))?;
         let length = receiver.recv(&mut [0; 2000]).with_context(|| format!("datagram {number} was lost"))?;
         ensure!(length == 100 + number, "datagram {number} has {length} bytes");
     }

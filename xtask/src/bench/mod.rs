@@ -59,6 +59,7 @@ const CASES: &[Case] = &[
     case("light", &["--probes", "light"], Some(1.15)),
     case("tail", &["--probes", "light", "--tail-above", "p99.9"], Some(1.2)),
     case("device", &["--probes", "device"], None),
+    case("tc", &["--probes", "tc"], None),
     case(AFTER, &[], None),
 ];
 

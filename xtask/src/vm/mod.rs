@@ -118,6 +118,16 @@ impl Vm {
     }
 }
 
+/// Makes ready what virtual machines need beside their kernels, before several are started at once.
+///
+/// # Errors
+///
+/// Something cannot be had.
+pub fn prepare() -> Result<()> {
+    emulator::get()?;
+    packages::require(packages::LAB)
+}
+
 /// Runs a command in the current folder under another kernel, with this machine's files (which it cannot
 /// change, except in [`VmOptions::share`]), and passes its output on. Without a command: a shell.
 ///

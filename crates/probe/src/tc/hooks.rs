@@ -10,27 +10,21 @@ use aya::{
         tc::{SchedClassifierLink, TcAttachOptions},
     },
 };
-use overlay_trace_common::{
-    record::Hop,
-    tc::{HOOK_NAME, HOOKS_MAX, Hook, PASSED_NAME, Side},
-};
+use overlay_trace_common::tc::{HOOK_NAME, HOOKS_MAX, Hook, PASSED_NAME, Side};
 use overlay_trace_format::printable;
 
 use super::{
+    at_device::{AtDevice, detach},
     clean::clean,
     clsact,
     devices::{self, Device, InNamespace, enter},
-    note::{FOLDER, Made, Note},
+    hop_table::HopTable,
+    note::{FOLDER, Note},
 };
 use crate::{
     filter::FilterOptions,
-    hop_names::RawHop,
     load::Loader,
-    sys::{
-        clock::monotonic_ns,
-        netns::{self, Namespace},
-        traffic_control,
-    },
+    sys::netns::{self, Namespace},
 };
 
 /// The last hook is for measuring the cost; see [`measure`](super::measure).
@@ -45,27 +39,16 @@ unsafe impl aya::Pod for RawHook {}
 
 /// The attached hooks. Dropped, they are detached; a `clsact` that was made for them goes too, if it is empty.
 pub struct Hooks {
-    namespaces: Vec<HooksOfNamespace>,
+    at: Vec<AtDevice>,
     /// Why packets cannot be seen at some sides of devices: `eth0 of pod1, egress: …`.
     pub unseen: Vec<String>,
     /// With clsact only: without a note the hooks are tcx programs. Dropped last, when everything in it has been undone.
     note: Option<Note>,
-}
-
-/// The hooks of a network namespace.
-struct HooksOfNamespace {
-    namespace: Namespace,
-    links: Vec<SchedClassifierLink>,
-    /// Devices whose `clsact` was made here.
-    made: Vec<Made>,
-}
-
-/// A side of a device, and the program for it.
-struct Planned {
-    device: Device,
-    side: Side,
-    /// The number of the hook.
-    number: usize,
+    /// The device of the filter.
+    device: Option<String>,
+    /// Inode numbers of the filter's namespaces.
+    namespaces: Vec<u32>,
+    hops: HopTable,
 }
 
 /// Loads the program that sees the packets of all hooks; nothing is attached.
@@ -117,17 +100,20 @@ impl Hooks {
     pub fn attach(loader: &mut Loader, filter: &FilterOptions, clsact_only: bool) -> Result<Hooks> {
         // Also what a note tells nothing of.
         clean(Path::new(FOLDER));
-        let found = devices::of_interest(filter.device.as_deref())?;
+        let namespaces = filter.netns.iter().map(|given| netns::inode(given)).collect::<Result<_>>()?;
+        let device = filter.device.clone();
+        let hops = HopTable::new(loader)?;
+        let mut hooks = Hooks { at: Vec::new(), unseen: Vec::new(), note: None, device, namespaces, hops };
+        let found = devices::of_interest(hooks.device.as_deref());
+        if found.iter().all(|one| one.devices.is_empty()) {
+            bail!("there is no device at which packets could be seen: no NIC, veth, bridge or tunnel is up");
+        }
         connect(loader)?;
-        let mut hooks = Hooks { namespaces: Vec::new(), unseen: Vec::new(), note: None };
-        let planned = hooks.describe(loader, filter, found)?;
-        if clsact_only || !has_tcx(loader, &planned)? {
+        if clsact_only || !has_tcx(loader, &found)? {
             hooks.note = Some(Note::create(Path::new(FOLDER))?);
         }
-        for (namespace, sides) in planned {
-            hooks.attach_in(loader, namespace, sides);
-        }
-        if hooks.namespaces.iter().all(|one| one.links.is_empty()) {
+        hooks.attach_to(loader, found);
+        if hooks.count() == 0 {
             bail!("no TC program can be attached to a device: {}", hooks.unseen.join("; "));
         }
         Ok(hooks)
@@ -135,145 +121,123 @@ impl Hooks {
 
     /// How many hooks are attached.
     pub fn count(&self) -> usize {
-        self.namespaces.iter().map(|one| one.links.len()).sum()
+        self.at.iter().map(|at| at.links.len()).sum()
     }
 
-    /// Describes the hooks and their hops to the kernel side, and loads their programs.
-    fn describe(
+    /// Attaches hooks to the devices that have come since, and gives up those of devices that are gone or down.
+    pub fn follow(&mut self, loader: &mut Loader) {
+        let found = devices::of_interest(self.device.as_deref());
+        let (stay, gone) = std::mem::take(&mut self.at).into_iter().partition(|at| at.is_among(&found));
+        self.at = stay;
+        detach(gone, &found);
+        let known = self.unseen.len();
+        self.attach_to(loader, found);
+        for unseen in self.unseen.drain(known..) {
+            tracing::warn!("packets cannot be seen at {unseen}");
+        }
+    }
+
+    /// Attaches hooks to those of these devices that have none.
+    fn attach_to(&mut self, loader: &mut Loader, found: Vec<InNamespace>) {
+        for InNamespace { namespace, cookie, mut devices } in found {
+            devices.retain(|device| !self.at.iter().any(|at| at.is(namespace.inode, cookie, device.ifindex)));
+            if devices.is_empty() {
+                continue;
+            }
+            let attached = std::thread::scope(|scope| {
+                let work = || {
+                    if let Err(error) = enter(&namespace) {
+                        return self.unseen.push(format!("{error:#}"));
+                    }
+                    for device in &devices {
+                        let at = self.attach_at(loader, &namespace, cookie, device);
+                        self.at.push(at);
+                    }
+                };
+                // Entering namespaces takes a thread of its own.
+                scope.spawn(work).join()
+            });
+            if attached.is_err() {
+                self.unseen.push("the thread that attaches the hooks has failed".to_owned());
+            }
+        }
+    }
+
+    /// Attaches hooks to a device of the namespace that this thread is in. What fails is noted in `unseen`.
+    fn attach_at(
         &mut self,
         loader: &mut Loader,
-        filter: &FilterOptions,
-        found: Vec<InNamespace>,
-    ) -> Result<Vec<(Namespace, Vec<Planned>)>> {
-        let selected: Vec<u32> =
-            filter.netns.iter().map(|given| netns::inode(given)).collect::<Result<_>>()?;
-        let mut planned = Vec::new();
-        let (mut number, mut hop) = (0, 0);
-        for InNamespace { namespace, devices } in found {
-            let cookie = cookie_of(&namespace);
-            let is_selected = selected.is_empty() || selected.contains(&namespace.inode);
-            let mut sides = Vec::new();
-            for device in devices {
-                if number + Side::ALL.len() > CALIBRATION_HOOK {
-                    self.unseen.push(format!(
-                        "{} of {}: there are more than {} devices",
-                        printable(&device.name),
-                        namespace.name,
-                        CALIBRATION_HOOK / 2
-                    ));
-                    continue;
-                }
-                hop += 1;
-                write_hop(loader, hop, &namespace, cookie, &device)?;
-                let is_filtered = filter.device.as_ref().is_some_and(|name| *name != device.name);
-                for side in Side::ALL {
-                    let hook = Hook {
-                        hop,
-                        stage: side.stage(),
-                        matched: (is_selected && !is_filtered).into(),
-                        is_edge: device.is_edge().into(),
-                        // With a device in the filter, the devices in between are not looked at.
-                        starts: (device.is_edge() && side == Side::Ingress || filter.device.is_some()).into(),
-                        has_ethernet: device.has_ethernet.into(),
-                        calibrates: 0,
-                    };
-                    write_hook(loader, number, hook)?;
-                    load(loader, &format!("{HOOK_NAME}{number}"))?;
-                    sides.push(Planned { device: device.clone(), side, number });
-                    number += 1;
-                }
-            }
-            planned.push((namespace, sides));
-        }
-        Ok(planned)
-    }
-
-    /// Attaches the hooks of a namespace. What fails is noted in `unseen`.
-    fn attach_in(&mut self, loader: &mut Loader, namespace: Namespace, sides: Vec<Planned>) {
-        let Hooks { unseen, note, .. } = self;
-        let attached = std::thread::scope(|scope| {
-            let work = || {
-                let mut attached = HooksOfNamespace { namespace, links: Vec::new(), made: Vec::new() };
-                if let Err(error) = enter(&attached.namespace) {
-                    unseen.push(format!("{error:#}"));
-                    return attached;
-                }
-                for Planned { device, side, number } in sides {
-                    let place = format!(
-                        "{} of {}, {}",
-                        printable(&device.name),
-                        attached.namespace.name,
-                        side.name()
-                    );
-                    let link = match note {
-                        None => attach_tcx(loader, &device, side, number),
-                        Some(note) => attached
-                            .prepare(&device, note)
-                            .and_then(|()| clsact::attach(hook(loader, number)?, &device, side)),
-                    };
-                    match link {
-                        Ok(link) => attached.links.push(link),
-                        Err(error) => unseen.push(format!("{place}: {error:#}")),
-                    }
-                }
-                attached
-            };
-            scope.spawn(work).join()
-        });
-        match attached {
-            Ok(attached) => self.namespaces.push(attached),
-            Err(_) => self.unseen.push("the thread that attaches the hooks has failed".to_owned()),
-        }
-    }
-}
-
-impl HooksOfNamespace {
-    /// Makes sure, once per device, that it has a `clsact`.
-    fn prepare(&mut self, device: &Device, note: &mut Note) -> Result<()> {
-        if self.made.iter().any(|made| made.ifindex == device.ifindex) {
-            return Ok(());
-        }
-        let made = Made {
-            netns: self.namespace.inode,
-            netns_cookie: cookie_of(&self.namespace),
+        namespace: &Namespace,
+        cookie: u64,
+        device: &Device,
+    ) -> AtDevice {
+        let mut at = AtDevice {
+            netns: namespace.inode,
+            netns_cookie: cookie,
             ifindex: device.ifindex,
-            device: device.name.clone(),
-            clsact: !traffic_control::has_clsact(device.ifindex)?,
-            handle: clsact::own_handle(),
+            first: self.free_number(),
+            links: Vec::new(),
+            made: None,
         };
-        note.add(made.clone())?;
-        clsact::prepare(device, &made)?;
-        self.made.push(made);
-        Ok(())
-    }
-
-    /// Detaches the hooks, in their namespace: a filter is named by its device's number, which another device in
-    /// another namespace has too.
-    fn detach(&mut self) {
-        let links = std::mem::take(&mut self.links);
-        if let Err(error) = enter(&self.namespace) {
-            tracing::warn!("{error:#}: its filters stay");
-            return std::mem::forget(links);
+        let place = format!("{} of {}", printable(&device.name), namespace.name);
+        let Some(first) = at.first else {
+            self.unseen.push(format!("{place}: there are more than {} devices", CALIBRATION_HOOK / 2));
+            return at;
+        };
+        if let Err(error) =
+            self.describe(loader, &at, device).and_then(|()| at.prepare(device, &mut self.note))
+        {
+            self.unseen.push(format!("{place}: {error:#}"));
+            return at;
         }
-        drop(links);
-        for made in self.made.iter().filter(|made| made.clsact) {
-            // The device may be gone.
-            if traffic_control::is_empty(made.ifindex).unwrap_or(false)
-                && let Err(error) = traffic_control::delete_clsact(made.ifindex)
-            {
-                tracing::warn!("the qdisc clsact of {} cannot be removed: {error}", printable(&made.device));
+        for (side, number) in Side::ALL.into_iter().zip(first..) {
+            let link = match at.made {
+                None => attach_tcx(loader, device, side, number),
+                Some(_) => hook(loader, number).and_then(|program| clsact::attach(program, device, side)),
+            };
+            match link {
+                Ok(link) => at.links.push(link),
+                Err(error) => self.unseen.push(format!("{place}, {}: {error:#}", side.name())),
             }
         }
+        at
+    }
+
+    /// The first of the numbers of hooks for a device that no other has.
+    fn free_number(&self) -> Option<usize> {
+        let sides = Side::ALL.len();
+        (0..CALIBRATION_HOOK / sides)
+            .map(|device| device * sides)
+            .find(|first| !self.at.iter().any(|at| at.first == Some(*first)))
+    }
+
+    /// Describes the hooks of a device and their hop to the kernel side.
+    fn describe(&mut self, loader: &mut Loader, at: &AtDevice, device: &Device) -> Result<()> {
+        let hop = self.hops.add(at, device)?;
+        let is_selected = self.namespaces.is_empty() || self.namespaces.contains(&at.netns);
+        let is_filtered = self.device.as_ref().is_some_and(|name| *name != device.name);
+        for (side, number) in Side::ALL.into_iter().zip(at.first.unwrap_or_default()..) {
+            let hook = Hook {
+                hop,
+                stage: side.stage(),
+                matched: (is_selected && !is_filtered).into(),
+                is_edge: device.is_edge().into(),
+                // With a device in the filter, the devices in between are not looked at.
+                starts: (device.is_edge() && side == Side::Ingress || self.device.is_some()).into(),
+                has_ethernet: device.has_ethernet.into(),
+                calibrates: 0,
+            };
+            write_hook(loader, number, hook)?;
+        }
+        Ok(())
     }
 }
 
 impl Drop for Hooks {
     fn drop(&mut self) {
-        let namespaces = &mut self.namespaces;
-        // Entering namespaces takes a thread of its own.
-        std::thread::scope(|scope| {
-            scope.spawn(|| namespaces.iter_mut().for_each(HooksOfNamespace::detach));
-        });
+        let all = std::mem::take(&mut self.at);
+        let namespaces = if self.note.is_some() { devices::of_interest(None) } else { Vec::new() };
+        detach(all, &namespaces);
     }
 }
 
@@ -294,12 +258,13 @@ fn attach_tcx(
     Ok(program.take_link(link)?)
 }
 
-/// Whether the kernel has tcx: tried at the first device of the calling thread's namespace or of another.
-fn has_tcx(loader: &mut Loader, planned: &[(Namespace, Vec<Planned>)]) -> Result<bool> {
-    let first = planned.iter().find_map(|(namespace, sides)| Some((namespace, sides.first()?)));
-    let (namespace, Planned { device, side, number }) = first.context("no device is to be looked at")?;
+/// Whether the kernel has tcx: tried at the first device.
+fn has_tcx(loader: &mut Loader, found: &[InNamespace]) -> Result<bool> {
+    let first = found.iter().find_map(|one| Some((&one.namespace, one.devices.first()?)));
+    let (namespace, device) = first.context("no device is to be looked at")?;
     let tried = std::thread::scope(|scope| {
-        scope.spawn(|| enter(namespace).and_then(|()| attach_tcx(loader, device, *side, *number))).join()
+        let work = || enter(namespace).and_then(|()| attach_tcx(loader, device, Side::Ingress, 0));
+        scope.spawn(work).join()
     });
     match tried {
         Ok(Ok(link)) => {
@@ -312,41 +277,6 @@ fn has_tcx(loader: &mut Loader, planned: &[(Namespace, Vec<Planned>)]) -> Result
         }
         Err(_) => bail!("the thread that attaches the hooks has failed"),
     }
-}
-
-/// The namespace's cookie, 0 where there are none.
-fn cookie_of(namespace: &Namespace) -> u64 {
-    let read = || enter(namespace).and_then(|()| Ok(netns::own_cookie()?));
-    std::thread::scope(|scope| scope.spawn(read).join()).ok().and_then(Result::ok).unwrap_or_default()
-}
-
-/// Describes a hop to the kernel side's table, from which its name is read.
-fn write_hop(
-    loader: &mut Loader,
-    number: u16,
-    namespace: &Namespace,
-    cookie: u64,
-    device: &Device,
-) -> Result<()> {
-    let mut hop = Hop {
-        netns: namespace.inode,
-        ifindex: device.ifindex,
-        netns_mix: cookie as u32,
-        since_ns: monotonic_ns(),
-        ..Hop::default()
-    };
-    put(&mut hop.device, &device.name);
-    put(&mut hop.kind, &device.kind);
-    let map = loader.maps.map_mut("HOPS").context("the kernel object has no map HOPS")?;
-    Array::<_, RawHop>::try_from(map)?.set(number.into(), RawHop(hop), 0)?;
-    let map = loader.maps.map_mut("HOP_COUNT").context("the kernel object has no map HOP_COUNT")?;
-    Ok(Array::<_, u64>::try_from(map)?.set(0, u64::from(number), 0)?)
-}
-
-/// A text, cut if need be so that it ends with a NUL.
-fn put(target: &mut [u8; 16], text: &str) {
-    let length = text.len().min(target.len() - 1);
-    target[..length].copy_from_slice(&text.as_bytes()[..length]);
 }
 
 /// Describes a hook to the kernel side.

@@ -1,4 +1,5 @@
-//! The set `tc`'s part of a recording: its hooks, and a thread that ends paths and detaches the hooks.
+//! The set `tc`'s part of a recording: its hooks, and a thread that ends paths, follows the devices that come and go, and
+//! detaches the hooks.
 
 use std::{
     sync::atomic::Ordering,
@@ -11,8 +12,9 @@ use anyhow::Result;
 use super::{hooks::Hooks, sweeper::Sweeper};
 use crate::{
     filter::FilterOptions,
+    late_probes::LateProbes,
     load::Loader,
-    sys::capabilities::{CAP_BPF, CAP_NET_ADMIN, CAP_SYS_ADMIN},
+    sys::capabilities::{CAP_BPF, CAP_NET_ADMIN, CAP_SYS_ADMIN, CAP_SYS_PTRACE, Number},
     worker::Worker,
 };
 
@@ -20,6 +22,12 @@ use crate::{
 const IDLE: Duration = Duration::from_secs(10);
 const INTERVAL: Duration = Duration::from_millis(500);
 const POLL: Duration = Duration::from_millis(50);
+/// How often devices are looked for; and that takes no more than this part of the time, however many there are.
+const SEARCH_INTERVAL: Duration = Duration::from_secs(1);
+const SEARCH_SHARE: u32 = 50;
+
+/// To load and attach programs, and to find and enter the namespaces that devices are in.
+const CAPABILITIES: [Number; 4] = [CAP_BPF, CAP_NET_ADMIN, CAP_SYS_ADMIN, CAP_SYS_PTRACE];
 
 /// Attached hooks, and what ends paths.
 pub struct Part {
@@ -59,10 +67,10 @@ impl Part {
     /// # Errors
     ///
     /// The thread cannot be created.
-    pub fn start(self) -> Result<Worker> {
-        Worker::start("tc", &[CAP_BPF, CAP_NET_ADMIN, CAP_SYS_ADMIN], move |stop| {
-            let Part { hooks, mut sweeper } = self;
-            let mut last = Instant::now();
+    pub fn start(self, late_probes: LateProbes) -> Result<Worker> {
+        Worker::start("tc", &CAPABILITIES, move |stop| {
+            let Part { mut hooks, mut sweeper } = self;
+            let (mut swept, mut search_at) = (Instant::now(), Instant::now() + SEARCH_INTERVAL);
             let mut sweep = |idle| {
                 if let Err(error) = sweeper.sweep(idle) {
                     tracing::warn!("paths without a seen end are missing: {error:#}");
@@ -70,9 +78,14 @@ impl Part {
             };
             while !stop.load(Ordering::Relaxed) {
                 thread::sleep(POLL);
-                if last.elapsed() >= INTERVAL {
-                    last = Instant::now();
+                if swept.elapsed() >= INTERVAL {
+                    swept = Instant::now();
                     sweep(IDLE);
+                }
+                let begin = Instant::now();
+                if begin >= search_at {
+                    late_probes.with_loader(|loader| hooks.follow(loader));
+                    search_at = begin + SEARCH_INTERVAL.max(begin.elapsed() * SEARCH_SHARE);
                 }
             }
             sweep(Duration::ZERO);
