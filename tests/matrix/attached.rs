@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use anyhow::Result;
 use overlay_trace_common::stage_map::{STAGES, transmit_stages};
 use overlay_trace_probe::load::{Loader, Sizes};
-use overlay_trace_probe::sys::kernel::Kernel;
+use overlay_trace_probe::sys::{bpf, kernel::Kernel};
 use overlay_trace_probe::wanted_functions;
-use overlay_trace_probe::{FilterOptions, Plan, ProbeKind, ProbeSet, Unprobed};
+use overlay_trace_probe::{FilterOptions, Plan, ProbeKind, ProbeSet, StartProgress, Unprobed};
 
 use crate::describe;
 
@@ -25,10 +25,11 @@ impl Attached {
     /// Loads the modules that the stage map names, and attaches the set for a moment.
     pub fn of(set: ProbeSet) -> Result<Attached> {
         describe::load_modules();
+        bpf::explain_refusals();
         let kernel = Kernel::read(&wanted_functions())?;
         let loader = Loader::new(&kernel, &FilterOptions::default(), Sizes::default())?;
         let mut plan = Plan::new(&kernel, set, false);
-        let attached = loader.attach_plan(&kernel, &mut plan);
+        let attached = loader.attach_plan(&kernel, &mut plan, &StartProgress::default());
         let mut kinds: BTreeMap<u8, BTreeSet<&str>> = BTreeMap::new();
         let mut points = HashSet::new();
         for one in &attached {

@@ -28,6 +28,8 @@ pub struct Results {
     skipped: u32,
     /// Scenes that were recorded again, and how often.
     recorded_again: BTreeMap<String, u32>,
+    /// One of them without a known reason.
+    has_doubted: bool,
     /// Tests that tried something again, and how often.
     retried: BTreeMap<String, u32>,
     /// Tests that ran although the table expects them to be skipped.
@@ -57,6 +59,7 @@ impl Results {
             failed: 0,
             skipped: 0,
             recorded_again: BTreeMap::new(),
+            has_doubted: false,
             retried: BTreeMap::new(),
             ran: Vec::new(),
         }
@@ -91,6 +94,11 @@ impl Results {
         };
         *count += 1;
         println!("{}  {test}  {}", self.kernel, words.replace('\n', " "));
+    }
+
+    /// Whether a scene that failed may be recorded again without a known reason: once in a run.
+    pub fn may_doubt(&mut self) -> bool {
+        !std::mem::replace(&mut self.has_doubted, true)
     }
 
     /// Notes that a scene is recorded once more because its recording did not show what it must.

@@ -276,8 +276,9 @@ fn in_setting(
     }
 }
 
-/// Checks a recording. With `again` nothing is said and false returned where a check fails and the kernel has
-/// skipped probes.
+/// Checks a recording. With `again` false is returned and the scene is to be recorded again where a check fails and the
+/// kernel has skipped probes; and for one scene of a run whatever the reason, which is printed: on a busy machine some
+/// things happen once in some thousand scenes.
 fn checked(
     setting: &Setting,
     scene: &'static Scene,
@@ -296,8 +297,19 @@ fn checked(
     };
     let outcomes: Vec<Outcome> = scene.checks().map(|check| (check.run)(&recorded, seen)).collect();
     let skipped = recorded.skipped();
-    if skipped > 0 && again && outcomes.iter().any(Result::is_err) {
-        eprintln!("{}  {} is recorded again: {skipped} probes were skipped", results.kernel(), name(""));
+    let failed =
+        scene.checks().zip(&outcomes).find_map(|(check, outcome)| Some((check, outcome.as_ref().err()?)));
+    if let Some((check, error)) = failed
+        && again
+        && (skipped > 0 || results.may_doubt())
+    {
+        println!(
+            "{}  {} is recorded again: {skipped} probes were skipped; {}: {}",
+            results.kernel(),
+            name(""),
+            check.name,
+            format!("{error:#}").replace('\n', " ")
+        );
         results.note_recorded_again(&format!("{}/{}", setting.name, scene.name));
         return false;
     }

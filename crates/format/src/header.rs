@@ -253,6 +253,22 @@ impl Counters {
             (self.unreadable, "headers not readable"),
         ]
     }
+
+    /// Why these packets are not to be trusted to be the machine's traffic, in a sentence: more than a tenth of them have no
+    /// whole record, and more than a few.
+    pub fn distrust(&self) -> Option<String> {
+        const ONE_IN: u64 = 10;
+        const A_FEW: u64 = 10;
+        let parts = [self.lost_records, self.state_full, self.unknown_start, self.lost_end, self.unreadable];
+        let vanished = parts.iter().fold(0, |sum: u64, part| sum.saturating_add(*part));
+        let seen = self.started.max(self.finished).saturating_add(self.state_full);
+        (vanished > A_FEW && vanished > seen / ONE_IN).then(|| {
+            format!(
+                "{vanished} of {seen} packets have no whole record: this recording does not show the machine's traffic \
+                 (`overlay-trace doctor` says what the kernel allows; --states and --buffer make more room)"
+            )
+        })
+    }
 }
 
 fn is_zero(number: &u64) -> bool {
@@ -303,4 +319,19 @@ fn named<N: Ord + Default + Copy>(
         return String::new();
     }
     names.get(&number).cloned().unwrap_or_else(|| plain(number))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_recording_is_doubtful_when_more_than_a_few_and_more_than_a_tenth_vanished() {
+        let of = |started, state_full| Counters { started, state_full, ..Counters::default() }.distrust();
+        assert!(of(40, 31).is_some_and(|why| why.contains("31 of 71 packets")));
+        assert!(of(4, 8).is_none() && of(1000, 100).is_none() && of(0, 0).is_none());
+        let at_the_ends = Counters { started: 100, unknown_start: 5, lost_end: 7, ..Counters::default() };
+        assert!(at_the_ends.distrust().is_some());
+        assert!(Counters { lost_end: u64::MAX, lost_records: 1, ..at_the_ends }.distrust().is_some());
+    }
 }

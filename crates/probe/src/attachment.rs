@@ -1,6 +1,6 @@
 //! One program that is to be attached, and what to.
 
-use overlay_trace_common::{flags::ProbeFlags, probe_spec::ProbeSpec};
+use overlay_trace_common::{flags::ProbeFlags, probe_spec::ProbeSpec, stage::Action};
 
 use crate::{probe_kind::ProbeKind, program::Program};
 
@@ -29,6 +29,11 @@ pub struct Attachment {
 }
 
 impl Attachment {
+    /// Whether the path of a packet that is not known yet starts here.
+    pub fn starts_paths(&self) -> bool {
+        [Action::Start, Action::PickUp].map(|action| action as u8).contains(&self.spec.action())
+    }
+
     /// The attachment of the exit, if the point asks for it. Only fexit has the arguments at the exit, so a function
     /// that is entered by kprobe has none: its stage ends with the entry of the next one.
     pub fn exit(&self) -> Option<Attachment> {

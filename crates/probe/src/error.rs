@@ -16,8 +16,8 @@ pub enum StartError {
     /// The kernel does not allow the probes of the wanted set.
     #[error("the probe set {} is not possible: {reason}; use --probes device", set.name())]
     SetNotPossible { set: ProbeSet, reason: String },
-    /// The kernel refused every probe of the set.
-    #[error("not one probe of the set {} could be attached: `overlay-trace doctor` says why", set.name())]
+    /// The kernel refused every probe of the set at which a packet's path begins: nothing would be recorded.
+    #[error("no probe of the set {} that sees packets' paths begin could be attached: `overlay-trace doctor` says why", set.name())]
     NothingAttached { set: ProbeSet },
     /// The kernel lacks something else that is needed, or the system is out of something.
     #[error(transparent)]

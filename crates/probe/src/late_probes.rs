@@ -16,6 +16,7 @@ use crate::{
     plan::Plan,
     probe_kind::ProbeKind,
     probes::Probes,
+    start_progress::StartProgress,
     sys::{clock::monotonic_ns, kernel::Kernel},
     worker_message::WorkerMessage,
 };
@@ -94,7 +95,7 @@ impl ProbeParts {
             .collect();
         let mut plan = Plan::new(&self.kernel, self.set, self.kprobes_only);
         plan.points.retain(|point| point.iter().all(|choice| !done.contains(&(choice.stage, choice.point))));
-        let attached = self.loader.attach_plan(&self.kernel, &mut plan);
+        let attached = self.loader.attach_plan(&self.kernel, &mut plan, &StartProgress::default());
         let stages = seen_later(&attached);
         self.probes.all().extend(attached);
         let names = Names { drop_reasons: drop_reasons(&self.kernel), ..Names::default() };

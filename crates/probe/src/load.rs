@@ -23,6 +23,7 @@ use crate::{
     patch::{Probe, patch},
     plan::Plan,
     probe_kind::ProbeKind,
+    start_progress::StartProgress,
     sys::{
         bpf::{self, Kind},
         kernel::Kernel,
@@ -187,11 +188,14 @@ impl Loader {
 
     /// Attaches the whole plan: for each point the first alternative that the kernel accepts. What cannot
     /// be attached is moved to the plan's unseen stages.
-    pub fn attach_plan(&self, kernel: &Kernel, plan: &mut Plan) -> Vec<Attached> {
+    pub fn attach_plan(&self, kernel: &Kernel, plan: &mut Plan, progress: &StartProgress) -> Vec<Attached> {
+        progress.begin(plan.points.len());
         plan.attach(|point| {
-            self.attach_point(kernel, point).inspect_err(|reason| {
+            let attached = self.attach_point(kernel, point).inspect_err(|reason| {
                 tracing::debug!("stage {}: {reason}", STAGES[point[0].stage as usize].name);
-            })
+            });
+            progress.step();
+            attached
         })
     }
 

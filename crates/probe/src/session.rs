@@ -40,6 +40,7 @@ use crate::{
     recording_header::{HeaderParts, HookCoverage, command_line, header},
     sched_policy::{SchedPolicy, to_leave_idle},
     start_gate::StartGate,
+    start_progress::StartProgress,
     summary::Summary,
     synthetic_skb_cost,
     sys::{capabilities::drop_in_thread, kernel::Kernel, limits, netns_names::NetnsNames, privilege},
@@ -75,6 +76,8 @@ pub struct SessionOptions {
     pub sampling: Option<TailSampling>,
     /// By which another thread can call the start off.
     pub gate: StartGate,
+    /// By which another thread can see how far the start has come.
+    pub progress: StartProgress,
 }
 
 /// A recording in progress; [`stop`](Session::stop) finishes it. Dropped without that, it leaves a recording that is
@@ -219,12 +222,12 @@ impl Attaching {
             loader.replace_programs(baseline);
         }
         let netns_names = NetnsNames::now();
-        let attached = loader.attach_plan(&kernel, &mut plan);
+        let attached = loader.attach_plan(&kernel, &mut plan, &options.progress);
         let attach_hooks =
             || Part::attach(&mut loader, &options.filter, options.clsact_only, options.sizes.states);
         let tc = is_tc.then(attach_hooks).transpose()?;
         trigger_device_event();
-        if attached.is_empty() && tc.is_none() {
+        if tc.is_none() && !attached.iter().any(|one| one.attachment.starts_paths()) {
             return Err(StartError::NothingAttached { set: choice.set });
         }
         let cost = synthetic_skb_cost::measure(&kernel, &mut loader, choice.entry, cost);

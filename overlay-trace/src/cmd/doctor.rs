@@ -8,7 +8,7 @@ use anyhow::Result;
 
 use overlay_trace_probe::sys::{bpf, kernel, kernel::Kernel, limits, privilege};
 use overlay_trace_probe::{
-    FilterOptions, Plan, ProbeKind, ProbeSet,
+    FilterOptions, Plan, ProbeKind, ProbeSet, StartProgress,
     calibrate::{self, works},
     load::{Loader, Sizes},
     tc, wanted_functions,
@@ -30,6 +30,7 @@ impl Doctor {
         if self.clean {
             return clean();
         }
+        bpf::explain_refusals();
         print(text::system(&kernel::release(), &privilege::missing(), bpf::has_vmlinux_btf()).as_bytes())?;
         privilege::check()?;
         let kernel = Kernel::read(&wanted_functions())?;
@@ -52,7 +53,7 @@ impl Doctor {
         print(text::costs(&cost).as_bytes())?;
         limits::allow_probes(plan.points.len())?;
         // Only attaching shows what the kernel really accepts.
-        let attached = loader.attach_plan(&kernel, &mut plan);
+        let attached = loader.attach_plan(&kernel, &mut plan, &StartProgress::default());
         let attachments: Vec<_> = attached.iter().map(|one| one.attachment.clone()).collect();
         drop(attached);
         print(text::stages(&kernel, &plan, &attachments).as_bytes())?;

@@ -4,7 +4,7 @@ use std::{
     collections::HashSet,
     io::{IsTerminal, Write, stderr},
     path::Path,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use overlay_trace_analysis::breakdown::{Drop, Key};
@@ -13,7 +13,7 @@ use overlay_trace_analysis::tail::cause_of;
 use overlay_trace_format::Counters;
 use overlay_trace_format::detection::{reasons, sentence};
 use overlay_trace_lab::say;
-use overlay_trace_probe::{DropCount, Session, Summary};
+use overlay_trace_probe::{DropCount, Session, StartProgress, Summary};
 
 /// Time between progress lines where the standard error is no terminal.
 const LINE_INTERVAL: Duration = Duration::from_secs(5);
@@ -90,16 +90,61 @@ impl Live {
             losses(counters)
         );
         (self.last, self.packets) = (elapsed, counters.finished);
-        let mut stderr = stderr();
-        let _ = if self.terminal { write!(stderr, "\r\x1b[K{line}") } else { writeln!(stderr, "{line}") };
-        let _ = stderr.flush();
+        print_line(self.terminal, &line);
     }
 
     /// Clears the progress line, for other text.
     pub fn clear(&self) {
-        if self.terminal {
-            let _ = write!(stderr(), "\r\x1b[K");
+        clear_line(self.terminal);
+    }
+}
+
+/// How far attaching the probes has come.
+pub(super) struct Attaching {
+    progress: StartProgress,
+    is_terminal: bool,
+    begin: Instant,
+    /// When the last line was printed.
+    last: Option<Instant>,
+}
+
+impl Attaching {
+    pub const INTERVAL: Duration = Duration::from_millis(500);
+
+    pub fn new(progress: StartProgress) -> Attaching {
+        Attaching { progress, is_terminal: stderr().is_terminal(), begin: Instant::now(), last: None }
+    }
+
+    /// Shows the points that have been probed so far.
+    pub fn show(&mut self) {
+        let is_early = self.last.is_some_and(|last| last.elapsed() < LINE_INTERVAL);
+        if !self.is_terminal && is_early {
+            return;
         }
+        self.last = Some(Instant::now());
+        let points = match self.progress.points() {
+            (_, 0) => "reading the kernel's types and measuring what probes cost".to_owned(),
+            (done, all) => format!("attaching probes: {done} of {all} points"),
+        };
+        print_line(self.is_terminal, &format!("{:>4.1} s  {points}", self.begin.elapsed().as_secs_f64()));
+    }
+
+    /// Clears the line, for other text.
+    pub fn clear(&self) {
+        clear_line(self.is_terminal);
+    }
+}
+
+/// Prints a line, which takes the place of the one before on a terminal.
+fn print_line(is_terminal: bool, line: &str) {
+    let mut stderr = stderr();
+    let _ = if is_terminal { write!(stderr, "\r\x1b[K{line}") } else { writeln!(stderr, "{line}") };
+    let _ = stderr.flush();
+}
+
+fn clear_line(is_terminal: bool) {
+    if is_terminal {
+        let _ = write!(stderr(), "\r\x1b[K");
     }
 }
 
@@ -185,6 +230,9 @@ pub fn report(summary: &Summary, output: &Path) {
     if counters.not_ip > 0 || counters.filtered > 0 {
         let (not_ip, filtered) = (counters.not_ip, counters.filtered);
         say(&format!("not recorded: {not_ip} not IP, {filtered} rejected by the filter"));
+    }
+    if let Some(why) = counters.distrust() {
+        say(&why);
     }
     for (nic, counts) in &summary.nics {
         say(&nics::sentence(nic, counts));

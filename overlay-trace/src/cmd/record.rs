@@ -12,17 +12,17 @@ use nix::sys::signal::{self as sys, SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::oneshot,
-    time::{Instant, interval, sleep_until},
+    time::{Instant, interval, interval_at, sleep_until},
 };
 
 use super::{
     child::{self, Running},
-    live::{self, Live, announce, report},
+    live::{self, Attaching, Live, announce, report},
     probes::Probes,
 };
 use overlay_trace_lab::traffic::is_hangup_ignored;
 use overlay_trace_probe::{
-    FilterOptions, Session, SessionOptions, StartGate, TailSamplingOptions,
+    FilterOptions, Session, SessionOptions, StartGate, StartProgress, TailSamplingOptions,
     load::Sizes,
     sys::{
         capabilities::{self, CAP_KILL},
@@ -161,14 +161,16 @@ impl Record {
         capabilities::drop_in_thread("main", &[CAP_KILL]);
         let (end, child) = self.watch(&session, child, &mut signals).await?;
         let code = end_command(end, child).await?;
-        report(&session.stop()?, &self.output);
-        Ok(code)
+        let summary = session.stop()?;
+        report(&summary, &self.output);
+        let is_doubtful = code == ExitCode::SUCCESS && summary.counters.distrust().is_some();
+        Ok(if is_doubtful { ExitCode::FAILURE } else { code })
     }
 
     /// Attaches the probes on a thread of its own: that takes seconds, in which a signal ends the program. The probes
     /// are detached with it.
     async fn start(&self, signals: &mut Signals) -> Result<Session> {
-        let gate = StartGate::default();
+        let (gate, progress) = (StartGate::default(), StartProgress::default());
         let options = SessionOptions {
             set: self.probes.set(),
             kprobes_only: self.kprobes,
@@ -182,27 +184,36 @@ impl Record {
             sampling: self.tail_sampling.sampling(),
             sizes: Sizes { states: self.states, ring_bytes: self.buffer },
             gate: gate.clone(),
+            progress: progress.clone(),
         };
         let (send, mut session) = oneshot::channel();
         let attach = std::thread::Builder::new().name("attach".into()).spawn(move || {
             // A session that nobody waits for any more is dropped, and so detached.
             let _ = send.send(Session::start(options));
         })?;
-        tokio::select! {
-            session = &mut session => Ok(session.context("the thread that attaches the probes has ended")??),
-            _ = signals.any() => {
-                if !gate.close() {
-                    // The file is there, or will be in a moment.
-                    if let Ok(Ok(session)) = session.await {
-                        session.discard();
-                    }
-                } else if tc::has_note() {
-                    // Filters do not go with the process.
-                    let _ = attach.join();
+        let mut attaching = Attaching::new(progress);
+        let mut tick = interval_at(Instant::now() + Attaching::INTERVAL, Attaching::INTERVAL);
+        loop {
+            tokio::select! {
+                session = &mut session => {
+                    attaching.clear();
+                    return Ok(session.context("the thread that attaches the probes has ended")??);
                 }
-                bail!("interrupted while attaching the probes: nothing was recorded")
+                _ = tick.tick() => attaching.show(),
+                _ = signals.any() => break,
             }
         }
+        attaching.clear();
+        if !gate.close() {
+            // The file is there, or will be in a moment.
+            if let Ok(Ok(session)) = session.await {
+                session.discard();
+            }
+        } else if tc::has_note() {
+            // Filters do not go with the process.
+            let _ = attach.join();
+        }
+        bail!("interrupted while attaching the probes: nothing was recorded")
     }
 
     /// Waits for the end of the recording, and shows its progress.

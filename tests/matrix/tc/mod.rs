@@ -295,6 +295,10 @@ fn locked_down(folder: &Path, results: &mut Results) -> Result<()> {
     }
     std::fs::write(LOCKDOWN, "confidentiality").context("the kernel cannot be locked down")?;
     let network = network::up()?;
+    // Only programs that read nothing are allowed, and these see no packet's path begin.
+    let refused = Session::start(options(folder, "tc-locked-device", Some(ProbeSet::Device), false)).err();
+    let said = refused.context("a recording without a packet was started")?.to_string();
+    ensure!(said.contains("paths begin"), "{said}");
     let options = options(folder, "tc-locked", None, false);
     let file = options.output.clone();
     let session = Session::start(options)?;

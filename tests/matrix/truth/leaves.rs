@@ -13,8 +13,8 @@ use super::{Cause, Injected};
 use crate::results::{Outcome, Verdict};
 
 /// The part of the packets' time that may be in such a stage and not in its function: what takes less than a
-/// probe costs has none of its own, and counts to the stage before it.
-const TOLERANCE: f64 = 0.07;
+/// probe costs has none of its own, and counts to the stage before it. (6.2 to 6.9 % under 6.1 to 7.2.)
+const TOLERANCE: f64 = 0.08;
 
 /// One call in so many may be for another packet.
 const STRAY: u64 = 50;

@@ -8,6 +8,7 @@ use std::{
     fs::File,
     io,
     os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
+    sync::atomic::{AtomicBool, Ordering},
 };
 
 use aya_obj::generated::{
@@ -92,11 +93,21 @@ pub fn load_btf(types: &[u8]) -> io::Result<OwnedFd> {
     call_for_fd(bpf_cmd::BPF_BTF_LOAD, &mut attributes)
 }
 
+/// What the verifier has to say of a large program.
+const LOG_BYTES: usize = 16 << 20;
+
+static EXPLAINS: AtomicBool = AtomicBool::new(false);
+
+/// From now on [`load`] says why the verifier refuses a program, for which it is loaded twice.
+pub fn explain_refusals() {
+    EXPLAINS.store(true, Ordering::Relaxed);
+}
+
 /// Loads a program; see `bpf(2)`, BPF_PROG_LOAD.
 ///
 /// # Errors
 ///
-/// The kernel's error, with the last lines of the verifier's log.
+/// The kernel's error; after [`explain_refusals`] with the last lines of the verifier's log.
 pub fn load(name: &str, license: &str, code: Code, kind: Kind) -> anyhow::Result<OwnedFd> {
     let mut statistics = vec![0; if tracing::enabled!(tracing::Level::DEBUG) { STATISTICS_BYTES } else { 0 }];
     match load_with_log(name, license, code, kind, (LogLevel::Statistics, &mut statistics)) {
@@ -107,7 +118,10 @@ pub fn load(name: &str, license: &str, code: Code, kind: Kind) -> anyhow::Result
             Ok(fd)
         }
         Err(first) => {
-            let mut log = vec![0; 16 << 20];
+            if !EXPLAINS.load(Ordering::Relaxed) && !tracing::enabled!(tracing::Level::DEBUG) {
+                return Err(anyhow::Error::from(first).context("the kernel refuses the program"));
+            }
+            let mut log = vec![0; LOG_BYTES];
             match load_with_log(name, license, code, kind, (LogLevel::Branches, &mut log)) {
                 Ok(fd) => Ok(fd),
                 Err(_) => {
