@@ -4,7 +4,7 @@
 use overlay_trace_common::{cpu::Context, stage_map::TX_RING_WAIT};
 
 use crate::{
-    account::{self, close, here},
+    account::{self, close, cpu_of, here},
     insn::opaque,
     maps::{HANDED_OVER, STATES, State, setting},
     packet_table::Table,
@@ -61,6 +61,23 @@ pub fn finish(table: Table, skb: u64, result: i32) {
         }
     }
     requeue(table, skb, context);
+}
+
+/// Another CPU than the one that transmits frees the packet, and `ndo_start_xmit` has not returned: the device had taken the
+/// packet over, or its driver would not complete it. What the driver throws away by itself it frees on the same CPU.
+#[inline(never)]
+pub fn is_completed(state: &mut State, context: Context) -> bool {
+    let number = state.tracked.account.cpu as u32;
+    let is_with_driver = state.tracked.account.stage as u32 == setting!(transmit_default)
+        && state.device_role.is_edge()
+        && number != context.number;
+    if is_with_driver {
+        let cpu = cpu_of(number);
+        state.resumed_ns.set(cpu.last_ns.get());
+        state.handed_ns.set(now());
+        cpu.drop_current(state.tracked.skb);
+    }
+    is_with_driver
 }
 
 /// The device is busy: the packet is queued again, and this CPU still has it.

@@ -9,17 +9,18 @@ use overlay_trace_common::{
     headers::IPPROTO_TCP,
     probe_spec::ProbeSpec,
     record::Counter,
-    stage_map::{KSOFTIRQD_WAIT, SOFTIRQ_WAIT, TC_CLASSIFY},
+    stage_map::{KSOFTIRQD_WAIT, RECEIVE, SOFTIRQ_WAIT, TC_CLASSIFY},
 };
 
 use crate::{
     account::{self, close, conclude, conclude_sent, here, send},
     clone_tracking::{find_near, seen, segmented},
     edges::{self, fate_of},
+    hand_over,
     insn::opaque,
     maps::{AWAITED, State, count},
     napi::{self, NET_RX_SOFTIRQ},
-    packet_table::{Packet, Table, is_over, missed_end, release},
+    packet_table::{Packet, Table, hide, is_over, missed_end, release, release_hidden},
     parse_headers::identify_late,
     path_end::{leaves_no_record, outcome},
     read::{Access, Copied, field, now},
@@ -70,10 +71,11 @@ pub fn end(table: Table, skb: u64, spec: ProbeSpec, location: u64, reason: u32) 
         return;
     }
     let context = here();
+    let is_hidden;
     let found = match table.find_current(skb, context) {
         Err(table) => {
             let Ok(mut packet) = table.find(skb) else { return };
-            if packet.handed_ns.get() != 0 {
+            if packet.handed_ns.get() != 0 || hand_over::is_completed(&mut packet, context) {
                 identify_at_end(skb, &mut packet);
                 conclude_sent(&mut packet, now());
                 return release(&mut packet);
@@ -84,19 +86,39 @@ pub fn end(table: Table, skb: u64, spec: ProbeSpec, location: u64, reason: u32) 
                 }
                 return;
             }
+            is_hidden = is_contested(spec, &packet);
+            if is_hidden && !hide(&mut packet) {
+                return;
+            }
             seen(packet, skb, context)
         }
-        current => current,
+        Ok(mut packet) => {
+            is_hidden = is_contested(spec, &packet);
+            if is_hidden && !hide(&mut packet) {
+                return;
+            }
+            Ok(packet)
+        }
     };
     let Ok(packet) = found else { return };
-    finish(packet, skb, spec, location, reason);
+    finish(packet, skb, spec, (location, reason), is_hidden);
+}
+
+/// Whether two CPUs may end the packet at the same time: it lies in its socket before the kernel says so (`sk_data_ready`),
+/// and its reader, on another CPU, may free it first. Of a TCP socket nothing is read before; see `unseen_ends` for that.
+#[inline(always)]
+fn is_contested(spec: ProbeSpec, state: &State) -> bool {
+    spec.has(ProbeFlags::UNSEEN_ENDS)
+        && state.tracked.account.stage == RECEIVE
+        && state.record.header.flow.protocol != IPPROTO_TCP
+        && state.clone == 0
 }
 
 /// TCP takes the packet up for a socket: its path ends, and so do those of the segments that were joined to it.
 #[inline(always)]
 pub fn taken_up(table: Table, sock: u64, skb: u64, spec: ProbeSpec) {
     let Ok(packet) = find_near(table, skb, here()) else { return };
-    finish(unseen_ends::taken_up(packet, sock, skb), skb, spec, 0, 0);
+    finish(unseen_ends::taken_up(packet, sock, skb), skb, spec, (0, 0), false);
 }
 
 /// Identifies a packet whose headers could not be read before.
@@ -110,9 +132,15 @@ fn identify_at_end(skb: u64, state: &mut State) {
     }
 }
 
-/// The packet's path ends.
+/// The packet's path ends, by a drop at a place for a reason, or 0. It may have been hidden before.
 #[inline(always)]
-fn finish(mut packet: Packet<'static>, skb: u64, spec: ProbeSpec, location: u64, reason: u32) {
+fn finish(
+    mut packet: Packet<'static>,
+    skb: u64,
+    spec: ProbeSpec,
+    (location, reason): (u64, u32),
+    is_hidden: bool,
+) {
     let mut context = here();
     if leaves_no_record(&mut packet, spec.outcome()) {
         return context.cpu.drop_current(opaque(skb));
@@ -126,7 +154,11 @@ fn finish(mut packet: Packet<'static>, skb: u64, spec: ProbeSpec, location: u64,
     state.record.header.drop_reason = reason;
     let outcome = outcome(state, spec.outcome());
     conclude(state, context, outcome);
-    release(state);
+    if is_hidden {
+        release_hidden(state);
+    } else {
+        release(state);
+    }
 }
 
 /// GRO tells what it did with the packet that entered it last on this CPU.

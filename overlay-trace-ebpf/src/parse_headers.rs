@@ -213,6 +213,10 @@ fn set_level(state: &mut State, depth: u64, raised: u32) {
     let position = state.tracked.account.position;
     if state.parsed == AWAITED {
         settle_level(state, (depth as u32 + raised).wrapping_sub(position >> HOP_BITS));
+    } else if depth != 0 && state.record.header.flags.has(RecordFlags::FROM_DEVICE) {
+        // What it waited for at its NIC has been written.
+        let level = position >> HOP_BITS;
+        settle_level(state, (levels_up(position, depth) >> HOP_BITS).wrapping_sub(level));
     } else {
         state.move_to(levels_up(position, depth));
     }

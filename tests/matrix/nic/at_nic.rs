@@ -37,3 +37,11 @@ pub fn is_sent(packets: &Packets<'_>, packet: &Packet, node: &str) -> bool {
         && !is_received(packets, packet, node)
         && !matches!(packet.end(), Some(End::Split | End::Dropped))
 }
+
+/// Whether the packet was to leave the node and was dropped on its way, as by a full queue.
+pub fn is_dropped_before(packets: &Packets<'_>, packet: &Packet, node: &str) -> bool {
+    let last = packet.way.last().and_then(|span| place(packets, span));
+    last.is_some_and(|place| place.0 == node)
+        && !is_received(packets, packet, node)
+        && packet.end() == Some(End::Dropped)
+}

@@ -86,6 +86,13 @@ fn beside_driver(seen: &Seen, direction: &str, is_there: IsThere) -> Outcome {
     Ok(Verdict::With(said.join("; ")))
 }
 
+/// Whether the emulated hardware counts a packet as one that it sends in segments, which a real one of its kind does not:
+/// QEMU's `e1000e_on_tx_done_update_stats`. What the driver counts is then compared with packets alone ([`sent`]).
+fn counts_whole(nic: &Value) -> bool {
+    let text = |key: &str| nic[key].as_str().unwrap_or_default();
+    ["e1000e", "igb"].contains(&text("driver")) && text("direction") == "sent"
+}
+
 /// The report says of each NIC what its driver has counted, and what became of that: nothing is unexplained, and what
 /// was not recorded is a small part.
 pub fn reported(seen: &Seen, _: &[Seen]) -> Outcome {
@@ -113,8 +120,12 @@ pub fn reported(seen: &Seen, _: &[Seen]) -> Outcome {
                 "{words}; the driver says {counted}"
             );
             let by_cause = CAUSES.iter().map(|cause| sum(cause)).sum::<i64>();
-            ensure!(is_close(unexplained, 0), "{words}");
-            ensure!(is_close(recorded + by_cause, by_driver), "{words}, {by_cause} by cause");
+            let is_whole = nics.iter().all(|nic| counts_whole(nic)) && by_driver > 0 && recorded > by_driver;
+            ensure!(is_whole || is_close(unexplained, 0), "{words}");
+            ensure!(
+                is_whole || is_close(recorded + by_cause, by_driver),
+                "{words}, {by_cause} by cause"
+            );
             let skipped = seen.skipped() as i64;
             let lost = sum("unreadable") + sum("lost_records") + sum("table_full");
             ensure!(lost <= skipped + by_driver / ONE_IN as i64, "{words}, {lost} lost");

@@ -6,7 +6,7 @@ use anyhow::{Result, ensure};
 use overlay_trace_common::path::Span;
 use overlay_trace_lab::traffic::{Kind, Protocol};
 
-use super::at_nic::{NODES, is_nic, is_received, is_sent, place};
+use super::at_nic::{NODES, is_dropped_before, is_nic, is_received, is_sent, place};
 use crate::identity::packets::{Packet, Packets};
 use crate::results::{Outcome, Verdict};
 use crate::seen::Seen;
@@ -87,7 +87,8 @@ fn datagram_sizes(seen: &Seen) -> BTreeMap<u64, (u64, u64)> {
     sizes
 }
 
-/// As many datagrams of each size left by the NICs as were sent, and as many came in as arrived, or more.
+/// As many datagrams of each size left by the NICs or were dropped on their way there as were sent, and as many came in as
+/// arrived, or more.
 pub fn datagrams(seen: &Seen, _: &[Seen]) -> Outcome {
     let packets = Packets::of(seen)?;
     let hidden = hidden(seen)?;
@@ -103,11 +104,12 @@ pub fn datagrams(seen: &Seen, _: &[Seen]) -> Outcome {
             let there = |packet: &&Packet| NODES.iter().any(|node| is_there(&packets, packet, node));
             packets.all.iter().filter(of_size).filter(there).count() as u64
         };
-        let (left, came) = (at(is_sent), at(is_received));
+        let (left, came, dropped) = (at(is_sent), at(is_received), at(is_dropped_before));
         let is_fewer = |recorded: u64, than: u64| recorded + hidden < than;
-        if is_fewer(left, sent) || is_fewer(came, received) || left.max(came) > sent {
+        if is_fewer(left + dropped, sent) || is_fewer(came, received) || (left + dropped).max(came) > sent {
             wrong.push(format!(
-                "{payload} bytes: {sent} sent, {left} left by the NICs, {came} came in, {received} arrived"
+                "{payload} bytes: {sent} sent, {left} left by the NICs, {dropped} were dropped before, {came} came in, \
+                 {received} arrived"
             ));
         }
         all += left + came;
