@@ -85,7 +85,8 @@ pub fn of(kernels: &[&str], all: bool, tail_runs: u32) -> Result<Vec<Piece>> {
 fn cases(all: bool) -> Piece {
     let seconds = if all { WHOLE_TIMEOUT } else { CORE_TIMEOUT };
     let options = VmOptions { timeout: Some(seconds), ..VmOptions::new(TAIL_KERNEL) };
-    let how_often: &[&str] = if all { &["--runs", CASES_RUNS] } else { &["--runs", "1", "--only", CORE_CASES] };
+    let how_often: &[&str] =
+        if all { &["--runs", CASES_RUNS] } else { &["--runs", "1", "--only", CORE_CASES] };
     let arguments = [&["--set", "full", "--cases"][..], how_often].concat();
     Piece::new(Part::Tail, format!("cases, {TAIL_KERNEL}"), options, &arguments)
 }

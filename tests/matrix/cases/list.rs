@@ -142,8 +142,8 @@ pub const CASES: &[Case] = &[
         work: |network, load| {
             let load = Load { pause: Duration::from_millis(8), ..*load };
             with_client(network, &load, "10.96.6.5:80", Connections::One, || {
-                for _ in 0..5 {
-                    thread::sleep(Duration::from_millis(320));
+                for _ in 0..12 {
+                    thread::sleep(Duration::from_millis(130));
                     // That there is no such entry is no failure.
                     let _ = in_node(network, "conntrack -D -d 10.96.6.5");
                 }

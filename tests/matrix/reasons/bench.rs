@@ -205,7 +205,13 @@ pub fn least_ttl(socket: SockRef<'_>, ttl: libc::c_int) -> io::Result<()> {
 fn set_option(socket: &SockRef<'_>, level: libc::c_int, name: libc::c_int, value: &[u8]) -> io::Result<()> {
     // SAFETY: the value is as long as is said and outlives the call; the descriptor is open.
     let outcome = unsafe {
-        libc::setsockopt(socket.as_raw_fd(), level, name, value.as_ptr().cast(), value.len() as libc::socklen_t)
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            level,
+            name,
+            value.as_ptr().cast(),
+            value.len() as libc::socklen_t,
+        )
     };
     if outcome == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }

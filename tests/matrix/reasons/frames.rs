@@ -65,7 +65,8 @@ impl Ip {
     pub fn udp(&self, ports: (u16, u16), payload: &[u8]) -> Vec<u8> {
         let length = (8 + payload.len()) as u16;
         let mut datagram =
-            [&ports.0.to_be_bytes()[..], &ports.1.to_be_bytes(), &length.to_be_bytes(), &[0, 0], payload].concat();
+            [&ports.0.to_be_bytes()[..], &ports.1.to_be_bytes(), &length.to_be_bytes(), &[0, 0], payload]
+                .concat();
         let sum = checksum(&[self.pseudo(datagram.len()), datagram.clone()].concat());
         datagram[6..8].copy_from_slice(&sum);
         datagram

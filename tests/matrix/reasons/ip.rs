@@ -4,7 +4,6 @@ use std::net::Ipv4Addr;
 use std::thread;
 use std::time::Duration;
 
-
 use super::bench::{COUNT, RECEIVER, ROUTER, SENDER, several};
 use super::frames::{DF, ICMP, IPV4, Ip, MF, UDP, icmp};
 use super::list::{Fault, fault};

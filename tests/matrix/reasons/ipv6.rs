@@ -23,13 +23,12 @@ pub const FAULTS: &[Fault] = &[
         let message = icmpv6(ENDS, 64, (UNREACHABLE, 0), &[&[0; 4][..], &about].concat());
         bench.packets(IPV6, |_| message.clone())
     }),
-    fault("IPV6_NDISC_HOP_LIMIT", "r", |bench| solicit(bench, ENDS, 64, 0, ROUTER_V6, &[])).background(),
-    fault("IPV6_NDISC_BAD_CODE", "r", |bench| solicit(bench, ENDS, HOP_LIMIT, 1, ROUTER_V6, &[])).background(),
+    fault("IPV6_NDISC_HOP_LIMIT", "r", |bench| solicit(bench, ENDS, 64, 0, ROUTER_V6, &[])),
+    fault("IPV6_NDISC_BAD_CODE", "r", |bench| solicit(bench, ENDS, HOP_LIMIT, 1, ROUTER_V6, &[])),
     // An option whose length is 0.
     fault("IPV6_NDISC_BAD_OPTIONS", "r", |bench| {
         solicit(bench, ENDS, HOP_LIMIT, 0, ROUTER_V6, &[1, 0, 2, 0, 0, 0x55, 1, 2])
-    })
-    .background(),
+    }),
     fault("IPV6_NDISC_NS_OTHERHOST", "r", |bench| {
         let absent = Ipv6Addr::new(0xfd95, 1, 0, 0, 0, 0, 0, 0x99);
         solicit(bench, (SENDER_V6, ALL_NODES), HOP_LIMIT, 0, absent, &[1, 1, 2, 0, 0, 0x55, 1, 2])

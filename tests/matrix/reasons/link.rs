@@ -9,9 +9,7 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use overlay_trace_lab::dataplanes::tap::{self, Kind};
 
-use super::bench::{
-    Bench, ELSEWHERE_MAC, RECEIVER, ROUTER, ROUTER_MAC, SENDER, TUNNEL_MAC, VNI, several,
-};
+use super::bench::{Bench, ELSEWHERE_MAC, RECEIVER, ROUTER, ROUTER_MAC, SENDER, TUNNEL_MAC, VNI, several};
 use super::frames::{IPV4, Ip, Mac, UDP, ethernet};
 use super::list::{Fault, fault};
 
@@ -38,8 +36,6 @@ pub const FAULTS: &[Fault] = &[
         &[("r", "sysctl -qw net.ipv4.conf.left.drop_unicast_in_l2_multicast=1")],
         &[("r", "sysctl -qw net.ipv4.conf.left.drop_unicast_in_l2_multicast=0")],
     ),
-    // A type of experiments.
-    fault("UNHANDLED_PROTO", "r", |bench| bench.packets(0x88b5, |_| vec![7; 100])),
     fault("TC_INGRESS", "r", |bench| bench.datagrams(RECEIVER, 7803, 100)).with(
         &[
             ("r", "tc qdisc add dev left clsact"),
@@ -57,7 +53,10 @@ pub const FAULTS: &[Fault] = &[
     fault("TC_RECLASSIFY_LOOP", "r", |bench| bench.datagrams(RECEIVER, 7805, 100)).with(
         &[
             ("r", "tc qdisc add dev left clsact"),
-            ("r", "tc filter add dev left ingress protocol ip u32 match ip dport 7805 0xffff action reclassify"),
+            (
+                "r",
+                "tc filter add dev left ingress protocol ip u32 match ip dport 7805 0xffff action reclassify",
+            ),
         ],
         &[("r", "tc qdisc del dev left clsact")],
     ),

@@ -65,7 +65,8 @@ pub fn run((folder, stop): (&Path, &Stop), results: &mut Results) {
         Ok(named) => {
             let said = format!("{} of {} reasons", named, wanted.len());
             let is_enough = named >= LEAST.min(wanted.len());
-            results.add(COUNTED, if is_enough { Ok(Verdict::With(said)) } else { Err(anyhow::anyhow!(said)) });
+            results
+                .add(COUNTED, if is_enough { Ok(Verdict::With(said)) } else { Err(anyhow::anyhow!(said)) });
         }
         Err(error) => results.add(COUNTED, Err(error)),
     }

@@ -50,7 +50,7 @@ pub const FAULTS: &[Fault] = &[
             })?
         })
     }),
-    fault("QUEUE_PURGE", "c", |bench| {
+    fault("udp_destruct_common", "c", |bench| {
         let _unread = bound(&bench.c, 7846)?;
         bench.datagrams(RECEIVER, 7846, 100)
     }),

@@ -61,27 +61,6 @@ pub const FAULTS: &[Fault] = &[
             Ok(())
         })
     }),
-    fault("TCP_RESET", "c", |bench| {
-        let listener = bench.listener(7858)?;
-        several(|_| {
-            let (client, _server) = bench.connection(&listener)?;
-            SockRef::from(&client).set_linger(Some(Duration::ZERO))?;
-            drop(client);
-            thread::sleep(Duration::from_millis(20));
-            Ok(())
-        })
-    }),
-    // The route goes while the connection stands.
-    fault("IP_OUTNOROUTES", "a", |bench| {
-        let listener = bench.listener(7859)?;
-        let (mut client, _server) = bench.connection(&listener)?;
-        bench.network.ip_in("a", "route del default")?;
-        let done = several(|_| Ok(client.write_all(&[7; 100])?));
-        thread::sleep(Duration::from_millis(700));
-        bench.network.ip_in("a", "route add default via 10.95.1.1")?;
-        SockRef::from(&client).set_linger(Some(Duration::ZERO))?;
-        done
-    }),
     fault("TCP_OLD_DATA", "c", |bench| {
         standing(bench, 7860, None, |end| {
             end.send(end.next, &[7; 10])?;
@@ -162,7 +141,8 @@ fn opening(bench: &Bench, port: u16, flags: u8, options: &[u8], is_broken: bool)
     let ip = Ip::new(NOBODY, RECEIVER, TCP);
     bench.packets(IPV4, |number| {
         let ports = (42_000 + number as u16, port);
-        let mut bytes = ip.tcp(&Segment { ports, sequence: 77, flags, window: 20_000, options, ..Segment::default() });
+        let mut bytes =
+            ip.tcp(&Segment { ports, sequence: 77, flags, window: 20_000, options, ..Segment::default() });
         bytes[16] ^= if is_broken { 0x55 } else { 0 };
         ip.packet(&bytes)
     })

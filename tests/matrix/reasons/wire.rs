@@ -49,8 +49,8 @@ impl Wire {
         Ok(())
     }
 
-    /// The next TCP segment for this address and port: its source port, sequence and acknowledgement numbers, window.
-    fn receive(&self, to: Ipv4Addr, port: u16) -> Result<(u16, u32, u32, u16)> {
+    /// The next TCP segment for this address and port with this flag: its source port, sequence and acknowledgement numbers, window.
+    fn receive(&self, (to, port): (Ipv4Addr, u16), flag: u8) -> Result<(u16, u32, u32, u16)> {
         let begin = Instant::now();
         let mut frame = [0; 2048];
         while begin.elapsed() < PATIENCE {
@@ -59,7 +59,7 @@ impl Wire {
             let (ip, tcp) = packet.split_at(20);
             let number = |at: usize| u32::from_be_bytes([tcp[at], tcp[at + 1], tcp[at + 2], tcp[at + 3]]);
             let short = |at: usize| u16::from_be_bytes([tcp[at], tcp[at + 1]]);
-            if ip[9] == TCP && ip[16..20] == to.octets() && short(2) == port {
+            if ip[9] == TCP && ip[16..20] == to.octets() && short(2) == port && tcp[13] & flag != 0 {
                 return Ok((short(0), number(4), number(8), short(14)));
             }
         }
@@ -69,7 +69,7 @@ impl Wire {
     /// The first segment of a connection that somebody opens to an address behind the device: its source port and
     /// sequence number.
     pub fn opening(&self, to: Ipv4Addr, port: u16) -> Result<(u16, u32)> {
-        self.receive(to, port).map(|(source, sequence, ..)| (source, sequence))
+        self.receive((to, port), SYN).map(|(source, sequence, ..)| (source, sequence))
     }
 }
 
@@ -102,12 +102,17 @@ pub struct End<'a> {
 
 impl<'a> End<'a> {
     /// Opens a connection from an address that nobody has.
-    pub fn connect(wire: &'a Wire, ends: (Ipv4Addr, Ipv4Addr), ports: (u16, u16), time: Option<u32>) -> Result<End<'a>> {
+    pub fn connect(
+        wire: &'a Wire,
+        ends: (Ipv4Addr, Ipv4Addr),
+        ports: (u16, u16),
+        time: Option<u32>,
+    ) -> Result<End<'a>> {
         let ip = Ip::new(ends.0, ends.1, TCP);
         let mut end = End { wire, ip, ports, next: 1_000_000, expected: 0, window: 0, time };
         end.send_as(SYN, end.next, 0, &[])?;
         end.next += 1;
-        let (_, sequence, _, window) = wire.receive(ends.0, ports.0)?;
+        let (_, sequence, _, window) = wire.receive((ends.0, ports.0), SYN)?;
         (end.expected, end.window) = (sequence.wrapping_add(1), window);
         end.send(end.next, &[])?;
         Ok(end)
@@ -126,8 +131,15 @@ impl<'a> End<'a> {
             options.extend(time.to_be_bytes());
             options.extend([0; 4]);
         }
-        let segment =
-            Segment { ports: self.ports, sequence, acknowledged, flags, window: 20_000, options: &options, data };
+        let segment = Segment {
+            ports: self.ports,
+            sequence,
+            acknowledged,
+            flags,
+            window: 20_000,
+            options: &options,
+            data,
+        };
         self.wire.send(IPV4, &self.ip.packet(&self.ip.tcp(&segment)))
     }
 
@@ -136,7 +148,7 @@ impl<'a> End<'a> {
         self.send(self.next, data)?;
         self.next = self.next.wrapping_add(data.len() as u32);
         loop {
-            let (_, _, acknowledged, window) = self.wire.receive(self.ip.from, self.ports.0)?;
+            let (_, _, acknowledged, window) = self.wire.receive((self.ip.from, self.ports.0), ACK)?;
             self.window = window;
             if acknowledged == self.next {
                 return Ok(());

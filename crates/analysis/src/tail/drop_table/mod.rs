@@ -86,7 +86,6 @@ const BROUGHT_ABOUT: &[&str] = &[
     "IP_INHDR",
     "IP_INNOROUTES",
     "IP_NOPROTO",
-    "IP_OUTNOROUTES",
     "IP_RPFILTER",
     "IP_TUNNEL_ECN",
     "LOCAL_MAC",
@@ -102,7 +101,6 @@ const BROUGHT_ABOUT: &[&str] = &[
     "PKT_TOO_SMALL",
     "PROTO_MEM",
     "QDISC_DROP",
-    "QUEUE_PURGE",
     "SOCKET_FILTER",
     "SOCKET_RCVBUFF",
     "TAP_TXFILTER",
@@ -122,7 +120,6 @@ const BROUGHT_ABOUT: &[&str] = &[
     "TCP_OLD_DATA",
     "TCP_OLD_SEQUENCE",
     "TCP_OVERWINDOW",
-    "TCP_RESET",
     "TCP_RFC7323_PAWS",
     "TCP_TOO_OLD_ACK",
     "TCP_ZEROWINDOW",
@@ -130,7 +127,6 @@ const BROUGHT_ABOUT: &[&str] = &[
     "TC_INGRESS",
     "TC_RECLASSIFY_LOOP",
     "UDP_CSUM",
-    "UNHANDLED_PROTO",
     "UNICAST_IN_L2_MULTICAST",
     "VXLAN_ENTRY_EXISTS",
     "VXLAN_INVALID_HDR",
@@ -140,6 +136,7 @@ const BROUGHT_ABOUT: &[&str] = &[
     "__dev_forward_skb",
     "br_handle_frame",
     "gro_cells_receive",
+    "udp_destruct_common",
 ];
 
 impl DropRow {
