@@ -37,6 +37,7 @@ mod pods;
 mod possible;
 mod privileges;
 mod raw_xdp;
+mod reasons;
 mod results;
 mod reused_netns;
 mod routed;

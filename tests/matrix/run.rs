@@ -21,6 +21,7 @@ use crate::nic;
 use crate::node;
 use crate::overload;
 use crate::ownership;
+use crate::reasons;
 use crate::results::{Outcome, Results, Verdict};
 use crate::rows;
 use crate::scarce;
@@ -105,6 +106,7 @@ fn by_functions(sets: &[ProbeSet], place: (&Path, &Stop), results: &mut Results)
         one_core::run(place, results);
         witness::run(place, results);
         client_clock::run(place, results);
+        reasons::run(place, results);
     }
     drops::check_table(results);
     for set in sets {

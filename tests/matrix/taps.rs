@@ -15,6 +15,7 @@ use overlay_trace_probe::load::Sizes;
 use overlay_trace_probe::{FilterOptions, ProbeSet};
 
 use crate::own::{self, Network, Plan, is_exact, no_losses, send};
+use crate::reasons::checksum;
 use crate::results::{Outcome, Results, Verdict};
 
 const QUEUE: &str = "taps/queue";
@@ -140,16 +141,6 @@ fn headers(sequence: u32) -> Vec<u8> {
     let sum = checksum(&pseudo);
     tcp[16..18].copy_from_slice(&sum);
     [&MAC, &[0x02, 0, 0, 0, 0, 2][..], &[8, 0], &ip, &tcp].concat()
-}
-
-/// The checksum of the internet's protocols over an even number of bytes.
-fn checksum(bytes: &[u8]) -> [u8; 2] {
-    let words = bytes.chunks_exact(2).map(|pair| u32::from(u16::from_be_bytes([pair[0], pair[1]])));
-    let mut sum: u32 = words.sum();
-    while sum >> 16 != 0 {
-        sum = (sum & 0xffff) + (sum >> 16);
-    }
-    (!(sum as u16)).to_be_bytes()
 }
 
 fn each_is_there(recording: &Recording) -> Outcome {

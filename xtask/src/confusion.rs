@@ -74,7 +74,8 @@ pub fn keep(outputs: &[String], kernel: &str, bless: bool) -> Result<()> {
 ///
 /// There is none, or there are several: a table is of one kernel.
 pub fn kernel_of(outputs: &[String]) -> Result<&str> {
-    let tests = results(outputs).filter(|(_, test, _)| test.starts_with("tail/"));
+    let of_suite = |test: &str| ["tail/", "cases/"].iter().any(|part| test.starts_with(part));
+    let tests = results(outputs).filter(|(_, test, _)| of_suite(test));
     let kernels: BTreeSet<&str> = tests.map(|(kernel, ..)| kernel).collect();
     match kernels.first() {
         Some(kernel) if kernels.len() == 1 => Ok(kernel),

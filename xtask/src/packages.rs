@@ -69,6 +69,7 @@ pub const LAB: &[Package] = &[
     package("ethtool", "ethtool", "sets up a lab's offloads"),
     package("ipset", "ipset", "sets up a lab's sets of addresses"),
     package("ipvsadm", "ipvsadm", "sets up a lab's virtual servers"),
+    package("conntrack", "conntrack", "removes a lab's connection tracking entries"),
     package("ovs-dpctl", "openvswitch-switch", "sets up a lab's Open vSwitch datapath"),
     package("/usr/lib/cni/portmap", "containernetworking-plugins", "connects a lab's pods by CNI"),
     package("wg", "wireguard-tools", "sets up a lab's WireGuard"),

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::printable::{NAME_MAX, cut};
 
 /// At most so many namespaces, or control groups; a recorder says which it left out.
-pub const COUNTED_MAX: usize = 256;
+pub const COUNTED_MAX: usize = 1024;
 /// At most so many counters of one namespace.
 pub const GROWTHS_MAX: usize = 1024;
 /// At most so many commands, or namespaces, of one control group.

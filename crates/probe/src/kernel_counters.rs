@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, HashMap},
     path::PathBuf,
+    time::Duration,
 };
 
 use overlay_trace_format::{COUNTED_MAX, GROWTHS_MAX, Growth, KernelCounters, NetnsCounters};
@@ -10,10 +11,13 @@ use overlay_trace_format::{COUNTED_MAX, GROWTHS_MAX, Growth, KernelCounters, Net
 use crate::sys::{
     clock::monotonic_ns,
     cpu_quota::{self, CpuStat, Members},
-    lookup::within_limit,
+    lookup::{LIMIT, Lookup, within_limit},
     netns::Identity,
     netns_counters::{self, Counted},
 };
+
+/// How long reading all counters may take: that of the namespaces ends by itself.
+const MOMENT_LIMIT: Duration = netns_counters::TIME_MAX.saturating_add(LIMIT).saturating_add(LIMIT);
 
 /// A namespace of the recording: what identifies it, and its name. Its cookie is that of [`Identity`] where the kernel has
 /// cookies.
@@ -38,12 +42,13 @@ struct Moment {
 impl Moment {
     /// Reads them on a thread of its own, which enters the namespaces; `None` where that takes too long.
     fn now() -> Option<Moment> {
-        within_limit(|| {
+        let read = || {
             let (groups, node) = (cpu_quota::read(), cpu_quota::node());
             let members = groups.keys().map(|folder| (folder.clone(), Members::of(folder))).collect();
             let (netns, is_complete) = netns_counters::of_all();
             Moment { at_ns: monotonic_ns(), netns, is_complete, groups, members, node }
-        })
+        };
+        Lookup::start(read)?.wait(MOMENT_LIMIT).ok()
     }
 }
 

@@ -130,6 +130,8 @@ pub const CASES: &[Case] = &[
         name: "cases/translation-lost",
         between: Between::Vxlan,
         stand: |network, load| {
+            // The tool is there.
+            in_node(network, "conntrack -L")?;
             in_node(
                 network,
                 "iptables-legacy -t nat -A PREROUTING -d 10.96.6.5 -p tcp --dport 80 -j DNAT --to 10.61.2.2:8080",
@@ -140,8 +142,8 @@ pub const CASES: &[Case] = &[
         work: |network, load| {
             let load = Load { pause: Duration::from_millis(8), ..*load };
             with_client(network, &load, "10.96.6.5:80", Connections::One, || {
-                for _ in 0..5 {
-                    thread::sleep(Duration::from_millis(320));
+                for _ in 0..12 {
+                    thread::sleep(Duration::from_millis(130));
                     // That there is no such entry is no failure.
                     let _ = in_node(network, "conntrack -D -d 10.96.6.5");
                 }
@@ -186,6 +188,11 @@ pub const CASES: &[Case] = &[
         between: Between::Vxlan,
         stand: |network, _| {
             further_pod(network, 2, "p5", "10.61.2.5")?;
+            // Otherwise the kernel takes up to a minute until it looks for the pod that is gone.
+            for setting in ["base_reachable_time_ms=500", "delay_first_probe_time=1", "retrans_time_ms=100"] {
+                let command = format!("sysctl -qw net.ipv4.neigh.cni0.{setting}");
+                machine::do_in(&network.netns("n2")?, &command)?;
+            }
             in_node(network, &format!("iptables-legacy -t nat -A PREROUTING {}", to_pod(2)))?;
             for pod in ["p2", "p5"] {
                 serve_datagrams(&network.netns(pod)?, 9000)?;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use overlay_trace_format::{
-    Checkpoint, HopName, KernelCounters, RecordView, Recording, Writer, encode_record,
+    Checkpoint, Counters, HopName, KernelCounters, RecordView, Recording, Writer, encode_record,
 };
 
 /// What a run did.
@@ -54,19 +54,22 @@ pub fn write(recording: &Recording, parts: &[Part], folder: &Path) -> Result<Vec
         paths.push(path);
         writers.push(writer);
     }
+    let mut counts = vec![0; parts.len()];
     let mut bytes = Vec::new();
     let mut outcome = Ok(());
     recording.for_each_record(|record: RecordView<'_>| {
         let part = record.spans().find_map(|step| by_hop.get(&step.hop));
         if let Some(&part) = part.filter(|_| outcome.is_ok()) {
+            counts[part] += 1;
             bytes.clear();
             encode_record(&record.header, record.path, &mut bytes);
             outcome = writers[part].records(&bytes);
         }
     })?;
     outcome?;
-    for (writer, part) in writers.into_iter().zip(parts) {
-        writer.finish(&Checkpoint { duration_ns: part.duration_ns, ..Checkpoint::default() })?;
+    for ((writer, part), count) in writers.into_iter().zip(parts).zip(counts) {
+        let counters = Counters { started: count, finished: count, ..Counters::default() };
+        writer.finish(&Checkpoint { duration_ns: part.duration_ns, counters, ..Checkpoint::default() })?;
     }
     Ok(paths)
 }

@@ -10,7 +10,7 @@ mod article;
 mod causes;
 mod confusion;
 mod conntrack;
-mod cut;
+pub mod cut;
 mod datagrams;
 mod disturb;
 mod flood;

@@ -47,6 +47,12 @@ pub(crate) enum Between {
     DelayedAck,
     /// That a receiver opens its window again.
     ZeroWindow,
+    /// That acknowledgements arrive, before which no more may be sent.
+    Window,
+    /// That a tail loss probe, or another timer shorter than the minimum RTO, sends a lost segment again.
+    LossProbe,
+    /// That the call which has read the end of an answer sends an acknowledgement before it returns.
+    Acknowledgement,
 }
 
 /// The row of each span, by the path without its times and CPUs.
@@ -159,7 +165,10 @@ impl Rows {
                     Between::RequestTransfer => ("transport", "request-transfer"),
                     Between::DelayedAck => ("transport", "delayed-ack-wait"),
                     Between::ZeroWindow => ("transport", "zero-window-wait"),
+                    Between::Window => ("transport", "window-wait"),
+                    Between::LossProbe => ("transport", "loss-probe-wait"),
                     Between::AnswerTransfer => ("transport", "answer-transfer"),
+                    Between::Acknowledgement => ("transport", "acknowledging"),
                 };
                 Key { layer: Some(layer.into()), stage: Some(stage.into()), kind: "wait", ..last }
             }

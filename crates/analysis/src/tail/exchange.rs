@@ -4,6 +4,9 @@
 //! request that is read last, and that of the answer, give their paths to it; what passes before them, while the segments
 //! before them are on their way, is a wait of its own. So all parts follow each other without gap or overlap.
 //!
+//! The call that reads the end of an answer can send an acknowledgement before it returns to the program. Then the CPU does
+//! for it whatever the network's virtual devices do with it, and the client waits for that too.
+//!
 //! The first request of a connection begins with the connection's SYN. What passes between the handshake and the first
 //! byte is the client's own time and belongs to no request.
 
@@ -14,7 +17,7 @@ use overlay_trace_common::{
 
 use super::{
     sample::{RowSpan, Sample},
-    tcp_waits::{Acknowledgement, SenderWaits, Waited},
+    tcp_waits::{AT_ONCE_NS, Acknowledgement, SenderWaits, Waited},
 };
 use crate::breakdown::{Between, Rows};
 
@@ -24,8 +27,9 @@ struct Part {
     end_ns: u64,
     path: Box<[RowSpan]>,
     retransmission_ns: u64,
-    /// It was delivered on this machine.
+    /// It was delivered on this machine, and the CPU on which it was read.
     is_here: bool,
+    cpu: u16,
 }
 
 impl Part {
@@ -36,7 +40,14 @@ impl Part {
             path: sample.path.into(),
             retransmission_ns: sample.retransmission_ns,
             is_here: sample.header.outcome == Outcome::Delivered as u8,
+            cpu: sample.header.cpu,
         }
+    }
+
+    /// Whether its reader sends this acknowledgement in the call that has read it.
+    fn is_acknowledged_by(&self, sample: &Sample<'_>) -> bool {
+        let at_once = self.end_ns..=self.end_ns.saturating_add(AT_ONCE_NS);
+        self.is_here && self.cpu == sample.header.cpu && at_once.contains(&sample.start_ns)
     }
 
     /// The row in which it ended; `None` without a path.
@@ -55,6 +66,8 @@ struct Message {
     /// The sequence number of the segment that was sent last.
     newest: u32,
     sender: SenderWaits,
+    /// Until when the call that read the last segment was sending an acknowledgement, in ns; 0 if it sent none.
+    acknowledged_ns: u64,
 }
 
 impl Message {
@@ -65,6 +78,7 @@ impl Message {
             last: Part::of(sample),
             newest: sample.header.flow.sequence,
             sender: SenderWaits::default(),
+            acknowledged_ns: 0,
         };
         message.sender.send(sample.start_ns, message.last.end_ns);
         message
@@ -84,6 +98,7 @@ impl Message {
         self.sender.send(sample.start_ns, end_ns);
         if end_ns >= self.last.end_ns {
             self.last = Part::of(sample);
+            self.acknowledged_ns = 0;
         }
     }
 
@@ -91,8 +106,13 @@ impl Message {
     fn append_transfer(&self, path: &mut Vec<RowSpan>, rows: &mut Rows, from_ns: u64, what: Between) {
         let row = self.last.path.first().map(|span| span.row);
         let mut left_ns = self.last.start_ns.saturating_sub(from_ns);
-        let Waited { delayed_ack_ns, zero_window_ns } = self.sender.waited;
-        for (what, ns) in [(Between::DelayedAck, delayed_ack_ns), (Between::ZeroWindow, zero_window_ns)] {
+        let Waited { delayed_ack_ns, zero_window_ns, window_ns } = self.sender.waited;
+        let waits = [
+            (Between::DelayedAck, delayed_ack_ns),
+            (Between::ZeroWindow, zero_window_ns),
+            (Between::Window, window_ns),
+        ];
+        for (what, ns) in waits {
             let ns = ns.min(left_ns);
             left_ns -= ns;
             wait(path, rows, what, row, ns);
@@ -196,7 +216,16 @@ impl Exchange {
         let message = if is_of_server { &mut self.request } else { &mut self.answer };
         if let Some(message) = message {
             message.sender.acknowledge(acknowledgement);
+            if message.last.is_acknowledged_by(sample) {
+                message.acknowledged_ns = acknowledgement.end_ns;
+            }
         }
+    }
+
+    /// Whether the sender of the request, or of the answer, sent something at this time because of an acknowledgement.
+    pub fn is_acknowledged(&self, at_ns: u64, is_request: bool) -> bool {
+        let message = if is_request { &self.request } else { &self.answer };
+        message.as_ref().is_some_and(|message| message.sender.is_acknowledged(at_ns))
     }
 
     /// Takes a segment of the request.
@@ -238,6 +267,8 @@ impl Exchange {
         wait(path, rows, what, asked.last_row(), begins_ns - asked.end_ns);
         answer.append_transfer(path, rows, begins_ns, Between::AnswerTransfer);
         append_from(path, answered, asked.end_ns);
+        let acknowledging_ns = answer.acknowledged_ns.saturating_sub(answered.end_ns);
+        wait(path, rows, Between::Acknowledgement, answered.last_row(), acknowledging_ns);
         let ns = path.iter().fold(0, |sum: u64, span| sum.saturating_add(span.ns));
         let retransmission_ns = asked.retransmission_ns.saturating_add(answered.retransmission_ns);
         each(&Sample { header: &request.header, start_ns, path, ns, deciding_ns: ns, retransmission_ns });

@@ -23,6 +23,7 @@ use super::{
     clients::{Clients, End, ends},
     exchange::Exchange,
     sample::{RowSpan, Sample},
+    tcp::RTO_MIN_NS,
 };
 use crate::breakdown::{Between, Rows};
 
@@ -107,7 +108,10 @@ impl Pairs {
             return self.add_segment(sample, rows, each);
         };
         let waited = sample.start_ns - first.start_ns;
-        let mut path = vec![between(rows.between(Between::Retransmission, first.last), waited)];
+        // Sent again before the timeout, and nothing that arrived made TCP do so.
+        let is_probe = waited < RTO_MIN_NS && !self.is_acknowledged(sample);
+        let what = if is_probe { Between::LossProbe } else { Between::Retransmission };
+        let mut path = vec![between(rows.between(what, first.last), waited)];
         path.extend(sample.path);
         let ns = sample.ns.saturating_add(waited);
         let sample = Sample {
@@ -182,6 +186,16 @@ impl Pairs {
         } else if let Some(exchange) = self.exchanges.get_mut(&source) {
             exchange.acknowledge(sample, false);
         }
+    }
+
+    /// Whether the sender of a segment was processing an acknowledgement when it sent it.
+    fn is_acknowledged(&self, sample: &Sample<'_>) -> bool {
+        let (source, destination) = self.ends(&sample.header.flow);
+        let of = |client: &End, is_request| {
+            let exchange = self.exchanges.get(client)?;
+            Some(exchange.is_acknowledged(sample.start_ns, is_request))
+        };
+        of(&source, true).or_else(|| of(&destination, false)).unwrap_or(false)
     }
 
     /// Ends all requests if there is no room for another client.

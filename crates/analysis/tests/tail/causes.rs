@@ -251,15 +251,30 @@ const WITHOUT_REASON: &[(&str, Fault)] = &[
 ];
 
 /// Rows of requests that no packet has.
-const BETWEEN_PACKETS: &[&str] =
-    &["answering", "elsewhere", "retransmission-wait", "connection-wait", "delayed-ack-wait"];
+const BETWEEN_PACKETS: &[&str] = &[
+    "answering",
+    "elsewhere",
+    "retransmission-wait",
+    "connection-wait",
+    "delayed-ack-wait",
+    "window-wait",
+    "loss-probe-wait",
+];
 
 #[test]
 fn every_cause_is_named_first_at_its_place() {
     let tested: Vec<&str> = CASES.iter().map(|case| case.0).collect();
     // These are about requests: see `requests` and `tcp`.
-    let of_requests =
-        ["slow-answer", "retransmission", "zero-window", "elsewhere", "slow-connect", "delayed-ack"];
+    let of_requests = [
+        "slow-answer",
+        "retransmission",
+        "zero-window",
+        "elsewhere",
+        "slow-connect",
+        "delayed-ack",
+        "window-full",
+        "loss-probe",
+    ];
     // These are told apart by the flows of the packets: see `drops`.
     let of_flows = ["conntrack-race", "snat-ports-used-up", "translation-lost", "stale-entry", "hairpin"];
     // These are told by what the kernel itself has counted: see `counters`.

@@ -183,57 +183,75 @@ fn a_slow_flow_is_found_among_the_others() {
     assert!(text.contains("\nThe slowest 6.2% of flows (1 of 16, above "), "{text}");
 }
 
+/// Requests some of which, or of whose answers, are dropped and sent again `wait` ns later; what all took together, and how
+/// many were dropped.
+fn with_losses(is_answer: bool, wait: u64) -> (Vec<Record>, u128, u64) {
+    let times = |number| Times { way: 2000 + number % 9, server: 9000 + number % 11 };
+    let (mut records, all) = traffic(TCP, times);
+    let mut delayed = 0;
+    let port = if is_answer { 7700 } else { 40_000 };
+    let hit: Vec<usize> = (0..records.len())
+        .filter(|&at| {
+            let (header, _) = &records[at];
+            header.id % 200 < 4 && header.bytes > 60 && header.flow.source_port == port
+        })
+        .collect();
+    // From the last to the first, so that the places stay right.
+    for &at in hit.iter().rev() {
+        let (header, way) = &records[at];
+        let lost = [("ip-rcv", 400), ("gro-cells-wait", 1)];
+        let (first, mut lost_way) = record(
+            header.id + 1_000_000,
+            header.start_ns,
+            &lost,
+            Outcome::Dropped,
+            header.flow,
+            header.bytes,
+        );
+        lost_way.iter_mut().for_each(|segment| segment.hop = 7);
+        let retransmission =
+            RecordHeader { start_ns: header.start_ns + wait, end_ns: header.end_ns + wait, ..*header };
+        let retransmission = (retransmission, way.clone());
+        delayed += 1;
+        // What the server does follows the request.
+        let mut follows = Vec::new();
+        if !is_answer {
+            for (header, way) in records.drain(at + 1..at + 3).collect::<Vec<_>>() {
+                let (start_ns, end_ns) = (header.start_ns + wait, header.end_ns + wait);
+                follows.push((RecordHeader { start_ns, end_ns, ..header }, way));
+            }
+        }
+        records.splice(at..at + 1, [vec![(first, lost_way), retransmission], follows].concat());
+    }
+    assert!(delayed >= 3);
+    (records, all + u128::from(delayed * wait), delayed)
+}
+
 #[test]
 fn a_retransmitted_request_waits_where_it_was_dropped() {
     const TIMEOUT: u64 = 203_000_000;
     for is_answer in [false, true] {
-        let times = |number| Times { way: 2000 + number % 9, server: 9000 + number % 11 };
-        let (mut records, all) = traffic(TCP, times);
-        let mut delayed = 0;
-        let port = if is_answer { 7700 } else { 40_000 };
-        let hit: Vec<usize> = (0..records.len())
-            .filter(|&at| {
-                let (header, _) = &records[at];
-                header.id % 200 < 4 && header.bytes > 60 && header.flow.source_port == port
-            })
-            .collect();
-        // From the last to the first, so that the places stay right.
-        for &at in hit.iter().rev() {
-            let (header, way) = &records[at];
-            let lost = [("ip-rcv", 400), ("gro-cells-wait", 1)];
-            let (first, mut lost_way) = record(
-                header.id + 1_000_000,
-                header.start_ns,
-                &lost,
-                Outcome::Dropped,
-                header.flow,
-                header.bytes,
-            );
-            lost_way.iter_mut().for_each(|segment| segment.hop = 7);
-            let retransmission = RecordHeader {
-                start_ns: header.start_ns + TIMEOUT,
-                end_ns: header.end_ns + TIMEOUT,
-                ..*header
-            };
-            let retransmission = (retransmission, way.clone());
-            delayed += 1;
-            // What the server does follows the request.
-            let mut follows = Vec::new();
-            if !is_answer {
-                for (header, way) in records.drain(at + 1..at + 3).collect::<Vec<_>>() {
-                    let (start_ns, end_ns) = (header.start_ns + TIMEOUT, header.end_ns + TIMEOUT);
-                    follows.push((RecordHeader { start_ns, end_ns, ..header }, way));
-                }
-            }
-            records.splice(at..at + 1, [vec![(first, lost_way), retransmission], follows].concat());
-        }
-        assert!(delayed >= 3);
+        let (records, all, delayed) = with_losses(is_answer, TIMEOUT);
         let found = of(&records, Of::Requests, 0.9);
-        assert_eq!(found.slow.sum_ns + found.ordinary.sum_ns, all + u128::from(delayed * TIMEOUT));
+        assert_eq!(found.slow.sum_ns + found.ordinary.sum_ns, all);
         let first = found.findings.iter().find(|finding| finding.retransmitted.segments > 0).unwrap();
         assert_eq!((first.rule.id, first.retransmitted.timeouts), ("drop", delayed));
         assert_eq!((first.key.device.as_deref(), first.packets), (Some("flannel.1"), delayed));
         assert!(found.slowest[0].ns > TIMEOUT);
+        assert_eq!(found.rows[0].key.stage.as_deref(), Some("retransmission-wait"));
+    }
+}
+
+#[test]
+fn a_wait_for_a_loss_probe_is_no_timeout() {
+    const PROBE: u64 = 45_000_000;
+    for is_answer in [false, true] {
+        let (records, all, delayed) = with_losses(is_answer, PROBE);
+        let found = of(&records, Of::Requests, 0.99);
+        assert_eq!(found.slow.sum_ns + found.ordinary.sum_ns, all);
+        assert_eq!(found.rows[0].key.stage.as_deref(), Some("loss-probe-wait"));
+        let probe = found.findings.iter().find(|finding| finding.rule.id == "loss-probe").unwrap();
+        assert_eq!((probe.key.device.as_deref(), probe.packets), (Some("flannel.1"), delayed));
     }
 }
 
@@ -355,12 +373,21 @@ fn the_wait_for_a_connection_belongs_to_its_first_request() {
 
 #[test]
 fn the_rest_of_a_request_waits_for_a_delayed_acknowledgement() {
-    const DELAY: u64 = 40_000_000;
-    let (mut records, times) = long_requests(200, |round| if round % 20 == 7 { 2050 + DELAY } else { 3000 });
+    rest_waits(40_000_000, "delayed-ack-wait", "delayed-ack");
+}
+
+#[test]
+fn the_rest_of_a_request_waits_for_the_window() {
+    rest_waits(10_000_000, "window-wait", "window-full");
+}
+
+/// The last segment of some requests is sent when an acknowledgement arrives, which takes so long.
+fn rest_waits(delay: u64, stage: &str, cause: &str) {
+    let (mut records, times) = long_requests(200, |round| if round % 20 == 7 { 2050 + delay } else { 3000 });
     let mut acknowledgements = Vec::new();
     for round in (7..200).step_by(20) {
         let (header, way) = &records[round * 7 + 3];
-        let (start_ns, back) = (header.end_ns + DELAY - 2000, flows(40_000 + round as u16).1);
+        let (start_ns, back) = (header.end_ns + delay - 2000, flows(40_000 + round as u16).1);
         let (mut header, way) =
             (RecordHeader { flow: back, start_ns, end_ns: start_ns + way[0].ns, ..*header }, vec![way[0]]);
         (header.id, header.flags, header.bytes) = (header.id + 5_000_000, RecordFlags::NO_DATA, 52);
@@ -372,6 +399,6 @@ fn the_rest_of_a_request_waits_for_a_delayed_acknowledgement() {
     let found = of(&records, Of::Requests, 0.94);
     let all: u128 = times.iter().map(|ns| u128::from(*ns)).sum();
     assert_eq!((found.slow.packets, found.slow.sum_ns + found.ordinary.sum_ns), (10, all));
-    assert_eq!(found.rows[0].key.stage.as_deref(), Some("delayed-ack-wait"));
-    assert_eq!(delays(&found), ["delayed-ack"]);
+    assert_eq!(found.rows[0].key.stage.as_deref(), Some(stage));
+    assert_eq!(delays(&found), [cause]);
 }

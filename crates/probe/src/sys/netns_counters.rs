@@ -4,6 +4,7 @@ use std::{
     collections::{BTreeMap, HashMap},
     fs::File,
     io::Read,
+    time::{Duration, Instant},
 };
 
 use nix::sched::{CloneFlags, setns};
@@ -13,6 +14,10 @@ use super::netns::{self, Identity};
 
 /// The most bytes that are read of a table: one of devices has about 130 bytes for each.
 const TABLE_MAX: u64 = 1 << 20;
+/// How long reading may take: at first, for each further namespace, and at most.
+const TIME: Duration = Duration::from_secs(1);
+const TIME_EACH: Duration = Duration::from_millis(30);
+pub const TIME_MAX: Duration = Duration::from_secs(12);
 /// What is no count of events: it can be smaller later.
 const GAUGES: &[&str] = &["TcpCurrEstab", "IpForwarding", "IpDefaultTTL", "conntrack.entries"];
 /// The columns of /proc/net/dev behind the name that count what was lost; the others are traffic.
@@ -31,17 +36,20 @@ const DEVICE_COLUMNS: &[(usize, &str)] = &[
 /// The values of counters by device (empty for those of the namespace) and name.
 pub type Counted = BTreeMap<(String, String), u64>;
 
-/// The counters of all namespaces that can be entered, and whether these are all that there are. The calling thread stays
-/// in the last one.
+/// The counters of all namespaces that can be entered, and whether these are all that there are. Where it takes too long,
+/// the others are left out. The calling thread stays in the last one.
 pub fn of_all() -> (HashMap<Identity, Counted>, bool) {
     let all = netns::all();
     let number = all.len();
+    let limit = TIME + TIME_EACH.saturating_mul(u32::try_from(number).unwrap_or(u32::MAX));
+    let until = Instant::now() + limit.min(TIME_MAX);
     let read = |namespace: netns::Namespace| {
         setns(&namespace.file, CloneFlags::CLONE_NEWNET).ok()?;
         let cookie = netns::own_cookie().ok().map(|cookie| cookie as u32);
         Some((Identity { inode: namespace.inode, cookie }, here()))
     };
-    let counted: HashMap<_, _> = all.into_iter().take(COUNTED_MAX).filter_map(read).collect();
+    let in_time = all.into_iter().take(COUNTED_MAX).take_while(|_| Instant::now() < until);
+    let counted: HashMap<_, _> = in_time.filter_map(read).collect();
     let is_complete = counted.len() == number;
     (counted, is_complete)
 }

@@ -301,7 +301,7 @@ pub(super) static LOSSES: &[Rule] = &[
     },
     Rule {
         id: "fragments-lost",
-        evidence: drops(&["FRAG_REASM_TIMEOUT", "FRAG_TOO_FAR", "DUP_FRAG"], &["reassembly-wait"], &[]),
+        evidence: drops(&["FRAG_REASM_TIMEOUT", "FRAG_TOO_FAR"], &["reassembly-wait"], &[]),
         what: "fragments were lost, and with them the packets that they belong to",
         check: "",
         advice: &[

@@ -1,6 +1,9 @@
 //! Waits of TCP between the packets of a request, which are nobody's drop.
 
-use super::super::rule::{Evidence, Rule, advice};
+use super::{
+    super::rule::{Evidence, Rule, advice},
+    advice::IP,
+};
 
 pub(super) static WAITS: &[Rule] = &[
     Rule {
@@ -25,5 +28,26 @@ pub(super) static WAITS: &[Rule] = &[
             advice("set TCP_NODELAY, or hand a message over at once (writev, MSG_MORE)", "tcp(7)"),
             advice("have the receiver acknowledge at once: quickack of the route", "ip-route(8)"),
         ],
+    },
+    Rule {
+        id: "window-full",
+        evidence: Evidence::Excess(&["window-wait"]),
+        what: "a sender has as much in flight as it may have, and waits for acknowledgements before it sends the rest: its congestion window is small (a new or idle connection, a loss before), or the receiver's window is",
+        check: "ss -tin: cwnd, ssthresh, rwnd_limited, sndbuf_limited; nstat -az TcpExtTCPFromZeroWindowAdv TcpRetransSegs",
+        advice: &[
+            advice(
+                "keep connections open and busy; without net.ipv4.tcp_slow_start_after_idle the window stays open in pauses",
+                IP,
+            ),
+            advice("begin with more: initcwnd of the route", "ip-route(8)"),
+            advice("raise the buffers' limits if the receiver's window is the limit: net.ipv4.tcp_rmem", IP),
+        ],
+    },
+    Rule {
+        id: "loss-probe",
+        evidence: Evidence::Excess(&["loss-probe-wait"]),
+        what: "the last segment of a message was lost, and TCP sent it again before its retransmission timeout: a tail loss probe, after two round trips or more",
+        check: "nstat -az TcpExtTCPLossProbes TcpExtTCPLossProbeRecovery; what dropped the segment is told at its place",
+        advice: &[advice("find what drops the segments", "tcp(7)")],
     },
 ];

@@ -66,6 +66,8 @@ pub(in super::super) struct TcpCollector {
     interrupts: BTreeSet<u8>,
     /// The drop reasons of duplicates.
     duplicate: BTreeSet<u32>,
+    /// The drop reason of segments that no socket takes.
+    unclaimed: Option<u32>,
     starts: BinaryHeap<Reverse<Timed<Sent>>>,
     arrivals: BinaryHeap<Reverse<Timed<Arrival>>>,
     /// By client.
@@ -84,11 +86,13 @@ impl TcpCollector {
             stages.map(|(number, _)| number).collect()
         };
         let reasons = names.drop_reasons.iter().filter(|(_, name)| is_duplicate(name));
+        let unclaimed = names.drop_reasons.iter().find(|(_, name)| *name == "NO_SOCKET");
         TcpCollector {
             in_tcp: of(|stage| stage.delivers.is_certain()),
             in_socket: of(|stage| stage.delivers == Delivery::Socket),
             interrupts: of(|stage| stage.interrupts),
             duplicate: reasons.map(|(number, _)| *number).collect(),
+            unclaimed: unclaimed.map(|(number, _)| *number),
             starts: BinaryHeap::new(),
             arrivals: BinaryHeap::new(),
             connections: FxHashMap::default(),
@@ -128,7 +132,8 @@ impl TcpCollector {
             is_copy: packet.is_clone,
             from_device: packet.from_device,
             done_ns: if has_arrived { done_ns } else { 0 },
-            is_lost_before_tcp: in_tcp_ns == 0,
+            // Without a socket its acknowledgement is lost as well.
+            is_lost_before_tcp: in_tcp_ns == 0 || is_dropped && Some(header.drop_reason) == self.unclaimed,
             is_duplicate,
             drop: (is_dropped && !is_duplicate).then_some(drop),
         };
