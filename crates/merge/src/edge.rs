@@ -24,6 +24,8 @@ pub struct Passage {
     /// When, in ns of the machine's own clock. At an exit nobody outside can have the packet earlier, at an entry it was
     /// outside until then.
     pub ns: u64,
+    /// When its path on the machine began, in ns of the machine's own clock.
+    pub began_ns: u64,
     /// At an exit: when its driver freed the packet, on the machine's own clock; `None` where that was not seen.
     pub freed_ns: Option<u64>,
     pub flow: Flow,
@@ -42,6 +44,7 @@ impl Passage {
         Passage {
             device,
             ns,
+            began_ns: header.start_ns,
             freed_ns: None,
             flow: header.flow,
             witness: header.witness,

@@ -41,11 +41,24 @@ pub struct Packet {
 }
 
 pub fn write(folder: &Path, node: &str, boot: &str, hops: &[(u16, HopName)], packets: &[Packet]) -> PathBuf {
+    write_at(0, folder, node, boot, hops, packets)
+}
+
+/// The same of a recording that began at this time of the wall clock.
+pub fn write_at(
+    start_wall_ns: u64,
+    folder: &Path,
+    node: &str,
+    boot: &str,
+    hops: &[(u16, HopName)],
+    packets: &[Packet],
+) -> PathBuf {
     let path = folder.join(format!("{node}.otr"));
     let header = Header {
         node: node.into(),
         kernel: "6.12".into(),
         probe_set: "light".into(),
+        start_wall_ns,
         machine: Some(Machine { boot_id: boot.into(), ..Machine::default() }),
         ..Header::new()
     };
