@@ -9,7 +9,7 @@ use anyhow::Result;
 use overlay_trace_common::{flags::RecordFlags, path::Span, record::RecordHeader};
 
 use crate::{
-    edge::exit_of,
+    edge::{arrival_spans, exit_of},
     fetch::Fetch,
     links::{Clocks, Links},
     machine::Machine,
@@ -72,6 +72,19 @@ impl<'a> Paths<'a> {
         Ok(spans[..legs].iter().fold(0, |sum, span| sum.saturating_add(span.ns)))
     }
 
+    /// How many of a record's first spans lie before anybody on its machine saw the packet.
+    fn arrival_spans(&self, record: Record, header: &RecordHeader, spans: &[Span]) -> usize {
+        let machine = &self.machines[usize::from(self.store.place(record).0)];
+        arrival_spans(header, spans, &machine.recording.header.stages)
+    }
+
+    /// How long they are, in ns.
+    fn arrival_ns(&mut self, record: Record) -> Result<u64> {
+        let (header, spans) = self.record(record)?;
+        let count = self.arrival_spans(record, &header, &spans);
+        Ok(spans[..count].iter().fold(0, |sum, span| sum.saturating_add(span.ns)))
+    }
+
     /// The joins from the first record of a chain to this one.
     fn joins_before(&self, record: Record) -> Vec<Crossed> {
         let mut joins = Vec::new();
@@ -99,6 +112,7 @@ impl<'a> Paths<'a> {
         let mut start = self.start_of_head(head, generation)?;
         for join in joins {
             start += i128::from(self.leg_ns(join.exit)?) + i128::from(join.ns);
+            start -= i128::from(self.arrival_ns(join.entry)?);
         }
         Ok(start)
     }

@@ -99,7 +99,7 @@ impl Paths<'_> {
         let mut own_flags = first.flags;
         if let Some(join) = self.store.before(head) {
             let level = self.record(join.exit)?.1.last().map_or(0, |span| span.level);
-            self.push_crossing(&join, &[], level, &mut path);
+            path.pending = Some((join, Vec::new(), level));
             parent = Some(join.exit);
             own_flags = RecordFlags::CHILD | own_flags.difference(RecordFlags::FROM_DEVICE);
         }
@@ -143,13 +143,20 @@ impl Paths<'_> {
         loop {
             let (header, spans) = self.record(record)?;
             path.flags |= header.flags & (RecordFlags::PARENT | RecordFlags::PATH_FULL);
+            let mut spans = &spans[..];
+            if let Some((join, driver, level)) = path.pending.take() {
+                let (arrival, leg) = spans.split_at(self.arrival_spans(record, &header, spans));
+                let arrival: Vec<Span> = arrival.iter().map(|span| self.numbered(record, span)).collect();
+                self.push_crossing(&join, (&driver, &arrival), level, path);
+                spans = leg;
+            }
             let Some(join) = self.store.after(record) else {
-                path.is_delivered = self.is_delivered(record, &header, &spans);
-                self.push_leg(record, &spans, path);
+                path.is_delivered = self.is_delivered(record, &header, spans);
+                self.push_leg(record, spans, path);
                 return Ok((record, header));
             };
             path.crossings += 1;
-            let (leg, driver) = spans.split_at(spans.len() - self.driver_spans(record, &header, &spans));
+            let (leg, driver) = spans.split_at(spans.len() - self.driver_spans(record, &header, spans));
             self.push_leg(record, leg, path);
             if join.kind == Kind::Cut {
                 path.outcome = Some(Outcome::Split);
@@ -158,12 +165,13 @@ impl Paths<'_> {
             }
             let driver: Vec<Span> = driver.iter().map(|span| self.numbered(record, span)).collect();
             let level = driver.first().or(path.spans.last()).map_or(0, |span| span.level);
-            self.push_crossing(&join, &driver, level, path);
             if join.kind == Kind::Merged {
+                self.push_crossing(&join, (&driver, &[]), level, path);
                 path.outcome = Some(Outcome::Merged);
                 return Ok((record, header));
             }
             record = join.entry;
+            path.pending = Some((join, driver, level));
         }
     }
 
@@ -196,8 +204,15 @@ impl Paths<'_> {
         path.spans.extend(spans.iter().map(|span| self.numbered(record, span)));
     }
 
-    /// Appends a crossing, which begins with the driver's handing over.
-    fn push_crossing(&self, join: &Crossed, driver: &[Span], level: u8, path: &mut Merged) {
+    /// Appends a crossing, which begins with the driver's handing over. It ends with the packet's wait in the other machine's
+    /// device: no longer than the crossing, which is known better.
+    fn push_crossing(
+        &self,
+        join: &Crossed,
+        (driver, arrival): (&[Span], &[Span]),
+        level: u8,
+        path: &mut Merged,
+    ) {
         path.crossings_ns += u128::from(join.ns);
         let mut left = join.ns;
         for span in driver {
@@ -209,7 +224,14 @@ impl Paths<'_> {
         }
         let (stage, hop) = self.numbers.crossing(join.devices.0, join.devices.1);
         let cpu = path.spans.last().and_then(|span| span.cpu);
+        let mut waits = Vec::new();
+        for span in arrival.iter().rev() {
+            let ns = span.ns.min(left);
+            left -= ns;
+            waits.push(Span { ns, ..*span });
+        }
         path.spans.push(Span { ns: left, hop, level, stage, cpu });
+        path.spans.extend(waits.into_iter().rev().filter(|span| span.ns > 0));
     }
 }
 
@@ -229,6 +251,8 @@ struct Merged {
     crossings_ns: u128,
     flags: RecordFlags,
     is_delivered: bool,
+    /// The crossing to the next record, the driver's spans before it, and its level.
+    pending: Option<(Crossed, Vec<Span>, u8)>,
     /// Where the last record's is not the chain's.
     outcome: Option<Outcome>,
 }
