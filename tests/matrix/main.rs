@@ -55,6 +55,7 @@ mod tail;
 mod taps;
 mod tc;
 mod truth;
+mod two_guests;
 mod untouched;
 mod witness;
 
@@ -88,6 +89,16 @@ struct Options {
     /// Instead of the other tests the cases: faults that people reported in public, which `tail` must name
     #[arg(long, conflicts_with_all = ["truth", "tail", "nic"])]
     cases: bool,
+    /// Instead of the other tests those of `merge` with two guests, which this program of xtask's starts; as root, under the
+    /// machine's own kernel
+    #[arg(long, value_name = "XTASK", conflicts_with_all = ["truth", "tail", "nic", "cases"])]
+    two_guests: Option<PathBuf>,
+    /// The guests' kernel
+    #[arg(long, value_name = "VERSION", default_value = "6.12")]
+    guest_kernel: String,
+    /// Instead of testing, be this one of the two guests; they meet in the folder of --keep
+    #[arg(long, hide = true, requires = "keep", value_parser = clap::value_parser!(u8).range(1..=2))]
+    guest: Option<u8>,
     /// Instead of testing, answer requests: PORT,BYTES,MICROSECONDS of work
     #[arg(long, hide = true)]
     serve: Option<String>,
@@ -127,6 +138,10 @@ fn run(options: &Options) -> Result<bool> {
         return Ok(true);
     }
     let stop = Stop::on_signals()?;
+    if let (Some(number), Some(folder), [set, ..]) = (options.guest, &options.keep, &options.set[..]) {
+        two_guests::run_guest(number, *set, folder, &stop)?;
+        return Ok(true);
+    }
     let temporary = tempfile::tempdir().context("cannot create a folder for the recordings")?;
     let folder = options.keep.as_deref().unwrap_or(temporary.path());
     std::fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
@@ -137,6 +152,10 @@ fn run(options: &Options) -> Result<bool> {
         Ok(())
     } else if options.cases {
         options.set.iter().for_each(|set| cases::run(*set, options.runs, place, &mut results));
+        Ok(())
+    } else if let Some(xtask) = &options.two_guests {
+        let vms = two_guests::Vms { xtask, kernel: &options.guest_kernel };
+        options.set.iter().for_each(|set| two_guests::run(*set, vms, place, &mut results));
         Ok(())
     } else if options.nic {
         run::over_nics(&options.set, place, &mut results)

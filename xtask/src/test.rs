@@ -1,6 +1,7 @@
 //! `cargo xtask test`: everything that must hold before a change goes in.
 
 use std::{
+    env,
     ffi::OsString,
     path::PathBuf,
     process::Command,
@@ -22,6 +23,8 @@ use crate::{
 
 /// The name by which the machine's own kernel is chosen.
 const OWN_KERNEL: &str = "own";
+/// The kernel of the two guests whose recordings are merged.
+const GUESTS_KERNEL: &str = "6.12";
 /// With `--part` nothing new is begun after this time.
 const PART_LIMIT: Duration = Duration::from_secs(3600);
 /// With this variable golden tests write their files instead of comparing them: it must not be inherited here.
@@ -123,6 +126,7 @@ impl Test {
         self.in_machines(&others, sum);
         if !own.is_empty() && self.has(Part::Matrix) {
             sum.step("kernel matrix, own", || own_kernel(self.all));
+            sum.step("two guests", || two_guests(self.all));
         }
     }
 
@@ -291,6 +295,27 @@ fn own_kernel(all: bool) -> Result<Tally> {
         matrix.args(["--only", &pieces::core(OWN_KERNEL)]);
     }
     let (status, output) = host::watch(&mut matrix)?;
+    of_matrix(&output, status.success())
+}
+
+/// Guests and the machine's own kernel, recorded at once and merged.
+fn two_guests(all: bool) -> Result<Tally> {
+    if !host::is_root() {
+        bail!("two guests on taps need root: run `cargo xtask test` as root");
+    }
+    vm::prepare()?;
+    vm::kernel::get(GUESTS_KERNEL)?;
+    let xtask = env::current_exe().context("this program cannot be found")?;
+    let mut matrix = Command::new(matrix_program()?);
+    matrix.args([
+        "--set",
+        if all { "light,full" } else { "light" },
+        "--guest-kernel",
+        GUESTS_KERNEL,
+        "--two-guests",
+    ]);
+    matrix.arg(xtask);
+    let (status, output) = host::watch(matrix.current_dir(host::workspace()))?;
     of_matrix(&output, status.success())
 }
 

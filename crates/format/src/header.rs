@@ -156,6 +156,9 @@ pub struct ProbeCost {
     pub record: Option<f64>,
 }
 
+/// Between a machine's name and the namespace's in [`HopName::netns`] of merged recordings: `guest1 / pod`.
+pub const MACHINE_SEPARATOR: &str = " / ";
+
 /// The names of a [`Hop`](overlay_trace_common::record::Hop).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]

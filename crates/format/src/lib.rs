@@ -34,7 +34,10 @@ pub use balance::Balance;
 pub use detection::Detection;
 pub use error::ReadError;
 pub use extract::extract;
-pub use header::{Checkpoint, Counters, Header, HopName, Names, ProbeCost, Sampling, SeenLater, UnseenStage};
+pub use header::{
+    Checkpoint, Counters, Header, HopName, MACHINE_SEPARATOR, Names, ProbeCost, Sampling, SeenLater,
+    UnseenStage,
+};
 pub use kernel_counters::{
     COUNTED_MAX, GROUP_MEMBERS_MAX, GROWTHS_MAX, Growth, KernelCounters, NetnsCounters, ThrottledCgroup,
 };

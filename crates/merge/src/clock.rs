@@ -1,5 +1,7 @@
 //! One clock in terms of another: a line for each epoch, and how far it may be off.
 
+use std::ops::Range;
+
 use crate::polygon::{Constraint, Polygon};
 
 /// Bits of a drift's fraction.
@@ -12,6 +14,8 @@ const WITNESSES: usize = 16;
 pub struct Epoch {
     /// The first moment, on the own clock; the epoch lasts until the next one begins.
     pub from_ns: u64,
+    /// The last packet's moment: when between this and the next epoch's first one the clock broke nobody knows.
+    pub last_ns: u64,
     polygon: Polygon,
     /// The line in the middle: offset in ns and drift in 2^-62, from the polygon's origin.
     offset_ns: i128,
@@ -19,11 +23,11 @@ pub struct Epoch {
 }
 
 impl Epoch {
-    fn new(from_ns: u64, polygon: Polygon) -> Epoch {
+    fn new((from_ns, last_ns): (u64, u64), polygon: Polygon) -> Epoch {
         let (offset, drift) = polygon.middle();
         let offset_ns = polygon.origin_offset + offset.round() as i128;
         let drift = (drift * (1u64 << DRIFT_BITS) as f64) as i128;
-        Epoch { from_ns, polygon, offset_ns, drift }
+        Epoch { from_ns, last_ns, polygon, offset_ns, drift }
     }
 
     /// A moment of the own clock on the reference, in ns: one function of integers, rounded once.
@@ -87,33 +91,76 @@ impl Clock {
 pub fn clock_of(mut constraints: Vec<Constraint>) -> Option<Clock> {
     constraints.sort_by_key(|constraint| constraint.own_ns);
     let mut clock = Clock { constraints: constraints.len() as u64, ..Clock::default() };
-    let mut rest = &constraints[..];
-    while let Some(first) = rest.first() {
-        let mut polygon = Polygon::all(rest[rest.len() / 2].own_ns, rest[rest.len() / 2].reference_ns);
-        let mut taken = 0;
+    let mut pieces: Vec<Piece> = Vec::new();
+    let mut from = 0;
+    while from < constraints.len() {
+        let (mut piece, contradictions) = Piece::longest(&constraints, from);
+        clock.contradictions += contradictions;
+        // No line fits even this one alone: its times, or those in the middle, are further off than clocks can be.
+        let is_empty = piece.packets.is_empty();
+        clock.contradictions += u64::from(is_empty);
+        from = piece.packets.end + usize::from(is_empty);
+        if !is_empty {
+            if let Some(earlier) = pieces.last_mut() {
+                piece.take_back(&constraints, earlier);
+            }
+            pieces.push(piece);
+        }
+    }
+    clock.epochs =
+        pieces.into_iter().enumerate().map(|(number, piece)| piece.epoch(&constraints, number)).collect();
+    clock.epochs.iter().any(Epoch::is_bounded).then_some(clock)
+}
+
+/// Packets one after the other that one line fits.
+struct Piece {
+    packets: Range<usize>,
+    polygon: Polygon,
+}
+
+impl Piece {
+    /// From this packet on as many as one line fits, and how many between them contradict all others.
+    fn longest(constraints: &[Constraint], from: usize) -> (Piece, u64) {
+        let rest = &constraints[from..];
+        let middle = rest[rest.len() / 2];
+        let mut polygon = Polygon::all(middle.own_ns, middle.reference_ns);
+        let (mut taken, mut contradictions) = (0, 0);
         while let Some(next) = rest.get(taken) {
             let mut narrower = polygon.clone();
             narrower.clip(*next);
             if narrower.is_feasible() {
                 polygon = narrower;
             } else if is_alone(&polygon, &rest[taken + 1..]) {
-                clock.contradictions += 1;
+                contradictions += 1;
             } else {
                 break;
             }
             taken += 1;
         }
-        if taken == 0 {
-            // No line fits even this one alone: its times, or those in the middle, are further off than clocks can be.
-            clock.contradictions += 1;
-            rest = &rest[1..];
-            continue;
-        }
-        rest = &rest[taken..];
-        let from_ns = if clock.epochs.is_empty() { 0 } else { first.own_ns.max(0) as u64 };
-        clock.epochs.push(Epoch::new(from_ns, polygon));
+        (Piece { packets: from..from + taken, polygon }, contradictions)
     }
-    clock.epochs.iter().any(Epoch::is_bounded).then_some(clock)
+
+    /// Takes the last packets of the piece before that this one's line fits better: a clock that was stopped is late, and
+    /// packets that bound it from the other side do not contradict its line of before.
+    fn take_back(&mut self, constraints: &[Constraint], earlier: &mut Piece) {
+        while earlier.packets.end == self.packets.start && earlier.packets.len() > 1 {
+            let last = constraints[earlier.packets.end - 1];
+            let mut narrower = self.polygon.clone();
+            narrower.clip(last);
+            let is_nearer = self.polygon.distance(last) < earlier.polygon.distance(last);
+            if !narrower.is_feasible() || !is_nearer {
+                break;
+            }
+            self.polygon = narrower;
+            (self.packets.start, earlier.packets.end) = (self.packets.start - 1, earlier.packets.end - 1);
+        }
+    }
+
+    fn epoch(self, constraints: &[Constraint], number: usize) -> Epoch {
+        let own_ns = |packet: usize| constraints[packet].own_ns.max(0) as u64;
+        let from_ns = if number == 0 { 0 } else { own_ns(self.packets.start) };
+        Epoch::new((from_ns, own_ns(self.packets.end - 1)), self.polygon)
+    }
 }
 
 /// Whether the packets that follow agree with those before, so that the one between is the odd one.
@@ -153,6 +200,22 @@ mod tests {
             let error = clock.map(own).unwrap() - truth;
             assert!(-i128::from(early) <= error && error <= i128::from(late), "{error} {late} {early}");
         }
+    }
+
+    #[test]
+    fn an_epoch_begins_with_the_first_packet_behind_a_pause() {
+        // What is sent bounds the clock from above at once, and from below when it has been freed.
+        let each = |step: i128| {
+            let own_ns = 1_000_000_000 + step * 10_000_000;
+            let pause = if step < 300 { 0 } else { 2_170_000_000 };
+            let reference_ns = own_ns + 70_000 + pause;
+            let sent = Constraint { own_ns, reference_ns: reference_ns + 40_000, is_upper: true };
+            [sent, Constraint { own_ns: own_ns + 2_000_000, is_upper: false, ..sent }]
+        };
+        let clock = clock_of((0..500).flat_map(each).collect()).unwrap();
+        let begins: Vec<u64> = clock.epochs.iter().map(|epoch| epoch.from_ns).collect();
+        assert_eq!(begins, [0, 4_000_000_000]);
+        assert_eq!(clock.epochs[0].last_ns, 3_992_000_000);
     }
 
     #[test]

@@ -24,6 +24,8 @@ pub struct Passage {
     /// When, in ns of the machine's own clock. At an exit nobody outside can have the packet earlier, at an entry it was
     /// outside until then.
     pub ns: u64,
+    /// When its path on the machine began, in ns of the machine's own clock.
+    pub began_ns: u64,
     /// At an exit: when its driver freed the packet, on the machine's own clock; `None` where that was not seen.
     pub freed_ns: Option<u64>,
     pub flow: Flow,
@@ -42,6 +44,7 @@ impl Passage {
         Passage {
             device,
             ns,
+            began_ns: header.start_ns,
             freed_ns: None,
             flow: header.flow,
             witness: header.witness,
@@ -102,6 +105,19 @@ pub fn exit_of(
     (count > 0).then_some(Exit { hop: last.hop, driver_spans: count })
 }
 
+/// How many of the first spans of a path that has come in by a device lie before anybody saw the packet: how long it may
+/// have waited in the device at most. It may have come later.
+pub fn arrival_spans(header: &RecordHeader, spans: &[Span], stages: &[StageRow]) -> usize {
+    let behaviour = |span: &Span| stages.get(usize::from(span.stage)).map(|row| &row.behaviour);
+    let waits = |span: &Span| behaviour(span).is_some_and(|of_stage| of_stage.before_start);
+    let interrupts = |span: &Span| behaviour(span).is_some_and(|of_stage| of_stage.interrupts);
+    if !header.flags.has(RecordFlags::FROM_DEVICE) {
+        return 0;
+    }
+    let count = spans.iter().take_while(|span| waits(span) || interrupts(span)).count();
+    spans[..count].iter().rposition(waits).map_or(0, |last| last + 1)
+}
+
 /// The exit and the entry of a record.
 pub fn passages(
     machine: u16,
@@ -126,7 +142,9 @@ pub fn passages(
     let entry = spans.iter().find(|span| span.hop != 0).and_then(|first| {
         let is_tap = edges(first.hop).filter(|_| header.flags.has(RecordFlags::FROM_DEVICE))?;
         let device = Device { machine, hop: first.hop, is_tap };
-        Some(Passage::new(device, header.start_ns, header, number))
+        let waits = &spans[..arrival_spans(header, spans, stages)];
+        let seen_ns = waits.iter().fold(header.start_ns, |sum, span| sum.saturating_add(span.ns));
+        Some(Passage::new(device, seen_ns, header, number))
     });
     (exit, entry)
 }

@@ -13,6 +13,8 @@ pub enum MergeError {
     Sampled { file: String },
     /// There is no such node.
     NoNode { name: String, known: String },
+    /// By the wall clocks no two machines recorded at the same time; these two are the nearest.
+    NoOverlap { earlier: String, later: String, ns: u64 },
     /// No packet was found that left one machine and entered another.
     NoCrossing { edges: String },
     /// The merged recording would have more hops than a record can name.
@@ -38,6 +40,12 @@ impl fmt::Display for MergeError {
             MergeError::NoNode { name, known } => {
                 write!(out, "there is no recording of the node {name}: there are {known}")
             }
+            MergeError::NoOverlap { earlier, later, ns } => write!(
+                out,
+                "{earlier} ended {:.1} s before {later} began, by their wall clocks: only what machines recorded at \
+                 the same time can be merged",
+                *ns as f64 / 1e9
+            ),
             MergeError::NoCrossing { edges } => {
                 write!(out, "no packet crosses from one of the machines to another; their edges are {edges}")
             }

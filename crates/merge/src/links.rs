@@ -9,7 +9,9 @@ use rustc_hash::FxHashMap;
 use crate::{
     clock::{Clock, clock_of},
     edge::{Device, Passage},
+    join::Recorded,
     polygon::Constraint,
+    wall,
 };
 
 /// A device is a guest's, and its other side a tap, if at least so many of a hundred of the packets that it shares with
@@ -135,10 +137,23 @@ fn taps_of(votes: &BTreeMap<(Device, Device), u64>) -> BTreeMap<Device, Device> 
     by_nic.into_iter().filter_map(bond).collect()
 }
 
+/// What a clock was compared by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Method {
+    #[default]
+    Unknown,
+    Reference,
+    Packets,
+    /// Packets bound it from one side at most; both wall clocks state their errors.
+    Realtime,
+}
+
 /// The clocks of machines in terms of one of them.
 #[derive(Clone, Debug, Default)]
 pub struct Clocks {
     pub reference: u16,
+    /// By machine.
+    pub methods: Vec<Method>,
     /// By machine; `None` where nothing bounds it.
     pub clocks: Vec<Option<Clock>>,
     /// By machine: the one whose clock its own was compared with.
@@ -149,14 +164,21 @@ impl Clocks {
     /// Compares each machine's clock with that of a neighbour that is nearer to the reference: first where most packets
     /// cross.
     pub(crate) fn new(
-        machines: usize,
+        recorded: &[Recorded],
         reference: u16,
         links: &Links,
         (exits, entries): (&[Passage], &[Passage]),
         pairs: &[Pair],
     ) -> Clocks {
-        let mut clocks = Clocks { reference, clocks: vec![None; machines], base: vec![reference; machines] };
+        let machines = recorded.len();
+        let mut clocks = Clocks {
+            reference,
+            methods: vec![Method::Unknown; machines],
+            clocks: vec![None; machines],
+            base: vec![reference; machines],
+        };
         clocks.clocks[usize::from(reference)] = Some(Clock::default());
+        clocks.methods[usize::from(reference)] = Method::Reference;
         let linked: Vec<(&Passage, &Passage)> = pairs
             .iter()
             .map(|&(exit, entry)| (&exits[exit as usize], &entries[entry as usize]))
@@ -176,13 +198,37 @@ impl Clocks {
             }
             let Some((&(known, new), _)) = votes.iter().max_by_key(|(_, packets)| **packets) else { break };
             tried.insert((known, new));
-            let constraints =
-                linked.iter().flat_map(|(exit, entry)| clocks.constraints(known, new, exit, entry));
-            let clock = clock_of(constraints.collect());
+            let constraints: Vec<Constraint> =
+                linked.iter().flat_map(|(exit, entry)| clocks.constraints(known, new, exit, entry)).collect();
+            let by_packets = clock_of(constraints.clone()).map(|clock| (Method::Packets, clock));
+            let found = by_packets.or_else(|| {
+                let clock = clocks.by_realtime(known, &recorded[usize::from(new)], recorded, constraints)?;
+                Some((Method::Realtime, clock))
+            });
             clocks.base[usize::from(new)] = known;
-            clocks.clocks[usize::from(new)] = clock;
+            if let Some((method, clock)) = found {
+                clocks.methods[usize::from(new)] = method;
+                clocks.clocks[usize::from(new)] = Some(clock);
+            }
         }
         clocks
+    }
+
+    /// The clock by what wall clocks and packets say together; `None` where they contradict each other.
+    fn by_realtime(
+        &self,
+        known: u16,
+        new: &Recorded,
+        recorded: &[Recorded],
+        mut constraints: Vec<Constraint>,
+    ) -> Option<Clock> {
+        let packets = constraints.len() as u64;
+        let points = wall::points(&new.clocks, &recorded[usize::from(known)].clocks);
+        let of_walls = points.iter().filter_map(|point| point.constraints(|ns| self.map(known, ns)));
+        constraints.extend(of_walls.flatten());
+        let clock = clock_of(constraints)?;
+        let agrees = clock.epochs.len() == 1 && clock.contradictions == 0;
+        agrees.then_some(Clock { constraints: packets, ..clock })
     }
 
     /// What a packet says of the clock of `new` in terms of that of `known`.

@@ -1,40 +1,30 @@
-//! A machine's recording in memory.
+//! A machine and its recording.
 
 use std::collections::BTreeMap;
 
 use anyhow::Result;
-use overlay_trace_common::{
-    path::{Span, spans},
-    record::RecordHeader,
-};
-use overlay_trace_format::{RecordView, Recording};
+use overlay_trace_format::Recording;
 
-use crate::{
-    edge::{Passage, edge_of, passages as passages_of},
-    error::MergeError,
-    join::Recorded,
-};
-
-/// A record, and where its path lies in [`Machine::words`].
-pub struct Stored {
-    pub header: RecordHeader,
-    from: usize,
-    to: usize,
-}
+use crate::{edge::edge_of, error::MergeError, join::Recorded};
 
 /// A machine and what it recorded.
 pub struct Machine {
     /// The node's name; with a number where several have one name.
     pub name: String,
     pub recording: Recording,
-    pub records: Vec<Stored>,
-    words: Vec<u32>,
+    /// How many records there are.
+    pub count: u32,
+    /// The number of the first record of each chunk.
+    pub chunks: Vec<u32>,
+    /// Records that others name as their parent, by their number in the recording, in order.
+    pub parents: Vec<(u64, u32)>,
 }
 
 impl Machine {
-    /// The spans of a record's path.
-    pub fn spans(&self, record: &Stored) -> Vec<Span> {
-        spans(&self.words[record.from..record.to]).collect()
+    /// The record that has this number in the recording, if others were made of it.
+    pub fn parent(&self, id: u64) -> Option<u32> {
+        let at = self.parents.binary_search_by_key(&id, |(id, _)| *id).ok()?;
+        Some(self.parents[at].1)
     }
 
     /// Whether a hop is an edge of the machine, and whether it is a tap.
@@ -51,12 +41,13 @@ impl Machine {
             has_losses: last.counters.losses().iter().any(|(count, _)| *count > 0)
                 || !self.recording.has_counters,
             has_filter: !header.filter.is_empty(),
+            clocks: self.recording.clocks.clone(),
         }
     }
 }
 
-/// Reads recordings of different machines.
-pub(crate) fn load(recordings: Vec<Recording>) -> Result<Vec<Machine>> {
+/// The machines of recordings.
+pub(crate) fn of(recordings: Vec<Recording>) -> Result<Vec<Machine>> {
     if recordings.len() < 2 {
         return Err(MergeError::TooFew.into());
     }
@@ -71,13 +62,7 @@ pub(crate) fn load(recordings: Vec<Recording>) -> Result<Vec<Machine>> {
         let count = names.entry(node.to_owned()).or_default();
         *count += 1;
         let name = if *count == 1 { node.to_owned() } else { format!("{node}#{count}") };
-        let (mut records, mut words) = (Vec::new(), Vec::new());
-        recording.for_each_record(|RecordView { header, path }| {
-            let from = words.len();
-            words.extend_from_slice(path);
-            records.push(Stored { header, from, to: words.len() });
-        })?;
-        machines.push(Machine { name, recording, records, words });
+        machines.push(Machine { name, recording, count: 0, chunks: Vec::new(), parents: Vec::new() });
     }
     // The order of the files does not matter.
     machines.sort_by(|one, other| one.name.cmp(&other.name));
@@ -110,35 +95,4 @@ pub(crate) fn named(machines: &[Machine], name: &str) -> Result<u16> {
             Err(MergeError::NoNode { name: name.to_owned(), known: known.join(", ") }.into())
         }
     }
-}
-
-/// The exits and the entries of all machines.
-pub(crate) fn passages(machines: &[Machine]) -> (Vec<Passage>, Vec<Passage>) {
-    let (mut exits, mut entries) = (Vec::new(), Vec::new());
-    for (machine, one) in machines.iter().enumerate() {
-        for (number, record) in one.records.iter().enumerate() {
-            let view = RecordView { header: record.header, path: &one.words[record.from..record.to] };
-            let stages = &one.recording.header.stages;
-            let edge = |hop| one.edge(hop);
-            let (exit, entry) =
-                passages_of(machine as u16, number as u32, &view, &one.spans(record), stages, edge);
-            exits.extend(exit);
-            entries.extend(entry);
-        }
-    }
-    (exits, entries)
-}
-
-/// The edges of the machines, for people.
-pub(crate) fn describe_edges(machines: &[Machine]) -> String {
-    let of_machine = |machine: &Machine| {
-        let hops = &machine.recording.hops;
-        let mut devices: Vec<&str> =
-            hops.values().filter(|hop| edge_of(hop).is_some()).map(|hop| hop.device.as_str()).collect();
-        devices.sort_unstable();
-        devices.dedup();
-        let devices = if devices.is_empty() { "none".to_owned() } else { devices.join(", ") };
-        format!("{}: {devices}", machine.name)
-    };
-    machines.iter().map(of_machine).collect::<Vec<_>>().join("; ")
 }

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use anyhow::Result;
 use overlay_trace_common::{behaviour::Role, path::CODE_POSITION};
-use overlay_trace_format::{Behaviour, Checkpoint, Counters, Header, HopName, Names, StageRow};
+use overlay_trace_format::{
+    Behaviour, Checkpoint, Counters, Header, HopName, MACHINE_SEPARATOR, Names, StageRow,
+};
 
 use crate::{edge::Device, error::MergeError, links::Links, machine::Machine};
 
@@ -208,8 +210,8 @@ impl Numbers {
 /// A namespace with its machine before it.
 fn netns_of(machine: &str, hop: &HopName) -> String {
     match hop.netns.as_str() {
-        "" => format!("{machine} / netns:{}", hop.netns_inode),
-        named => format!("{machine} / {named}"),
+        "" => format!("{machine}{MACHINE_SEPARATOR}netns:{}", hop.netns_inode),
+        named => format!("{machine}{MACHINE_SEPARATOR}{named}"),
     }
 }
 

@@ -84,6 +84,14 @@ impl Polygon {
         (sum.0 / count, sum.1 / count)
     }
 
+    /// How far the line in the middle passes by a constraint's point, in ns.
+    pub fn distance(&self, constraint: Constraint) -> f64 {
+        let since = (constraint.own_ns - self.origin_ns) as f64;
+        let offset = (constraint.reference_ns - constraint.own_ns - self.origin_offset) as f64;
+        let (a, d) = self.middle();
+        (a + d * since - offset).abs()
+    }
+
     /// Whether packets bound the offset from both sides.
     pub fn is_bounded(&self) -> bool {
         let (low, high) = self.offsets_at(self.origin_ns);

@@ -8,7 +8,8 @@ use rustc_hash::FxHashMap;
 
 use crate::{
     edge::Passage,
-    join::{How, Search, State, has_range},
+    join::How,
+    search::{Search, State, has_range},
 };
 
 /// No packet is longer than this many bytes of a stream's numbers.

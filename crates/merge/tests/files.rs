@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use overlay_trace_common::path::Span;
 use overlay_trace_format::Recording;
 use overlay_trace_merge::{Options, merge};
-use support::{PACKETS, hop, open, recordings, write};
+use support::{PACKETS, hop, open, recordings, write, write_at};
 use tempfile::TempDir;
 
 #[test]
@@ -40,8 +40,9 @@ fn a_packet_has_one_path_through_both_machines() {
                 assert_eq!(hops[0], "guest / pod");
                 assert_eq!(hops[2], "guest > host");
             } else {
-                assert_eq!(stages, ["udp-send", "tun-wait", "vmm-rx", "receive", "udp-rcv"]);
-                assert_eq!((hops[2], hops[4]), ("host > guest", "guest / pod"));
+                assert_eq!(stages, ["udp-send", "tun-wait", "vmm-rx", "napi-irq-wait", "receive", "udp-rcv"]);
+                assert_eq!((hops[2], hops[3]), ("host > guest", "guest / pod"));
+                assert!(spans[3].ns <= 60_000, "{} ns before it was sent", spans[3].ns);
             }
         })
         .unwrap();
@@ -73,5 +74,16 @@ fn what_cannot_be_merged_is_said() {
     assert!(twice.contains("recordings of one machine"), "{twice}");
     let alone = write(folder.path(), "other", "boot-c", &[(1, hop("", "eth9", ""))], &[]);
     let nothing = error(&[paths[0].clone(), alone]);
-    assert!(nothing.contains("no packet crosses") && nothing.contains("other: eth9"), "{nothing}");
+    assert!(
+        nothing.contains("no packet crosses") && nothing.contains("other: eth9 (0 out, 0 in)"),
+        "{nothing}"
+    );
+    assert!(nothing.contains(&format!("guest: eth0 ({PACKETS} out, {PACKETS} in)")), "{nothing}");
+    // Each recording lasts a minute.
+    let at = |seconds: u64, node: &str| {
+        write_at(seconds * 1_000_000_000, folder.path(), node, node, &[(1, hop("", "eth9", ""))], &[])
+    };
+    let apart = error(&[at(1_072, "late"), at(1_000, "early")]);
+    assert!(apart.contains("early ended 12.0 s before late began"), "{apart}");
+    assert!(error(&[at(1_000, "one"), at(1_059, "two")]).contains("no packet crosses"));
 }

@@ -4,9 +4,14 @@
 use std::collections::BTreeSet;
 
 use overlay_trace_common::record::Flow;
+use overlay_trace_format::ClockReading;
 use overlay_trace_merge::{
     edge::{Device, Passage},
-    join::{Joined, Recorded, join},
+    join::{Counts, How, Joined, Recorded, join},
+    links::Method,
+    scan::{PARTS, Sample, hash, part},
+    spill::Spill,
+    stream::{Sink, join_spilled},
 };
 use proptest::prelude::*;
 
@@ -131,7 +136,8 @@ impl World {
     }
 
     fn passage(&self, device: Device, ns: i64, like: &Passage) -> Passage {
-        Passage { device, ns: self.clocks[usize::from(device.machine)].read(ns), ..*like }
+        let ns = self.clocks[usize::from(device.machine)].read(ns);
+        Passage { device, ns, began_ns: ns, ..*like }
     }
 
     /// A packet leaves by one edge and enters by another, or is lost; returns when it has entered.
@@ -320,6 +326,36 @@ fn check_clocks(world: &World, joined: &Joined) {
     }
 }
 
+/// The records of joins, by machine, and how many packets were lost.
+#[derive(Default)]
+struct Found {
+    joins: BTreeSet<[(u16, u32); 2]>,
+    lost: usize,
+}
+
+impl Sink for Found {
+    fn joined(&mut self, exit: &Passage, entry: &Passage, _: How, _: u64) {
+        let place = |passage: &Passage| (passage.device.machine, passage.record);
+        assert!(self.joins.insert([place(exit), place(entry)]), "joined twice");
+    }
+
+    fn lost(&mut self, _: &Passage, _: i128) {
+        self.lost += 1;
+    }
+}
+
+/// The same as [`join`] does in memory, through files.
+fn through_files(world: &World, known: &Joined) -> (Counts, Found) {
+    let folder = tempfile::tempdir().unwrap();
+    let mut spill = Spill::new(PARTS, folder.path()).unwrap();
+    for (passages, is_exit) in [(&world.exits, true), (&world.entries, false)] {
+        passages.iter().for_each(|one| spill.push(part(hash(one)), one, is_exit).unwrap());
+    }
+    let mut found = Found::default();
+    let counts = join_spilled(known, &world.recorded(), &mut spill, folder.path(), &mut found).unwrap();
+    (counts, found)
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
 
@@ -327,7 +363,7 @@ proptest! {
     fn nothing_is_joined_wrongly_and_nothing_is_uncounted(choices in choices()) {
         let mut world = World::new(choices);
         world.run();
-        let joined = join(&world.recorded(), &world.exits, &world.entries, &|exit| exit.ns, None);
+        let joined = join(&world.recorded(), &world.exits, &world.entries, None);
         check(&world, &joined);
         check_clocks(&world, &joined);
         if !choices.stop {
@@ -336,6 +372,43 @@ proptest! {
             let found = joined.joins.len();
             prop_assert!(found * 100 >= possible * 98, "{found} of {possible}: {:?}", joined.counts);
         }
+    }
+
+    /// A part at a time the same is found as at once.
+    #[test]
+    fn recordings_of_any_length_are_joined_alike(choices in choices()) {
+        let mut world = World::new(choices);
+        world.run();
+        let joined = join(&world.recorded(), &world.exits, &world.entries, None);
+        let (counts, found) = through_files(&world, &joined);
+        prop_assert_eq!(counts, joined.counts);
+        let place = |passage: &Passage| (passage.device.machine, passage.record);
+        let joins = joined.joins.iter();
+        let joins = joins.map(|join| [place(&world.exits[join.exit as usize]), place(&world.entries[join.entry as usize])]);
+        prop_assert_eq!(found.joins, joins.collect::<BTreeSet<_>>());
+        prop_assert_eq!(found.lost, joined.lost.len());
+    }
+
+    /// Of a packet that is kept in a sample both sides are, and its clocks hold for all.
+    #[test]
+    fn a_sample_is_enough_for_the_clocks(choices in choices()) {
+        let mut world = World::new(Choices { packets: 300, stop: false, ..choices });
+        world.run();
+        let all = world.exits.len() + world.entries.len();
+        let mut sample = Sample::new(all / 2);
+        for (passages, is_exit) in [(&world.exits, true), (&world.entries, false)] {
+            passages.iter().for_each(|one| sample.add(hash(one), one, is_exit));
+        }
+        let (exits, entries) = sample.passages();
+        prop_assert!(exits.len() + entries.len() <= all / 2 && exits.len() > all / 20);
+        let known = join(&world.recorded(), &exits, &entries, None);
+        check_clocks(&world, &known);
+        let (counts, found) = through_files(&world, &known);
+        for join in &found.joins {
+            let number = |(_, record): (u16, u32)| record as usize;
+            prop_assert!(world.truth.contains(&(number(join[0]), number(join[1]))), "{join:?} is no packet");
+        }
+        prop_assert!(counts.joined_entries > 0);
     }
 
     /// The order in which machines and packets are given changes nothing.
@@ -347,11 +420,46 @@ proptest! {
             passages.iter().copied().filter(|passage| passage.device.machine != GUEST2).collect()
         };
         let (exits, entries) = (keep(&world.exits), keep(&world.entries));
-        let joined = join(&world.recorded(), &exits, &entries, &|exit| exit.ns, None);
+        let joined = join(&world.recorded(), &exits, &entries, None);
         for join in &joined.joins {
             let devices = (exits[join.exit as usize].device, entries[join.entry as usize].device);
             prop_assert!(devices == (NIC1, TAP1) || devices == (TAP1, NIC1));
         }
         prop_assert!(joined.counts.out_of_recording > 0);
+    }
+
+    /// Where packets go one way only, and no driver says when it has freed them, wall clocks that are kept bound the others.
+    #[test]
+    fn wall_clocks_serve_where_packets_go_one_way(choices in choices(), wrong in -1_900_000..1_900_000i64) {
+        let mut world = World::new(Choices { stop: false, nat: false, ..choices });
+        world.run();
+        let one_way = |passages: &[Passage]| -> Vec<Passage> {
+            let mut kept = passages.to_vec();
+            kept.retain(|passage| [NIC1, TAP1].contains(&passage.device) && passage.flow.source[0] == 1);
+            kept.iter_mut().for_each(|passage| passage.freed_ns = None);
+            kept
+        };
+        let (exits, entries) = (one_way(&world.exits), one_way(&world.entries));
+        let mut recorded = world.recorded();
+        let joined = |recorded: &[Recorded]| join(recorded, &exits, &entries, Some(HOST));
+        prop_assert!(joined(&recorded).joins.is_empty());
+        for (clock, recorded) in world.clocks.iter().zip(&mut recorded) {
+            let reading = |second: i64| ClockReading {
+                monotonic_ns: clock.read(second * 1_000_000_000),
+                realtime_ns: (second * 1_000_000_000 + 1_700_000_000_000_000_000) as u64,
+                within_ns: 100,
+                realtime_error_ns: Some(1_000_000),
+                ..ClockReading::default()
+            };
+            recorded.clocks = (1..12).map(reading).collect();
+        }
+        // The guest's wall clock is wrong, by less than both say.
+        for reading in &mut recorded[usize::from(GUEST1)].clocks {
+            reading.realtime_ns = reading.realtime_ns.wrapping_add_signed(wrong);
+        }
+        let joined = joined(&recorded);
+        prop_assert_eq!(joined.clocks.methods[usize::from(GUEST1)], Method::Realtime);
+        prop_assert!(!joined.joins.is_empty());
+        check_clocks(&world, &joined);
     }
 }

@@ -23,6 +23,10 @@ enum MergeFormat {
     Text,
     /// Machines, clocks, joins and crossings, and the JSON of a report
     Json,
+    /// A flame graph of the merged paths, by machine
+    Svg,
+    /// The flame graph's folded stacks in ns
+    Folded,
 }
 
 #[derive(clap::Args)]
@@ -55,13 +59,16 @@ impl Merge {
                 "{} is one of the recordings: choose another name",
                 output.display()
             );
+            let summary_only =
+                "of the merged recording `overlay-trace report` draws flame graphs: leave --format out";
+            ensure!(matches!(self.format, MergeFormat::Text | MergeFormat::Json), summary_only);
             let summary = with_files(|| {
                 check_output(output, self.force)?;
                 merge(recordings, &options, output, self.force)
             })?;
             let text = match self.format {
-                MergeFormat::Text => summary.text().into_bytes(),
                 MergeFormat::Json => serde_json::to_vec_pretty(&summary)?,
+                _ => summary.text().into_bytes(),
             };
             output::print(&text)?;
             return Ok(ExitCode::SUCCESS);
@@ -71,16 +78,15 @@ impl Merge {
         let file = folder.path().join("merged.otr");
         let summary = merge(recordings, &options, &file, false)?;
         let mut analysis = Analysis::of(&Recording::open(&file)?, By::Stage)?;
+        let mut report = |format| report::report(&mut analysis, format, Sort::default());
         let text = match self.format {
-            MergeFormat::Text => {
-                let table = report::report(&mut analysis, Format::Text, Sort::default())?;
-                [summary.text().as_bytes(), b"\n", &table].concat()
-            }
+            MergeFormat::Text => [summary.text().as_bytes(), b"\n", &report(Format::Text)?].concat(),
             MergeFormat::Json => {
-                let table = report::report(&mut analysis, Format::Json, Sort::default())?;
-                let report: serde_json::Value = serde_json::from_slice(&table)?;
+                let report: serde_json::Value = serde_json::from_slice(&report(Format::Json)?)?;
                 serde_json::to_vec_pretty(&json!({ "merge": summary, "report": report }))?
             }
+            MergeFormat::Svg => report(Format::Svg)?,
+            MergeFormat::Folded => report(Format::Folded)?,
         };
         output::print(&text)?;
         Ok(ExitCode::SUCCESS)

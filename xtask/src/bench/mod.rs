@@ -4,6 +4,7 @@ mod analysis;
 mod baseline;
 mod guest;
 mod lost;
+mod merge;
 mod requests;
 mod table;
 
@@ -94,6 +95,8 @@ pub struct Bench {
 enum Part {
     /// Measure how fast records are analysed, and in how much memory
     Analysis(analysis::Analysis),
+    /// Measure how fast recordings of several machines are merged, and in how much memory
+    Merge(merge::Merge),
     /// Measure how much later requests are answered while they are traced
     Requests(requests::Requests),
 }
@@ -126,6 +129,7 @@ impl Bench {
     pub fn run(&self) -> Result<ExitCode> {
         match &self.part {
             Some(Part::Analysis(analysis)) => analysis.run(),
+            Some(Part::Merge(merge)) => merge.run(),
             Some(Part::Requests(requests)) => requests.run(),
             None => self.tracing(),
         }

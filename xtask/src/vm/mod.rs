@@ -56,6 +56,16 @@ pub struct VmOptions {
     /// options are properties of QEMU's device. The guest's kernel names the NICs eth0, eth1, …; they are down
     #[arg(long = "nic", value_name = "DRIVER[,OPTION=VALUE…]")]
     pub nics: Vec<Nic>,
+    /// The named network namespace in which the taps are made, and which has the bridges (br0, …) that they are put in
+    /// [default: one of their own, which goes with the machine]
+    #[arg(long, value_name = "NAME", requires = "nics")]
+    pub netns: Option<String>,
+    /// A file whose first megabyte the guest has as the memory of a PCI device (ivshmem)
+    #[arg(long, value_name = "FILE")]
+    pub shared_memory: Option<PathBuf>,
+    /// A socket that QEMU takes commands from while the machine runs: `stop`, `cont`, …
+    #[arg(long, value_name = "SOCKET")]
+    pub monitor: Option<PathBuf>,
 }
 
 impl VmOptions {
@@ -69,6 +79,9 @@ impl VmOptions {
             timeout: None,
             share: None,
             nics: Vec::new(),
+            netns: None,
+            shared_memory: None,
+            monitor: None,
         }
     }
 

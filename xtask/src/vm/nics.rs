@@ -2,7 +2,7 @@
 //!
 //! The taps and the bridges that join them are in a network namespace of their own, in which QEMU runs. It has no
 //! name: it goes with QEMU, however that ends, and everything in it too. It has no address and no route, and no device
-//! leads out of it.
+//! leads out of it. In a namespace that somebody else has made (`--netns`) only the taps are made.
 
 use std::{fmt::Write, path::Path, str::FromStr};
 
@@ -194,20 +194,24 @@ pub fn arguments(nics: &[Nic], folder: &Path) -> Vec<String> {
     arguments
 }
 
-/// The words before a command that start it in a namespace with the taps and bridges of the NICs. It stays the same
-/// process.
-pub fn enclosure(nics: &[Nic]) -> Vec<String> {
+/// The words before a command that start it in a namespace with the taps and bridges of the NICs: a new one, or the one
+/// of this name, which has the bridges. It stays the same process.
+pub fn enclosure(nics: &[Nic], netns: Option<&str>) -> Vec<String> {
     if nics.is_empty() {
         return Vec::new();
     }
-    let unshare: &[&str] = if host::is_root() { &["--net"] } else { &["--net", "--map-root-user"] };
-    let words = ["unshare"].iter().chain(unshare).chain(&["sh", "-ec"]).map(|word| (*word).to_owned());
-    words.chain([script(nics), "sh".to_owned()]).collect()
+    let enter: &[&str] = match netns {
+        Some(name) => &["ip", "netns", "exec", name],
+        None if host::is_root() => &["unshare", "--net"],
+        None => &["unshare", "--net", "--map-root-user"],
+    };
+    let words = enter.iter().chain(&["sh", "-ec"]).map(|word| (*word).to_owned());
+    words.chain([script(nics, netns.is_none()), "sh".to_owned()]).collect()
 }
 
-/// Makes the taps and bridges in the current namespace, and becomes the command that its arguments name. A kernel
-/// with IPv6 would greet each neighbour by itself; that packet would be nobody's in the guest.
-fn script(nics: &[Nic]) -> String {
+/// Makes the taps, and perhaps their bridges, in the current namespace, and becomes the command that its arguments name. A
+/// kernel with IPv6 would greet each neighbour by itself; that packet would be nobody's in the guest.
+fn script(nics: &[Nic], with_bridges: bool) -> String {
     let mut script = String::from(
         "trap 'echo \"xtask: cannot make the taps of the NICs\" >&2' EXIT\n\
          for family in default all; do\n\
@@ -218,7 +222,7 @@ fn script(nics: &[Nic]) -> String {
     let mut bridges: Vec<u8> = Vec::new();
     for (number, nic) in nics.iter().enumerate() {
         let Link::Bridge(bridge) = nic.link else { continue };
-        if !bridges.contains(&bridge) {
+        if with_bridges && !bridges.contains(&bridge) {
             bridges.push(bridge);
             let _ = writeln!(
                 script,
@@ -255,6 +259,17 @@ mod tests {
         let words = arguments(&[nic], Path::new("/tmp")).join(" ");
         assert!(words.starts_with("-netdev tap,id=nic0,ifname=nic0,"), "{words}");
         assert!(words.contains(",queues=4 -device virtio-net-pci,netdev=nic0,"), "{words}");
+        Ok(())
+    }
+
+    #[test]
+    fn in_a_named_namespace_only_taps_are_made() -> Result<()> {
+        let nics: [Nic; 1] = ["virtio,bridge=2".parse()?];
+        let words = |netns| enclosure(&nics, netns).join(" ");
+        let named = words(Some("hv1"));
+        assert!(named.starts_with("ip netns exec hv1 sh -ec "), "{named}");
+        assert!(named.contains("ip link set nic0 mtu 9216 master br2 up"), "{named}");
+        assert!(!named.contains("type bridge") && words(None).contains("type bridge"));
         Ok(())
     }
 

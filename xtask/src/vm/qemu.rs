@@ -125,7 +125,8 @@ impl Boot<'_> {
         let options = self.options;
         // Should this process be killed, the guest goes with it.
         let killed_too = ["setpriv", "--pdeathsig", "KILL"].map(str::to_owned);
-        let mut words = nics::enclosure(&options.nics).into_iter().chain(killed_too);
+        let mut words =
+            nics::enclosure(&options.nics, options.netns.as_deref()).into_iter().chain(killed_too);
         let mut qemu = Command::new(words.next().unwrap_or_default());
         qemu.args(words)
             .arg(&self.emulator.program)
@@ -141,7 +142,9 @@ impl Boot<'_> {
             .args(["-append", PARAMETERS])
             .args(share("root", Path::new("/"), true))
             .args(share("control", self.control, false))
-            .args(options.share.iter().flat_map(|folder| share("share", folder, false)));
+            .args(options.share.iter().flat_map(|folder| share("share", folder, false)))
+            .args(options.shared_memory.iter().flat_map(|file| shared_memory(file)))
+            .args(options.monitor.iter().flat_map(|socket| monitor(socket)));
         if self.interactive {
             qemu.args(["-chardev", "stdio,id=console,mux=on,signal=off", "-serial", "chardev:console"]);
             return qemu;
@@ -216,12 +219,30 @@ fn decisive_lines(text: &str) -> Vec<&str> {
     lines[start..].iter().take(2 * CONSOLE_LINES).copied().collect()
 }
 
+/// A path as a part of an option, which a comma would end; qemu wants it doubled.
+fn in_option(path: &Path) -> String {
+    path.display().to_string().replace(',', ",,")
+}
+
 fn share(tag: &str, folder: &Path, read_only: bool) -> [String; 2] {
     let access = if read_only { "on" } else { "off" };
-    // A comma would end the path's option; qemu wants it doubled.
-    let path = folder.display().to_string().replace(',', ",,");
+    let path = in_option(folder);
     let rest = "security_model=none,multidevs=remap";
     ["-virtfs".to_owned(), format!("local,path={path},mount_tag={tag},readonly={access},{rest}")]
+}
+
+fn monitor(socket: &Path) -> [String; 2] {
+    ["-monitor".to_owned(), format!("unix:{},server=on,wait=off", in_option(socket))]
+}
+
+fn shared_memory(file: &Path) -> [String; 4] {
+    let path = in_option(file);
+    [
+        "-object".to_owned(),
+        format!("memory-backend-file,id=shared,mem-path={path},size=1M,share=on"),
+        "-device".to_owned(),
+        "ivshmem-plain,memdev=shared".to_owned(),
+    ]
 }
 
 /// Makes Ctrl-C and polite kills end the guest and remove its folder, instead of this process alone.

@@ -8,7 +8,7 @@ use inferno::flamegraph::{
 
 use super::{
     folded,
-    frames::{Frames, Tells, stack},
+    frames::{Frames, Tells, machine_and_netns, stack},
     heading::losses,
     palette::{OTHER, PLACE, WAIT, colour, layer, overlay},
     units::{count, percent, signed_time, time},
@@ -55,9 +55,13 @@ pub(super) fn report(analysis: &Analysis) -> Result<Vec<u8>> {
         (vec![overlay(1), overlay(2)], "inside an overlay"),
     ]
     .map(|(colours, text)| (colours, text.to_string()));
-    let reading = "Width is time, left to right is the packets' path. From the bottom: node, network namespace and \
-                   direction, level (encapsulation headers around the packet), device, layer, stage.";
-    draw(options, &lines, &legend, reading)
+    let is_merged = analysis.rows.iter().any(|row| machine_and_netns(&row.key).0.is_some());
+    let reading = format!(
+        "Width is time, left to right is the packets' path. From the bottom: {}, network namespace and direction, level \
+         (encapsulation headers around the packet), device, layer, stage.",
+        if is_merged { "all nodes, machine" } else { "node" }
+    );
+    draw(options, &lines, &legend, &reading)
 }
 
 /// What was lost, and what is left out.

@@ -1,6 +1,9 @@
-//! Stacks of flame graphs, from the root to the leaf: node, namespace and direction, level, device, layer, stage.
+//! Stacks of flame graphs, from the root to the leaf: node, in merged recordings the machine, namespace and direction,
+//! level, device, layer, stage.
 
 use std::collections::HashMap;
+
+use overlay_trace_format::MACHINE_SEPARATOR;
 
 use crate::breakdown::Key;
 
@@ -55,7 +58,7 @@ impl<N: Default + Copy> Frames<N> {
 /// What a frame stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tells {
-    /// Node, namespace and direction, device.
+    /// Node, machine, namespace and direction, device.
     Where,
     Level(u8),
     Layer,
@@ -66,8 +69,10 @@ pub enum Tells {
 pub fn stack(root: &str, key: &Key) -> Vec<(Tells, String)> {
     let mut stack = vec![(Tells::Where, root.to_string())];
     let direction = key.direction.map(|direction| direction.name());
-    let place = match (&key.netns, direction) {
-        (Some(netns), Some(direction)) if netns.is_empty() => Some(format!("unknown namespace {direction}")),
+    let (machine, netns) = machine_and_netns(key);
+    stack.extend(machine.map(|machine| (Tells::Where, machine.to_string())));
+    let place = match (netns, direction) {
+        (Some(""), Some(direction)) => Some(format!("unknown namespace {direction}")),
         (Some(netns), Some(direction)) => Some(format!("{netns} {direction}")),
         (None, Some(direction)) => Some(direction.into()),
         _ => None,
@@ -79,6 +84,15 @@ pub fn stack(root: &str, key: &Key) -> Vec<(Tells, String)> {
     stack.extend(key.layer.clone().map(|layer| (Tells::Layer, layer)));
     stack.push((Tells::Stage, leaf(key)));
     stack.into_iter().map(|(tells, frame)| (tells, frame_name(tells, &frame))).collect()
+}
+
+/// The machine, which only merged recordings name, and the namespace on it.
+pub fn machine_and_netns(key: &Key) -> (Option<&str>, Option<&str>) {
+    let Some(netns) = key.netns.as_deref() else { return (None, None) };
+    match netns.split_once(MACHINE_SEPARATOR) {
+        Some((machine, netns)) => (Some(machine), Some(netns)),
+        None => (None, Some(netns)),
+    }
 }
 
 /// A name as a frame of a folded stack, where `;` ends a frame, and the numbers behind the last space are the values.

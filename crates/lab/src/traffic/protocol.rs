@@ -98,18 +98,19 @@ pub struct Header {
 }
 
 impl Header {
-    /// Writes the header to the beginning of a datagram, which must have room for it.
+    /// Writes the header to the beginning of a datagram, which must have room for it. The number comes first: recordings
+    /// have the first 8 bytes, by which `merge` tells datagrams apart that have no IP identification.
     pub fn write(&self, mut datagram: &mut [u8]) {
-        datagram.put_u64(self.session);
         datagram.put_u64(self.number);
+        datagram.put_u64(self.session);
         datagram.put_u64(self.time_ns);
     }
 
     /// Reads the header; `None` when the datagram is too short.
     pub fn read(mut datagram: &[u8]) -> Option<Header> {
         (datagram.len() >= HEADER).then(|| Header {
-            session: datagram.get_u64(),
             number: datagram.get_u64(),
+            session: datagram.get_u64(),
             time_ns: datagram.get_u64(),
         })
     }

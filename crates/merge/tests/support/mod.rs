@@ -19,6 +19,9 @@ pub const PACKETS: u64 = 40;
 /// The guest's clock is behind the host's by so many ns.
 const BEHIND: u64 = 7_000_000_000;
 
+/// So long the guest's NIC had waited to be polled when a packet was seen, which had come later.
+const NAPI_NS: u64 = 200_000;
+
 fn stage(name: &str) -> u8 {
     STAGES.iter().position(|stage| stage.name == name).unwrap_or_else(|| panic!("no stage {name}")) as u8
 }
@@ -41,11 +44,24 @@ pub struct Packet {
 }
 
 pub fn write(folder: &Path, node: &str, boot: &str, hops: &[(u16, HopName)], packets: &[Packet]) -> PathBuf {
+    write_at(0, folder, node, boot, hops, packets)
+}
+
+/// The same of a recording that began at this time of the wall clock.
+pub fn write_at(
+    start_wall_ns: u64,
+    folder: &Path,
+    node: &str,
+    boot: &str,
+    hops: &[(u16, HopName)],
+    packets: &[Packet],
+) -> PathBuf {
     let path = folder.join(format!("{node}.otr"));
     let header = Header {
         node: node.into(),
         kernel: "6.12".into(),
         probe_set: "light".into(),
+        start_wall_ns,
         machine: Some(Machine { boot_id: boot.into(), ..Machine::default() }),
         ..Header::new()
     };
@@ -119,11 +135,15 @@ pub fn recordings(folder: &Path) -> Vec<PathBuf> {
         });
         guest.push(Packet {
             id: 2 * number + 2,
-            start_ns: at + 1_034_000 + crossing - BEHIND,
+            start_ns: at + 1_034_000 + crossing - BEHIND - NAPI_NS,
             is_out: false,
             from_device: true,
             delivered: true,
-            spans: vec![span("receive", 1, 6_000), span("udp-rcv", 1, 1_000)],
+            spans: vec![
+                span("napi-irq-wait", 1, NAPI_NS),
+                span("receive", 1, 6_000),
+                span("udp-rcv", 1, 1_000),
+            ],
         });
     }
     vec![
