@@ -217,7 +217,8 @@ pub fn cost_table(kernels: &[&str]) -> Result<String> {
         format!("| probes | {} | limit |", kernels.join(" | ")),
         format!("|---|{}---|", "---|".repeat(kernels.len())),
     ];
-    for case in CASES.iter().filter(|case| !case.options.is_empty()) {
+    let is_measured = |case: &&Case| stored.iter().any(|baseline| baseline.ratio(case.name).is_some());
+    for case in CASES.iter().filter(is_measured) {
         let ratio = |baseline: &Baseline| {
             baseline.ratio(case.name).map_or("–".into(), |ratio| format!("{ratio:.2}"))
         };
