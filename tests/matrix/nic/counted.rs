@@ -122,10 +122,7 @@ pub fn reported(seen: &Seen, _: &[Seen]) -> Outcome {
             let by_cause = CAUSES.iter().map(|cause| sum(cause)).sum::<i64>();
             let is_whole = nics.iter().all(|nic| counts_whole(nic)) && by_driver > 0 && recorded > by_driver;
             ensure!(is_whole || is_close(unexplained, 0), "{words}");
-            ensure!(
-                is_whole || is_close(recorded + by_cause, by_driver),
-                "{words}, {by_cause} by cause"
-            );
+            ensure!(is_whole || is_close(recorded + by_cause, by_driver), "{words}, {by_cause} by cause");
             let skipped = seen.skipped() as i64;
             let lost = sum("unreadable") + sum("lost_records") + sum("table_full");
             ensure!(lost <= skipped + by_driver / ONE_IN as i64, "{words}, {lost} lost");
