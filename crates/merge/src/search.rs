@@ -56,7 +56,8 @@ pub(crate) struct Search<'a> {
     pub entry_states: Vec<State>,
     bounds: Bounds,
     pub joins: Vec<Join>,
-    pub negative: u64,
+    /// Exits of joins that were undone, since the crossing would have taken less than no time.
+    pub negative: Vec<u32>,
 }
 
 impl<'a> Search<'a> {
@@ -83,7 +84,7 @@ impl<'a> Search<'a> {
             entry_ns,
             bounds,
             joins: Vec::new(),
-            negative: 0,
+            negative: Vec::new(),
         }
     }
 
@@ -213,9 +214,13 @@ impl<'a> Search<'a> {
                 self.joins.push(Join { exit, entry, how });
             }
             _ => {
-                self.exit_states[exit as usize] = State::Ambiguous;
-                self.entry_states[entry as usize] = State::Ambiguous;
-                self.negative += 1;
+                // Another part of it may have been joined.
+                for state in [&mut self.exit_states[exit as usize], &mut self.entry_states[entry as usize]] {
+                    if *state != State::Joined {
+                        *state = State::Ambiguous;
+                    }
+                }
+                self.negative.push(exit);
             }
         }
     }
@@ -251,7 +256,7 @@ impl<'a> Search<'a> {
             ambiguous: count(&self.exit_states, State::Ambiguous),
             ambiguous_entries: count(&self.entry_states, State::Ambiguous),
             across_epoch: count(&self.exit_states, State::AcrossEpoch),
-            negative: self.negative,
+            negative: self.negative.len() as u64,
             ..Counts::default()
         }
     }

@@ -168,7 +168,8 @@ impl<'a> Joining<'a> {
         self.counts.parts += parts;
         self.counts.joined_exits += joined_exits.len() as u64;
         self.counts.joined_entries += joined_entries.len() as u64;
-        self.counts.negative += search.negative;
+        self.counts.negative +=
+            search.negative.iter().filter(|exit| decided.contains(&(**exit as usize))).count() as u64;
         let known = (&self.known.links, &self.known.clocks, self.known.bounds);
         for number in decided.filter(|number| !joined_exits.contains(number)) {
             match search.exit_states[number] {

@@ -13,6 +13,7 @@ pub mod merge;
 pub(crate) mod output;
 mod probes;
 pub mod record;
+mod remote;
 pub mod report;
 pub mod stages;
 pub mod tail;

@@ -19,6 +19,7 @@ use super::{
     child::{self, Running},
     live::{self, Attaching, Live, announce, report},
     probes::Probes,
+    remote::{self, Machines, On},
 };
 use overlay_trace_lab::traffic::is_hangup_ignored;
 use overlay_trace_probe::{
@@ -71,6 +72,12 @@ pub struct Record {
     /// Let COMMAND run on where the recording cannot be written any more, instead of ending it
     #[arg(long, requires = "command")]
     keep_going: bool,
+    #[command(flatten)]
+    on: On,
+    /// For --on of another machine: say on the standard output when the recording has begun, record until the standard
+    /// input ends, and write the recording to the standard output
+    #[arg(long, hide = true, conflicts_with_all = ["command", "hosts", "output"])]
+    relay: bool,
     /// Command to run; the recording ends when it exits
     #[arg(last = true, value_name = "COMMAND")]
     command: Vec<OsString>,
@@ -143,8 +150,17 @@ impl Record {
         tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(self.record())
     }
 
-    async fn record(self) -> Result<ExitCode> {
+    async fn record(mut self) -> Result<ExitCode> {
         let mut signals = Signals::new()?;
+        if !self.on.hosts.is_empty() {
+            return self.on_machines(signals).await;
+        }
+        // Deleted when this returns.
+        let relayed =
+            if self.relay { Some(tempfile::tempdir().context("no place for the recording")?) } else { None };
+        if let Some(folder) = &relayed {
+            self.output = folder.path().join("relay.otr");
+        }
         overlay_trace_format::check_output(&self.output, self.force)?;
         Running::check(&self.command)?;
         let limits = Limits::now();
@@ -159,12 +175,42 @@ impl Record {
         };
         // Nothing is started or attached by this thread from here on: the command may have become another user.
         capabilities::drop_in_thread("main", &[CAP_KILL]);
+        if self.relay {
+            remote::say_ready()?;
+        }
         let (end, child) = self.watch(&session, child, &mut signals).await?;
         let code = end_command(end, child).await?;
         let summary = session.stop()?;
         report(&summary, &self.output);
+        if self.relay {
+            remote::send(&self.output)?;
+        }
         let is_doubtful = code == ExitCode::SUCCESS && summary.counters.distrust().is_some();
         Ok(if is_doubtful { ExitCode::FAILURE } else { code })
+    }
+
+    /// Records on other machines, while the command runs here.
+    async fn on_machines(self, mut signals: Signals) -> Result<ExitCode> {
+        Running::check(&self.command)?;
+        let limits = Limits::now();
+        let machines = tokio::select! {
+            machines = Machines::start(&self.on, &self.output, self.force) => machines?,
+            _ = signals.any() => bail!("interrupted while the recorders began: nothing was recorded"),
+        };
+        let mut child = Running::start(&self.command, limits)?;
+        let begin = Instant::now();
+        let limit = self.duration.map(|duration| begin + duration);
+        let end = tokio::select! {
+            signal = signals.any() => End::Signal(signal),
+            () = sleep_until(limit.unwrap_or(begin)), if limit.is_some() => End::Time,
+            status = Running::wait(&mut child), if child.is_some() => {
+                child = None;
+                End::Command(status?)
+            }
+        };
+        let code = end_command(end, child).await?;
+        let is_complete = machines.finish(&self.output, self.force).await;
+        Ok(if code == ExitCode::SUCCESS && !is_complete { ExitCode::FAILURE } else { code })
     }
 
     /// Attaches the probes on a thread of its own: that takes seconds, in which a signal ends the program. The probes
@@ -228,8 +274,10 @@ impl Record {
         let mut tick = interval(Duration::from_secs(1));
         let mut live = Live::new();
         let mut has_failed = false;
+        let mut input = self.relay.then(remote::end_of_input);
         let end = loop {
             tokio::select! {
+                () = ended(&mut input), if self.relay => break End::Time,
                 _ = tick.tick() => {
                     if has_failed {
                         continue;
@@ -256,6 +304,13 @@ impl Record {
         };
         live.clear();
         Ok((end, child))
+    }
+}
+
+/// Waits until the standard input has ended.
+async fn ended(input: &mut Option<oneshot::Receiver<()>>) {
+    if let Some(input) = input {
+        let _ = input.await;
     }
 }
 

@@ -7,8 +7,9 @@
 //! The call that reads the end of an answer can send an acknowledgement before it returns to the program. Then the CPU does
 //! for it whatever the network's virtual devices do with it, and the client waits for that too.
 //!
-//! The first request of a connection begins with the connection's SYN. What passes between the handshake and the first
-//! byte is the client's own time and belongs to no request.
+//! The first request of a connection begins with the connection's SYN; the client waits until its machine has sent the
+//! handshake's last acknowledgement. What passes between that and the first byte is the client's own time and belongs to no
+//! request.
 
 use overlay_trace_common::{
     flags::RecordFlags,
@@ -122,14 +123,25 @@ impl Message {
 }
 
 /// A connection that is being made.
+#[derive(Default)]
 struct Handshake {
     /// When the first SYN was sent, in ns.
     start_ns: u64,
     /// When the latest answer to it had arrived; 0 if none has.
     end_ns: u64,
+    /// Until when the client's machine was sending its acknowledgement of that, in ns; 0 if none was seen.
+    acknowledged_ns: u64,
     /// Where the last attempt was dropped, or else where the SYN arrived.
     row: Option<u32>,
     is_dropped: bool,
+}
+
+impl Handshake {
+    /// Whether this is the client's acknowledgement of the answer to its SYN.
+    fn is_acknowledged_by(&self, acknowledgement: &Acknowledgement) -> bool {
+        let at_once = self.end_ns..=self.end_ns.saturating_add(AT_ONCE_NS);
+        self.end_ns > 0 && at_once.contains(&acknowledgement.start_ns)
+    }
 }
 
 /// What a client and its server are exchanging.
@@ -151,7 +163,7 @@ impl Exchange {
     pub fn shake_hands(&mut self, sample: &Sample<'_>, is_answer: bool, is_dropped: bool) {
         let (start_ns, sequence) = (sample.start_ns, sample.header.flow.sequence);
         if !is_answer && self.is_another(sequence) {
-            let handshake = Handshake { start_ns, end_ns: 0, row: None, is_dropped: false };
+            let handshake = Handshake { start_ns, ..Handshake::default() };
             *self = Exchange { opened_by: Some(sequence), handshake: Some(handshake), ..Exchange::default() };
         }
         let Some(handshake) = &mut self.handshake else { return };
@@ -213,6 +225,13 @@ impl Exchange {
             end_ns: sample.start_ns.saturating_add(sample.ns),
             is_zero_window: sample.header.flags.has(RecordFlags::ZERO_WINDOW),
         };
+        if !is_of_server
+            && self.request.is_none()
+            && let Some(handshake) = &mut self.handshake
+            && handshake.is_acknowledged_by(&acknowledgement)
+        {
+            handshake.acknowledged_ns = acknowledgement.end_ns;
+        }
         let message = if is_of_server { &mut self.request } else { &mut self.answer };
         if let Some(message) = message {
             message.sender.acknowledge(acknowledgement);
@@ -253,10 +272,12 @@ impl Exchange {
         path.clear();
         let first_ns = request.start_ns;
         let mut start_ns = first_ns;
-        if let Some(Handshake { start_ns: syn_ns, end_ns, row: Some(row), .. }) = self.handshake
+        if let Some(Handshake { start_ns: syn_ns, end_ns, acknowledged_ns, row: Some(row), .. }) =
+            self.handshake
             && (syn_ns..=first_ns).contains(&end_ns)
         {
             start_ns = syn_ns;
+            let end_ns = acknowledged_ns.clamp(end_ns, first_ns);
             wait(path, rows, Between::Connection, Some(row), end_ns - syn_ns);
         }
         let (asked, answered) = (&request.last, &answer.last);

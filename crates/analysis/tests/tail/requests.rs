@@ -343,6 +343,28 @@ fn a_request_of_several_segments_is_measured_from_its_connection_to_the_last_byt
 }
 
 #[test]
+fn a_client_waits_while_its_machine_acknowledges_the_connection() {
+    let (records, times) = long_requests(50, |_| 3000);
+    let mut more = Vec::new();
+    for (at, record) in records.iter().enumerate() {
+        more.push(record.clone());
+        if at % 7 == 1 {
+            // The SYN's answer has come: the acknowledgement goes to where the SYN went.
+            let mut acknowledgement = records[at - 1].clone();
+            let (connected, ns) = (record.0.end_ns, acknowledgement.0.end_ns - acknowledgement.0.start_ns);
+            acknowledgement.0.id += 1_000_000;
+            acknowledgement.0.flags = RecordFlags::NO_DATA;
+            acknowledgement.0.start_ns = connected + 100;
+            acknowledgement.0.end_ns = connected + 100 + ns;
+            more.push(acknowledgement);
+        }
+    }
+    let found = of(&more, Of::Requests, 0.94);
+    let before: u128 = times.iter().map(|ns| u128::from(*ns)).sum();
+    assert_eq!(found.slow.sum_ns + found.ordinary.sum_ns, before + 50 * (100 + 1050));
+}
+
+#[test]
 fn the_wait_for_a_connection_belongs_to_its_first_request() {
     const RETRY: u64 = 1_000_000_000;
     let (records, times) = long_requests(200, |_| 3000);
