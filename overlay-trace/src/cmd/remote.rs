@@ -60,12 +60,12 @@ fn passed_on(arguments: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
     let mut passed = Vec::new();
     while let Some(argument) = arguments.next().filter(|argument| argument != "--") {
         let text = argument.to_string_lossy();
-        let has_value = |name: &&str| {
-            text.strip_prefix(*name).is_some_and(|rest| rest.starts_with('=') || !name.starts_with("--"))
+        let has_value = |name: &str| {
+            text.strip_prefix(name).is_some_and(|rest| rest.starts_with('=') || !name.starts_with("--"))
         };
         if OWN_OPTIONS.contains(&&*text) {
             arguments.next();
-        } else if !OWN_FLAGS.contains(&&*text) && !OWN_OPTIONS.iter().any(|name| has_value(&name)) {
+        } else if !OWN_FLAGS.contains(&&*text) && !OWN_OPTIONS.iter().any(|name| has_value(name)) {
             passed.push(argument);
         }
     }

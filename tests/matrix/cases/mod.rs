@@ -56,7 +56,7 @@ pub fn run(set: ProbeSet, runs: u32, place: (&Path, &Stop), results: &mut Result
             let (runs, right) = confusion.runs(case.name);
             f64::from(right) < ENOUGH * f64::from(runs)
         };
-        let (wrong, right): (Vec<_>, Vec<_>) = wanted.into_iter().partition(|case| is_wrong(&case));
+        let (wrong, right): (Vec<_>, Vec<_>) = wanted.into_iter().partition(is_wrong);
         let may_doubt = runs == 1 && !wrong.is_empty() && results.may_doubt();
         let said = |case: &Case| {
             let (runs, right) = confusion.runs(case.name);
