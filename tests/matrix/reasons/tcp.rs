@@ -1,14 +1,14 @@
 //! Faults of TCP.
 
 use std::io::Write;
-use std::net::{Shutdown, SocketAddr};
+use std::net::Shutdown;
 use std::thread;
 use std::time::Duration;
 
 use anyhow::Result;
 use socket2::SockRef;
 
-use super::bench::{Bench, NOBODY, RECEIVER, SENDER, knock, least_ttl, several, sign};
+use super::bench::{Bench, NOBODY, RECEIVER, SENDER, least_ttl, several, sign};
 use super::frames::{ACK, FIN, IPV4, Ip, SYN, Segment, TCP};
 use super::list::{Fault, fault};
 use super::wire::End;
@@ -21,8 +21,6 @@ const TWO_SIGNATURES: [u8; 40] = {
     (options[0], options[1], options[18], options[19]) = (19, 18, 19, 18);
     options
 };
-/// An answer to a client has arrived by then.
-const ANSWERED: Duration = Duration::from_millis(100);
 /// A time stamp of the connections that have any.
 const TIME: u32 = 1_000_000;
 
@@ -113,26 +111,6 @@ pub const FAULTS: &[Fault] = &[
         several(|_| end.send(end.next, &[7; 10]))
     }),
     // Somebody answers who acknowledges what was never sent.
-    fault("TCP_INVALID_ACK_SEQUENCE", "c", |bench| {
-        several(|_| {
-            thread::scope(|scope| {
-                let to = SocketAddr::from((NOBODY, 7870));
-                let knocking = scope.spawn(move || knock(&bench.c, to, ANSWERED, |_| Ok(())));
-                let (port, sequence) = bench.wire.opening(NOBODY, 7870)?;
-                let ip = Ip::new(NOBODY, RECEIVER, TCP);
-                let answer = Segment {
-                    ports: (7870, port),
-                    sequence: 5,
-                    acknowledged: sequence.wrapping_add(1000),
-                    flags: SYN | ACK,
-                    window: 20_000,
-                    ..Segment::default()
-                };
-                bench.wire.send(IPV4, &ip.packet(&ip.tcp(&answer)))?;
-                knocking.join().map_err(|_| anyhow::anyhow!("the client panicked"))?
-            })
-        })
-    }),
 ];
 
 /// Sends first segments of a connection to a listener.

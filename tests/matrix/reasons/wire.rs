@@ -65,12 +65,6 @@ impl Wire {
         }
         bail!("no segment arrives for {to}:{port}")
     }
-
-    /// The first segment of a connection that somebody opens to an address behind the device: its source port and
-    /// sequence number.
-    pub fn opening(&self, to: Ipv4Addr, port: u16) -> Result<(u16, u32)> {
-        self.receive((to, port), SYN).map(|(source, sequence, ..)| (source, sequence))
-    }
 }
 
 /// The address of a device for packets of a type.
