@@ -1,6 +1,9 @@
 //! `merge`: one path per packet through the machines that recorded at once.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use anyhow::{Context, Result, ensure};
 use clap::ValueEnum;
@@ -13,7 +16,7 @@ use super::{
 use overlay_trace_analysis::breakdown::{Analysis, By};
 use overlay_trace_analysis::report::{self, Format, Sort};
 use overlay_trace_format::{Recording, check_output};
-use overlay_trace_merge::{Options, merge};
+use overlay_trace_merge::{Options, Summary, merge};
 
 /// Formats of the report on merged recordings.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -52,20 +55,11 @@ impl Merge {
     pub fn run(self) -> Result<ExitCode> {
         let options = Options { reference: self.reference.clone() };
         let inputs: Vec<_> = self.files.iter().map(PathBuf::as_path).collect();
-        let recordings = open_all(&inputs, self.output.as_ref())?;
         if let Some(output) = &self.output {
-            ensure!(
-                !with_files(|| output::is_input(output, &inputs)),
-                "{} is one of the recordings: choose another name",
-                output.display()
-            );
             let summary_only =
                 "of the merged recording `overlay-trace report` draws flame graphs: leave --format out";
             ensure!(matches!(self.format, MergeFormat::Text | MergeFormat::Json), summary_only);
-            let summary = with_files(|| {
-                check_output(output, self.force)?;
-                merge(recordings, &options, output, self.force)
-            })?;
+            let summary = merge_to(&inputs, &options, output, self.force)?;
             let text = match self.format {
                 MergeFormat::Json => serde_json::to_vec_pretty(&summary)?,
                 _ => summary.text().into_bytes(),
@@ -73,6 +67,7 @@ impl Merge {
             output::print(&text)?;
             return Ok(ExitCode::SUCCESS);
         }
+        let recordings = open_all(&inputs, None)?;
         let folder =
             tempfile::tempdir().context("cannot create a temporary folder for the merged recording")?;
         let file = folder.path().join("merged.otr");
@@ -91,4 +86,27 @@ impl Merge {
         output::print(&text)?;
         Ok(ExitCode::SUCCESS)
     }
+}
+
+/// Merges the recordings in files to one at `output`.
+///
+/// # Errors
+///
+/// One of them cannot be opened, or is the output; those of [`merge`].
+pub(super) fn merge_to(
+    inputs: &[&Path],
+    options: &Options,
+    output: &PathBuf,
+    force: bool,
+) -> Result<Summary> {
+    let recordings = open_all(inputs, Some(output))?;
+    ensure!(
+        !with_files(|| output::is_input(output, inputs)),
+        "{} is one of the recordings: choose another name",
+        output.display()
+    );
+    with_files(|| {
+        check_output(output, force)?;
+        merge(recordings, options, output, force)
+    })
 }

@@ -20,6 +20,7 @@ use super::{
     live::{self, Attaching, Live, announce, report},
     probes::Probes,
     remote::{self, Machines, On},
+    unprivileged,
 };
 use overlay_trace_lab::traffic::is_hangup_ignored;
 use overlay_trace_probe::{
@@ -209,6 +210,8 @@ impl Record {
             }
         };
         let code = end_command(end, child).await?;
+        // What comes from other machines is read without privileges, as by all commands that read recordings.
+        unprivileged::begin()?;
         let is_complete = machines.finish(&self.output, self.force).await;
         Ok(if code == ExitCode::SUCCESS && !is_complete { ExitCode::FAILURE } else { code })
     }

@@ -13,14 +13,16 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail, ensure};
-use overlay_trace_format::{OutputFile, Readers, Recording, check_output, printable};
+use overlay_trace_format::{OutputFile, Readers, check_output, printable};
 use overlay_trace_lab::say;
-use overlay_trace_merge::{Options, merge};
+use overlay_trace_merge::Options;
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, BufReader},
     process::{Child, ChildStdin, ChildStdout, Command},
     sync::oneshot,
 };
+
+use super::{merge::merge_to, unprivileged::with_files};
 
 /// What a recorder says when it records.
 pub const READY: &str = "overlay-trace: recording";
@@ -133,7 +135,7 @@ impl Machines {
 
     /// Ends the recordings, fetches them, and merges them to one at `output`. Returns whether all of that was possible; what
     /// was not is named, and the recordings that could be fetched are kept.
-    pub async fn finish(mut self, output: &Path, force: bool) -> bool {
+    pub async fn finish(mut self, output: &PathBuf, force: bool) -> bool {
         // All end now, and not one when the one before has been fetched.
         self.0.iter_mut().for_each(|machine| drop(machine.input.take()));
         let (all, mut files) = (self.0.len(), Vec::new());
@@ -155,10 +157,10 @@ impl Machines {
 }
 
 /// Merges recordings, and says what was joined.
-fn merged(files: &[PathBuf], output: &Path, force: bool) -> Result<String> {
+fn merged(files: &[PathBuf], output: &PathBuf, force: bool) -> Result<String> {
     ensure!(files.len() > 1, "there are not two of them");
-    let recordings = files.iter().map(Recording::open).collect::<Result<Vec<_>, _>>()?;
-    Ok(merge(recordings, &Options::default(), output, force)?.text())
+    let files: Vec<&Path> = files.iter().map(PathBuf::as_path).collect();
+    Ok(merge_to(&files, &Options::default(), output, force)?.text())
 }
 
 impl Machine {
@@ -203,7 +205,7 @@ impl Machine {
 
     /// Writes what the recorder has recorded to the machine's file.
     async fn fetch(&mut self, force: bool) -> Result<()> {
-        let mut file = OutputFile::create(&self.file, force, Readers::Owner)
+        let mut file = with_files(|| OutputFile::create(&self.file, force, Readers::Owner))
             .with_context(|| format!("cannot create {}", self.file.display()))?;
         let (mut buffer, mut bytes) = (vec![0; 1 << 16], 0);
         loop {
