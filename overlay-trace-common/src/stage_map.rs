@@ -599,6 +599,13 @@ pub static STAGES: &[Stage] = &[
         &[enter(&[by_address("macvlan_handle_frame", 0)])],
         "macvlan looks the address up, and the packet is now its slave's.",
     ),
+    wait(
+        "macvtap-wait",
+        Layer::Tun,
+        NOT_DEVICE,
+        &[hop(&[by_address("tap_handle_frame", 0)])],
+        "The packet lies in a macvtap's or ipvtap's queue, until the program behind it has read it.",
+    ),
     work(
         "vlan-receive",
         Layer::Vlan,

@@ -8,7 +8,7 @@ use overlay_trace_common::{
     flags::ProbeFlags,
     headers::IPPROTO_TCP,
     probe_spec::ProbeSpec,
-    record::Counter,
+    record::{Counter, Outcome},
     stage_map::{KSOFTIRQD_WAIT, RECEIVE, SOFTIRQ_WAIT, TC_CLASSIFY},
 };
 
@@ -152,7 +152,12 @@ fn finish(
     context.release(&state.tracked, &account::Table);
     state.record.header.drop_location = location;
     state.record.header.drop_reason = reason;
-    let outcome = outcome(state, spec.outcome());
+    let mut outcome = outcome(state, spec.outcome());
+    if is_hidden && outcome == Outcome::Freed as u8 {
+        // Its protocol has consumed it, or its reader before the socket said that it was there. Kernels before 6.3 have no
+        // `sk_data_ready`: there it is always the reader.
+        outcome = Outcome::Delivered as u8;
+    }
     conclude(state, context, outcome);
     if is_hidden {
         release_hidden(state);

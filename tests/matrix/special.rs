@@ -115,6 +115,17 @@ const TUNNELS: &[Piece] = &[
             "ip link set vlan7 up",
         ],
     },
+    // Nobody reads the tap: it passes on what comes, to no address of the node's.
+    Piece {
+        stages: &["macvtap-wait"],
+        on: NODES,
+        commands: &[
+            "ip link add mvt7 link eth0 type macvtap mode bridge",
+            "ip link set mvt7 address 02:00:00:07:00:0{n} up",
+            "ip route add 10.77.13.{p}/32 dev eth0",
+            "ip neigh add 10.77.13.{p} lladdr 02:00:00:07:00:0{p} dev eth0",
+        ],
+    },
     Piece {
         stages: &["ip6tnl-encap"],
         on: NODES,
@@ -177,6 +188,7 @@ const ENDS: &[&str] = &[
     "10.77.10.2",
     "fd77:11::2",
     "10.77.12.2",
+    "10.77.13.2",
 ];
 
 /// Prepares a lab for [`along_all_paths`].

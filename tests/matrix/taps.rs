@@ -1,4 +1,5 @@
-//! Taps that a test holds itself: a queue whose reader comes late, and what enters GRO as pages without an `sk_buff`.
+//! Taps that a test holds itself: queues whose readers come late, what a program sends through a macvtap, and what enters
+//! GRO as pages without an `sk_buff`.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -9,7 +10,9 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use nix::net::if_::if_nametoindex;
 use overlay_trace_format::Recording;
+use overlay_trace_lab::dataplanes::Netns;
 use overlay_trace_lab::dataplanes::tap::{self, Kind};
 use overlay_trace_probe::load::Sizes;
 use overlay_trace_probe::{FilterOptions, ProbeSet};
@@ -19,6 +22,8 @@ use crate::reasons::checksum;
 use crate::results::{Outcome, Results, Verdict};
 
 const QUEUE: &str = "taps/queue";
+const MACVTAP_QUEUE: &str = "taps/macvtap-queue";
+const MACVTAP_SENDS: &str = "taps/macvtap-sends";
 const FRAGMENTS: &str = "taps/gro-frags";
 
 const DEVICE: &str = "tap0";
@@ -31,6 +36,10 @@ const COUNT: usize = 20;
 /// Runs the tests.
 pub fn run(set: ProbeSet, folder: &Path, results: &mut Results) {
     own::add(&[QUEUE], results, |results| queue(set, folder, results));
+    // No tracepoint shows when a packet comes into a macvtap's queue.
+    if set != ProbeSet::Device {
+        own::add(&[MACVTAP_QUEUE, MACVTAP_SENDS], results, |results| macvtap(set, folder, results));
+    }
     // The set light sees what comes out of GRO.
     if set != ProbeSet::Light {
         own::add(&[FRAGMENTS], results, |results| fragments(set, folder, results));
@@ -63,23 +72,35 @@ const LATE: Duration = Duration::from_millis(50);
 fn queue(set: ProbeSet, folder: &Path, results: &mut Results) -> Result<()> {
     let network = network()?;
     let netns = network.netns("a")?;
-    let mut tap = tap::attach(&netns, DEVICE, Kind::Tap)?;
-    let (recording, ()) = plan(set, folder, "tap-queue", &network).record(|_| {
-        netns.run(|| send(SocketAddr::from((OTHER, PORT)), COUNT))??;
-        thread::sleep(LATE);
-        let mut frame = [0; 2048];
-        let mut read = 0;
-        while read < COUNT {
-            let bytes = tap.read(&mut frame).context("the tap cannot be read")?;
-            // Others of the namespace may send too: an IPv4 packet of UDP.
-            read += usize::from(bytes > 23 && frame[12..14] == [8, 0] && frame[23] == 17);
-        }
-        Ok(())
-    })?;
-    is_exact(&recording)?;
-    no_losses(&recording)?;
+    let tap = tap::attach(&netns, DEVICE, Kind::Tap)?;
+    let (recording, ()) =
+        plan(set, folder, "tap-queue", &network).record(|_| send_and_read_late(&network, &tap, 0))?;
+    results.add(QUEUE, wait_in(&recording, "tun-wait").map(|()| Verdict::Passed));
+    Ok(())
+}
+
+/// Sends datagrams to the neighbour, and reads them from its tap when they have waited; before each frame there are so many
+/// bytes that are not the packet's.
+fn send_and_read_late(network: &Network, mut tap: &File, before: usize) -> Result<()> {
+    network.netns("a")?.run(|| send(SocketAddr::from((OTHER, PORT)), COUNT))??;
+    thread::sleep(LATE);
+    let mut buffer = [0; 2048];
+    let mut read = 0;
+    while read < COUNT {
+        let bytes = tap.read(&mut buffer).context("the tap cannot be read")?;
+        let frame = &buffer[before.min(bytes)..bytes];
+        // Others of the namespace may send too: an IPv4 packet of UDP.
+        read += usize::from(frame.len() > 23 && frame[12..14] == [8, 0] && frame[23] == 17);
+    }
+    Ok(())
+}
+
+/// Whether each datagram waited in this stage, for as long as nobody read.
+fn wait_in(recording: &Recording, stage: &str) -> Result<()> {
+    is_exact(recording)?;
+    no_losses(recording)?;
     let stages = &recording.header.stages;
-    let is_queue = |number: u8| stages.get(usize::from(number)).is_some_and(|row| row.name == "tun-wait");
+    let is_queue = |number: u8| stages.get(usize::from(number)).is_some_and(|row| row.name == stage);
     let (mut late, mut total) = (0, 0);
     recording.for_each_record(|record| {
         if record.header.flow.destination_port == PORT {
@@ -92,8 +113,73 @@ fn queue(set: ProbeSet, folder: &Path, results: &mut Results) -> Result<()> {
         (late, total) == (COUNT, COUNT),
         "of {COUNT} packets {total} are recorded, {late} of them as waiting"
     );
-    results.add(QUEUE, Ok(Verdict::Passed));
     Ok(())
+}
+
+/// What a macvtap's program reads and writes begins with this many bytes, a `virtio_net_hdr`; zeros ask for nothing.
+const VIRTIO_HEADER: usize = 10;
+const MACVTAP: &str = "mvt0";
+
+/// A macvtap over a veth, as of a virtual machine: what comes to it waits until it is read, and what its program writes goes
+/// on through the veth as one packet.
+fn macvtap(set: ProbeSet, folder: &Path, results: &mut Results) -> Result<()> {
+    let network = macvtap_network()?;
+    let tap = open_macvtap(&network.netns("b")?)?;
+    let plan = |name| plan(set, folder, name, &network);
+    let (recording, ()) =
+        plan("macvtap-queue").record(|_| send_and_read_late(&network, &tap, VIRTIO_HEADER))?;
+    results.add(MACVTAP_QUEUE, wait_in(&recording, "macvtap-wait").map(|()| Verdict::Passed));
+    let (recording, ()) = plan("macvtap-sends")
+        .record(|_| (0..COUNT).try_for_each(|number| write_segment(&tap, &[0; VIRTIO_HEADER], number)))?;
+    results.add(MACVTAP_SENDS, goes_through_the_veth(&recording));
+    Ok(())
+}
+
+/// A namespace whose neighbour is a macvtap over the other end of its link.
+fn macvtap_network() -> Result<Network> {
+    let network =
+        Network::up("ot-macvtap-", &["a", "b"], "link add eth0 netns @a type veth peer name eth0 netns @b")?;
+    network.ip_in(
+        "a",
+        &format!(
+            "link set dev eth0 address 02:00:00:00:00:01 up\naddr add {OWN}/24 dev eth0\n\
+             neigh add {OTHER} lladdr 02:00:00:00:00:02 dev eth0"
+        ),
+    )?;
+    network.ip_in(
+        "b",
+        &format!(
+            "link set dev eth0 up\nlink add link eth0 name {MACVTAP} type macvtap mode bridge\n\
+             link set dev {MACVTAP} address 02:00:00:00:00:02 up"
+        ),
+    )?;
+    Ok(network)
+}
+
+/// Opens the character device of the macvtap, which is named after its device's number.
+fn open_macvtap(netns: &Netns) -> Result<File> {
+    let index = netns.run(|| if_nametoindex(MACVTAP))??;
+    let file = format!("/dev/tap{index}");
+    File::options().read(true).write(true).open(&file).with_context(|| format!("cannot open {file}"))
+}
+
+/// Each packet is one record, from the macvtap to the other end of the link.
+fn goes_through_the_veth(recording: &Recording) -> Outcome {
+    is_exact(recording)?;
+    let (mut total, mut whole) = (0, 0);
+    recording.for_each_record(|record| {
+        if record.header.flow.source == address(OTHER) {
+            total += 1;
+            let places = own::places(recording, &record);
+            let ends = (places.first().map(|place| place.1), places.last().map(|place| place.1));
+            whole += usize::from(ends == (Some(MACVTAP), Some("eth0")));
+        }
+    })?;
+    ensure!(
+        (whole, total) == (COUNT, COUNT),
+        "{COUNT} segments were sent, {total} are recorded, {whole} of them whole"
+    );
+    Ok(Verdict::Passed)
 }
 
 /// The data of each segment.
@@ -106,15 +192,16 @@ fn fragments(set: ProbeSet, folder: &Path, results: &mut Results) -> Result<()> 
     let netns = network.netns("a")?;
     let tap = tap::attach(&netns, DEVICE, Kind::TapNapiFrags)?;
     let (recording, ()) = plan(set, folder, "tap-frags", &network)
-        .record(|_| (0..COUNT).try_for_each(|number| write_segment(&tap, number)))?;
+        .record(|_| (0..COUNT).try_for_each(|number| write_segment(&tap, &[], number)))?;
     is_exact(&recording)?;
     no_losses(&recording)?;
     results.add(FRAGMENTS, each_is_there(&recording));
     Ok(())
 }
 
-fn write_segment(mut tap: &File, number: usize) -> Result<()> {
-    let headers = headers((number * DATA) as u32);
+/// Writes a segment, as a frame behind what the tap wants before it.
+fn write_segment(mut tap: &File, before: &[u8], number: usize) -> Result<()> {
+    let headers = [before, &headers((number * DATA) as u32)].concat();
     let data = [7; DATA];
     let written = tap.write_vectored(&[IoSlice::new(&headers), IoSlice::new(&data)]);
     ensure!(written.context("the tap cannot be written")? == headers.len() + DATA, "a frame was cut");

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, fs, io::Read};
 use crate::{sys::kernel::Kernel, unprobed::Unprobed};
 
 /// Prefix of functions, and their module; the first match counts. All other functions are in the kernel itself.
-const MODULES: [(&str, &str); 30] = [
+const MODULES: [(&str, &str); 31] = [
     ("nf_conntrack_", "nf_conntrack"),
     ("__nf_conntrack_confirm", "nf_conntrack"),
     ("nf_nat_", "nf_nat"),
@@ -29,6 +29,7 @@ const MODULES: [(&str, &str); 30] = [
     ("encrypt_packet", "wireguard"),
     ("decrypt_packet", "wireguard"),
     ("tun_", "tun"),
+    ("tap_", "tap"),
     ("ipvlan_", "ipvlan"),
     ("macvlan_", "macvlan"),
     ("fq_codel_", "sch_fq_codel"),

@@ -174,8 +174,8 @@ pub(super) static DELAYS: &[Rule] = &[
     },
     Rule {
         id: "tun-wait",
-        evidence: Evidence::Excess(&["tun-wait"]),
-        what: "packets wait for the program that reads a TUN or TAP device",
+        evidence: Evidence::Excess(&["tun-wait", "macvtap-wait"]),
+        what: "packets wait for the program that reads a TUN, TAP or macvtap device",
         check: "top -H: the program that reads the device; ip -s link show DEVICE",
         advice: &[advice("encapsulate in the kernel instead: backend vxlan instead of udp", FLANNEL)],
     },
