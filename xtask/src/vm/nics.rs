@@ -35,6 +35,8 @@ const VIRTIO_OFFLOADS: &[&str] = &[
 ];
 /// No driver takes more.
 const QUEUES_MAX: u32 = 64;
+/// Where on the PCI bus the first igb is: four have room from here on.
+const IGB_PLACE: usize = 8;
 /// Taps and bridges pass frames of this MTU on; the guest's NICs have their own, smaller one.
 const MTU: u32 = 9216;
 
@@ -134,6 +136,10 @@ impl Nic {
         if self.queues > 1 {
             // An interrupt for each direction of a queue, one for the configuration, one for the control queue.
             device += &format!(",mq=on,vectors={}", 2 * self.queues + 2);
+        }
+        if DRIVERS[self.driver].0 == "igb" {
+            // Its virtual functions have the places 16 and 17 behind its own on the bus.
+            device += &format!(",addr={:#x}", IGB_PLACE + 2 * number);
         }
         let off = VIRTIO_OFFLOADS.iter().filter(|_| !self.offloads);
         off.for_each(|offload| device += &format!(",{offload}=off"));
