@@ -120,6 +120,9 @@ pub struct Settings {
     pub bucket_mask: u32,
     /// Tail sampling: 1 in this number of the ordinary packets has its record sent; 0 sends every record.
     pub one_in: u32,
+    /// Sampling by packet: 1 in this number of packets is followed; 0 follows all.
+    pub sample: u32,
+    pub _pad: u32,
     /// Bytes of a `struct page`; 0 if the content of pages cannot be found.
     pub page_struct_bytes: u32,
     /// Addresses of the kernel's variables `vmemmap_base` and `page_offset_base`.

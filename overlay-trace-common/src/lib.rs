@@ -21,6 +21,7 @@ pub mod headers;
 pub mod lab;
 pub mod latency_histogram;
 pub mod layer;
+pub mod packet_sampling;
 pub mod path;
 pub mod probe_spec;
 pub mod record;

@@ -84,7 +84,7 @@ pub struct RecordHeader {
     pub flags: RecordFlags,
     /// The CPU on which the path ended.
     pub cpu: u16,
-    /// Tail sampling: the number of packets that this sample represents; 0 means 1.
+    /// Sampling: the number of packets that this sample represents; 0 means 1.
     pub weight: u32,
     /// Eight bytes that tell packets of one flow apart and that nobody rewrites, also not on another machine: of TCP the
     /// acknowledgement number in the upper half and the second word of the options (most often the timestamp) in the
@@ -165,7 +165,9 @@ pub enum Counter {
     NotIp = 13,
     /// Packets whose path ended before their headers could be read.
     Unreadable = 14,
+    /// Sampling by packet: packets at a recorded hop that are not followed; another one's record stands for them.
+    Unsampled = 15,
 }
 
 /// Number of [`Counter`]s.
-pub const COUNTERS: usize = 15;
+pub const COUNTERS: usize = 16;

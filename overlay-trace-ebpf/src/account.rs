@@ -162,6 +162,10 @@ pub fn send(state: &mut State) -> bool {
             return true;
         }
     }
+    let sample = setting!(sample);
+    if sample != 0 {
+        state.record.header.weight = state.record.header.times() as u32 * sample;
+    }
     let (length, is_full) = state.tracked.account.finish(&mut state.record.path, OTHER);
     state.record.header.path_len = length as u16;
     if is_full {

@@ -4,7 +4,7 @@ use aya_ebpf::bindings::BPF_NOEXIST;
 use overlay_trace_common::edges::{Amount, EDGES_MAX, Fate, Passage};
 
 use crate::{
-    maps::{EDGE_COUNTS, EDGE_HOPS, NOT_IP, REJECTED, Role, State, setting},
+    maps::{EDGE_COUNTS, EDGE_HOPS, NOT_IP, REJECTED, Role, State, UNSAMPLED, setting},
     read::{Access, copied, field},
 };
 
@@ -98,6 +98,7 @@ pub fn fate_of(rejected: u8) -> Fate {
     match rejected {
         REJECTED => Fate::Rejected,
         NOT_IP => Fate::NotIp,
+        UNSAMPLED => Fate::Recorded,
         _ => Fate::Untracked,
     }
 }

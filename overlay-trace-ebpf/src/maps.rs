@@ -53,7 +53,7 @@ pub struct State {
     /// The edge through which the packet entered the machine (`Role::edge`); 0 if none is known.
     pub entry: u8,
     /// [`HANDED_OVER`]: a device has the packet, and its path is over. Otherwise why the packet is not tracked
-    /// ([`REJECTED`], [`NOT_IP`], [`IN_FLIGHT`]): the state only says that it need not be parsed again. 0 if it is.
+    /// ([`REJECTED`], [`NOT_IP`], [`IN_FLIGHT`], [`UNSAMPLED`]): the state only says that it need not be parsed again. 0 if it is.
     pub rejected: u8,
     /// The role of the device that the packet is at.
     pub device_role: Role,
@@ -190,6 +190,7 @@ pub const HANDED_OVER: u8 = 1;
 pub const REJECTED: u8 = 2;
 pub const NOT_IP: u8 = 3;
 pub const IN_FLIGHT: u8 = 4;
+pub const UNSAMPLED: u8 = 5;
 
 /// Values of [`State::arrived`].
 pub const ARRIVED: u8 = 1;

@@ -14,6 +14,7 @@ use overlay_trace_common::{
         AT_IP, AT_TAG, ETHERNET_HEADER, ETHERTYPE_QINQ, ETHERTYPE_VLAN, IPPROTO_TCP, Innermost, Memory,
         PLAIN_BYTES, Tunnel, Verdict, WINDOW_BYTES, WINDOW_ROOM, Window, plain, walk,
     },
+    packet_sampling::is_sampled,
     path::{HOP_BITS, levels_up},
     record::{Counter, Flow},
 };
@@ -21,7 +22,7 @@ use overlay_trace_common::{
 use crate::{
     insn::{exposed, opaque},
     maps::{
-        AWAITED, IN_FLIGHT, NOT_IP, PARSED, Pieces, REJECTED, STATES, State, TUNNEL_PORTS, UNPARSED, count,
+        AWAITED, IN_FLIGHT, NOT_IP, PARSED, Pieces, REJECTED, STATES, State, TUNNEL_PORTS, UNPARSED, UNSAMPLED, count,
         setting, tracking_phase,
     },
     read::{Access, Copied, copied, copy, field, first_fragment, words},
@@ -293,6 +294,9 @@ fn conclude_identity(verdict: Verdict, state: &mut State) {
         Verdict::Found if state.rejected == IN_FLIGHT => uncount(state),
         Verdict::Found if !passes(&state.record.header.flow) => {
             reject(state, REJECTED, Counter::Filtered);
+        }
+        Verdict::Found if !is_sampled(&state.record.header, setting!(sample)) => {
+            reject(state, UNSAMPLED, Counter::Unsampled);
         }
         Verdict::Found => {
             if state.record.header.flags.has(RecordFlags::UNKNOWN_START) {

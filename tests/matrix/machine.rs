@@ -39,6 +39,16 @@ pub fn run_in(netns: &Netns, command: &str) -> Result<Option<String>> {
     netns.run(|| run(command))?
 }
 
+/// The devices of this namespace that a driver has.
+pub fn devices_of_driver(driver: &str) -> Vec<String> {
+    let is_its = |device: &str| {
+        std::fs::read_link(format!("/sys/class/net/{device}/device/driver"))
+            .is_ok_and(|link| link.ends_with(driver))
+    };
+    let devices = std::fs::read_dir("/sys/class/net").into_iter().flatten().flatten();
+    devices.filter_map(|entry| entry.file_name().into_string().ok()).filter(|device| is_its(device)).collect()
+}
+
 /// The same outside of all namespaces.
 ///
 /// # Errors

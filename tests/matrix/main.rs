@@ -43,6 +43,7 @@ mod reused_netns;
 mod routed;
 mod rows;
 mod run;
+mod sampled;
 mod scarce;
 mod scene;
 mod seen;

@@ -24,6 +24,7 @@ use crate::ownership;
 use crate::reasons;
 use crate::results::{Outcome, Results, Verdict};
 use crate::rows;
+use crate::sampled;
 use crate::scarce;
 use crate::scene::{Scene, Setting};
 use crate::seen::Seen;
@@ -100,6 +101,7 @@ fn by_functions(sets: &[ProbeSet], place: (&Path, &Stop), results: &mut Results)
         scarce::run(*set, place.0, results);
         node::run(*set, place, results);
         taps::run(*set, place.0, results);
+        sampled::run(*set, place.0, results);
         overload::run(*set, place.0, results);
     }
     if sets.contains(&ProbeSet::Full) {
@@ -123,6 +125,7 @@ fn by_functions(sets: &[ProbeSet], place: (&Path, &Stop), results: &mut Results)
 
 /// Runs the settings whose nodes have NICs of this machine.
 pub fn over_nics(sets: &[ProbeSet], place: (&Path, &Stop), results: &mut Results) -> Result<()> {
+    nic::mend_igb()?;
     let system = System::look()?;
     let mut seen = Vec::new();
     for setting in nic::settings() {

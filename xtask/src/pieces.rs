@@ -24,9 +24,9 @@ const TIMES_KNOWN_TO_DIFFER: [&str; 1] = ["5.10"];
 const CASES_RUNS: &str = "10";
 /// The cases of the core run, once each.
 const CORE_CASES: &str = "cases/vtep-address,cases/stale-entry,cases/unknown-spi";
-/// How recordings end, and what their threads may do meanwhile: several recordings, which take long to begin in a virtual
+/// How recordings end, which packets a sample has, and what their threads may do meanwhile: several recordings, which take long to begin in a virtual
 /// machine.
-const ENDS: &str = "ends/,node/privileges,node/netns-number-reused";
+const ENDS: &str = "ends/,sampling/,node/privileges,node/netns-number-reused";
 /// Seconds that a kernel's tests may take: those of the core, and all. Beginning a recording of the full set takes
 /// half a minute in a virtual machine, and there are some seventy.
 const CORE_TIMEOUT: u64 = 2400;

@@ -47,6 +47,9 @@ pub struct Header {
     /// Which packets have a record of their own; `None` where all have.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sampling: Option<Sampling>,
+    /// Sampling by packet: 1 in this number of packets was followed; `None` where all were.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sample: Option<u32>,
     /// Whether packets from NICs are recorded whose headers lie outside their linear part; false in recordings of early
     /// versions, which read what is not the packet's.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
@@ -197,6 +200,9 @@ pub struct Counters {
     /// Packets without a record of their own: another one's stands for them.
     #[serde(skip_serializing_if = "is_zero")]
     pub left_out: u64,
+    /// Packets that were not followed: sampling by packet has not chosen them.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub unsampled: u64,
     /// From where on packets are slow, in ns, by now; `None` where all have records of their own.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub slow_from_ns: Option<u64>,
@@ -227,6 +233,7 @@ impl Counters {
             record_bytes: of(Counter::RecordBytes),
             device_changes: of(Counter::DeviceChanges),
             left_out: of(Counter::NotSampled),
+            unsampled: of(Counter::Unsampled),
             slow_from_ns: None,
             probe_misses: None,
             untold_probes: 0,
@@ -240,7 +247,7 @@ impl Counters {
 
     /// Packets that were seen and have no record by intent, or because they could not be identified.
     pub fn without_record(&self) -> u64 {
-        self.filtered.saturating_add(self.not_ip).saturating_add(self.unreadable)
+        [self.not_ip, self.unreadable, self.unsampled].into_iter().fold(self.filtered, u64::saturating_add)
     }
 
     /// What was lost, each kind with its name in every output for people.

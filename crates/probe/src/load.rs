@@ -55,6 +55,15 @@ impl Default for Sizes {
     }
 }
 
+/// How many packets one record stands for; 0: each has its own.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SampleRates {
+    /// Tail sampling: of the packets below the threshold.
+    pub one_in: u32,
+    /// Sampling by packet: of all.
+    pub sample: u32,
+}
+
 /// The maps, and the programs to be copied.
 pub struct Loader {
     pub maps: Ebpf,
@@ -83,22 +92,27 @@ impl Loader {
     ///
     /// The kernel refuses them, or lacks a field that is read.
     pub fn new(kernel: &Kernel, filter: &FilterOptions, sizes: Sizes) -> Result<Loader> {
-        Loader::sampling(kernel, filter, sizes, 0)
+        Loader::sampling(kernel, filter, sizes, SampleRates::default())
     }
 
-    /// Creates the maps of a recording with tail sampling: 1 in `one_in` of the packets below the threshold has its
-    /// record.
+    /// Creates the maps of a recording in which not every packet has its record.
     ///
     /// # Errors
     ///
     /// As for [`new`](Loader::new).
-    pub fn sampling(kernel: &Kernel, filter: &FilterOptions, sizes: Sizes, one_in: u32) -> Result<Loader> {
+    pub fn sampling(
+        kernel: &Kernel,
+        filter: &FilterOptions,
+        sizes: Sizes,
+        rates: SampleRates,
+    ) -> Result<Loader> {
         if OBJECT.is_empty() {
             bail!("this build has no kernel programs: run `cargo xtask build-ebpf` and build again");
         }
         // Maps are open files too.
         limits::allow_probes(0)?;
-        let settings = Settings { one_in, ..settings(kernel, filter, sizes)? };
+        let SampleRates { one_in, sample } = rates;
+        let settings = Settings { one_in, sample, ..settings(kernel, filter, sizes)? };
         let globals = Globals(settings);
         let buckets = sizes.states / BUCKET_SLOTS as u32;
         let maps = EbpfLoader::new()

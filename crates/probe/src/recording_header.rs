@@ -24,6 +24,7 @@ pub struct HeaderParts {
     /// The filter as the user gave it.
     pub filter: String,
     pub sampling: Option<Sampling>,
+    pub sample: Option<u32>,
     /// `None` where looking for them took too long.
     pub networks: Option<Vec<Detection>>,
     pub command: String,
@@ -72,6 +73,7 @@ pub fn header(kernel: &Kernel, plan: &Plan, attached: &[Attached], parts: Header
         start_monotonic_ns: monotonic_ns(),
         filter: parts.filter,
         sampling: parts.sampling,
+        sample: parts.sample,
         networks: parts.networks,
         probe_cost_ns: parts.cost,
         command: parts.command,

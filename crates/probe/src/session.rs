@@ -29,7 +29,7 @@ use crate::{
     kernel_log,
     late_probes::{LateProbes, ProbeParts},
     latency_threshold::LatencyThreshold,
-    load::{Attached, Loader, Sizes},
+    load::{Attached, Loader, SampleRates, Sizes},
     modules::Modules,
     nic_counts::NicCounts,
     plan::Plan,
@@ -38,13 +38,13 @@ use crate::{
     probes::Probes,
     reader::{Reader, ReaderParts, WorkerChannels, sum_counters},
     recording_header::{HeaderParts, HookCoverage, command_line, header},
+    sampling::{PacketSampling, TailSampling},
     sched_policy::{SchedPolicy, to_leave_idle},
     start_gate::StartGate,
     start_progress::StartProgress,
     summary::Summary,
     synthetic_skb_cost,
     sys::{capabilities::drop_in_thread, kernel::Kernel, limits, netns_names::NetnsNames, privilege},
-    tail_sampling::TailSampling,
     tc::{self, Part},
     tracking_phase::Tracking,
     tunnels::TunnelWatcher,
@@ -72,8 +72,10 @@ pub struct SessionOptions {
     /// Write the arguments of the command that runs meanwhile to the header: they can hold passwords.
     pub keep_command_line: bool,
     pub sizes: Sizes,
-    /// `None`: every packet has its record.
+    /// `None`: every packet that is followed has its record.
     pub sampling: Option<TailSampling>,
+    /// `None`: every packet is followed.
+    pub sample: Option<PacketSampling>,
     /// By which another thread can call the start off.
     pub gate: StartGate,
     /// By which another thread can see how far the start has come.
@@ -206,8 +208,11 @@ impl Attaching {
         tc::clean_after_kill(Path::new(tc::FOLDER));
         let modules = Modules::now();
         let kernel = Kernel::read(&wanted_functions())?;
-        let one_in = options.sampling.map_or(0, |sampling| sampling.one_in);
-        let mut loader = Loader::sampling(&kernel, &options.filter, options.sizes, one_in)?;
+        let rates = SampleRates {
+            one_in: options.sampling.map_or(0, |sampling| sampling.one_in),
+            sample: options.sample.map_or(0, |sample| sample.0),
+        };
+        let mut loader = Loader::sampling(&kernel, &options.filter, options.sizes, rates)?;
         let kernel_log = options.kernel_log.then(|| kernel_log::start(&mut loader)).transpose()?;
         let choice = ProbeChoice::new(&kernel, &mut loader, options.set, options.kprobes_only)?;
         let mut plan = Plan::new(&kernel, choice.set, options.kprobes_only);
@@ -256,6 +261,7 @@ impl Attaching {
             cost,
             filter: options.filter.to_string(),
             sampling: options.sampling.map(Into::into),
+            sample: options.sample.map(|sample| sample.0),
             networks: networks.clone(),
             command: command_line(std::env::args_os(), options.keep_command_line),
             hooks: tc.as_ref().map(|tc| HookCoverage { unseen: tc.unseen().to_vec() }),

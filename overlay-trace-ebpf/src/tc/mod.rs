@@ -27,11 +27,12 @@ use overlay_trace_common::{
     probe_spec::ProbeSpec,
     record::{Counter, Outcome, RecordHeader},
     tc::{HOOKS_MAX, Hook},
+    packet_sampling::is_sampled,
 };
 
 use crate::{
     account::{close, conclude, here, seen_here},
-    maps::{NOT_IP, PARSED, REJECTED, State, count, tracking_phase},
+    maps::{NOT_IP, PARSED, REJECTED, State, UNSAMPLED, count, setting, tracking_phase},
     packet_table::{Table, release},
     parse_headers::{passes, reject},
     read::now,
@@ -112,6 +113,8 @@ pub fn passed(table: Table, packet: *mut __sk_buff) {
         reject(&mut new, NOT_IP, Counter::NotIp);
     } else if !passes(&scratch.header.flow) {
         reject(&mut new, REJECTED, Counter::Filtered);
+    } else if !is_sampled(&scratch.header, setting!(sample)) {
+        reject(&mut new, UNSAMPLED, Counter::Unsampled);
     } else {
         new.parsed = PARSED;
         mark_start(&mut new, hook, begins);

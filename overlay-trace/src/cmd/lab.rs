@@ -22,7 +22,7 @@ use overlay_trace_lab::say;
 use overlay_trace_lab::traffic::{
     self, Kind, Protocol, Size, Spec, Stop, TrafficReport, parse_duration, parse_plan,
 };
-use overlay_trace_probe::{BaselineProgram, Session, SessionOptions, TailSamplingOptions};
+use overlay_trace_probe::{BaselineProgram, SamplingOptions, Session, SessionOptions};
 
 /// Build the dataplanes of well-known container networks on this machine.
 #[derive(Args)]
@@ -96,7 +96,7 @@ struct Run {
     #[arg(long, value_enum, requires = "record", hide = true)]
     baseline: Option<BaselineProgram>,
     #[command(flatten)]
-    tail_sampling: TailSamplingOptions,
+    sampling: SamplingOptions,
     /// Keep the lab afterwards; `lab down NAME` removes it
     #[arg(long)]
     keep: bool,
@@ -259,7 +259,8 @@ impl Run {
             filter: running.filter(),
             output,
             force: self.force,
-            sampling: self.tail_sampling.sampling(),
+            sampling: self.sampling.tail(),
+            sample: self.sampling.by_packet(),
             ..SessionOptions::default()
         })?;
         live::announce(&session);

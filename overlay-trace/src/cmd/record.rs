@@ -24,7 +24,7 @@ use super::{
 };
 use overlay_trace_lab::traffic::is_hangup_ignored;
 use overlay_trace_probe::{
-    FilterOptions, Session, SessionOptions, StartGate, StartProgress, TailSamplingOptions,
+    FilterOptions, SamplingOptions, Session, SessionOptions, StartGate, StartProgress,
     load::Sizes,
     sys::{
         capabilities::{self, CAP_KILL},
@@ -64,7 +64,7 @@ pub struct Record {
     #[arg(long, default_value_t = Sizes::default().ring_bytes, value_parser = power_of_two, value_name = "BYTES")]
     buffer: u32,
     #[command(flatten)]
-    tail_sampling: TailSamplingOptions,
+    sampling: SamplingOptions,
     #[command(flatten)]
     filter: FilterOptions,
     /// Write the arguments of COMMAND to the recording; without it only its name, since they may hold passwords
@@ -230,7 +230,8 @@ impl Record {
             output: self.output.clone(),
             force: self.force,
             keep_command_line: self.keep_command_line,
-            sampling: self.tail_sampling.sampling(),
+            sampling: self.sampling.tail(),
+            sample: self.sampling.by_packet(),
             sizes: Sizes { states: self.states, ring_bytes: self.buffer },
             gate: gate.clone(),
             progress: progress.clone(),

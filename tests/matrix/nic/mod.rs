@@ -12,11 +12,13 @@ mod traffic;
 mod waits;
 mod xdp;
 
+use anyhow::{Result, ensure};
 pub use counted::of as counted;
 use overlay_trace_lab::dataplanes::{Knobs, Wire};
 use overlay_trace_probe::ProbeSet::{self, *};
 
 use crate::invariants::EXACT;
+use crate::machine;
 use crate::scene::{Check, Scene, Setting, check};
 
 /// What must hold of each recording over NICs.
@@ -57,6 +59,19 @@ fn ipv6() -> Knobs {
 
 const fn setting(name: &'static str, lab: &'static str, knobs: fn() -> Knobs) -> Setting {
     Setting { name, knobs, alone: true, ..Setting::plain(lab, SCENES) }
+}
+
+/// QEMU's igb writes the checksum of the outer datagram where that of the inner packet belongs: no tunnel works.
+///
+/// # Errors
+///
+/// The driver refuses to leave checksums to the kernel.
+pub fn mend_igb() -> Result<()> {
+    for device in machine::devices_of_driver("igb") {
+        let lack = machine::run(&format!("ethtool -K {device} tx off"))?;
+        ensure!(lack.is_none(), "{}", lack.unwrap_or_default());
+    }
+    Ok(())
 }
 
 /// All settings; NICs are one lab's at a time.

@@ -104,6 +104,24 @@ impl Dist {
         found.map_or(0, |(bucket, _)| highest(bucket).min(self.max))
     }
 
+    /// How far the mean can be from that of all values if these are estimated from `samples` of them: half of the interval
+    /// that holds it in 95 of 100 such samples, in ns. Infinite where one sample tells nothing of that.
+    pub fn mean_error(&self, samples: u64) -> f64 {
+        if samples < 2 {
+            return f64::INFINITY;
+        }
+        let mean = self.mean();
+        let square = |(bucket, times): (usize, u64)| (highest(bucket) as f64 - mean).powi(2) * times as f64;
+        let variance = self.histogram.buckets().map(square).sum::<f64>() / self.count.max(1) as f64;
+        DEVIATIONS * (variance / (samples - 1) as f64).sqrt()
+    }
+
+    /// Between which values the [`quantile`](Dist::quantile) of all values lies, in 95 of 100 such samples.
+    pub fn quantile_interval(&self, quantile: f64, samples: u64) -> (u64, u64) {
+        let error = DEVIATIONS * (quantile * (1.0 - quantile) / samples.max(1) as f64).sqrt();
+        (self.quantile((quantile - error).max(0.0)), self.quantile((quantile + error).min(1.0)))
+    }
+
     /// How many values are larger than this one, as far as three significant digits tell.
     pub fn beyond(&self, value: u64) -> u64 {
         let larger = self.histogram.buckets().filter(|&(other, _)| other > bucket(value));
@@ -115,6 +133,9 @@ impl Dist {
         bucket(value).checked_sub(1).map_or(0, highest)
     }
 }
+
+/// Standard deviations on both sides of the mean between which 95 of 100 values of a normal distribution lie.
+const DEVIATIONS: f64 = 1.96;
 
 /// The bucket of a value.
 #[inline]

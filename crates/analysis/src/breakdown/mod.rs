@@ -192,15 +192,21 @@ impl Analysis {
         self.end_to_end.count()
     }
 
-    /// Packets whose path ended: the kernel side's counter, lost records included.
+    /// Packets whose path ended: the kernel side's counter, lost records included. With sampling by packet an estimate.
     pub fn finished(&self) -> u64 {
-        self.last.counters.finished.max(self.records)
+        self.last.counters.finished.max(self.records).saturating_mul(self.sample())
     }
 
-    /// Packets whose path started, without those that the filter rejected.
+    /// Packets whose path started, without those that the filter rejected. With sampling by packet an estimate.
     pub fn started(&self) -> u64 {
         let counters = &self.last.counters;
-        counters.started.saturating_sub(counters.without_record()).max(self.finished())
+        let followed = counters.started.saturating_sub(counters.without_record());
+        followed.saturating_mul(self.sample()).max(self.finished())
+    }
+
+    /// Of how many packets one was followed.
+    fn sample(&self) -> u64 {
+        self.header.sample.map_or(1, u64::from)
     }
 
     /// Packets that were still in flight at the end of the recording, or whose end was missed.

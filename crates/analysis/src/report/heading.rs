@@ -122,6 +122,7 @@ pub(super) fn trust(analysis: &Analysis) -> String {
         0 if analysis.header.sampling.is_some() => {
             "counts, sums and percentiles are complete; single ordinary packets are sampled".into()
         }
+        0 if analysis.header.sample.is_some() => "every number as an estimate: see the sample".into(),
         0 => "every number: nothing was lost".into(),
         lost if (lost as f64) < SMALL_LOSS * finished as f64 => {
             format!("the numbers, to about {} (the losses above)", percent(lost as f64 / finished as f64))
@@ -136,6 +137,7 @@ pub(super) fn losses_lines(analysis: &Analysis) -> Vec<Line> {
     let counters = &analysis.last.counters;
     let mut lines = vec![Line::new("losses", losses(analysis))];
     lines.extend(sampling(analysis).map(|text| Line::new("sampling", text)));
+    lines.extend(sampling_by_packet(analysis).map(|text| Line::new("sample", text)));
     if counters.lost_records > 0 {
         let part = percent(counters.lost_records as f64 / analysis.finished() as f64);
         lines.push(Line::new(
@@ -213,6 +215,32 @@ fn sampling(analysis: &Analysis) -> Option<String> {
         count(finished.saturating_sub(left_out)),
         count(finished)
     ))
+}
+
+/// Which packets were followed, and how exact what is estimated from them is; `None` where all were.
+fn sampling_by_packet(analysis: &Analysis) -> Option<String> {
+    let one_in = analysis.header.sample?;
+    let (all, samples) = (&analysis.end_to_end, analysis.records);
+    let quantile = |quantile: f64| {
+        let (low, high) = all.quantile_interval(quantile, samples);
+        format!("{} to {}", time(low as f64), time(high as f64))
+    };
+    let error = all.mean_error(samples);
+    Some(match error.is_finite() {
+        false => {
+            format!("1 in {one_in} packets was followed, and too few came by to estimate anything from them")
+        }
+        true => format!(
+            "1 in {one_in} packets was followed: {} have records, {} others were seen. Counts and totals are estimates. Of \
+             all packets, in 95 of 100 such samples, the end-to-end time has a mean of {} to {}, p50 of {}, p99 of {}",
+            count(samples),
+            count(analysis.last.counters.unsampled),
+            time((all.mean() - error).max(0.0)),
+            time(all.mean() + error),
+            quantile(0.5),
+            quantile(0.99),
+        ),
+    })
 }
 
 fn networks(analysis: &Analysis) -> String {

@@ -25,10 +25,11 @@ impl Tail {
     ///
     /// One sentence: the recording cannot be read, is damaged, or was sampled where requests are to be paired.
     pub fn of(recording: &Recording, of: Of, threshold: Threshold, slowest: usize) -> Result<Tail> {
+        let header = &recording.header;
         ensure!(
-            of != Of::Requests || recording.header.sampling.is_none(),
-            "requests cannot be paired with their answers: this recording was sampled (--tail-above), so an answer may \
-             have no record; record without --tail-above"
+            of != Of::Requests || header.sampling.is_none() && header.sample.is_none(),
+            "requests cannot be paired with their answers: this recording was sampled, so an answer may have no record; \
+             record without --tail-above and --sample"
         );
         let analysis = Analysis::of(recording, By::Stage)?;
         let mut samples = Samples::new(recording, of);
