@@ -9,7 +9,7 @@ mod generator;
 use std::{
     fs,
     io::Write,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::ExitCode,
     thread,
     time::{Duration, Instant},
@@ -17,6 +17,7 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
+use nix::time::{ClockId, clock_gettime};
 use overlay_trace_analysis::breakdown::{Analysis, By, Collector};
 use overlay_trace_format::{Checkpoint, RecordView, Recording, Writer, encode_record};
 
@@ -33,6 +34,9 @@ struct Options {
     /// Write the records to this file first, and report that
     #[arg(long)]
     through: Option<PathBuf>,
+    /// Make the records from those of this recording
+    #[arg(long, value_name = "FILE")]
+    source: Option<PathBuf>,
     /// Of a thousand packets, so many are interrupted, each at another place
     #[arg(long, default_value_t = 100)]
     interrupted: u64,
@@ -56,8 +60,8 @@ const GROWTH: u64 = 48 << 20;
 
 fn main() -> Result<ExitCode> {
     let options = Options::parse();
-    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/recordings/flannel-vxlan-6.12.otr");
-    let source = Recording::open(source)?;
+    let own = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/recordings/flannel-vxlan-6.12.otr");
+    let source = Recording::open(options.source.as_deref().unwrap_or(Path::new(own)))?;
     match &options.through {
         Some(file) => through_file(&options, &source, file),
         None => streamed(&options, &source),
@@ -126,7 +130,7 @@ fn through_file(options: &Options, source: &Recording, file: &PathBuf) -> Result
     let mut writer = Writer::create(file, true, &source.header)?;
     let hops: Vec<_> = source.hops.iter().map(|(&number, name)| (number, name.clone())).collect();
     writer.hops(&hops)?;
-    let (mut bytes, mut result, mut writing) = (Vec::new(), Ok(()), Duration::ZERO);
+    let (mut bytes, mut result, mut writing, mut recorded) = (Vec::new(), Ok(()), Duration::ZERO, 0);
     for _ in 0..options.records.div_ceil(BATCH) {
         bytes.clear();
         let mut ends = vec![0];
@@ -134,21 +138,34 @@ fn through_file(options: &Options, source: &Recording, file: &PathBuf) -> Result
             encode_record(&header, way, &mut bytes);
             ends.push(bytes.len());
         });
-        let begin = Instant::now();
+        let begin = cpu_time()?;
         for record in ends.windows(2) {
             result = result.and_then(|()| writer.records(&bytes[record[0]..record[1]]));
         }
-        writing += begin.elapsed();
+        writing += cpu_time()? - begin;
+        recorded += bytes.len() as u64;
     }
     result?;
-    let each = writing.as_nanos() as f64 / writer.bytes() as f64;
-    println!("{} MB written to {}, {each:.2} ns per byte", writer.bytes() >> 20, file.display());
+    let (seconds, stored) = (writing.as_secs_f64(), writer.bytes());
+    println!(
+        "{} MB of records written to {} as {} MB: {:.0} MB and {:.0} records a second of one processor's time",
+        recorded >> 20,
+        file.display(),
+        stored >> 20,
+        recorded as f64 / seconds / 1e6,
+        options.records as f64 / seconds,
+    );
     writer.finish(&Checkpoint::default())?;
     let begin = Instant::now();
     let analysis = Analysis::of(&Recording::open(file)?, By::Stage)?;
     let (seconds, memory) = (begin.elapsed().as_secs_f64(), resident()? >> 20);
     println!("{} records in {seconds:.2} s, {memory} MB", analysis.records);
     finish(&analysis, generator.ns, begin)
+}
+
+/// The processor's time that this thread has had: what others do on the machine is not in it.
+fn cpu_time() -> Result<Duration> {
+    Ok(clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID)?.into())
 }
 
 /// Every nanosecond that was made must be found.

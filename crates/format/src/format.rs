@@ -9,7 +9,8 @@
 //! seed and the length in the lower.
 //!
 //! These numbers are little-endian. The payload of a [`Chunk::Records`] is raw records in the byte order
-//! of the machine that recorded, which the header names; every other payload is JSON.
+//! of the machine that recorded, which the header names. That of a [`Chunk::CompressedRecords`] is their length (u32) and
+//! one zstd frame of them. Every other payload is JSON.
 
 use twox_hash::XxHash3_64;
 
@@ -17,10 +18,10 @@ use twox_hash::XxHash3_64;
 pub const MAGIC: [u8; 8] = *b"\x89OTR\r\n\x1a\n";
 
 /// The version of the format that this program writes.
-pub const VERSION: u32 = 6;
+pub const VERSION: u32 = 7;
 
 /// The oldest version that it reads. Up to 3, paths do not tell on which CPU they passed; up to 4, the header does not
-/// tell what a stage means for analysis (see `legacy`); up to 5, records have no witness.
+/// tell what a stage means for analysis (see `legacy`); up to 5, records have no witness; up to 6, they are not compressed.
 pub const OLDEST_VERSION: u32 = 3;
 
 /// Bytes before the first chunk: the magic and the version.
@@ -28,6 +29,10 @@ pub const PREAMBLE_BYTES: u64 = 12;
 
 /// The longest payload that a chunk may have. A longer one betrays a damaged file.
 pub const PAYLOAD_MAX: u32 = 256 << 20;
+
+/// The most bytes that the records of a [`Chunk::CompressedRecords`] may have: what a reader allocates before it knows what
+/// is in the frame.
+pub const UNCOMPRESSED_MAX: u32 = 16 << 20;
 
 /// Bytes of a chunk around its payload: kind, length, checksum.
 pub const FRAME_BYTES: u64 = 12;
@@ -58,15 +63,35 @@ pub enum Chunk {
     KernelCounters = 10,
     /// A list of [`Translation`](super::Translation): clients whose address was translated.
     Translations = 11,
+    /// As [`Records`](Chunk::Records), compressed (see the module).
+    CompressedRecords = 12,
 }
 
 impl Chunk {
     /// The kind of a stored number, if this program knows it.
     pub fn from_u32(number: u32) -> Option<Chunk> {
         use Chunk::*;
-        [Header, Records, Hops, Checkpoint, Traffic, Names, Footer, Later, Nics, KernelCounters, Translations]
-            .into_iter()
-            .find(|&kind| kind as u32 == number)
+        [
+            Header,
+            Records,
+            Hops,
+            Checkpoint,
+            Traffic,
+            Names,
+            Footer,
+            Later,
+            Nics,
+            KernelCounters,
+            Translations,
+            CompressedRecords,
+        ]
+        .into_iter()
+        .find(|&kind| kind as u32 == number)
+    }
+
+    /// Whether it holds records, compressed or not.
+    pub fn has_records(self) -> bool {
+        matches!(self, Chunk::Records | Chunk::CompressedRecords)
     }
 
     /// The kind's name in messages.
@@ -83,6 +108,7 @@ impl Chunk {
             Chunk::Nics => "counts of NICs",
             Chunk::KernelCounters => "kernel's counters",
             Chunk::Translations => "translated clients",
+            Chunk::CompressedRecords => "compressed records",
         }
     }
 }

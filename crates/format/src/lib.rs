@@ -25,6 +25,7 @@ mod probe_kind;
 mod probe_set;
 mod reader;
 mod records;
+mod records_chunk;
 mod stage_row;
 mod threshold;
 mod translation;

@@ -5,7 +5,6 @@ use std::{
     fs::File,
     io::{self, BufReader, Cursor, ErrorKind, Read, Seek, SeekFrom},
     ops::Range,
-    os::unix::fs::FileExt,
     path::{Path, PathBuf},
 };
 
@@ -18,7 +17,8 @@ use super::{
     format::{Chunk, FRAME_BYTES, MAGIC, OLDEST_VERSION, PAYLOAD_MAX, PREAMBLE_BYTES, VERSION, checksum},
     header::byte_order,
     legacy, printable,
-    records::{bytes_of, header_words, split_record},
+    records::{header_words, split_record},
+    records_chunk::{Inflater, RecordsChunk},
 };
 
 type Result<T> = std::result::Result<T, ReadError>;
@@ -58,8 +58,8 @@ pub struct Recording {
     pub has_counters: bool,
     /// Whether the recorder finished: false when it was killed or the disk was full.
     pub complete: bool,
-    /// Where the chunks of records begin in the file, and their lengths.
-    records: Vec<(u64, u32)>,
+    /// Where the records are.
+    records: Vec<RecordsChunk>,
 }
 
 impl Recording {
@@ -127,9 +127,9 @@ impl Recording {
         self.for_each_record_of(0..self.records.len(), each)
     }
 
-    /// The bytes of each chunk of records.
+    /// The bytes of the records of each chunk, uncompressed.
     pub fn chunk_bytes(&self) -> Vec<u64> {
-        self.records.iter().map(|&(_, length)| length.into()).collect()
+        self.records.iter().map(|chunk| chunk.uncompressed.into()).collect()
     }
 
     /// Calls `each` with the records of these chunks only; their numbers are those of [`chunk_bytes`](Self::chunk_bytes).
@@ -142,23 +142,13 @@ impl Recording {
         chunks: Range<usize>,
         mut each: impl FnMut(RecordView<'_>),
     ) -> Result<()> {
-        let mut words = Vec::new();
+        let mut inflater = Inflater::default();
         let header_words = header_words(self.version);
-        for &(at, length) in &self.records[chunks] {
-            // The checksum stands behind the payload.
-            words.resize(length as usize / 8 + 1, 0);
-            let bytes = &mut bytes_of(&mut words)[..length as usize + 4];
-            self.file
-                .read_exact_at(bytes, at)
-                .map_err(ReadError::read(format!("the recording {}", shown(&self.path))))?;
-            let (payload, crc) = bytes.split_at(length as usize);
-            if crc != checksum(Chunk::Records as u32, payload).to_le_bytes() {
-                return Err(self.damaged(at, "the checksum of a chunk of records does not match"));
-            }
-            let mut rest = &words[..length as usize / 8];
+        for chunk in &self.records[chunks] {
+            let mut rest = inflater.words(&self.file, &self.path, chunk)?;
             while !rest.is_empty() {
                 let Some((record, next)) = split_record(rest, header_words) else {
-                    return Err(self.damaged(at, "a record is longer than its chunk"));
+                    return Err(self.damaged(chunk.at, "a record is longer than its chunk"));
                 };
                 each(record);
                 rest = next;
@@ -178,7 +168,7 @@ impl Recording {
         while let Some((kind, length)) = chunk_at(input, at, bytes)? {
             let end = at + FRAME_BYTES + u64::from(length);
             let known = Chunk::from_u32(kind);
-            let is_json = known.is_some_and(|kind| kind != Chunk::Records);
+            let is_json = known.is_some_and(|kind| !kind.has_records());
             if length > PAYLOAD_MAX || is_json && length > JSON_MAX {
                 return Err(self.damaged(at, "a chunk of impossible length"));
             }
@@ -189,11 +179,12 @@ impl Recording {
                 return Err(self.damaged(at, "the header is missing"));
             }
             first = false;
-            if known == Some(Chunk::Records) {
-                if length % 8 != 0 {
-                    return Err(self.damaged(at, "a chunk of records of impossible length"));
-                }
-                self.records.push((at + 8, length));
+            if let Some(kind) = known.filter(|kind| kind.has_records()) {
+                let chunk =
+                    RecordsChunk::find(kind, input, at, length).map_err(ReadError::read("the recording"))?;
+                let chunk =
+                    chunk.ok_or_else(|| self.damaged(at, "a chunk of records of impossible length"))?;
+                self.records.push(chunk);
             } else {
                 let bytes = payload(input, length)?;
                 let (payload, crc) = bytes.split_at(length as usize);
@@ -265,7 +256,7 @@ impl Recording {
                     .into_iter()
                     .for_each(|later| self.header.see_later(later));
             }
-            Chunk::Records => {}
+            Chunk::Records | Chunk::CompressedRecords => {}
         }
         Ok(())
     }

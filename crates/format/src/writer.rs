@@ -12,6 +12,7 @@ use super::{
     Checkpoint, Header, HopName, KernelCounters, Names, NicCount, OutputFile, Readers, ReservedOutput,
     SeenLater, Translation,
     format::{Chunk, MAGIC, PREAMBLE_BYTES, VERSION, checksum},
+    records_chunk::Deflater,
 };
 
 /// Records are gathered into chunks of about this many bytes.
@@ -61,8 +62,11 @@ fn cannot_create(path: &Path, error: &io::Error) -> anyhow::Error {
 pub struct Writer {
     output: OutputFile,
     path: PathBuf,
-    /// The records so far, behind room for kind and length: they are copied once and written as they lie.
+    /// The records so far, behind room for kind and length.
     records: Vec<u8>,
+    /// The chunk that they are compressed to.
+    compressed: Vec<u8>,
+    deflater: Deflater,
     /// Bytes of the file that are whole chunks.
     written: u64,
     failed: bool,
@@ -101,7 +105,10 @@ impl Writer {
     fn new(output: OutputFile, path: &Path, header: &Header) -> Result<Writer> {
         let mut records = Vec::with_capacity(RECORDS_BYTES + (64 << 10));
         records.resize(FRAME_START, 0);
-        let mut writer = Writer { output, path: path.into(), records, written: 0, failed: false };
+        let deflater = Deflater::new().context("cannot compress records")?;
+        let compressed = vec![0; FRAME_START];
+        let path = path.into();
+        let mut writer = Writer { output, path, records, compressed, deflater, written: 0, failed: false };
         match writer.begin(header) {
             Ok(()) => Ok(writer),
             Err(error) => {
@@ -235,11 +242,18 @@ impl Writer {
         if self.records.len() == FRAME_START {
             return Ok(());
         }
-        let mut chunk = std::mem::take(&mut self.records);
-        close(Chunk::Records, &mut chunk);
+        let compressed = &mut self.compressed;
+        let (kind, chunk) = if self.deflater.append(&self.records[FRAME_START..], compressed) {
+            (Chunk::CompressedRecords, compressed)
+        } else {
+            (Chunk::Records, &mut self.records)
+        };
+        let mut chunk = std::mem::take(chunk);
+        close(kind, &mut chunk);
         let result = self.append(&chunk);
         chunk.truncate(FRAME_START);
-        self.records = chunk;
+        *if kind == Chunk::Records { &mut self.records } else { &mut self.compressed } = chunk;
+        self.records.truncate(FRAME_START);
         result
     }
 

@@ -6,7 +6,7 @@ use std::{fs, path::Path};
 use overlay_trace_common::record::{HEADER_BYTES, HEADER_BYTES_BEFORE_6};
 use overlay_trace_format::{
     RecordView, Recording, encode_record,
-    format::{Chunk as Kind, MAGIC, PREAMBLE_BYTES, checksum},
+    format::{Chunk as Kind, MAGIC, PREAMBLE_BYTES, UNCOMPRESSED_MAX, checksum},
 };
 use serde_json::Value;
 
@@ -26,12 +26,13 @@ pub struct Parts {
 }
 
 impl Parts {
-    /// Takes a file apart, up to its first torn chunk. Checksums are not compared.
+    /// Takes a file apart, up to its first torn chunk. Checksums are not compared. Compressed records become ordinary ones:
+    /// who changes them changes what is in them.
     pub fn of(file: &[u8]) -> Parts {
         let (preamble, mut rest) = file.split_at(file.len().min(PREAMBLE_BYTES as usize));
         let mut chunks = Vec::new();
         while let Some((chunk, next)) = take(rest) {
-            chunks.push(chunk);
+            chunks.push(uncompressed(chunk));
             rest = next;
         }
         Parts { preamble: preamble.to_vec(), chunks }
@@ -53,7 +54,7 @@ impl Parts {
     /// another one, or `None` to keep it.
     pub fn replace_texts(&mut self, replace: &mut dyn FnMut(&str, &str) -> Option<String>) {
         for chunk in &mut self.chunks {
-            let Some(kind) = Kind::from_u32(chunk.kind).filter(|kind| *kind != Kind::Records) else {
+            let Some(kind) = Kind::from_u32(chunk.kind).filter(|kind| !kind.has_records()) else {
                 continue;
             };
             let Ok(mut value) = serde_json::from_slice(&chunk.payload) else { continue };
@@ -83,6 +84,19 @@ pub fn write_before_version_6(path: &Path, version: u32) {
         chunk.kind != Kind::Records as u32 || records.take().map(|records| chunk.payload = records).is_some()
     });
     fs::write(path, parts.bytes()).expect("the recording is written");
+}
+
+/// Compressed records as ordinary ones; another chunk as it is.
+fn uncompressed(chunk: Chunk) -> Chunk {
+    if chunk.kind != Kind::CompressedRecords as u32 {
+        return chunk;
+    }
+    let records =
+        chunk.payload.get(4..).map(|frame| zstd::bulk::decompress(frame, UNCOMPRESSED_MAX as usize));
+    match records {
+        Some(Ok(payload)) => Chunk { kind: Kind::Records as u32, payload },
+        _ => chunk,
+    }
 }
 
 fn take(bytes: &[u8]) -> Option<(Chunk, &[u8])> {

@@ -64,7 +64,7 @@ pub fn mutate(parts: &mut Parts, target: Target, random: &mut Random) -> Vec<u8>
             Target::Chunks => of_chunks(parts, random),
             Target::Records => of_records(parts, random),
             Target::Header => of_json(parts, random, |kind| kind == Kind::Header),
-            Target::Names => of_json(parts, random, |kind| !matches!(kind, Kind::Header | Kind::Records)),
+            Target::Names => of_json(parts, random, |kind| kind != Kind::Header && !kind.has_records()),
         }
     }
     let mut bytes = parts.bytes();
@@ -94,7 +94,7 @@ fn of_chunks(parts: &mut Parts, random: &mut Random) {
             let length = random.below(chunks[at].payload.len() + 1);
             chunks[at].payload.truncate(length);
         }
-        4 => chunks[at].kind = random.below(12) as u32,
+        4 => chunks[at].kind = random.below(13) as u32,
         _ => chunks[at].payload = chunks[to].payload.clone(),
     }
 }
