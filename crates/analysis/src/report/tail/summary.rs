@@ -98,7 +98,18 @@ fn lost(tail: &Tail, finding: &Finding) -> String {
         }
         _ => String::new(),
     };
-    format!("{packets} lost{waited}{requests}.")
+    let unanswered = match (tail.of, tail.unpaired) {
+        (Of::Requests, requests @ 1..) => {
+            let answered = tail.slow.packets.saturating_add(tail.ordinary.packets);
+            format!(
+                "; {} of {} requests had no answer",
+                count(requests),
+                count(answered.saturating_add(requests))
+            )
+        }
+        _ => String::new(),
+    };
+    format!("{packets} lost{waited}{requests}{unanswered}.")
 }
 
 /// Where to look, without a known cause.

@@ -210,22 +210,25 @@ pub(super) static ROWS: &[DropRow] = &[
         ),
     ),
     function(
+        &["nf_queue", "__nf_queue", "nfqnl_enqueue_packet", "nf_reinject"],
+        Lost,
+        "a rule hands the packet to a program (NFQUEUE), which did not take it",
         &[
-            "nf_hook_slow",
-            "nf_reinject",
-            "nfqnl_enqueue_packet",
-            "nf_queue",
-            "nft_do_chain",
-            "nf_hook_slow_list",
+            "no program listens on the queue, and the rule has no --queue-bypass",
+            "the program is too slow: its queue is full",
         ],
+        "/proc/net/netfilter/nfnetlink_queue: a line for the queue's number, and its counts of drops",
+        (
+            "start the program, or let packets pass without it (--queue-bypass, fail-open)",
+            "iptables-extensions(8), NFQUEUE",
+        ),
+    ),
+    function(
+        &["nf_hook_slow", "nft_do_chain", "nf_hook_slow_list"],
         Configured,
         "a netfilter hook dropped the packet",
-        &[
-            "a firewall rule or network policy",
-            "connection tracking (see the stage)",
-            "a queue to a program (NFQUEUE) that is full",
-        ],
-        "iptables-save -c or nft list ruleset; conntrack -S; /proc/net/netfilter/nfnetlink_queue",
+        &["a firewall rule or network policy", "connection tracking (see the stage)"],
+        "iptables-save -c or nft list ruleset; conntrack -S",
         ("change the rule", "iptables(8), nft(8)"),
     ),
     function(
