@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use overlay_trace_common::{
     behaviour::Role,
+    flags::RecordFlags,
     headers::{IPPROTO_ICMPV6, IPPROTO_TCP},
     record::{Flow, Outcome},
 };
@@ -58,6 +59,8 @@ pub(super) struct SiteFacts {
     /// While the packet was in flight, another one of its flow was, and got through.
     raced: u64,
     tcp: u64,
+    /// TCP segments without data.
+    empty: u64,
     /// The most packets of one flow that were dropped here with none in between that got through.
     pub run: u64,
     /// The most packets to one address and port.
@@ -86,7 +89,8 @@ struct FlowSigns {
 impl SiteFacts {
     /// Adds what is known of another site.
     pub fn add(&mut self, other: &SiteFacts) {
-        let SiteFacts { packets, clones, background, tracked, raced, tcp, run, to_one, ref signs } = *other;
+        let SiteFacts { packets, clones, background, tracked, raced, tcp, empty, run, to_one, ref signs } =
+            *other;
         let sums = [
             (&mut self.packets, packets),
             (&mut self.clones, clones),
@@ -94,6 +98,7 @@ impl SiteFacts {
             (&mut self.tracked, tracked),
             (&mut self.raced, raced),
             (&mut self.tcp, tcp),
+            (&mut self.empty, empty),
             (&mut self.to_one, to_one),
         ];
         sums.into_iter().for_each(|(sum, part)| *sum += part);
@@ -142,6 +147,11 @@ impl SiteFacts {
     /// First packets of flows, while others to the same destination get through, their own next attempts among them.
     pub fn is_sometimes(&self) -> bool {
         self.are_most(|flow| flow.served) && self.are_most(|flow| !flow.established)
+    }
+
+    /// Acknowledgements: the next one says what these said.
+    pub fn is_empty(&self) -> bool {
+        self.empty == self.packets
     }
 
     /// Nothing of the flows got through any more.
@@ -264,7 +274,11 @@ impl DropCollector {
         facts.background += times * u64::from(is_background(&header.flow));
         let passed_tracking = packet.path.iter().any(|span| self.tracking.contains(&span.stage));
         facts.tracked += times * u64::from(passed_tracking || self.tracking.is_empty());
-        facts.tcp += times * u64::from(header.flow.protocol == IPPROTO_TCP);
+        let is_tcp = header.flow.protocol == IPPROTO_TCP;
+        facts.tcp += times * u64::from(is_tcp);
+        let is_empty =
+            is_tcp && header.flags.has(RecordFlags::NO_DATA) && !header.flags.has(RecordFlags::SYN);
+        facts.empty += times * u64::from(is_empty);
         let destination = destination(&header.flow);
         if destinations.len() < SITE_FLOWS_MAX || destinations.contains_key(&destination) {
             *destinations.entry(destination).or_default() += times;

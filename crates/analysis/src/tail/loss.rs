@@ -104,7 +104,9 @@ fn rule_of(
     let is_late = is_drop(site, &["NO_SOCKET"], &[], &["tcp_v4_rcv", "tcp_v6_rcv"]) && facts.is_closing();
     // A switch that does not know an address sends the frame to all; one of them is the receiver.
     let is_flooded = is_drop(site, &["OTHERHOST"], &[], &["ip_rcv_core"]) && facts.is_raced();
-    let is_lost = is_wanted && !is_late && !is_flooded && facts.clones < facts.packets;
+    // An acknowledgement that was overtaken by a newer one is refused by TCP itself.
+    let is_overtaken = site.reason.starts_with("TCP_") && facts.is_empty();
+    let is_lost = is_wanted && !is_late && !is_flooded && !is_overtaken && facts.clones < facts.packets;
     rules().find(|rule| match &rule.evidence {
         Evidence::Drops { reasons, stages, functions, sign, .. } => {
             is_drop(site, reasons, stages, functions) && has_sign(*sign)

@@ -26,6 +26,7 @@ impl Rule {
         match self.evidence {
             Evidence::Excess(stages)
             | Evidence::Queue(stages)
+            | Evidence::RequestWait(stages)
             | Evidence::ExcessLed(stages)
             | Evidence::ExcessSpread(stages)
             | Evidence::ExcessOnOneCpu(stages) => stages,
@@ -74,6 +75,9 @@ pub enum Evidence {
     /// Slow packets spend more time in these stages; or all packets do, and spend most of their time there: a queue that
     /// never empties.
     Queue(&'static [&'static str]),
+    /// Slow requests spend more time in these waits between their packets; or most requests do, and a large part of their
+    /// time: a fault that is always there.
+    RequestWait(&'static [&'static str]),
     /// Slow packets spend more time in these stages, where they wait for a program, not for the network.
     ExcessInProgram(&'static [&'static str]),
     /// All packets spend a large part of their time in these layers: of the working time, or where the layers are waits,

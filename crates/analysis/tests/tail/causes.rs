@@ -402,6 +402,7 @@ fn rules_name_existing_stages_and_layers() {
         let (stages, layers): (&[&str], &[&str]) = match &rule.evidence {
             Evidence::Excess(stages)
             | Evidence::Queue(stages)
+            | Evidence::RequestWait(stages)
             | Evidence::ExcessLed(stages)
             | Evidence::ExcessInProgram(stages)
             | Evidence::ExcessSpread(stages)

@@ -6,6 +6,7 @@ use overlay_trace_analysis::{
     tail::{Confidence, Finding, Of, Severity, Tail, Threshold},
 };
 use overlay_trace_common::{
+    flags::RecordFlags,
     path::Span,
     record::{Flow, Outcome},
     stage_map::STAGES,
@@ -346,4 +347,17 @@ fn damaged_packets_are_told_from_checksums_that_nobody_fills_in() {
     (0..40).for_each(|number| damaged.packet(one, number % 10 == 5));
     (0..40).for_each(|number| offload.packet(one, number > 20));
     assert_eq!((damaged.id(), offload.id()), ("bad-checksum", "checksum-not-filled"));
+}
+
+#[test]
+fn acknowledgements_that_were_overtaken_are_no_loss_but_data_is() {
+    let one = flow(TCP, (CLIENT, 40_000), (POD, 8080));
+    for (flags, expected) in [(RecordFlags::NO_DATA, ""), (RecordFlags::NONE, "drop")] {
+        let mut scene = Scene::new("TCP_RFC7323_PAWS", "tcp_validate_incoming", "tcp-do-rcv");
+        for number in 0..100 {
+            scene.packet(one, number % 20 > 17);
+            scene.records.last_mut().unwrap().0.flags |= flags;
+        }
+        assert_eq!(scene.id(), expected);
+    }
 }

@@ -21,7 +21,18 @@ pub(super) static ROWS: &[DropRow] = &[
         ("turn hairpin mode on for the pods' ports: bridge link set dev PORT hairpin on", "bridge(8)"),
     ),
     function(
-        &["br_handle_frame", "br_dev_xmit", "br_pass_frame_up", "br_handle_ingress_vlan_tunnel"],
+        &["br_dev_xmit"],
+        Lost,
+        "no port of the bridge takes a frame that the host sends through it",
+        &[
+            "the destination's port is not in the frame's VLAN, is blocked by the spanning tree, or was removed",
+            "the bridge does not know the destination's MAC address, and no port floods unknown ones (flood off)",
+        ],
+        "bridge vlan show; bridge -d link show: state, flood, isolated; bridge fdb show: the port of the destination",
+        ("put the pod's port into the VLAN of the bridge, unblock it, or let it flood", "bridge(8)"),
+    ),
+    function(
+        &["br_handle_frame", "br_pass_frame_up", "br_handle_ingress_vlan_tunnel"],
         Lost,
         "the bridge refused the frame on its way in",
         &[
