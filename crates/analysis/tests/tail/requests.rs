@@ -443,3 +443,17 @@ fn rests(waits: impl Fn(u64) -> bool, delay: u64, pause: u64) -> (Tail, Vec<u64>
     }
     (of(&records, Of::Requests, 0.94), times)
 }
+
+#[test]
+fn what_nobody_answers_is_told_from_requests_without_their_answers() {
+    let (records, _) = traffic(UDP, |_| Times { way: 2000, server: 9000 });
+    let found = of(&records, Of::Requests, 0.985);
+    assert_eq!((found.unpaired, found.unanswered), (16, 16));
+    let text = String::from_utf8(tail(&found, DiffFormat::Text).unwrap()).unwrap();
+    assert!(text.contains("\n16 of 800 requests had no answer") || text.starts_with("16 of 800"), "{text}");
+    // Nobody answers these: datagrams of a stream.
+    let stream =
+        records.into_iter().filter(|record| record.0.flow.destination_port == 7700).collect::<Vec<_>>();
+    let found = of(&stream, Of::Requests, 0.985);
+    assert_eq!((found.unpaired, found.unanswered), (REQUESTS, 0));
+}

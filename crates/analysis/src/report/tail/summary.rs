@@ -41,14 +41,14 @@ fn headline(tail: &Tail) -> Option<String> {
 /// How many requests had no answer, which the times of the others do not show.
 fn unanswered(tail: &Tail) -> Option<String> {
     let answered = tail.slow.packets.saturating_add(tail.ordinary.packets);
-    let all = answered.saturating_add(tail.unpaired);
+    let all = answered.saturating_add(tail.unanswered);
     let is_notable = tail.of == Of::Requests
-        && tail.unpaired >= UNANSWERED_MIN
-        && tail.unpaired as f64 >= UNANSWERED_SHARE * all as f64;
+        && tail.unanswered >= UNANSWERED_MIN
+        && tail.unanswered as f64 >= UNANSWERED_SHARE * all as f64;
     is_notable.then(|| {
         let lost = tail.findings.iter().find(|finding| finding.lossy.is_some());
         let seek = if lost.is_some() { "" } else { ", and no drop in this recording says why" };
-        format!("{} of {} requests had no answer{seek}.", count(tail.unpaired), count(all))
+        format!("{} of {} requests had no answer{seek}.", count(tail.unanswered), count(all))
     })
 }
 
