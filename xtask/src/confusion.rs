@@ -60,12 +60,19 @@ pub fn keep(outputs: &[String], kernel: &str, bless: bool) -> Result<()> {
         known.with_context(|| format!("{FILE} is missing: `--bless` writes it"))?;
         return Ok(());
     }
-    let mut all = Confusion::of_text(&known.unwrap_or_default());
+    let known = known.unwrap_or_default();
+    let (table, sections) = parts(&known);
+    let mut all = Confusion::of_text(table);
     all.put(found);
-    let text = all.file(kernel);
+    let text = all.file(kernel) + sections;
     let state = if host::write_if_changed(&path, text.as_bytes())? { "written" } else { "unchanged" };
     host::progress(&format!("{} {state}", path.display()));
     Ok(())
+}
+
+/// The table that is written here, and the sections behind it, which people write.
+fn parts(text: &str) -> (&str, &str) {
+    text.split_at(text.find("\n## ").unwrap_or(text.len()))
 }
 
 /// The kernel that the suite's lines begin with.
@@ -149,7 +156,15 @@ mod tests {
     fn the_file_is_as_it_would_be_written() {
         let text = fs::read_to_string(host::workspace().join(FILE)).unwrap();
         let kernel = text.split("Measured under ").nth(1).and_then(|rest| rest.split(' ').next()).unwrap();
-        assert_eq!(Confusion::of_text(&text).file(kernel), text);
+        let (table, _) = parts(&text);
+        assert_eq!(Confusion::of_text(table).file(kernel), table);
+    }
+
+    #[test]
+    fn sections_behind_the_table_are_kept() {
+        let text = format!("{ONE}\n## Others\n\n| injected | x | right |\n");
+        assert_eq!(parts(&text), (ONE, "\n## Others\n\n| injected | x | right |\n"));
+        assert_eq!(parts(ONE), (ONE, ""));
     }
 
     #[test]

@@ -92,6 +92,10 @@ fn evidence(evidence: &Evidence) -> String {
              although the node has more",
             codes(stages, "or")
         ),
+        Evidence::RequestWait(stages) => format!(
+            "slow requests spend more time in {}; or most requests spend a large part of their time there",
+            codes(stages, "or")
+        ),
         Evidence::ExcessInProgram(stages) => {
             format!("slow packets spend more time in {}, where they wait for a program", codes(stages, "or"))
         }
@@ -163,6 +167,10 @@ fn signs(sign: Sign) -> String {
         Sign::Sometimes => {
             "; they are the first of their flows, while others to the same address and port get through"
         }
+        Sign::Total => "; nothing of their flows gets through after the first of them",
+        Sign::Longest => "; each is longer than all packets of its flow that get through",
+        Sign::Outer => "; this happened to the outer packet of a tunnel",
+        Sign::Forwards => "; the namespace forwards other packets",
         Sign::Counted(names) => {
             return format!("; the kernel's counter {} grew in the namespace", codes(names, "or"));
         }

@@ -21,6 +21,8 @@ pub struct Tail {
     pub slow_waited: u64,
     /// Requests without an answer in the recording.
     pub unpaired: u64,
+    /// Those of them that should have had one: they or their answers were dropped, or their client had other answers.
+    pub unanswered: u64,
     /// TCP's retransmissions, reordering and zero windows.
     pub tcp: TcpView,
     /// The largest excess first. Each column adds up to the mean of its set, and the excesses to the difference of the

@@ -5,10 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use overlay_trace_common::{
     behaviour::Role,
+    flags::RecordFlags,
     headers::{IPPROTO_ICMPV6, IPPROTO_TCP},
     record::{Flow, Outcome},
 };
-use rustc_hash::{FxHashMap, FxHashSet};
+use rustc_hash::FxHashMap;
 
 use super::{
     drop_site::{DropNumbers, DropSite, Place, place},
@@ -41,6 +42,8 @@ struct FlowFacts {
     dropped: Option<(u64, u64, usize)>,
     /// How many packets in a row have been dropped at the site of the last one.
     run: u64,
+    /// The longest packet that got through, in bytes.
+    passed_bytes: u32,
 }
 
 /// What the packets dropped at one site, for one reason, have in common.
@@ -56,6 +59,8 @@ pub(super) struct SiteFacts {
     /// While the packet was in flight, another one of its flow was, and got through.
     raced: u64,
     tcp: u64,
+    /// TCP segments without data.
+    empty: u64,
     /// The most packets of one flow that were dropped here with none in between that got through.
     pub run: u64,
     /// The most packets to one address and port.
@@ -77,12 +82,15 @@ struct FlowSigns {
     served: bool,
     /// Its addresses are translated between the client and the server.
     translated: bool,
+    /// Each packet of it that was dropped is longer than all those that got through, of which there are some.
+    longest: bool,
 }
 
 impl SiteFacts {
     /// Adds what is known of another site.
     pub fn add(&mut self, other: &SiteFacts) {
-        let SiteFacts { packets, clones, background, tracked, raced, tcp, run, to_one, ref signs } = *other;
+        let SiteFacts { packets, clones, background, tracked, raced, tcp, empty, run, to_one, ref signs } =
+            *other;
         let sums = [
             (&mut self.packets, packets),
             (&mut self.clones, clones),
@@ -90,6 +98,7 @@ impl SiteFacts {
             (&mut self.tracked, tracked),
             (&mut self.raced, raced),
             (&mut self.tcp, tcp),
+            (&mut self.empty, empty),
             (&mut self.to_one, to_one),
         ];
         sums.into_iter().for_each(|(sum, part)| *sum += part);
@@ -140,6 +149,27 @@ impl SiteFacts {
         self.are_most(|flow| flow.served) && self.are_most(|flow| !flow.established)
     }
 
+    /// Acknowledgements: the next one says what these said.
+    pub fn is_empty(&self) -> bool {
+        self.empty == self.packets
+    }
+
+    /// Nothing of the flows got through any more.
+    pub fn is_total(&self) -> bool {
+        self.are_most(|flow| flow.silenced)
+    }
+
+    /// The packets are the longest ones of their flows, and the others get through.
+    pub fn is_longest(&self) -> bool {
+        self.are_most(|flow| flow.longest)
+    }
+
+    /// Some packets of a flow or to a destination are dropped and others are not, and nobody sends datagrams again. A
+    /// policy that forbids a destination lets none through.
+    pub fn is_partial(&self) -> bool {
+        self.tcp < self.packets && self.are_most(|flow| flow.established || flow.served)
+    }
+
     /// The last segments of TCP connections that stood.
     pub fn is_closing(&self) -> bool {
         self.tcp == self.packets && self.are_most(|flow| flow.established)
@@ -155,7 +185,8 @@ impl SiteFacts {
 #[derive(Default)]
 struct Site {
     facts: SiteFacts,
-    flows: FxHashSet<u32>,
+    /// The flows of the packets that were dropped, with the shortest packet of each, in bytes.
+    flows: FxHashMap<u32, u32>,
     destinations: FxHashMap<End, u64>,
 }
 
@@ -215,6 +246,7 @@ impl DropCollector {
                 let Some(at) = self.number(&flow(header)) else { return };
                 let known = &mut self.flows[at as usize];
                 known.passed_ns = (packet.start_ns, header.end_ns);
+                known.passed_bytes = known.passed_bytes.max(header.bytes);
                 known.run = 0;
                 let raced =
                     known.dropped.filter(|&(start, end, _)| start < header.end_ns && packet.start_ns < end);
@@ -242,7 +274,11 @@ impl DropCollector {
         facts.background += times * u64::from(is_background(&header.flow));
         let passed_tracking = packet.path.iter().any(|span| self.tracking.contains(&span.stage));
         facts.tracked += times * u64::from(passed_tracking || self.tracking.is_empty());
-        facts.tcp += times * u64::from(header.flow.protocol == IPPROTO_TCP);
+        let is_tcp = header.flow.protocol == IPPROTO_TCP;
+        facts.tcp += times * u64::from(is_tcp);
+        let is_empty =
+            is_tcp && header.flags.has(RecordFlags::NO_DATA) && !header.flags.has(RecordFlags::SYN);
+        facts.empty += times * u64::from(is_empty);
         let destination = destination(&header.flow);
         if destinations.len() < SITE_FLOWS_MAX || destinations.contains_key(&destination) {
             *destinations.entry(destination).or_default() += times;
@@ -256,8 +292,9 @@ impl DropCollector {
             known.dropped = (!is_raced).then_some((packet.start_ns, header.end_ns, site));
             return;
         }
-        if flows.len() < SITE_FLOWS_MAX {
-            flows.insert(at);
+        if flows.len() < SITE_FLOWS_MAX || flows.contains_key(&at) {
+            let shortest = flows.entry(at).or_insert(header.bytes);
+            *shortest = header.bytes.min(*shortest);
         }
         let same = known.dropped.is_some_and(|(.., last)| last == site);
         known.run = if same { known.run + 1 } else { 1 };
@@ -292,7 +329,7 @@ impl DropCollector {
         }
         for Site { facts, flows: of_site, destinations } in &mut sites {
             facts.to_one = destinations.values().copied().max().unwrap_or(0);
-            for &number in &*of_site {
+            for (&number, &shortest) in &*of_site {
                 let flow = &by_number[number as usize];
                 let known = &flows[number as usize];
                 let (first_ns, is_established) = known.first_drop.unwrap_or_default();
@@ -315,6 +352,7 @@ impl DropCollector {
                     others_served,
                     served,
                     translated: asked || answered,
+                    longest: (1..shortest).contains(&known.passed_bytes),
                 };
                 facts.signs.insert(number, signs);
             }

@@ -92,7 +92,7 @@ pub struct Finding {
     /// The flows of the dropped packets.
     pub lossy: Option<LossyFlows>,
     /// Every packet spends most of its time there, not only the slow ones: half of those that pass take at least so
-    /// long, in ns.
+    /// long, in ns. Of requests: their mean.
     pub typical_ns: Option<u64>,
     /// What TCP retransmitted because of it.
     pub retransmitted: Retransmitted,

@@ -35,6 +35,9 @@ fn apply(tail: &Tail, rule: &'static Rule, losses: &[Loss<'_>]) -> Option<Findin
         Evidence::Queue(stages) => {
             excess::in_stages(tail, rule, stages).or_else(|| typical::in_stages(tail, rule, stages))
         }
+        Evidence::RequestWait(stages) => {
+            typical::in_requests(tail, rule, stages).or_else(|| excess::in_stages(tail, rule, stages))
+        }
         Evidence::ExcessLed(stages) => excess::led_by_first(tail, rule, stages),
         Evidence::ExcessSpread(stages) => excess::spread(tail, rule, stages),
         Evidence::ExcessOnOneCpu(stages) => excess::on_one_cpu(tail, rule, stages),
@@ -67,7 +70,7 @@ fn remove_covered_by_spread(findings: &mut Vec<Finding>) {
     let covered: Vec<&str> =
         findings.iter().flat_map(|finding| finding.rule.spread_over()).copied().collect();
     findings.retain(|finding| match &finding.rule.evidence {
-        Evidence::Excess(stages) | Evidence::Queue(stages) => {
+        Evidence::Excess(stages) | Evidence::Queue(stages) | Evidence::RequestWait(stages) => {
             !stages.iter().all(|stage| covered.contains(stage))
         }
         _ => true,

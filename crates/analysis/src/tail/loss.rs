@@ -2,7 +2,6 @@
 
 use std::cmp::Reverse;
 
-use overlay_trace_format::KernelCounters;
 use rustc_hash::FxHashMap;
 
 use super::{
@@ -59,14 +58,13 @@ impl Cause {
 /// The drops of a recording by cause: each belongs to the first rule that explains it; what no rule explains belongs
 /// together if the table of drops has one row for it.
 pub(super) fn losses<'a>(analysis: &'a Analysis, evidence: &DropEvidence) -> Vec<Loss<'a>> {
-    let counters = analysis.kernel_counters.as_ref();
     let mut losses: Vec<Loss<'a>> = Vec::new();
     let mut known = FxHashMap::default();
     for drop in &analysis.drops {
         let facts = evidence.of(drop);
         let site = DropSite::of(drop);
         let row = drop_row(&drop.reason, &drop.location);
-        let Some(rule) = rule_of(&site, row, &facts, counters) else { continue };
+        let Some(rule) = rule_of(&site, row, &facts, analysis) else { continue };
         let at = *known.entry(Cause::of(rule, row, &site)).or_insert(losses.len());
         match losses.get_mut(at) {
             Some(loss) => {
@@ -84,7 +82,7 @@ fn rule_of(
     site: &DropSite,
     row: Option<&DropRow>,
     facts: &SiteFacts,
-    counters: Option<&KernelCounters>,
+    analysis: &Analysis,
 ) -> Option<&'static Rule> {
     let has_sign = |sign: Sign| match sign {
         Sign::Any => true,
@@ -93,14 +91,22 @@ fn rule_of(
         Sign::StaleEntry => facts.is_stale_entry(),
         Sign::TranslationLost => facts.is_translation_lost(),
         Sign::Sometimes => facts.is_sometimes(),
-        Sign::Counted(names) => has_grown(counters, names, site.key.netns.as_deref()),
+        Sign::Total => facts.is_total(),
+        Sign::Longest => facts.is_longest(),
+        Sign::Outer => site.key.level.is_some_and(|level| level > 0),
+        Sign::Forwards => forwards(analysis, &site.key),
+        Sign::Counted(names) => {
+            has_grown(analysis.kernel_counters.as_ref(), names, site.key.netns.as_deref())
+        }
     };
     let is_wanted = row.is_none_or(|row| matches!(row.effect, Effect::Lost | Effect::Configured));
     // A segment that arrives when its connection has been closed is missed by nobody.
     let is_late = is_drop(site, &["NO_SOCKET"], &[], &["tcp_v4_rcv", "tcp_v6_rcv"]) && facts.is_closing();
     // A switch that does not know an address sends the frame to all; one of them is the receiver.
     let is_flooded = is_drop(site, &["OTHERHOST"], &[], &["ip_rcv_core"]) && facts.is_raced();
-    let is_lost = is_wanted && !is_late && !is_flooded && facts.clones < facts.packets;
+    // An acknowledgement that was overtaken by a newer one is refused by TCP itself.
+    let is_overtaken = site.reason.starts_with("TCP_") && facts.is_empty();
+    let is_lost = is_wanted && !is_late && !is_flooded && !is_overtaken && facts.clones < facts.packets;
     rules().find(|rule| match &rule.evidence {
         Evidence::Drops { reasons, stages, functions, sign, .. } => {
             is_drop(site, reasons, stages, functions) && has_sign(*sign)
@@ -108,6 +114,12 @@ fn rule_of(
         Evidence::OtherDrops => is_lost,
         _ => false,
     })
+}
+
+/// Whether packets were forwarded in the namespace of a place.
+fn forwards(analysis: &Analysis, at: &Key) -> bool {
+    let is_there = |key: &Key| key.stage.as_deref() == Some("ip-forward") && key.netns == at.netns;
+    analysis.rows.iter().any(|row| is_there(&row.key))
 }
 
 /// Whether a rule about such reasons, stages and functions explains a drop.
@@ -159,13 +171,14 @@ impl Loss<'_> {
             _ => self.row.is_some_and(|row| row.effect == Effect::Configured),
         };
         // The kernel itself tells by its counters.
-        let is_told = |sign: Sign| matches!(sign, Sign::Any | Sign::Counted(_));
+        let is_told = |sign: Sign| matches!(sign, Sign::Any | Sign::Outer | Sign::Counted(_));
         let is_told_apart = matches!(self.rule.evidence, Evidence::Drops { sign, .. } if !is_told(sign));
         Some(Finding {
             severity: match fraction {
                 // Even an intended drop is not meant to make TCP wait.
                 _ if retransmitted.timeouts >= PACKETS_MIN => Severity::Severe,
-                _ if intended => Severity::Note,
+                // Nor is it to take some packets of a flow and to let others through.
+                _ if intended && !self.facts.is_partial() => Severity::Note,
                 _ if is_rare => Severity::Warning,
                 fraction if fraction >= LOST_SEVERE => Severity::Severe,
                 _ => Severity::Warning,

@@ -17,7 +17,7 @@ use overlay_trace_common::{
     record::{Flow, Outcome, RecordHeader},
 };
 use overlay_trace_format::Translation;
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::{
     clients::{Clients, End, ends},
@@ -60,6 +60,11 @@ pub(super) struct Pairs {
     /// By flow and sequence number: the first attempts of segments that have not arrived yet.
     dropped: FxHashMap<Flow, Dropped>,
     unpaired: u64,
+    /// Clients that have had an answer to a datagram.
+    answered: FxHashSet<End>,
+    /// Of the requests that are `unpaired`, those that were dropped, whose answer was, or that came from clients which had
+    /// other answers: the rest can be traffic that nobody answers.
+    unanswered: u64,
     path: Vec<RowSpan>,
 }
 
@@ -173,7 +178,7 @@ impl Pairs {
         if let Some(exchange) = self.exchanges.get_mut(&client) {
             let next = exchange.next();
             let exchange = std::mem::replace(exchange, next);
-            self.unpaired += u64::from(exchange.is_open());
+            self.leave_open(exchange.is_open());
             exchange.finish(rows, &mut self.path, each);
         }
     }
@@ -211,7 +216,7 @@ impl Pairs {
         let mut exchanges: Vec<Exchange> = exchanges.into_values().collect();
         exchanges.sort_by_key(Exchange::order);
         for exchange in exchanges {
-            self.unpaired += u64::from(exchange.is_open());
+            self.leave_open(exchange.is_open());
             exchange.finish(rows, &mut self.path, each);
         }
     }
@@ -245,14 +250,29 @@ impl Pairs {
             Ordering::Equal => self.open.get(&destination).is_some_and(|open| !open.is_empty()),
         };
         if !is_answer {
-            return if is_dropped { self.unpaired += 1 } else { self.open(source, sample) };
+            return if is_dropped { self.leave_open(true) } else { self.open(source, sample) };
         }
         let Some(request) = self.open.get_mut(&destination).and_then(VecDeque::pop_front) else { return };
         if !is_dropped && request.header.end_ns <= sample.start_ns {
+            if self.answered.len() < CLIENTS_MAX {
+                self.answered.insert(destination);
+            }
             self.pair(&request, sample, rows, each);
         } else {
-            self.unpaired += 1;
+            self.leave_open(true);
         }
+    }
+
+    /// A request will have no answer, if it is still open.
+    fn leave_open(&mut self, is_open: bool) {
+        self.unpaired += u64::from(is_open);
+        self.unanswered += u64::from(is_open);
+    }
+
+    /// Those of them that should have had one.
+    pub fn unanswered(&self) -> u64 {
+        let open = self.open.iter().filter(|(client, _)| self.answered.contains(*client));
+        self.unanswered + open.map(|(_, open)| open.len() as u64).sum::<u64>()
     }
 
     /// Requests without an answer, after the last one has ended.
@@ -263,12 +283,14 @@ impl Pairs {
     fn open(&mut self, client: End, sample: &Sample<'_>) {
         if self.open.len() >= CLIENTS_MAX && !self.open.contains_key(&client) {
             self.unpaired = self.unpaired();
+            self.unanswered = self.unanswered();
             self.open.clear();
         }
         let open = self.open.entry(client).or_default();
         if open.len() >= OPEN_MAX {
             open.pop_front();
             self.unpaired += 1;
+            self.unanswered += u64::from(self.answered.contains(&client));
         }
         let (start_ns, retransmission_ns) = (sample.start_ns, sample.retransmission_ns);
         open.push_back(Request {

@@ -67,6 +67,7 @@ impl Tail {
             slow_waited: pass.slow_waited,
             tcp,
             unpaired: samples.unpaired,
+            unanswered: samples.unanswered,
             rows: pass.table(&samples.rows),
             slowest: pass.slowest.finish(&samples.rows),
             findings: Vec::new(),

@@ -26,6 +26,7 @@ impl Rule {
         match self.evidence {
             Evidence::Excess(stages)
             | Evidence::Queue(stages)
+            | Evidence::RequestWait(stages)
             | Evidence::ExcessLed(stages)
             | Evidence::ExcessSpread(stages)
             | Evidence::ExcessOnOneCpu(stages) => stages,
@@ -74,6 +75,9 @@ pub enum Evidence {
     /// Slow packets spend more time in these stages; or all packets do, and spend most of their time there: a queue that
     /// never empties.
     Queue(&'static [&'static str]),
+    /// Slow requests spend more time in these waits between their packets; or most requests do, and a large part of their
+    /// time: a fault that is always there.
+    RequestWait(&'static [&'static str]),
     /// Slow packets spend more time in these stages, where they wait for a program, not for the network.
     ExcessInProgram(&'static [&'static str]),
     /// All packets spend a large part of their time in these layers: of the working time, or where the layers are waits,
@@ -145,6 +149,14 @@ pub enum Sign {
     /// The first packets of flows, while others to the same address and port get through: other flows, or the same ones at
     /// the next attempt.
     Sometimes,
+    /// Nothing of the flows gets through after the first drop.
+    Total,
+    /// Each packet is longer than all packets of its flow that got through.
+    Longest,
+    /// They were dropped at an outer header: at level 1 or above.
+    Outer,
+    /// The namespace where they were dropped forwards other packets.
+    Forwards,
     /// One of these counters of the kernel grew in the namespace where they were dropped.
     Counted(&'static [&'static str]),
 }

@@ -25,6 +25,8 @@ pub(super) struct Samples<'a> {
     means: FxHashMap<Flow, u64>,
     /// Requests without an answer, as of the last reading.
     pub unpaired: u64,
+    /// Those of them that should have had one.
+    pub unanswered: u64,
     /// Receives every TCP segment while packets are read, if present.
     pub tcp: Option<TcpCollector>,
     /// The same for every packet.
@@ -34,7 +36,16 @@ pub(super) struct Samples<'a> {
 impl<'a> Samples<'a> {
     pub fn new(recording: &'a Recording, of: Of) -> Samples<'a> {
         let rows = Rows::new(&recording.header, &recording.hops);
-        Samples { recording, of, rows, means: FxHashMap::default(), unpaired: 0, tcp: None, drops: None }
+        Samples {
+            recording,
+            of,
+            rows,
+            means: FxHashMap::default(),
+            unpaired: 0,
+            unanswered: 0,
+            tcp: None,
+            drops: None,
+        }
     }
 
     /// Reads the recording for the distribution of the times that the threshold applies to.
@@ -98,6 +109,7 @@ impl<'a> Samples<'a> {
         paths.finish(&mut take);
         pairs.finish(rows, &mut each);
         self.unpaired = pairs.unpaired();
+        self.unanswered = pairs.unanswered();
         Ok(())
     }
 }

@@ -1,10 +1,11 @@
 //! What makes every packet slow. The slow packets do not show it, because the ordinary ones are slow for the same reason.
 
 use super::{
-    comparison::Tail,
+    comparison::{Tail, TailRow},
     excess::PACKETS_MIN,
     finding::{Confidence, Finding, Severity},
     rule::Rule,
+    sample::Of,
 };
 use crate::breakdown::Row;
 
@@ -27,6 +28,30 @@ pub(super) fn in_stages(tail: &Tail, rule: &'static Rule, stages: &[&str]) -> Op
         .filter(|row| is_long(tail, row))
         .max_by_key(|row| row.raw.sum())?;
     Some(finding(rule, worst))
+}
+
+/// Most ordinary requests wait between their packets in one of these stages, for a large part of their time and longer than
+/// all work on their packets takes.
+pub(super) fn in_requests(tail: &Tail, rule: &'static Rule, stages: &[&str]) -> Option<Finding> {
+    if tail.of != Of::Requests {
+        return None;
+    }
+    let is_here = |row: &&TailRow| row.key.stage.as_deref().is_some_and(|stage| stages.contains(&stage));
+    let work_ns: i128 =
+        tail.rows.iter().filter(|row| row.key.kind == "work").map(|row| row.ordinary_ns).sum();
+    let worst = tail.rows.iter().filter(is_here).max_by_key(|row| row.ordinary_sum_ns)?;
+    let (packets, all) = (worst.ordinary_packets, tail.ordinary.packets);
+    let share = worst.ordinary_sum_ns as f64 / tail.ordinary.sum_ns.max(1) as f64;
+    let is_usual = packets >= PACKETS_MIN && packets as f64 >= MOST * all as f64;
+    (is_usual && share >= SHARE_MIN && worst.ordinary_ns > work_ns).then(|| Finding {
+        severity: Severity::Warning,
+        confidence: if share >= MOST { Confidence::Likely } else { Confidence::Possible },
+        share: Some(share),
+        lost_ns: worst.ordinary_sum_ns,
+        packets,
+        typical_ns: u64::try_from(worst.ordinary_sum_ns / u128::from(packets)).ok(),
+        ..Finding::at(rule, &worst.key)
+    })
 }
 
 /// The wait that holds most of an ordinary packet's time, if it is long and not in a socket, where packets wait for a

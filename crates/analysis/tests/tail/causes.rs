@@ -229,11 +229,14 @@ const CASES: &[(&str, Fault)] = &[
     ("qdisc-overflow", Dropped("dev-queue-xmit", 4, "QDISC_DROP", "__dev_queue_xmit")),
     ("conntrack-refused", Dropped("conntrack-in", 2, "NETFILTER_DROP", "nf_hook_slow")),
     ("conntrack-insert", Dropped("conntrack-confirm", 2, "NETFILTER_DROP", "nf_hook_slow")),
+    ("queue-to-program", Dropped("iptables", 2, "NOT_SPECIFIED", "nf_queue")),
     ("rule-drop", Dropped("iptables", 2, "NETFILTER_DROP", "nf_hook_slow")),
     ("tc-drop", Dropped("receive", 6, "TC_INGRESS", "__netif_receive_skb_core")),
     ("flooding", Copied("vxlan-encap", 1, 3)),
     ("fdb-miss", Dropped("vxlan-encap", 3, "VXLAN_NO_REMOTE", "vxlan_xmit")),
+    ("neighbour-table-full", Dropped("neighbour", 4, "NEIGH_CREATEFAIL", "ip_finish_output2")),
     ("neighbour-failed", Dropped("neighbour-wait", 4, "NEIGH_FAILED", "neigh_invalidate")),
+    ("wrong-host", Dropped("route-input", 8, "IP_INADDRERRORS", "ip_error")),
     ("no-route", Dropped("route-input", 2, "IP_INNOROUTES", "ip_error")),
     ("reverse-path", Dropped("route-input", 2, "IP_RPFILTER", "ip_rcv_finish_core")),
     ("too-long", Dropped("ip-forward", 2, "PKT_TOO_BIG", "ip_forward")),
@@ -276,7 +279,17 @@ fn every_cause_is_named_first_at_its_place() {
         "loss-probe",
     ];
     // These are told apart by the flows of the packets: see `drops`.
-    let of_flows = ["conntrack-race", "snat-ports-used-up", "translation-lost", "stale-entry", "hairpin"];
+    let of_flows = [
+        "conntrack-race",
+        "snat-ports-used-up",
+        "translation-lost",
+        "stale-entry",
+        "hairpin",
+        "forwarding-off",
+        "mtu-differs",
+        "tunnel-port",
+        "checksum-not-filled",
+    ];
     // These are told by what the kernel itself has counted: see `counters`.
     let of_counters = [
         "unknown-spi",
@@ -389,6 +402,7 @@ fn rules_name_existing_stages_and_layers() {
         let (stages, layers): (&[&str], &[&str]) = match &rule.evidence {
             Evidence::Excess(stages)
             | Evidence::Queue(stages)
+            | Evidence::RequestWait(stages)
             | Evidence::ExcessLed(stages)
             | Evidence::ExcessInProgram(stages)
             | Evidence::ExcessSpread(stages)

@@ -6,6 +6,7 @@ use overlay_trace_analysis::{
     tail::{Confidence, Finding, Of, Severity, Tail, Threshold},
 };
 use overlay_trace_common::{
+    flags::RecordFlags,
     path::Span,
     record::{Flow, Outcome},
     stage_map::STAGES,
@@ -41,6 +42,11 @@ struct Scene {
     reason: &'static str,
     function: &'static str,
     stage: &'static str,
+    /// The stage that the others end in.
+    passes: &'static str,
+    level: u8,
+    /// Of the next packets.
+    bytes: u32,
     records: Vec<Record>,
     /// ns.
     now: u64,
@@ -48,7 +54,8 @@ struct Scene {
 
 impl Scene {
     fn new(reason: &'static str, function: &'static str, stage: &'static str) -> Scene {
-        Scene { reason, function, stage, records: Vec::new(), now: 1000 }
+        let (passes, records) = ("socket-wait", Vec::new());
+        Scene { reason, function, stage, passes, level: 0, bytes: 100, records, now: 1000 }
     }
 
     /// A packet, one millisecond after the one before.
@@ -59,11 +66,12 @@ impl Scene {
 
     fn packet_at(&mut self, start_ns: u64, flow: Flow, is_dropped: bool) {
         let number = |name: &str| STAGES.iter().position(|stage| stage.name == name).expect("a stage") as u8;
-        let span = |stage, ns| Span { ns, hop: 1, level: 0, stage: number(stage), cpu: None };
+        let span = |stage, ns| Span { ns, hop: 1, level: self.level, stage: number(stage), cpu: None };
         let mut way = vec![span("receive", 9000), span("conntrack-in", 700)];
-        way.push(if is_dropped { span(self.stage, 300) } else { span("socket-wait", 2000) });
+        way.push(if is_dropped { span(self.stage, 300) } else { span(self.passes, 2000) });
         let outcome = if is_dropped { Outcome::Dropped } else { Outcome::Delivered };
         let mut header = support::record(self.records.len() as u64 + 1, start_ns, &way, outcome);
+        header.bytes = self.bytes;
         header.flow = Flow { sequence: self.records.len() as u32 * 100, ..flow };
         if is_dropped {
             (header.drop_reason, header.drop_location) = (REASON, LOCATION);
@@ -264,5 +272,92 @@ fn a_reason_without_a_row_is_still_told_with_its_place() {
         ["the kernel dropped packets", "OF_A_NEWER_KERNEL in some_function+0x1f", "receive at cni0 of node1"]
     {
         assert!(text.contains(part), "{part}: {text}");
+    }
+}
+
+#[test]
+fn a_rule_that_takes_some_packets_of_a_flow_is_told_from_a_policy() {
+    let (asked, forbidden) =
+        (flow(UDP, (CLIENT, 40_000), (POD, 53)), flow(UDP, (CLIENT, 40_000), (POD, 9999)));
+    let mut limit = Scene::new("NETFILTER_DROP", "nf_hook_slow", "iptables");
+    let mut policy = Scene::new("NETFILTER_DROP", "nf_hook_slow", "iptables");
+    for number in 0..200 {
+        limit.packet(asked, number % 10 == 9);
+        policy.packet(asked, false);
+        policy.packet(forbidden, true);
+    }
+    let found = [limit.first().unwrap(), policy.first().unwrap()];
+    assert_eq!(found.map(|found| found.severity), [Severity::Severe, Severity::Note]);
+    let text = String::from_utf8(report::tail(&limit.tail(), DiffFormat::Text).unwrap()).unwrap();
+    assert!(text.starts_with("Cause: a firewall rule"), "{text}");
+}
+
+#[test]
+fn a_router_that_does_not_forward_for_a_while_is_told_from_a_host_that_packets_come_to_by_mistake() {
+    let one = flow(UDP, (CLIENT, 40_000), (POD, 53));
+    let mut host = Scene::new("IP_INADDRERRORS", "ip_error", "route-input");
+    let mut router = Scene::new("IP_INADDRERRORS", "ip_error", "route-input");
+    router.passes = "ip-forward";
+    for scene in [&mut host, &mut router] {
+        (0..40).for_each(|number| scene.packet(one, number % 8 > 5));
+    }
+    assert_eq!((host.id(), router.id()), ("wrong-host", "forwarding-off"));
+}
+
+#[test]
+fn an_echo_reply_that_a_raw_socket_has_read_is_no_loss() {
+    let mut scene = Scene::new("NO_SOCKET", "icmp_rcv", "icmp-rcv");
+    (0..20).for_each(|_| scene.packet(flow(1, (POD, 7), (CLIENT, 7)), true));
+    assert_eq!(scene.id(), "");
+}
+
+#[test]
+fn an_mtu_that_differs_is_told_from_a_device_that_is_down() {
+    let one = flow(UDP, (CLIENT, 40_000), (POD, 53));
+    let mut down = Scene::new("NOT_SPECIFIED", "__dev_forward_skb2", "veth-xmit");
+    let mut mtu = Scene::new("NOT_SPECIFIED", "__dev_forward_skb2", "veth-xmit");
+    for number in 0..100 {
+        let is_long = number % 10 == 9;
+        mtu.bytes = if is_long { 3000 } else { 100 + number % 7 };
+        down.bytes = mtu.bytes;
+        mtu.packet(one, is_long);
+        down.packet(one, (40..60).contains(&number));
+    }
+    assert_eq!((mtu.id(), down.id()), ("mtu-differs", "drop"));
+}
+
+#[test]
+fn a_tunnel_that_nobody_listens_to_is_told_from_a_program_that_is_not_there() {
+    let one = flow(UDP, (CLIENT, 40_000), (POD, 53));
+    let mut tunnel = Scene::new("NO_SOCKET", "__udp4_lib_rcv", "udp-rcv");
+    let mut program = Scene::new("NO_SOCKET", "__udp4_lib_rcv", "udp-rcv");
+    tunnel.level = 1;
+    for scene in [&mut tunnel, &mut program] {
+        (0..20).for_each(|_| scene.packet(one, true));
+    }
+    assert_eq!((tunnel.id(), program.id()), ("tunnel-port", "drop"));
+    assert_eq!(tunnel.first().unwrap().confidence, Confidence::Certain);
+}
+
+#[test]
+fn damaged_packets_are_told_from_checksums_that_nobody_fills_in() {
+    let one = flow(UDP, (CLIENT, 40_000), (POD, 53));
+    let mut damaged = Scene::new("UDP_CSUM", "udp_queue_rcv_one_skb", "udp-rcv");
+    let mut offload = Scene::new("UDP_CSUM", "udp_queue_rcv_one_skb", "udp-rcv");
+    (0..40).for_each(|number| damaged.packet(one, number % 10 == 5));
+    (0..40).for_each(|number| offload.packet(one, number > 20));
+    assert_eq!((damaged.id(), offload.id()), ("bad-checksum", "checksum-not-filled"));
+}
+
+#[test]
+fn acknowledgements_that_were_overtaken_are_no_loss_but_data_is() {
+    let one = flow(TCP, (CLIENT, 40_000), (POD, 8080));
+    for (flags, expected) in [(RecordFlags::NO_DATA, ""), (RecordFlags::NONE, "drop")] {
+        let mut scene = Scene::new("TCP_RFC7323_PAWS", "tcp_validate_incoming", "tcp-do-rcv");
+        for number in 0..100 {
+            scene.packet(one, number % 20 > 17);
+            scene.records.last_mut().unwrap().0.flags |= flags;
+        }
+        assert_eq!(scene.id(), expected);
     }
 }

@@ -405,9 +405,32 @@ fn the_rest_of_a_request_waits_for_the_window() {
 
 /// The last segment of some requests is sent when an acknowledgement arrives, which takes so long.
 fn rest_waits(delay: u64, stage: &str, cause: &str) {
-    let (mut records, times) = long_requests(200, |round| if round % 20 == 7 { 2050 + delay } else { 3000 });
+    let (found, times) = rests(|round| round % 20 == 7, delay, 3000);
+    let all: u128 = times.iter().map(|ns| u128::from(*ns)).sum();
+    assert_eq!((found.slow.packets, found.slow.sum_ns + found.ordinary.sum_ns), (10, all));
+    assert_eq!(found.rows[0].key.stage.as_deref(), Some(stage));
+    assert_eq!(delays(&found), [cause]);
+}
+
+#[test]
+fn a_wait_that_every_request_has_is_a_cause() {
+    for (delay, cause) in [(40_000_000, "delayed-ack"), (10_000_000, "window-full")] {
+        // One in twenty is slower still, for another reason.
+        let (found, _) = rests(|round| round % 20 != 7, delay, 90_000_000);
+        assert_eq!(delays(&found), [cause]);
+        let finding = &found.findings[0];
+        assert!(finding.share.unwrap() > 0.9 && finding.typical_ns.is_some_and(|ns| ns > delay * 9 / 10));
+        let text = String::from_utf8(tail(&found, DiffFormat::Text).unwrap()).unwrap();
+        assert!(text.lines().next().unwrap().contains("of all requests, not only of slow ones"), "{text}");
+    }
+}
+
+/// Requests, some of which wait so long for an acknowledgement before they send their last segment, and the others so long
+/// for their program; and what each took.
+fn rests(waits: impl Fn(u64) -> bool, delay: u64, pause: u64) -> (Tail, Vec<u64>) {
+    let (mut records, times) = long_requests(200, |round| if waits(round) { 2050 + delay } else { pause });
     let mut acknowledgements = Vec::new();
-    for round in (7..200).step_by(20) {
+    for round in (0..200).filter(|round| waits(*round as u64)) {
         let (header, way) = &records[round * 7 + 3];
         let (start_ns, back) = (header.end_ns + delay - 2000, flows(40_000 + round as u16).1);
         let (mut header, way) =
@@ -418,9 +441,19 @@ fn rest_waits(delay: u64, stage: &str, cause: &str) {
     for (at, acknowledgement) in acknowledgements.into_iter().rev() {
         records.insert(at, acknowledgement);
     }
-    let found = of(&records, Of::Requests, 0.94);
-    let all: u128 = times.iter().map(|ns| u128::from(*ns)).sum();
-    assert_eq!((found.slow.packets, found.slow.sum_ns + found.ordinary.sum_ns), (10, all));
-    assert_eq!(found.rows[0].key.stage.as_deref(), Some(stage));
-    assert_eq!(delays(&found), [cause]);
+    (of(&records, Of::Requests, 0.94), times)
+}
+
+#[test]
+fn what_nobody_answers_is_told_from_requests_without_their_answers() {
+    let (records, _) = traffic(UDP, |_| Times { way: 2000, server: 9000 });
+    let found = of(&records, Of::Requests, 0.985);
+    assert_eq!((found.unpaired, found.unanswered), (16, 16));
+    let text = String::from_utf8(tail(&found, DiffFormat::Text).unwrap()).unwrap();
+    assert!(text.contains("\n16 of 800 requests had no answer") || text.starts_with("16 of 800"), "{text}");
+    // Nobody answers these: datagrams of a stream.
+    let stream =
+        records.into_iter().filter(|record| record.0.flow.destination_port == 7700).collect::<Vec<_>>();
+    let found = of(&stream, Of::Requests, 0.985);
+    assert_eq!((found.unpaired, found.unanswered), (REQUESTS, 0));
 }

@@ -8,7 +8,7 @@ use crate::{
         place::place,
         units::{count, percent, signed_time, time},
     },
-    tail::{Finding, LossyFlows, Of, Tail, TailRow, Threshold},
+    tail::{Evidence, Finding, LossyFlows, Of, Tail, TailRow, Threshold},
 };
 
 /// The answer names at most this many places, until they make up this fraction of the excess.
@@ -127,6 +127,17 @@ pub(super) fn evidence(tail: &Tail, finding: &Finding) -> String {
                 "lost at no place that the recording shows".into()
             };
             format!("{} segments, {place}{retransmitted}", count(finding.packets))
+        }
+        (_, Some(share))
+            if let (Some(ns), Evidence::RequestWait(_)) = (finding.typical_ns, &finding.rule.evidence) =>
+        {
+            format!(
+                "{} of the ordinary requests' time in {place}: {} of {} wait there, {} on average",
+                percent(share),
+                count(finding.packets),
+                count(tail.ordinary.packets),
+                time(ns as f64)
+            )
         }
         (_, Some(share)) if let Some(ns) = finding.typical_ns => format!(
             "{} of all packets' time, slow or not, in {place}: half of the {} packets that pass there wait {} or more",

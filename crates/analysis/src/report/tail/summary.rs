@@ -10,9 +10,13 @@ use crate::{
     tail::{Confidence, DropRow, Effect, Evidence, Finding, Of, Severity, Tail, drop_row, rules},
 };
 
+/// Fewer requests without an answer can be those that were in flight as the recording ended.
+const UNANSWERED_MIN: u64 = 3;
+const UNANSWERED_SHARE: f64 = 0.01;
+
 /// The answer, the most important sentence first.
 pub(super) fn summary(tail: &Tail) -> Vec<String> {
-    [headline(tail), tcp::answer(tail), Some(sentences::answer(tail)), typical(tail)]
+    [headline(tail), unanswered(tail), tcp::answer(tail), Some(sentences::answer(tail)), typical(tail)]
         .into_iter()
         .flatten()
         .collect()
@@ -34,15 +38,30 @@ fn headline(tail: &Tail) -> Option<String> {
     Some(format!("{confidence}: {}{place}. {}", finding.what(), explains(tail, finding)))
 }
 
+/// How many requests had no answer, which the times of the others do not show.
+fn unanswered(tail: &Tail) -> Option<String> {
+    let answered = tail.slow.packets.saturating_add(tail.ordinary.packets);
+    let all = answered.saturating_add(tail.unanswered);
+    let is_notable = tail.of == Of::Requests
+        && tail.unanswered >= UNANSWERED_MIN
+        && tail.unanswered as f64 >= UNANSWERED_SHARE * all as f64;
+    is_notable.then(|| {
+        let lost = tail.findings.iter().find(|finding| finding.lossy.is_some());
+        let seek = if lost.is_some() { "" } else { ", and no drop in this recording says why" };
+        format!("{} of {} requests had no answer{seek}.", count(tail.unanswered), count(all))
+    })
+}
+
 /// How much a cause explains, of the packets and of the time.
 fn explains(tail: &Tail, finding: &Finding) -> String {
     let slow = format!("{} slow {}", count(tail.slow.packets), tail.of.name());
     match (&finding.rule.evidence, finding.share) {
         (_, Some(share)) if finding.typical_ns.is_some() || finding.rule.is_of_all() => {
             format!(
-                "It takes {} of the {} of all packets, not only of slow ones.",
+                "It takes {} of the {} of all {}, not only of slow ones.",
                 percent(share),
-                whole(finding)
+                whole(finding),
+                tail.of.name()
             )
         }
         (_, Some(share)) => {

@@ -107,8 +107,12 @@ pub(super) static ROWS: &[DropRow] = &[
         &["IP_INADDRERRORS"],
         Lost,
         "the packet is neither for this host nor may it be forwarded",
-        &["forwarding is off on the device (net.ipv4.ip_forward)", "a route of the type unreachable"],
-        "sysctl net.ipv4.conf.DEVICE.forwarding; ip route get ADDRESS iif DEVICE",
+        &[
+            "the address has moved, and the sender's neighbour entry still leads here (a virtual address without an announcement)",
+            "two devices share a MAC address, and the bridge sends frames to the wrong one of them",
+            "forwarding is off on the device (net.ipv4.ip_forward)",
+        ],
+        "ip addr and sysctl net.ipv4.conf.DEVICE.forwarding here; ip neigh of the sender; bridge fdb show: does the MAC address move from port to port",
         ("turn forwarding on for the devices of the network", IP),
     ),
     reason(

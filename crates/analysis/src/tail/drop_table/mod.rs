@@ -145,13 +145,20 @@ impl DropRow {
     }
 }
 
+/// Where ICMP messages end that no socket of the kind ping has asked for: raw sockets, as ping uses them, have had copies.
+const OF_MESSAGES: &[&str] = &["icmp_rcv", "icmpv6_rcv", "ping_rcv"];
+
 /// The row of a drop; `reason` and `location` as a recording has them. `None` for functions that no row knows, and for
 /// reasons of kernels that are newer than the table.
 pub fn drop_row(reason: &str, location: &str) -> Option<&'static DropRow> {
+    let function = function_of(location);
+    if reason == "NO_SOCKET" && OF_MESSAGES.contains(&function) {
+        return row_of(Known::Function, function);
+    }
     if is_specific(reason) {
         return row_of(Known::Reason, reason);
     }
-    let by_function = row_of(Known::Function, function_of(location));
+    let by_function = row_of(Known::Function, function);
     by_function.or_else(|| row_of(Known::Reason, reason).filter(|_| !reason.is_empty()))
 }
 
@@ -231,6 +238,8 @@ mod tests {
         assert_eq!(name("NOT_SPECIFIED", "xfrm_input+0x1"), Some("xfrm_input"));
         assert_eq!(name("", "br_forward.part.0+0x1"), Some("br_forward"));
         assert_eq!(name("NOT_SPECIFIED", "no_such_function+0x1"), Some("NOT_SPECIFIED"));
+        assert_eq!(name("NO_SOCKET", "__udp4_lib_rcv+0x1"), Some("NO_SOCKET"));
+        assert!(drop_row("NO_SOCKET", "icmp_rcv+0x1e3").is_some_and(|row| row.effect == Effect::Unwanted));
         assert_eq!((name("", "no_such_function+0x1"), name("NO_SUCH", "xfrm_input+0x1")), (None, None));
     }
 

@@ -21,7 +21,18 @@ pub(super) static ROWS: &[DropRow] = &[
         ("turn hairpin mode on for the pods' ports: bridge link set dev PORT hairpin on", "bridge(8)"),
     ),
     function(
-        &["br_handle_frame", "br_dev_xmit", "br_pass_frame_up", "br_handle_ingress_vlan_tunnel"],
+        &["br_dev_xmit"],
+        Lost,
+        "no port of the bridge takes a frame that the host sends through it",
+        &[
+            "the destination's port is not in the frame's VLAN, is blocked by the spanning tree, or was removed",
+            "the bridge does not know the destination's MAC address, and no port floods unknown ones (flood off)",
+        ],
+        "bridge vlan show; bridge -d link show: state, flood, isolated; bridge fdb show: the port of the destination",
+        ("put the pod's port into the VLAN of the bridge, unblock it, or let it flood", "bridge(8)"),
+    ),
+    function(
+        &["br_handle_frame", "br_pass_frame_up", "br_handle_ingress_vlan_tunnel"],
         Lost,
         "the bridge refused the frame on its way in",
         &[
@@ -210,22 +221,25 @@ pub(super) static ROWS: &[DropRow] = &[
         ),
     ),
     function(
+        &["nf_queue", "__nf_queue", "nfqnl_enqueue_packet", "nf_reinject"],
+        Lost,
+        "a rule hands the packet to a program (NFQUEUE), which did not take it",
         &[
-            "nf_hook_slow",
-            "nf_reinject",
-            "nfqnl_enqueue_packet",
-            "nf_queue",
-            "nft_do_chain",
-            "nf_hook_slow_list",
+            "no program listens on the queue, and the rule has no --queue-bypass",
+            "the program is too slow: its queue is full",
         ],
+        "/proc/net/netfilter/nfnetlink_queue: a line for the queue's number, and its counts of drops",
+        (
+            "start the program, or let packets pass without it (--queue-bypass, fail-open)",
+            "iptables-extensions(8), NFQUEUE",
+        ),
+    ),
+    function(
+        &["nf_hook_slow", "nft_do_chain", "nf_hook_slow_list"],
         Configured,
         "a netfilter hook dropped the packet",
-        &[
-            "a firewall rule or network policy",
-            "connection tracking (see the stage)",
-            "a queue to a program (NFQUEUE) that is full",
-        ],
-        "iptables-save -c or nft list ruleset; conntrack -S; /proc/net/netfilter/nfnetlink_queue",
+        &["a firewall rule or network policy", "connection tracking (see the stage)"],
+        "iptables-save -c or nft list ruleset; conntrack -S",
         ("change the rule", "iptables(8), nft(8)"),
     ),
     function(

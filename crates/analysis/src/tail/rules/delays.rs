@@ -10,7 +10,7 @@ pub(super) static DELAYS: &[Rule] = &[
         id: "slow-reader",
         evidence: Evidence::ExcessInProgram(&["socket-wait", "tcp-backlog-wait"]),
         what: "the receiving program reads its socket late: packets wait in the receive queue",
-        check: "ss -tmn or ss -umn in the pod's namespace: Recv-Q; cpu.stat of its cgroup: nr_throttled; top -H",
+        check: "ss -tmn or ss -umn in the pod's namespace: Recv-Q; cpu.stat of its cgroup: nr_throttled; top -H; is it stopped: ps -o stat (T), cgroup.events (frozen)",
         advice: &[
             advice(
                 "check the receiving program: its CPU share and limits, its threads, its work per request",

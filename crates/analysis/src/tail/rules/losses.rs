@@ -1,9 +1,15 @@
 //! Causes of loss: drops by place and reason, and packets that were copied to many receivers.
 
 use super::{
-    super::rule::{Evidence, Rule, Sign, advice, drops, told_apart},
+    super::rule::{Advice, Evidence, Rule, Sign, advice, drops, told_apart},
     advice::*,
 };
+
+const CHECKSUMS: &[&str] = &["TCP_CSUM", "UDP_CSUM", "IP_CSUM", "ICMP_CSUM", "SKB_CSUM"];
+const OFFLOAD: Advice = advice(
+    "disable checksum offload of the tunnel device: ethtool -K flannel.1 tx-checksum-ip-generic off",
+    "flannel: issues 1243 and 1279",
+);
 
 pub(super) static LOSSES: &[Rule] = &[
     Rule {
@@ -105,6 +111,16 @@ pub(super) static LOSSES: &[Rule] = &[
             ),
             NOTRACK,
         ],
+    },
+    Rule {
+        id: "queue-to-program",
+        evidence: drops(&[], &[], &["nf_queue", "__nf_queue", "nfqnl_enqueue_packet"]),
+        what: "a firewall rule hands packets to a program (NFQUEUE), and no program takes them: none listens, or its queue is full",
+        check: "",
+        advice: &[advice(
+            "start the program that reads the queue, or let packets pass without it: --queue-bypass, fail-open",
+            "iptables-extensions(8), NFQUEUE",
+        )],
     },
     Rule {
         id: "rule-drop",
@@ -223,6 +239,42 @@ pub(super) static LOSSES: &[Rule] = &[
         ],
     },
     Rule {
+        id: "mtu-differs",
+        evidence: told_apart(
+            &[],
+            &[],
+            &[
+                "__dev_forward_skb",
+                "__dev_forward_skb2",
+                "dev_forward_skb",
+                "br_forward",
+                "__br_forward",
+                "br_dev_queue_push_xmit",
+                "ovs_vport_send",
+                "do_output",
+            ],
+            Sign::Longest,
+        ),
+        what: "a device could not take the longer packets, and the shorter ones of the same flows got through: the two ends of a link have different MTUs",
+        check: "ip -d link show on both ends of the link, and of the bridge's ports: mtu",
+        advice: &[advice("give all devices of one network the same MTU", "ip-link(8), mtu"), MTU],
+    },
+    Rule {
+        id: "tunnel-port",
+        evidence: told_apart(
+            &["NO_SOCKET"],
+            &["udp-rcv"],
+            &["__udp4_lib_rcv", "__udp6_lib_rcv"],
+            Sign::Outer,
+        ),
+        what: "no tunnel device listens on the UDP port that the other node's tunnel sends to: the device is missing or down here, or the nodes use different ports",
+        check: "ip -d link show type vxlan (or geneve) on both nodes: dstport, state UP; ss -uan: the port",
+        advice: &[
+            advice("give the tunnel devices of all nodes the same port", "ip-link(8), vxlan"),
+            advice("check that the network's agent is running on this node: it makes the device", FLANNEL),
+        ],
+    },
+    Rule {
         id: "hairpin",
         evidence: told_apart(
             &[],
@@ -244,9 +296,22 @@ pub(super) static LOSSES: &[Rule] = &[
         ],
     },
     Rule {
+        id: "neighbour-table-full",
+        evidence: drops(&["NEIGH_CREATEFAIL"], &[], &[]),
+        what: "the neighbour table is full (gc_thresh3): no entry could be made for the next hop",
+        check: "",
+        advice: &[
+            advice(
+                "raise net.ipv4.neigh.default.gc_thresh1 to gc_thresh3, which hold for all namespaces",
+                IP,
+            ),
+            advice("find what asks for so many addresses: ip neigh in each namespace", "ip-neighbour(8)"),
+        ],
+    },
+    Rule {
         id: "neighbour-failed",
         evidence: drops(
-            &["NEIGH_FAILED", "NEIGH_QUEUEFULL", "NEIGH_DEAD", "NEIGH_CREATEFAIL"],
+            &["NEIGH_FAILED", "NEIGH_QUEUEFULL", "NEIGH_DEAD"],
             &[],
             &["neigh_invalidate", "__neigh_event_send"],
         ),
@@ -258,12 +323,28 @@ pub(super) static LOSSES: &[Rule] = &[
         )],
     },
     Rule {
+        id: "forwarding-off",
+        evidence: told_apart(&["IP_INADDRERRORS"], &[], &[], Sign::Forwards),
+        what: "forwarding is off on the device that the packets came in by, or was for a while: other packets are forwarded in this namespace",
+        check: "sysctl net.ipv4.ip_forward net.ipv4.conf.DEVICE.forwarding; what sets them: /etc/sysctl.d, a configuration manager",
+        advice: &[advice("turn forwarding on for the devices of the network, in one place", IP)],
+    },
+    Rule {
+        id: "wrong-host",
+        evidence: drops(&["IP_INADDRERRORS"], &[], &[]),
+        what: "packets came to a namespace that does not have their destination address and does not forward: the sender or the bridge takes it for the receiver, or its forwarding is off",
+        check: "",
+        advice: &[
+            advice(
+                "compare the MAC addresses of this namespace and of the true receiver with ip neigh of the sender and bridge fdb show",
+                "ip-neighbour(8), bridge(8)",
+            ),
+            advice("if this is a router: sysctl net.ipv4.ip_forward=1", IP),
+        ],
+    },
+    Rule {
         id: "no-route",
-        evidence: drops(
-            &["IP_OUTNOROUTES", "IP_INNOROUTES", "IP_INADDRERRORS"],
-            &[],
-            &["ip_error", "ip6_pkt_drop"],
-        ),
+        evidence: drops(&["IP_OUTNOROUTES", "IP_INNOROUTES"], &[], &["ip_error", "ip6_pkt_drop"]),
         what: "there is no route to the destination",
         check: "",
         advice: &[advice(
@@ -310,14 +391,24 @@ pub(super) static LOSSES: &[Rule] = &[
         ],
     },
     Rule {
+        id: "checksum-not-filled",
+        evidence: told_apart(CHECKSUMS, &[], &[], Sign::Total),
+        what: "no packet of a flow has a right checksum: an offload left it to a device that did not fill it in, as kernels before 5.7 do after NAT of a tunnel's outer header",
+        check: "tcpdump -vvni DEVICE: bad cksum in every packet; ethtool -k DEVICE: tx-checksumming",
+        advice: &[OFFLOAD],
+    },
+    Rule {
         id: "bad-checksum",
-        evidence: drops(&["TCP_CSUM", "UDP_CSUM", "IP_CSUM", "ICMP_CSUM", "SKB_CSUM"], &[], &[]),
-        what: "packets arrived with a wrong checksum, as kernels before 5.7 send them after NAT of a tunnel's outer header",
-        check: "",
-        advice: &[advice(
-            "disable checksum offload of the tunnel device: ethtool -K flannel.1 tx-checksum-ip-generic off",
-            "flannel: issues 1243 and 1279",
-        )],
+        evidence: drops(CHECKSUMS, &[], &[]),
+        what: "packets arrived with a wrong checksum, and others of the same flows with a right one: they were damaged on the way",
+        check: "ethtool -S DEVICE on both ends: crc, errors; tc qdisc show: netem corrupt; nstat -az UdpInCsumErrors TcpInCsumErrors",
+        advice: &[
+            advice(
+                "find the link, NIC or virtual switch that damages packets, by its error counters",
+                "ethtool(8)",
+            ),
+            OFFLOAD,
+        ],
     },
     Rule {
         id: "drop",

@@ -21,7 +21,7 @@ pub(super) static WAITS: &[Rule] = &[
     },
     Rule {
         id: "delayed-ack",
-        evidence: Evidence::Excess(&["delayed-ack-wait"]),
+        evidence: Evidence::RequestWait(&["delayed-ack-wait"]),
         what: "the rest of a message waits for the acknowledgement of its beginning (Nagle's algorithm), which the receiver delays by 40 ms or more",
         check: "strace -e trace=write,sendto,sendmsg,setsockopt of the sender: several small writes for a message, no TCP_NODELAY",
         advice: &[
@@ -31,7 +31,7 @@ pub(super) static WAITS: &[Rule] = &[
     },
     Rule {
         id: "window-full",
-        evidence: Evidence::Excess(&["window-wait"]),
+        evidence: Evidence::RequestWait(&["window-wait"]),
         what: "a sender has as much in flight as it may have, and waits for acknowledgements before it sends the rest: its congestion window is small (a new or idle connection, a loss before), or the receiver's window is",
         check: "ss -tin: cwnd, ssthresh, rwnd_limited, sndbuf_limited; nstat -az TcpExtTCPFromZeroWindowAdv TcpRetransSegs",
         advice: &[
