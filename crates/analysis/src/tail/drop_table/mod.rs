@@ -148,6 +148,8 @@ impl DropRow {
 /// The row of a drop; `reason` and `location` as a recording has them. `None` for functions that no row knows, and for
 /// reasons of kernels that are newer than the table.
 pub fn drop_row(reason: &str, location: &str) -> Option<&'static DropRow> {
+    // Early recordings have the names of the kernel's enumeration.
+    let reason = reason.strip_prefix("SKB_DROP_REASON_").unwrap_or(reason);
     if is_specific(reason) {
         return row_of(Known::Reason, reason);
     }
