@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use overlay_trace_analysis::breakdown::{Analysis, By, Collector};
-use overlay_trace_analysis::report::{DiffFormat, Format, Sort, report, tail};
+use overlay_trace_analysis::report::{Format, Sort, TailFormat, report, tail};
 use overlay_trace_analysis::tail::{Of, Tail, Threshold};
 use overlay_trace_common::headers::IPPROTO_UDP;
 use overlay_trace_format::{RecordView, Recording, extract};
@@ -40,15 +40,15 @@ fn check(name: &str, by: By, format: Format) {
 
 #[test]
 fn the_reports_are_the_known_ones() {
-    check("replay.txt", By::Stage, Format::Text);
-    check("replay-layer.txt", By::Layer, Format::Text);
+    check("replay.txt", By::Stage, Format::FullText);
+    check("replay-layer.txt", By::Layer, Format::FullText);
     check("replay.folded", By::Stage, Format::Folded);
 }
 
 #[test]
 fn the_slow_packets_are_explained_as_ever() {
     let slow = Tail::of(&recording(), Of::Packets, Threshold::Quantile(0.95), 1).unwrap();
-    golden::check("replay-tail.txt", &tail(&slow, DiffFormat::Text).unwrap());
+    golden::check("replay-tail.txt", &tail(&slow, TailFormat::FullText).unwrap());
 }
 
 #[test]

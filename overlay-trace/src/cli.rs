@@ -4,7 +4,10 @@ use std::io::{Write, stdout};
 use std::process::ExitCode;
 
 use anyhow::{Result, bail};
-use clap::{CommandFactory, Parser, Subcommand, error::ErrorKind};
+use clap::{
+    CommandFactory, Parser, Subcommand,
+    error::{ContextKind, ContextValue, ErrorKind},
+};
 
 use crate::cmd::{self, unprivileged};
 
@@ -72,6 +75,7 @@ impl Cli {
                 )
             }
             Err(message) if message.use_stderr() => {
+                let message = with_tip(message);
                 // Nobody may read it any more; the exit code tells.
                 let _ = message.print();
                 Ok(ExitCode::from(message.exit_code() as u8))
@@ -110,4 +114,16 @@ impl Cli {
             Command::Book(command) => command.run(Cli::command()),
         }
     }
+}
+
+/// Adds to the message on an unexpected word that commands are set off by `--`, where one could be meant.
+fn with_tip(mut message: clap::Error) -> clap::Error {
+    let text = |kind| message.get(kind).map(ToString::to_string).unwrap_or_default();
+    let (word, usage) = (text(ContextKind::InvalidArg), text(ContextKind::Usage));
+    let takes_command = message.kind() == ErrorKind::UnknownArgument && usage.contains("[-- <COMMAND>...]");
+    if takes_command && !word.starts_with('-') {
+        let tip = format!("to run a command, put -- before it: -- {word} …");
+        message.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip.into()]));
+    }
+    message
 }

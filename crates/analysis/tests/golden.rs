@@ -5,7 +5,7 @@ mod support;
 
 use overlay_trace_analysis::{
     breakdown::{Analysis, By, Diff, Per},
-    report::{DiffFormat, Format, Sort, WhatIfFormat, diff, report, tail, what_if},
+    report::{DiffFormat, Format, Sort, TailFormat, WhatIfFormat, diff, report, tail, what_if},
     tail::{Of, Tail, Threshold},
     what_if::{Change, WhatIf},
 };
@@ -28,17 +28,19 @@ fn check_report(name: &str, by: By, format: Format, sort: Sort) {
 #[test]
 fn text() {
     check_report("report.txt", By::Stage, Format::Text, Sort::Path);
-    check_report("report-share.txt", By::Stage, Format::Text, Sort::Share);
-    check_report("report-layer.txt", By::Layer, Format::Text, Sort::Share);
-    check_report("report-device.txt", By::Device, Format::Text, Sort::Path);
-    check_report("report-level.txt", By::Level, Format::Text, Sort::Path);
+    check_report("report-layer.txt", By::Layer, Format::Text, Sort::Path);
+    check_report("report-full.txt", By::Stage, Format::FullText, Sort::Path);
+    check_report("report-share.txt", By::Stage, Format::FullText, Sort::Share);
+    check_report("report-layer-full.txt", By::Layer, Format::FullText, Sort::Share);
+    check_report("report-device.txt", By::Device, Format::FullText, Sort::Path);
+    check_report("report-level.txt", By::Level, Format::FullText, Sort::Path);
 }
 
 #[test]
 fn text_of_a_killed_recording() {
     let dir = TempDir::new().unwrap();
     let mut analysis = Analysis::of(&open(&dir, true, false), By::Level).unwrap();
-    check("report-killed.txt", &report(&mut analysis, Format::Text, Sort::Path).unwrap());
+    check("report-killed.txt", &report(&mut analysis, Format::FullText, Sort::Path).unwrap());
 }
 
 /// The sentence on what to believe does not contradict the losses above it.
@@ -85,12 +87,13 @@ fn differences() {
     let analysis = |encapsulated| Analysis::of(&open(&dir, encapsulated, true), By::Anywhere).unwrap();
     let difference = Diff::new(analysis(false), analysis(true), Per::Packet);
     check("diff.txt", &diff(&difference, DiffFormat::Text).unwrap());
+    check("diff-full.txt", &diff(&difference, DiffFormat::FullText).unwrap());
     check("diff.json", &diff(&difference, DiffFormat::Json).unwrap());
     check("diff.folded", &diff(&difference, DiffFormat::Folded).unwrap());
     check("diff.svg", &diff(&difference, DiffFormat::Svg).unwrap());
     check("diff.html", &diff(&difference, DiffFormat::Html).unwrap());
     let by_byte = Diff::new(analysis(false), analysis(true), Per::Byte);
-    check("diff-per-byte.txt", &diff(&by_byte, DiffFormat::Text).unwrap());
+    check("diff-per-byte.txt", &diff(&by_byte, DiffFormat::FullText).unwrap());
     check("diff-per-byte.folded", &diff(&by_byte, DiffFormat::Folded).unwrap());
 }
 
@@ -98,18 +101,19 @@ fn differences() {
 fn tails() {
     let dir = TempDir::new().unwrap();
     let slow = Tail::of(&open(&dir, true, true), Of::Packets, Threshold::Quantile(0.95), 2).unwrap();
-    check("tail.txt", &tail(&slow, DiffFormat::Text).unwrap());
-    check("tail.json", &tail(&slow, DiffFormat::Json).unwrap());
-    check("tail.folded", &tail(&slow, DiffFormat::Folded).unwrap());
-    check("tail.svg", &tail(&slow, DiffFormat::Svg).unwrap());
-    check("tail.html", &tail(&slow, DiffFormat::Html).unwrap());
+    check("tail.txt", &tail(&slow, TailFormat::Text).unwrap());
+    check("tail-full.txt", &tail(&slow, TailFormat::FullText).unwrap());
+    check("tail.json", &tail(&slow, TailFormat::Json).unwrap());
+    check("tail.folded", &tail(&slow, TailFormat::Folded).unwrap());
+    check("tail.svg", &tail(&slow, TailFormat::Svg).unwrap());
+    check("tail.html", &tail(&slow, TailFormat::Html).unwrap());
 }
 
 #[test]
 fn pages_need_nothing_else() {
     let dir = TempDir::new().unwrap();
     let slow = Tail::of(&open(&dir, true, true), Of::Packets, Threshold::Quantile(0.95), 3).unwrap();
-    let page = String::from_utf8(tail(&slow, DiffFormat::Html).unwrap()).unwrap();
+    let page = String::from_utf8(tail(&slow, TailFormat::Html).unwrap()).unwrap();
     let outside = page.replace("http://www.w3.org/2000/svg", "");
     for word in ["http:", "https:", "src=", "@import", "url("] {
         assert!(!outside.contains(word), "{word}");

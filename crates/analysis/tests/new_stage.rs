@@ -6,7 +6,7 @@ use std::path::Path;
 
 use overlay_trace_analysis::{
     breakdown::{Analysis, By},
-    report::{DiffFormat, Format, Sort, WhatIfFormat, report, tail, what_if},
+    report::{Format, Sort, TailFormat, WhatIfFormat, report, tail, what_if},
     tail::{Of, Tail, Threshold},
     what_if::{Change, WhatIf},
 };
@@ -102,7 +102,7 @@ fn is_what_makes_packets_slow() {
     assert_eq!(slow.slow.packets, PACKETS / SLOW);
     assert_eq!(slow.rows[0].key.stage.as_deref(), Some("policy-check"));
     assert_eq!(slow.rows[0].dominant, PACKETS / SLOW);
-    for format in [DiffFormat::Text, DiffFormat::Json, DiffFormat::Svg, DiffFormat::Html] {
+    for format in [TailFormat::Text, TailFormat::Json, TailFormat::Svg, TailFormat::Html] {
         let text = String::from_utf8(tail(&slow, format).unwrap()).unwrap();
         assert!(text.contains("policy-check"), "{text}");
     }

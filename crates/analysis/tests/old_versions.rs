@@ -6,7 +6,7 @@ use std::{fs, path::Path};
 
 use overlay_trace_analysis::{
     breakdown::{Analysis, By},
-    report::{DiffFormat, Format, Sort, WhatIfFormat, report, tail, what_if},
+    report::{Format, Sort, TailFormat, WhatIfFormat, report, tail, what_if},
     tail::{Of, Tail, Threshold},
     what_if::{Change, WhatIf},
 };
@@ -46,7 +46,7 @@ fn is_reported_as_one_of_this_version() {
             outputs.push(report(&mut analysis, Format::Json, Sort::Path).unwrap());
         }
         let slow = Tail::of(recording, Of::Packets, Threshold::Quantile(0.95), 2).unwrap();
-        outputs.push(tail(&slow, DiffFormat::Json).unwrap());
+        outputs.push(tail(&slow, TailFormat::Json).unwrap());
         let predicted = WhatIf::of(recording, &Change::all(), &|_| true).unwrap();
         outputs.push(what_if(&predicted, WhatIfFormat::Json).unwrap());
         outputs.into_iter().map(|output| String::from_utf8(output).unwrap()).collect::<Vec<_>>()

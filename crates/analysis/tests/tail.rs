@@ -15,7 +15,7 @@ mod tcp;
 use std::path::Path;
 
 use overlay_trace_analysis::{
-    report::{self, DiffFormat},
+    report::{self, TailFormat},
     tail::{Of, Tail, TailRow, Threshold},
 };
 use overlay_trace_common::{
@@ -179,7 +179,7 @@ proptest! {
             let tail = Tail::of(&recording, of, Threshold::Quantile(0.8), 3).unwrap();
             let sum: i128 = tail.rows.iter().map(|row| row.excess_ns()).sum();
             prop_assert_eq!(sum, tail.excess_ns());
-            for format in [DiffFormat::Text, DiffFormat::Json, DiffFormat::Folded, DiffFormat::Html] {
+            for format in [TailFormat::Text, TailFormat::Json, TailFormat::Folded, TailFormat::Html] {
                 prop_assert!(!report::tail(&tail, format).unwrap().is_empty() || tail.rows.is_empty());
             }
         }
@@ -212,7 +212,7 @@ fn a_recording_without_slow_or_ordinary_packets_says_so() {
         (&one[..], Threshold::default(), "there are no others"),
     ] {
         let tail = of_fixture(dir.path(), records, threshold, 1);
-        let text = report::tail(&tail, DiffFormat::Text).unwrap();
+        let text = report::tail(&tail, TailFormat::FullText).unwrap();
         let text = String::from_utf8(text).unwrap();
         assert!(text.lines().next().unwrap().contains(words), "{text}");
         assert!(!tail.is_comparison() && tail.findings.is_empty());

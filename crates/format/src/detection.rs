@@ -37,6 +37,15 @@ pub fn sentence(found: &[Detection]) -> String {
     }
 }
 
+/// The same of a recording with this filter: with one of network namespaces, nothing else was looked at.
+pub fn sentence_for(found: &[Detection], filter: &str) -> String {
+    if found.is_empty() && filter.split(", ").any(|part| part.starts_with("netns ")) {
+        return "no container network is recognised: only the namespaces of --netns were looked at"
+            .to_owned();
+    }
+    sentence(found)
+}
+
 /// What led to it: each thing once, with how many namespaces have it if these are several.
 pub fn reasons(found: &[Detection]) -> String {
     let mut all: Vec<(&str, Vec<&str>)> = Vec::new();

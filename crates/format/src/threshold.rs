@@ -32,6 +32,11 @@ impl FromStr for Threshold {
                 _ => bail!("'{text}' is no percentile: write p50, p99 or p99.9, below p100"),
             };
         }
+        if let Ok(number) = text.parse::<f64>() {
+            let is_percentile = (50.0..100.0).contains(&number);
+            let meant = if is_percentile { format!("p{text}") } else { format!("{text}us or {text}ms") };
+            bail!("'{text}' has no unit: write a percentile (p99, p99.9) or a time; did you mean {meant}?");
+        }
         match humantime::parse_duration(text).map(|time| u64::try_from(time.as_nanos())) {
             Ok(Ok(ns)) => Ok(Threshold::Time(ns)),
             _ => bail!("'{text}' is neither a percentile (p99, p99.9) nor a time (500us, 2ms)"),

@@ -49,10 +49,17 @@ pub struct Merge {
     /// Output format
     #[arg(long, short, value_enum, default_value_t)]
     format: MergeFormat,
+    /// Print every row of the text's tables
+    #[arg(long)]
+    full: bool,
 }
 
 impl Merge {
     pub fn run(self) -> Result<ExitCode> {
+        ensure!(
+            !self.full || self.format == MergeFormat::Text && self.output.is_none(),
+            "--full is for the text of a report: leave --format and --output out"
+        );
         let options = Options { reference: self.reference.clone() };
         let inputs: Vec<_> = self.files.iter().map(PathBuf::as_path).collect();
         if let Some(output) = &self.output {
@@ -75,7 +82,10 @@ impl Merge {
         let mut analysis = Analysis::of(&Recording::open(&file)?, By::Stage)?;
         let mut report = |format| report::report(&mut analysis, format, Sort::default());
         let text = match self.format {
-            MergeFormat::Text => [summary.text().as_bytes(), b"\n", &report(Format::Text)?].concat(),
+            MergeFormat::Text => {
+                let format = if self.full { Format::FullText } else { Format::Text };
+                [summary.text().as_bytes(), b"\n", &report(format)?].concat()
+            }
             MergeFormat::Json => {
                 let report: serde_json::Value = serde_json::from_slice(&report(Format::Json)?)?;
                 serde_json::to_vec_pretty(&json!({ "merge": summary, "report": report }))?

@@ -98,6 +98,9 @@ fn duration(text: &str) -> Result<Duration, String> {
     match humantime::parse_duration(text) {
         Ok(duration) if duration > DURATION_MAX => Err("expected at most a year".to_owned()),
         Ok(duration) if !duration.is_zero() => Ok(duration),
+        _ if text.parse::<u32>().is_ok_and(|number| number > 0) => {
+            Err(format!("a time needs its unit; did you mean {text}s?"))
+        }
         _ => Err("expected a time such as 30s, 1m30s or 500ms".to_owned()),
     }
 }

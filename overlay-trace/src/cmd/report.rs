@@ -6,7 +6,7 @@ use anyhow::{Result, ensure};
 
 use super::{output, unprivileged};
 use overlay_trace_analysis::breakdown::{Analysis, By};
-use overlay_trace_analysis::report::{self, Format, Sort};
+use overlay_trace_analysis::report::{self, Format, Sort, TextFormat};
 
 #[derive(clap::Args)]
 pub struct Report {
@@ -15,10 +15,13 @@ pub struct Report {
     /// Output format
     #[arg(long, short, value_enum, default_value_t)]
     format: Format,
+    /// Print every row, where the text otherwise keeps to what fits a screen
+    #[arg(long)]
+    full: bool,
     /// What to group times by
     #[arg(long, value_enum, default_value_t)]
     by: By,
-    /// Order of the rows
+    /// Order of the rows; the text of stages is ordered by share unless it is --full
     #[arg(long, value_enum, default_value_t)]
     sort: Sort,
     /// Leave a stage out of a flame graph (folded, svg); can be given several times
@@ -37,6 +40,7 @@ pub struct Report {
 
 impl Report {
     pub fn run(self) -> Result<ExitCode> {
+        let format = if self.full { self.format.full()? } else { self.format };
         let [recording] = unprivileged::open([&self.file], self.output.as_ref())?;
         let mut analysis = Analysis::of(&recording, self.by)?;
         self.leave_out(&mut analysis)?;
@@ -47,7 +51,7 @@ impl Report {
             );
             report::picture(&analysis)?
         } else {
-            report::report(&mut analysis, self.format, self.sort)?
+            report::report(&mut analysis, format, self.sort)?
         };
         output::write(&text, &[&self.file], self.output.as_deref(), self.force)
     }

@@ -5,7 +5,7 @@ use std::{path::PathBuf, process::ExitCode};
 use anyhow::Result;
 
 use super::{output, unprivileged};
-use overlay_trace_analysis::report::{self, DiffFormat};
+use overlay_trace_analysis::report::{self, TailFormat, TextFormat};
 use overlay_trace_analysis::tail::{Of, Tail as Comparison, Threshold};
 
 #[derive(clap::Args)]
@@ -23,7 +23,10 @@ pub struct Tail {
     packets: usize,
     /// Output format
     #[arg(long, short, value_enum, default_value_t)]
-    format: DiffFormat,
+    format: TailFormat,
+    /// Print every row, where the text otherwise keeps to what fits a screen
+    #[arg(long)]
+    full: bool,
     /// Write to this file instead of standard output
     #[arg(long, short, value_name = "FILE")]
     output: Option<PathBuf>,
@@ -34,8 +37,9 @@ pub struct Tail {
 
 impl Tail {
     pub fn run(self) -> Result<ExitCode> {
+        let format = if self.full { self.format.full()? } else { self.format };
         let [recording] = unprivileged::open([&self.file], self.output.as_ref())?;
         let tail = Comparison::of(&recording, self.of, self.above, self.packets)?;
-        output::write(&report::tail(&tail, self.format)?, &[&self.file], self.output.as_deref(), self.force)
+        output::write(&report::tail(&tail, format)?, &[&self.file], self.output.as_deref(), self.force)
     }
 }

@@ -36,8 +36,12 @@ pub struct Side {
     pub per_packet: f64,
     /// The same, spread over all bytes of the recording's packets.
     pub per_byte: f64,
-    /// 99th percentile of the packets that were there, in ns.
+    /// 50th and 99th percentile of the packets that were there, in ns.
+    pub p50: u64,
     pub p99: u64,
+    /// The same where there were enough packets for them.
+    pub supported_p50: Option<u64>,
+    pub supported_p99: Option<u64>,
 }
 
 impl Side {
@@ -48,7 +52,10 @@ impl Side {
             sum: dist.sum(),
             per_packet: each(analysis.packets()),
             per_byte: each(analysis.bytes),
+            p50: dist.quantile(0.5),
             p99: dist.quantile(0.99),
+            supported_p50: dist.supported(0.5),
+            supported_p99: dist.supported(0.99),
         }
     }
 
@@ -64,7 +71,8 @@ impl Side {
 /// A stage in two recordings.
 #[derive(Clone, Debug)]
 pub struct DiffRow {
-    /// Without namespace and device, which have other names elsewhere.
+    /// Without namespace and device, which have other names elsewhere, unless both were analysed by
+    /// [`By::Stage`](super::By::Stage).
     pub key: Key,
     pub first: Side,
     pub second: Side,
@@ -89,8 +97,11 @@ pub struct Diff {
 }
 
 impl Diff {
-    /// Matches the rows of two analyses by [`By::Anywhere`](super::By::Anywhere).
-    pub fn new(first: Analysis, second: Analysis, per: Per) -> Diff {
+    /// Matches the rows of two analyses by [`By::Anywhere`](super::By::Anywhere); or by [`By::Stage`](super::By::Stage),
+    /// then without the prefixes that the namespaces of each have in common.
+    pub fn new(mut first: Analysis, mut second: Analysis, per: Per) -> Diff {
+        first.strip_netns_prefix();
+        second.strip_netns_prefix();
         let rows = matched(&first, &second);
         Diff { first, second, per, rows }
     }

@@ -7,6 +7,9 @@ const OCTAVE_BITS: u32 = 10;
 /// Buckets are allocated this many at a time.
 const PAGE: usize = 64;
 
+/// So many values must lie above a percentile that is shown to people.
+pub(crate) const SUPPORT: f64 = 10.0;
+
 /// A distribution of nanoseconds.
 #[derive(Clone, Debug, Default)]
 pub struct Dist {
@@ -122,6 +125,14 @@ impl Dist {
         (self.quantile((quantile - error).max(0.0)), self.quantile((quantile + error).min(1.0)))
     }
 
+    /// The same where the values support it: at least [`SUPPORT`] of them lie above it. `None` where it would be made of
+    /// a few values.
+    pub fn supported(&self, quantile: f64) -> Option<u64> {
+        // 1e-6: what floating point may have taken away.
+        let above = (1.0 - quantile) * self.count as f64 + 1e-6;
+        (above >= SUPPORT).then(|| self.quantile(quantile))
+    }
+
     /// How many values are larger than this one, as far as three significant digits tell.
     pub fn beyond(&self, value: u64) -> u64 {
         let larger = self.histogram.buckets().filter(|&(other, _)| other > bucket(value));
@@ -222,6 +233,16 @@ impl Histogram {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_percentile_is_supported_by_ten_values_above_it() {
+        let mut dist = Dist::default();
+        (0..999).for_each(|ns| dist.add(ns));
+        assert_eq!(dist.supported(0.99), None);
+        dist.add(999);
+        assert_eq!((dist.supported(0.99), dist.supported(0.999)), (Some(989), None));
+        assert_eq!(Dist::default().supported(0.5), None);
+    }
 
     #[test]
     fn quantiles_are_right_on_both_sides_of_the_border() {

@@ -36,6 +36,7 @@ pub use completions::Completion;
 pub use diff::{Diff, DiffRow, Per, Side};
 pub use direction::Direction;
 pub use dist::Dist;
+pub(crate) use dist::SUPPORT;
 pub use key::{By, Key, Part};
 pub(crate) use rows::{Between, Rows};
 pub(crate) use stages::Facts;
@@ -243,6 +244,29 @@ impl Analysis {
             shares[at].1 += row.share;
         }
         shares
+    }
+
+    /// The common prefix of all namespaces, up to a hyphen. Outputs show it once at most, because it would take the room of
+    /// what tells them apart.
+    pub fn netns_prefix(&self) -> String {
+        let mut names: Vec<&str> = self.rows.iter().filter_map(|row| row.key.netns.as_deref()).collect();
+        names.retain(|name| !name.is_empty());
+        names.sort_unstable();
+        names.dedup();
+        let [first, .., last] = names[..] else { return String::new() };
+        let same = first.bytes().zip(last.bytes()).take_while(|(a, b)| a == b).count();
+        first
+            .get(..same)
+            .and_then(|same| same.rfind('-'))
+            .map_or(String::new(), |hyphen| first[..=hyphen].into())
+    }
+
+    /// Takes [`netns_prefix`](Analysis::netns_prefix) from the namespaces of all rows.
+    pub fn strip_netns_prefix(&mut self) {
+        let prefix = self.netns_prefix();
+        for netns in self.rows.iter_mut().filter_map(|row| row.key.netns.as_mut()) {
+            *netns = netns.strip_prefix(&*prefix).unwrap_or(netns).to_owned();
+        }
     }
 
     /// The mean end-to-end time net of probe overhead, in ns; `None` when the overhead was not measured.

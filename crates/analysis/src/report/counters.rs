@@ -64,6 +64,11 @@ fn all(counters: &KernelCounters) -> impl Iterator<Item = Counter<'_>> {
 
 /// The table of what was thrown away or taken away; empty where nothing was, or nothing is known.
 pub(super) fn tables(counters: Option<&KernelCounters>) -> String {
+    largest(counters, usize::MAX)
+}
+
+/// The same with the largest `most` counters only, if there are more.
+pub(super) fn largest(counters: Option<&KernelCounters>, most: usize) -> String {
     let Some(counters) = counters else { return String::new() };
     let row = |counter: Counter<'_>| {
         let place = match (counter.device, counter.netns) {
@@ -77,10 +82,18 @@ pub(super) fn tables(counters: Option<&KernelCounters>) -> String {
             counter.means?.to_owned(),
         ])
     };
-    let rows: Vec<Vec<String>> = all(counters).filter_map(row).collect();
+    let mut known: Vec<Counter<'_>> = all(counters).filter(|counter| counter.means.is_some()).collect();
+    let more = known.len().saturating_sub(most);
+    if more > 0 {
+        known.sort_by_key(|counter| std::cmp::Reverse((counter.netns.is_some(), counter.by)));
+    }
+    let rows: Vec<Vec<String>> = known.into_iter().take(most).filter_map(row).collect();
     let mut out = String::new();
     if !rows.is_empty() {
         out += &format!("\n{}\n", lines(&["counted", "counter", "where", "meaning"], &rows, 4).join("\n"));
+    }
+    if more > 0 {
+        out += &format!("({} more counters: --full)\n", count(more as u64));
     }
     for group in &counters.throttled {
         out += &format!("\nCPU quota: {}\n", throttled(group));

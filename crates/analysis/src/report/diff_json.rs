@@ -42,6 +42,7 @@ struct Numbers {
     sum_ns: u128,
     ns_per_packet: f64,
     ns_per_byte: f64,
+    p50_ns: u64,
     p99_ns: u64,
 }
 
@@ -52,6 +53,7 @@ impl From<Side> for Numbers {
             sum_ns: side.sum,
             ns_per_packet: side.per_packet,
             ns_per_byte: side.per_byte,
+            p50_ns: side.p50,
             p99_ns: side.p99,
         }
     }

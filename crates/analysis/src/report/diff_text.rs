@@ -14,7 +14,9 @@ pub(super) fn report(diff: &Diff) -> String {
         out += &format!("{place}: {}\n{}\n", analysis.file, heading::text(&heading::lines(analysis)));
     }
     out += &verdict(diff);
-    for part in [groups(diff, "level", &level), groups(diff, "layer", &layer), stages(diff)] {
+    for part in
+        [groups(diff, "level", &level, usize::MAX), groups(diff, "layer", &layer, usize::MAX), stages(diff)]
+    {
         out.push('\n');
         out += &part;
     }
@@ -79,16 +81,16 @@ fn without_sockets(diff: &Diff) -> String {
     )
 }
 
-fn level(row: &DiffRow) -> String {
+pub(super) fn level(row: &DiffRow) -> String {
     format!("level {}", row.key.level.unwrap_or(0))
 }
 
-fn layer(row: &DiffRow) -> String {
+pub(super) fn layer(row: &DiffRow) -> String {
     row.key.layer.clone().unwrap_or_default()
 }
 
-/// Sums of rows by name, the largest addition first.
-fn groups(diff: &Diff, heading: &str, name: &dyn Fn(&DiffRow) -> String) -> String {
+/// Sums of rows by name, the largest addition first. Of more than `most` those that change least are one line.
+pub(super) fn groups(diff: &Diff, heading: &str, name: &dyn Fn(&DiffRow) -> String, most: usize) -> String {
     let mut sums: Vec<(String, f64, f64)> = Vec::new();
     for row in
         diff.rows.iter().filter(|row| row.first.each(diff.per) > 0.0 || row.second.each(diff.per) > 0.0)
@@ -100,6 +102,13 @@ fn groups(diff: &Diff, heading: &str, name: &dyn Fn(&DiffRow) -> String) -> Stri
         });
         sums[at].1 += row.first.each(diff.per);
         sums[at].2 += row.second.each(diff.per);
+    }
+    if sums.len() > most {
+        sums.sort_by(|a, b| (b.2 - b.1).abs().total_cmp(&(a.2 - a.1).abs()));
+        let rest = sums.split_off(most);
+        let others = format!("{} others", rest.len());
+        let sum = |of: fn(&(String, f64, f64)) -> f64| rest.iter().map(of).sum();
+        sums.push((others, sum(|sum| sum.1), sum(|sum| sum.2)));
     }
     sums.sort_by(|a, b| (b.2 - b.1).total_cmp(&(a.2 - a.1)));
     let total = diff.total();

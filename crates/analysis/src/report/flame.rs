@@ -82,7 +82,7 @@ fn subtitle(analysis: &Analysis) -> String {
 fn stacks(analysis: &Analysis) -> (String, PaletteMap) {
     let mut frames = Frames::<u128>::default();
     let mut colours = PaletteMap::default();
-    let prefix = common_prefix(analysis);
+    let prefix = analysis.netns_prefix();
     let mut root = format!("node {}", analysis.header.node);
     if !prefix.is_empty() {
         root += &format!(" (namespaces {prefix}…)");
@@ -105,18 +105,6 @@ fn stacks(analysis: &Analysis) -> (String, PaletteMap) {
     }
     colours.insert("", PLACE);
     (frames.folded(&|ns| ns.to_string()), colours)
-}
-
-/// The common prefix of all namespaces, up to a hyphen. It is shown once, because it would take the room of what tells
-/// them apart.
-pub(super) fn common_prefix(analysis: &Analysis) -> String {
-    let mut names: Vec<&str> = analysis.rows.iter().filter_map(|row| row.key.netns.as_deref()).collect();
-    names.retain(|name| !name.is_empty());
-    names.sort_unstable();
-    names.dedup();
-    let [first, .., last] = names[..] else { return String::new() };
-    let same = first.bytes().zip(last.bytes()).take_while(|(a, b)| a == b).count();
-    first.get(..same).and_then(|same| same.rfind('-')).map_or(String::new(), |hyphen| first[..=hyphen].into())
 }
 
 /// The flame graph of the second recording of a difference.

@@ -6,12 +6,12 @@ use std::{
 };
 
 use super::{
-    nics,
+    Detail, nics,
     units::{count, percent, time},
 };
 use crate::breakdown::Analysis;
-use overlay_trace_format::detection::{reasons, sentence};
-use overlay_trace_format::{Balance, Header, ProbeKind, Sampling};
+use overlay_trace_format::detection::{reasons, sentence, sentence_for};
+use overlay_trace_format::{Balance, Header, HopName, NicCount, ProbeKind, Sampling};
 
 /// Where the text behind a label begins.
 const INDENT: usize = 10;
@@ -44,6 +44,33 @@ pub(super) fn text(lines: &[Line]) -> String {
     out
 }
 
+/// A sentence in lines as wide as a terminal.
+pub(super) fn wrapped(sentence: &str) -> String {
+    wrap(sentence, INDENT + WIDTH).join("\n") + "\n"
+}
+
+/// What of [`lines`] fits a screen: of the losses those that there were, of the NICs those with a finding.
+pub(super) fn short_lines(analysis: &Analysis) -> Vec<Line> {
+    let mut lines = vec![Line::new("capture", capture(analysis))];
+    if !analysis.header.filter.is_empty() {
+        lines.push(Line::new("filter", &*analysis.header.filter));
+    }
+    lines.push(Line::new("packets", packets(analysis)));
+    lines.extend(losses_lines(analysis, Detail::Short));
+    lines.extend(nics_lines(analysis, Detail::Short));
+    lines.extend(trust_lines(analysis));
+    let unseen = analysis.header.unseen_stages.iter().filter(|unseen| unseen.module.is_none()).count();
+    let unseen = (unseen > 0).then(|| {
+        let stages = if unseen == 1 { "1 stage has".into() } else { format!("{unseen} stages have") };
+        format!("{stages} no probe here: that time counts to the stage before (--full)")
+    });
+    let rest = [("networks", networks_in_short(analysis)), ("unseen", unseen.unwrap_or_default())];
+    lines.extend(
+        rest.into_iter().filter(|(_, text)| !text.is_empty()).map(|(name, text)| Line::new(name, text)),
+    );
+    lines
+}
+
 /// What was recorded, what was lost, and what could not be seen.
 pub(super) fn lines(analysis: &Analysis) -> Vec<Line> {
     let header = &analysis.header;
@@ -52,18 +79,9 @@ pub(super) fn lines(analysis: &Analysis) -> Vec<Line> {
         lines.push(Line::new("filter", &*header.filter));
     }
     lines.push(Line::new("packets", packets(analysis)));
-    lines.extend(losses_lines(analysis));
-    lines.extend(nics_lines(analysis));
-    lines.push(Line::new("believe", trust(analysis)));
-    if !analysis.complete {
-        lines.push(Line::new(
-            "",
-            match analysis.balance {
-                Balance::Unknown => "The recording ended abruptly, before its first checkpoint.",
-                _ => "The recording ended abruptly: the numbers are those of its last checkpoint.",
-            },
-        ));
-    }
+    lines.extend(losses_lines(analysis, Detail::Full));
+    lines.extend(nics_lines(analysis, Detail::Full));
+    lines.extend(trust_lines(analysis));
     let rest = [
         ("networks", networks(analysis)),
         ("unseen", unseen(analysis)),
@@ -74,6 +92,21 @@ pub(super) fn lines(analysis: &Analysis) -> Vec<Line> {
     lines.extend(
         rest.into_iter().filter(|(_, text)| !text.is_empty()).map(|(name, text)| Line::new(name, text)),
     );
+    lines
+}
+
+/// What to believe, and whether the recording is whole.
+fn trust_lines(analysis: &Analysis) -> Vec<Line> {
+    let mut lines = vec![Line::new("believe", trust(analysis))];
+    if !analysis.complete {
+        lines.push(Line::new(
+            "",
+            match analysis.balance {
+                Balance::Unknown => "The recording ended abruptly, before its first checkpoint.",
+                _ => "The recording ended abruptly: the numbers are those of its last checkpoint.",
+            },
+        ));
+    }
     lines
 }
 
@@ -133,9 +166,13 @@ pub(super) fn trust(analysis: &Analysis) -> String {
 }
 
 /// The loss counters, how the recording was sampled, and what the losses mean for the numbers.
-pub(super) fn losses_lines(analysis: &Analysis) -> Vec<Line> {
+pub(super) fn losses_lines(analysis: &Analysis, detail: Detail) -> Vec<Line> {
     let counters = &analysis.last.counters;
-    let mut lines = vec![Line::new("losses", losses(analysis))];
+    let losses = match detail {
+        Detail::Full => losses(analysis),
+        Detail::Short => losses_found(analysis),
+    };
+    let mut lines = vec![Line::new("losses", losses)];
     lines.extend(sampling(analysis).map(|text| Line::new("sampling", text)));
     lines.extend(sampling_by_packet(analysis).map(|text| Line::new("sample", text)));
     if counters.lost_records > 0 {
@@ -179,9 +216,10 @@ pub(super) fn unbalanced(balance: Balance, complete: bool) -> Option<String> {
 }
 
 /// What passed the NICs, and what an early version may have missed.
-pub(super) fn nics_lines(analysis: &Analysis) -> Vec<Line> {
+fn nics_lines(analysis: &Analysis, detail: Detail) -> Vec<Line> {
     let mut lines = Vec::new();
-    for (nic, counts) in &analysis.nics {
+    let is_told = |(_, counts): &&(HopName, NicCount)| detail == Detail::Full || counts.has_gap();
+    for (nic, counts) in analysis.nics.iter().filter(is_told) {
         let label = if lines.is_empty() { "nics" } else { "" };
         lines.push(Line::new(label, nics::sentence(nic, counts)));
         lines.extend(nics::finding(nic, counts).map(|text| Line::new("", format!("finding: {text}"))));
@@ -244,10 +282,17 @@ fn sampling_by_packet(analysis: &Analysis) -> Option<String> {
 }
 
 fn networks(analysis: &Analysis) -> String {
+    match analysis.header.networks.as_deref() {
+        Some(found @ [_, ..]) => format!("{}: {}", sentence(found), reasons(found)),
+        _ => networks_in_short(analysis),
+    }
+}
+
+/// The detected networks without what led to them.
+fn networks_in_short(analysis: &Analysis) -> String {
     match &analysis.header.networks {
         None => String::new(),
-        Some(found) if found.is_empty() => sentence(found),
-        Some(found) => format!("{}: {}", sentence(found), reasons(found)),
+        Some(found) => sentence_for(found, &analysis.header.filter),
     }
 }
 
@@ -279,8 +324,19 @@ fn packets(analysis: &Analysis) -> String {
 /// What is said of the losses where they were never counted.
 pub(super) const LOSSES_UNKNOWN: &str = "unknown: the recording ended before its counters were written";
 
+/// The loss counters that are not 0.
+fn losses_found(analysis: &Analysis) -> String {
+    let mut parts = loss_parts(analysis);
+    parts.retain(|part| !part.starts_with("0 ") || part.contains("(unknown"));
+    if parts.is_empty() { "none: every loss counter is 0".into() } else { parts.join(", ") }
+}
+
 /// Every loss counter by name; the same in every output for people.
 pub(super) fn losses(analysis: &Analysis) -> String {
+    loss_parts(analysis).join(", ")
+}
+
+fn loss_parts(analysis: &Analysis) -> Vec<String> {
     let counters = &analysis.last.counters;
     let counted = counters.losses().into_iter().filter(|_| analysis.balance != Balance::Unknown);
     let mut parts: Vec<String> = counted
@@ -305,7 +361,7 @@ pub(super) fn losses(analysis: &Analysis) -> String {
     ];
     let any = here.iter().filter(|(number, _)| *number > 0);
     parts.extend(any.map(|(number, what)| format!("{} {what}", count(*number))));
-    parts.join(", ")
+    parts
 }
 
 /// The stages without a probe and why, each reason once. Stages of modules that were not loaded are told by module.

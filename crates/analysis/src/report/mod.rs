@@ -12,10 +12,13 @@ pub mod frames;
 mod heading;
 mod json;
 pub mod nics;
+mod overview;
 pub mod page;
 pub mod palette;
 mod picture;
 mod place;
+mod short_diff;
+mod short_text;
 pub mod table;
 mod tail;
 mod text;
@@ -23,7 +26,7 @@ mod traffic;
 pub mod units;
 mod what_if;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use clap::ValueEnum;
 
 use crate::{
@@ -38,12 +41,23 @@ pub fn losses(analysis: &Analysis) -> String {
     heading::losses(analysis)
 }
 
+/// How much a text says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Detail {
+    /// What fits a screen.
+    Short,
+    Full,
+}
+
 /// A report's format.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum Format {
-    /// Tables
+    /// Tables that fit a screen
     #[default]
     Text,
+    /// Tables with every row
+    #[value(skip)]
+    FullText,
     /// One JSON object with a stable schema
     Json,
     /// Folded stacks in ns, the input of flame graph tools
@@ -70,11 +84,13 @@ pub enum Sort {
 ///
 /// The format is a flame graph and the recording has no packets, or encoding fails.
 pub fn report(analysis: &mut Analysis, format: Format, sort: Sort) -> Result<Vec<u8>> {
-    if sort == Sort::Share {
+    // The short text needs the order of the path, and shows its largest rows anyway.
+    if sort == Sort::Share && format != Format::Text {
         analysis.rows.sort_by_key(|row| std::cmp::Reverse(row.raw.sum()));
     }
     match format {
-        Format::Text => Ok(text::report(analysis, sort).into_bytes()),
+        Format::Text => Ok(short_text::report(analysis).into_bytes()),
+        Format::FullText => Ok(text::report(analysis, sort).into_bytes()),
         Format::Json => json::report(analysis),
         Format::Folded => Ok(folded::report(analysis).into_bytes()),
         Format::Svg => flame::report(analysis),
@@ -91,20 +107,73 @@ pub fn picture(analysis: &Analysis) -> Result<Vec<u8>> {
     picture::report(analysis)
 }
 
-/// The format of a difference or of a tail.
+/// The format of a difference.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum DiffFormat {
-    /// Tables
+    /// Tables that fit a screen
     #[default]
     Text,
+    /// Tables with every row
+    #[value(skip)]
+    FullText,
     /// One JSON object with a stable schema
     Json,
     /// Folded stacks with two values in ns per packet, the input of differential flame graph tools
     Folded,
-    /// A differential flame graph: the second recording (or the slow packets), red where slower, blue where faster
+    /// A flame graph of the second recording, red where it is slower than the first, blue where faster
     Svg,
-    /// A self-contained page with tables, the flame graph and, of a tail, timelines
+    /// A self-contained page with the flame graph and tables
     Html,
+}
+
+/// The format of a tail.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum TailFormat {
+    /// Causes and tables that fit a screen
+    #[default]
+    Text,
+    /// All causes, and tables with every row
+    #[value(skip)]
+    FullText,
+    /// One JSON object with a stable schema
+    Json,
+    /// Folded stacks with two values in ns per packet, of ordinary and of slow packets
+    Folded,
+    /// A flame graph of the slow packets, red where they are slower than ordinary ones, blue where faster
+    Svg,
+    /// A self-contained page with causes, the flame graph, timelines of the slowest packets, and tables
+    Html,
+}
+
+/// The formats that have a short and a full text.
+pub trait TextFormat: Copy + PartialEq {
+    const TEXT: Self;
+    const FULL_TEXT: Self;
+
+    /// The full text instead of the short one.
+    ///
+    /// # Errors
+    ///
+    /// It is another format: that has every row.
+    fn full(self) -> Result<Self> {
+        ensure!(self == Self::TEXT, "--full is for the text: other formats have every row anyway");
+        Ok(Self::FULL_TEXT)
+    }
+}
+
+impl TextFormat for Format {
+    const TEXT: Format = Format::Text;
+    const FULL_TEXT: Format = Format::FullText;
+}
+
+impl TextFormat for DiffFormat {
+    const TEXT: DiffFormat = DiffFormat::Text;
+    const FULL_TEXT: DiffFormat = DiffFormat::FullText;
+}
+
+impl TextFormat for TailFormat {
+    const TEXT: TailFormat = TailFormat::Text;
+    const FULL_TEXT: TailFormat = TailFormat::FullText;
 }
 
 /// Renders a difference.
@@ -114,7 +183,8 @@ pub enum DiffFormat {
 /// As for [`report`].
 pub fn diff(diff: &Diff, format: DiffFormat) -> Result<Vec<u8>> {
     match format {
-        DiffFormat::Text => Ok(diff_text::report(diff).into_bytes()),
+        DiffFormat::Text => Ok(short_diff::report(diff).into_bytes()),
+        DiffFormat::FullText => Ok(diff_text::report(diff).into_bytes()),
         DiffFormat::Json => diff_json::report(diff),
         DiffFormat::Folded => Ok(folded::diff(diff).into_bytes()),
         DiffFormat::Svg => flame::diff(diff),
@@ -127,13 +197,14 @@ pub fn diff(diff: &Diff, format: DiffFormat) -> Result<Vec<u8>> {
 /// # Errors
 ///
 /// As for [`report`].
-pub fn tail(tail: &Tail, format: DiffFormat) -> Result<Vec<u8>> {
+pub fn tail(tail: &Tail, format: TailFormat) -> Result<Vec<u8>> {
     match format {
-        DiffFormat::Text => Ok(tail::text(tail).into_bytes()),
-        DiffFormat::Json => tail::json(tail),
-        DiffFormat::Folded => Ok(folded::tail(tail).into_bytes()),
-        DiffFormat::Svg => flame::tail(tail),
-        DiffFormat::Html => Ok(tail::page(tail).into_bytes()),
+        TailFormat::Text => Ok(tail::text(tail, Detail::Short).into_bytes()),
+        TailFormat::FullText => Ok(tail::text(tail, Detail::Full).into_bytes()),
+        TailFormat::Json => tail::json(tail),
+        TailFormat::Folded => Ok(folded::tail(tail).into_bytes()),
+        TailFormat::Svg => flame::tail(tail),
+        TailFormat::Html => Ok(tail::page(tail).into_bytes()),
     }
 }
 

@@ -6,7 +6,6 @@ use inferno::flamegraph::color::Color;
 use maud::{Markup, html};
 
 use super::{
-    flame::common_prefix,
     frames::Tells,
     page::graph::Frame,
     palette::{OTHER, PLACE, WAIT, colour, layer},
@@ -90,7 +89,7 @@ pub(super) fn report(analysis: &Analysis) -> Result<Vec<u8>> {
 
 /// Namespaces and directions, in each the levels, in each the layers; waiting apart from work.
 fn frames(analysis: &Analysis) -> Frame {
-    let prefix = common_prefix(analysis);
+    let prefix = analysis.netns_prefix();
     let mut root = Frame::new("", PLACE);
     for row in &analysis.rows {
         let key = &row.key;

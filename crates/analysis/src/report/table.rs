@@ -14,6 +14,17 @@ pub fn lines(heading: &[&str], rows: &[Vec<String>], numbers: usize) -> Vec<Stri
     lines_with_gap(heading, rows, numbers, 1)
 }
 
+/// The same without columns that have a dash in every row.
+pub fn lines_with_values(heading: &[&str], rows: &[Vec<String>], numbers: usize) -> Vec<String> {
+    let columns: Vec<usize> =
+        (0..heading.len()).filter(|&column| rows.iter().any(|row| row[column] != "-")).collect();
+    let heading: Vec<&str> = columns.iter().map(|&column| heading[column]).collect();
+    let rows: Vec<Vec<String>> =
+        rows.iter().map(|row| columns.iter().map(|&column| row[column].clone()).collect()).collect();
+    let numbers = columns.iter().filter(|&&column| column < numbers).count();
+    lines(&heading, &rows, numbers)
+}
+
 fn lines_with_gap(heading: &[&str], rows: &[Vec<String>], numbers: usize, gap: u16) -> Vec<String> {
     let mut table = Table::new();
     table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);

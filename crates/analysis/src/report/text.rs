@@ -1,20 +1,20 @@
-//! The report as text: what was recorded and lost, the largest stages, then every stage.
+//! The whole report as text: what was recorded and lost, the largest stages, then every stage.
 
 use std::collections::HashMap;
 
 use super::{
-    Sort, counters, heading,
+    Detail, Sort, counters, heading,
+    overview::{self, LayerTime, levels, stage_name},
     table::lines,
     traffic,
     units::{count, percent, time},
 };
-use crate::breakdown::{Analysis, By, Completion, Dist, Key, Part, Row};
-use overlay_trace_format::ProbeKind;
+use crate::breakdown::{Analysis, By, Completion, Dist, Drop, Key, Part, Row};
 
 /// This many stages are named at the top.
 const LARGEST: usize = 6;
 
-/// The report as text, at most 120 columns wide with names of usual length.
+/// The whole report as text, at most 120 columns wide with names of usual length.
 pub(super) fn report(analysis: &Analysis, sort: Sort) -> String {
     let mut out = heading::text(&heading::lines(analysis));
     if analysis.rows.is_empty() {
@@ -32,7 +32,7 @@ pub(super) fn report(analysis: &Analysis, sort: Sort) -> String {
     out += &completions(analysis);
     out += &drops(analysis);
     out += &counters::tables(analysis.kernel_counters.as_ref());
-    out += &traffic::tables(&analysis.traffic);
+    out += &traffic::tables(&analysis.traffic, Detail::Full);
     out
 }
 
@@ -50,8 +50,12 @@ fn summary(analysis: &Analysis) -> String {
         row.push("-".into());
         rows.push(row);
     }
-    let mut out = lines(&heading, &rows, 1).join("\n");
-    out.push('\n');
+    let table = lines(&heading, &rows, 1).join("\n");
+    format!("{table}\n{}\n{}{}", parts(analysis), largest(analysis), without_sockets(analysis))
+}
+
+/// The shares of levels, of waiting and working, and of no stage, in a line.
+pub(super) fn parts(analysis: &Analysis) -> String {
     let parts = |name: fn(&Key) -> String| {
         let mut shares = analysis.shares(name);
         shares.sort_by(|a, b| a.0.cmp(&b.0));
@@ -61,9 +65,7 @@ fn summary(analysis: &Analysis) -> String {
             .collect::<Vec<_>>()
             .join(", ")
     };
-    // Between TC hooks it is unknown.
-    let is_undivided = analysis.header.stages.iter().any(|row| row.probe == Some(ProbeKind::Tc));
-    let mut shares = vec![match is_undivided {
+    let mut shares = vec![match overview::is_undivided(analysis) {
         true => "working and waiting not told apart".into(),
         false => parts(|key| match key.kind {
             "wait" => "waiting".into(),
@@ -74,13 +76,13 @@ fn summary(analysis: &Analysis) -> String {
         shares.insert(0, parts(|key| format!("level {}", key.level.unwrap_or(0))));
     }
     shares.push(format!("in no stage {}", percent(analysis.other_share())));
-    out + &shares.join(" | ") + "\n" + &largest(analysis) + &without_sockets(analysis)
+    shares.join(" | ")
 }
 
 /// The stages with the most time.
 fn largest(analysis: &Analysis) -> String {
     let mut stages = analysis.shares(|key| match (&key.stage, &key.layer) {
-        (Some(stage), _) => stage_name(stage, key.kind),
+        (Some(_), _) => stage_name(key).unwrap_or_default(),
         (None, layer) => layer.clone().unwrap_or_default(),
     });
     stages.retain(|(name, share)| !name.is_empty() && *share >= 0.0005);
@@ -94,7 +96,7 @@ fn largest(analysis: &Analysis) -> String {
 }
 
 /// The mean without the time that packets wait in sockets for the receiving program: the network's own part.
-fn without_sockets(analysis: &Analysis) -> String {
+pub(super) fn without_sockets(analysis: &Analysis) -> String {
     let rows = |matches: &dyn Fn(&Key) -> bool| -> f64 {
         analysis.rows.iter().filter(|row| matches(&row.key)).map(|row| row.share).sum()
     };
@@ -104,10 +106,7 @@ fn without_sockets(analysis: &Analysis) -> String {
         return String::new();
     }
     let rest = 1.0 - waits;
-    let mut levels: Vec<u8> = analysis.rows.iter().filter_map(|row| row.key.level).collect();
-    levels.sort_unstable();
-    levels.dedup();
-    let parts: Vec<String> = levels
+    let parts: Vec<String> = levels(analysis)
         .iter()
         .map(|&level| {
             let share = rows(&|key| key.level == Some(level) && !key.is_socket_wait()) / rest;
@@ -118,38 +117,20 @@ fn without_sockets(analysis: &Analysis) -> String {
     format!("without waiting in sockets: {mean} per packet, {}\n", parts.join(", "))
 }
 
-/// A stage's name, marked where a stage of work had to wait.
-fn stage_name(stage: &str, kind: &str) -> String {
-    if kind == "wait" && !stage.ends_with("-wait") { format!("{stage} (waiting)") } else { stage.into() }
-}
-
 /// Mean and share by layer and level, over all packets.
 fn layers(analysis: &Analysis) -> String {
-    let mut levels: Vec<u8> = analysis.rows.iter().filter_map(|row| row.key.level).collect();
-    levels.sort_unstable();
-    levels.dedup();
-    let mut layers = analysis.shares(|key| key.layer.clone().unwrap_or_default());
-    layers.sort_by(|a, b| b.1.total_cmp(&a.1));
     let mean = analysis.end_to_end.mean();
     let cell = |share: f64| if share == 0.0 { "-".into() } else { time(share * mean) };
-    let share = |matches: &dyn Fn(&Row) -> bool| -> f64 {
-        analysis.rows.iter().filter(|row| matches(row)).map(|row| row.share).sum()
+    let row = |layer: LayerTime| {
+        let LayerTime { layer, share, by_level, waiting } = layer;
+        let name = if layer.is_empty() { "all".into() } else { layer };
+        let mut row = vec![name, percent(share), cell(share)];
+        row.extend(by_level.into_iter().chain([waiting]).map(cell));
+        row
     };
-    let mut rows = Vec::new();
-    for (layer, all) in layers.into_iter().filter(|(_, all)| *all > 0.0) {
-        let is_layer = |row: &Row| row.key.layer.as_deref() == Some(&layer);
-        let mut row = vec![layer.clone(), percent(all), cell(all)];
-        row.extend(
-            levels.iter().map(|&level| cell(share(&|row| is_layer(row) && row.key.level == Some(level)))),
-        );
-        row.push(cell(share(&|row| is_layer(row) && row.key.kind == "wait")));
-        rows.push(row);
-    }
-    let mut total = vec!["all".to_string(), percent(1.0), cell(1.0)];
-    total.extend(levels.iter().map(|&level| cell(share(&|row| row.key.level == Some(level)))));
-    total.push(cell(share(&|row| row.key.kind == "wait")));
-    rows.push(total);
-    let names: Vec<String> = levels.iter().map(|level| format!("level {level}")).collect();
+    let rows: Vec<Vec<String>> = overview::layers(analysis).into_iter().map(row).collect();
+    let names: Vec<String> =
+        overview::levels(analysis).iter().map(|level| format!("level {level}")).collect();
     let mut heading = vec!["per packet", "share", "time"];
     heading.extend(names.iter().map(String::as_str));
     heading.push("waiting");
@@ -159,13 +140,7 @@ fn layers(analysis: &Analysis) -> String {
 /// The table of all rows. In path order it has a heading wherever namespace, direction or level change.
 fn stages(analysis: &Analysis, sort: Sort) -> String {
     let parts = analysis.by == By::Stage && sort == Sort::Path;
-    let names: &[&str] = match analysis.by {
-        By::Stage if parts => &["stage", "layer", "kind", "device"],
-        By::Stage | By::Anywhere => &["stage", "kind", "where"],
-        By::Layer => &["layer", "kind", "level"],
-        By::Device => &["namespace", "device", "direction", "kind"],
-        By::Level => &["level", "kind"],
-    };
+    let names: &[&str] = if parts { &["stage", "layer", "kind", "device"] } else { columns(analysis.by) };
     let heading = [names, &["share", "mean", "p50", "p90", "p99", "p99.9", "p99.99", "max", "net"]].concat();
     // Rows without time are left out.
     let shown: Vec<&Row> = analysis.rows.iter().filter(|row| row.raw.sum() > 0).collect();
@@ -183,29 +158,41 @@ fn stages(analysis: &Analysis, sort: Sort) -> String {
     out
 }
 
+/// The columns that say what a row is of.
+pub(super) fn columns(by: By) -> &'static [&'static str] {
+    match by {
+        By::Stage | By::Anywhere => &["stage", "kind", "where"],
+        By::Layer => &["layer", "kind", "level"],
+        By::Device => &["namespace", "device", "direction", "kind"],
+        By::Level => &["level", "kind"],
+    }
+}
+
 fn cells(row: &Row, names: &[&str]) -> Vec<String> {
-    let key = &row.key;
-    let text = |name: &Option<String>| match name.as_deref() {
-        None | Some("") => "-".to_string(),
-        Some(name) => name.to_string(),
-    };
-    let mut cells: Vec<String> = names
-        .iter()
-        .map(|&name| match name {
-            "stage" => text(&key.stage),
-            "layer" => text(&key.layer),
-            "kind" => key.kind.into(),
-            "device" => text(&key.device),
-            "namespace" => text(&key.netns),
-            "direction" => key.direction.map(|direction| direction.name()).unwrap_or_default().into(),
-            "level" => key.level.unwrap_or(0).to_string(),
-            _ => place(key),
-        })
-        .collect();
+    let mut cells = name_cells(&row.key, names);
     cells.push(percent(row.share));
     cells.extend(numbers(&row.raw));
     cells.push(row.net.as_ref().map_or("-".into(), |net| time(net.mean())));
     cells
+}
+
+/// The cells of these columns.
+pub(super) fn name_cells(key: &Key, names: &[&str]) -> Vec<String> {
+    let text = |name: &Option<String>| match name.as_deref() {
+        None | Some("") => "-".to_string(),
+        Some(name) => name.to_string(),
+    };
+    let cell = |name: &&str| match *name {
+        "layer" => text(&key.layer),
+        "kind" => key.kind.into(),
+        "device" => text(&key.device),
+        "namespace" => text(&key.netns),
+        "direction" => key.direction.map(|direction| direction.name()).unwrap_or_default().into(),
+        "level" => key.level.unwrap_or(0).to_string(),
+        "where" => place(key),
+        _ => text(&key.stage),
+    };
+    names.iter().map(cell).collect()
 }
 
 /// The place of a row, in one cell.
@@ -270,14 +257,13 @@ fn drops(analysis: &Analysis) -> String {
     if analysis.drops.is_empty() {
         return String::new();
     }
-    let or_dash = |text: &str| if text.is_empty() { "-".to_string() } else { text.to_string() };
-    let rows: Vec<Vec<String>> = analysis
-        .drops
-        .iter()
-        .map(|drop| {
-            let stage = drop.key.stage.clone().unwrap_or_default();
-            vec![count(drop.packets), or_dash(&drop.reason), or_dash(&drop.location), stage, place(&drop.key)]
-        })
-        .collect();
+    let rows: Vec<Vec<String>> = analysis.drops.iter().map(drop_cells).collect();
     format!("\n{}\n", lines(&["dropped", "reason", "location", "stage", "where"], &rows, 5).join("\n"))
+}
+
+/// Packets, reason, location, stage and place of a drop.
+pub(super) fn drop_cells(drop: &Drop) -> Vec<String> {
+    let or_dash = |text: &str| if text.is_empty() { "-".to_string() } else { text.to_string() };
+    let stage = drop.key.stage.clone().unwrap_or_default();
+    vec![count(drop.packets), or_dash(&drop.reason), or_dash(&drop.location), stage, place(&drop.key)]
 }

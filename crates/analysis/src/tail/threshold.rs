@@ -43,6 +43,8 @@ mod tests {
         for wrong in ["p100", "p-1", "pNaN", "p", "5", "fast", "", "600000years"] {
             assert!(parse(wrong).unwrap_err().contains("p99"), "{wrong}");
         }
+        assert!(parse("99.9").unwrap_err().ends_with("did you mean p99.9?"));
+        assert!(parse("500").unwrap_err().ends_with("did you mean 500us or 500ms?"));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use overlay_trace_analysis::{
     breakdown::{Analysis, By},
-    report::{self, DiffFormat, Format, Sort},
+    report::{self, Format, Sort, TailFormat},
     tail::{Of, Tail, Threshold},
 };
 
@@ -72,7 +72,7 @@ proptest! {
                 let mut tail = Tail::of(&recording, of, Threshold::Quantile(0.8), 0).unwrap();
                 tail.analysis.last.counters = analysis.last.counters.clone();
                 assert_eq!(tail.rows.iter().map(|row| row.dominant).sum::<u64>(), tail.slow.packets);
-                text(report::tail(&tail, DiffFormat::Folded))
+                text(report::tail(&tail, TailFormat::Folded))
             });
             (report, tails)
         };
@@ -90,7 +90,7 @@ fn the_report_says_which_packets_have_records() {
     let mut analysis = Analysis::of(&recording, By::Stage).unwrap();
     analysis.last.counters =
         Counters { finished: 41, left_out: 39, slow_from_ns: Some(650), ..Counters::default() };
-    let told = text(report::report(&mut analysis, Format::Text, Sort::Path));
+    let told = text(report::report(&mut analysis, Format::FullText, Sort::Path));
     let told = told.split_whitespace().collect::<Vec<_>>().join(" ");
     assert!(told.contains("all packets above p99.9 (650ns at the end)"), "{told}");
     assert!(told.contains("1 in 64 of the rest") && told.contains("2 of 41 packets"), "{told}");

@@ -8,7 +8,7 @@ use std::path::Path;
 use anyhow::Result;
 use overlay_trace_analysis::{
     breakdown::{Analysis, By, Diff, Per},
-    report::{DiffFormat, Format, Sort, WhatIfFormat, diff, picture, report, tail, what_if},
+    report::{DiffFormat, Format, Sort, TailFormat, WhatIfFormat, diff, picture, report, tail, what_if},
     tail::{Of, Tail, Threshold},
     what_if::{Change, WhatIf},
 };
@@ -21,7 +21,8 @@ type Make = Box<dyn Fn(&Recording, &Recording) -> Result<Vec<u8>>>;
 pub fn all() -> Vec<(String, Make)> {
     let mut all: Vec<(String, Make)> = Vec::new();
     for by in [By::Stage, By::Layer, By::Device, By::Level] {
-        for format in [Format::Text, Format::Json, Format::Folded, Format::Svg, Format::Csv] {
+        for format in [Format::Text, Format::FullText, Format::Json, Format::Folded, Format::Svg, Format::Csv]
+        {
             for sort in [Sort::Path, Sort::Share] {
                 let make = move |recording: &Recording, _: &Recording| {
                     let mut analysis = Analysis::of(recording, by)?;
@@ -34,13 +35,17 @@ pub fn all() -> Vec<(String, Make)> {
     }
     let make = |recording: &Recording, _: &Recording| picture(&Analysis::of(recording, By::Stage)?);
     all.push(("picture Svg".into(), Box::new(make)));
-    for format in [DiffFormat::Text, DiffFormat::Json, DiffFormat::Folded, DiffFormat::Svg, DiffFormat::Html]
-    {
-        let make = move |recording: &Recording, other: &Recording| {
-            let analyse = |recording| Analysis::of(recording, By::Anywhere);
-            diff(&Diff::new(analyse(other)?, analyse(recording)?, Per::Packet), format)
-        };
-        all.push((format!("diff {format:?}"), Box::new(make)));
+    use {DiffFormat as D, TailFormat as T};
+    for format in [D::Text, D::FullText, D::Json, D::Folded, D::Svg, D::Html] {
+        for by in [By::Anywhere, By::Stage] {
+            let make = move |recording: &Recording, other: &Recording| {
+                let analyse = |recording| Analysis::of(recording, by);
+                diff(&Diff::new(analyse(other)?, analyse(recording)?, Per::Packet), format)
+            };
+            all.push((format!("diff {by:?} {format:?}"), Box::new(make)));
+        }
+    }
+    for format in [T::Text, T::FullText, T::Json, T::Folded, T::Svg, T::Html] {
         for of in [Of::Packets, Of::Requests, Of::Flows] {
             let make = move |recording: &Recording, _: &Recording| {
                 tail(&Tail::of(recording, of, Threshold::Quantile(0.9), 3)?, format)

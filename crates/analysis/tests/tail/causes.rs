@@ -1,7 +1,7 @@
 //! Every cause that a recording by itself can show, injected on purpose: it is the first finding, at its place.
 
 use overlay_trace_analysis::{
-    report::{self, DiffFormat},
+    report::{self, TailFormat},
     tail::{Evidence, Of, SingleCpu, Tail, Threshold, counter_row, rules},
 };
 use overlay_trace_common::{
@@ -478,5 +478,5 @@ fn the_first_lines_follow_most_slow_packets_not_the_largest_sum() {
 }
 
 fn text(tail: &Tail) -> String {
-    String::from_utf8(report::tail(tail, DiffFormat::Text).unwrap()).unwrap()
+    String::from_utf8(report::tail(tail, TailFormat::FullText).unwrap()).unwrap()
 }

@@ -2,7 +2,7 @@
 
 use overlay_trace_analysis::{
     breakdown::{Analysis, By},
-    report::{self, DiffFormat, Format, Sort},
+    report::{self, Format, Sort, TailFormat},
     tail::{Confidence, Of, Severity, Tail, Threshold},
 };
 use overlay_trace_common::{
@@ -89,7 +89,7 @@ fn what_a_listener_throws_away_is_a_cause_without_a_drop() {
     // Both count the same.
     assert_eq!(found.lost_ns, 14 * u128::from(SECOND));
     assert_eq!((found.key.netns.as_deref(), found.has_place()), (Some("n2"), true));
-    let text = String::from_utf8(report::tail(&tail, DiffFormat::Text).unwrap()).unwrap();
+    let text = String::from_utf8(report::tail(&tail, TailFormat::FullText).unwrap()).unwrap();
     assert!(text.starts_with("Cause: a listening socket threw away connection requests"), "{text}");
     assert!(text.contains("TcpExtListenOverflows +14 in n2"), "{text}");
 }
@@ -141,9 +141,9 @@ fn a_quota_is_the_cause_where_packets_wait_for_its_program() {
     let found = &tail.findings[0];
     assert_eq!((found.severity, found.confidence), (Severity::Severe, Confidence::Certain));
     assert_eq!(found.key.stage.as_deref(), Some("socket-wait"));
-    let text = String::from_utf8(report::tail(&tail, DiffFormat::Text).unwrap()).unwrap();
+    let text = String::from_utf8(report::tail(&tail, TailFormat::FullText).unwrap()).unwrap();
     assert!(text.contains("stopped in 40 of 90 periods, for 2.00s in total"), "{text}");
-    let page = String::from_utf8(report::tail(&tail, DiffFormat::Html).unwrap()).unwrap();
+    let page = String::from_utf8(report::tail(&tail, TailFormat::Html).unwrap()).unwrap();
     assert!(page.contains("&lt;script&gt;") && !page.contains("(<script>"));
     let mut analysis = Analysis::of(&recording, By::Stage).unwrap();
     let json: serde_json::Value =

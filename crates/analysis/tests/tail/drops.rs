@@ -2,7 +2,7 @@
 //! And drops that are no finding.
 
 use overlay_trace_analysis::{
-    report::{self, DiffFormat},
+    report::{self, TailFormat},
     tail::{Confidence, Finding, Of, Severity, Tail, Threshold},
 };
 use overlay_trace_common::{
@@ -216,7 +216,7 @@ fn two_packets_are_a_finding_if_they_are_all_of_a_flow_for_a_while() {
     assert_eq!((found.rule.id, found.packets, found.severity), ("drop", 2, Severity::Warning));
     assert!(found.what().contains("IPsec") && found.possible()[0].contains("SPI"), "{}", found.what());
     assert_eq!(apart.id(), "");
-    let text = String::from_utf8(report::tail(&scene.tail(), DiffFormat::Text).unwrap()).unwrap();
+    let text = String::from_utf8(report::tail(&scene.tail(), TailFormat::FullText).unwrap()).unwrap();
     let first = text.lines().next().unwrap();
     assert!(
         first.contains("Cause: IPsec could not decrypt") && first.contains("2 packets were lost"),
@@ -241,7 +241,7 @@ fn what_nobody_waited_for_is_no_finding_but_is_counted() {
         (0..100).for_each(|_| scene.packet(usual, false));
         (0..5).for_each(|_| scene.packet(flow, true));
         assert_eq!(scene.id(), "", "{reason}");
-        let text = String::from_utf8(report::tail(&scene.tail(), DiffFormat::Text).unwrap()).unwrap();
+        let text = String::from_utf8(report::tail(&scene.tail(), TailFormat::FullText).unwrap()).unwrap();
         assert!(text.contains("\ndrops     5 packets: 5 "), "{reason}: {text}");
     }
 }
@@ -267,7 +267,7 @@ fn a_reason_without_a_row_is_still_told_with_its_place() {
     for port in 0..20 {
         scene.packet(flow(UDP, (CLIENT, 40_000 + port), (POD, 53)), port % 4 == 0);
     }
-    let text = String::from_utf8(report::tail(&scene.tail(), DiffFormat::Text).unwrap()).unwrap();
+    let text = String::from_utf8(report::tail(&scene.tail(), TailFormat::FullText).unwrap()).unwrap();
     for part in
         ["the kernel dropped packets", "OF_A_NEWER_KERNEL in some_function+0x1f", "receive at cni0 of node1"]
     {

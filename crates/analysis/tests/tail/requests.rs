@@ -1,7 +1,7 @@
 //! Requests with their answers, and flows.
 
 use overlay_trace_analysis::{
-    report::{DiffFormat, tail},
+    report::{TailFormat, tail},
     tail::{Of, Tail, Threshold},
 };
 
@@ -147,7 +147,7 @@ fn a_slow_server_is_told_from_a_slow_network() {
             assert_eq!(delays(&found), [cause]);
             let steps = found.slowest[0].steps.iter().map(|step| step.key.stage.as_deref().unwrap());
             assert_eq!(steps.collect::<Vec<_>>(), ["backlog-wait", "socket-wait", "answering", "udp-send"]);
-            let text = String::from_utf8(tail(&found, DiffFormat::Text).unwrap()).unwrap();
+            let text = String::from_utf8(tail(&found, TailFormat::FullText).unwrap()).unwrap();
             assert!(text.contains("\nThe slowest ") && text.contains(" of requests ("), "{text}");
             assert!(
                 text.contains("784 requests with their answers, 16 requests without an answer"),
@@ -179,7 +179,7 @@ fn a_slow_flow_is_found_among_the_others() {
     assert_eq!((found.slow.packets, found.slow.mean_ns), (REQUESTS / CLIENTS, 300_702));
     assert_eq!(found.rows[0].key.stage.as_deref(), Some("backlog-wait"));
     assert_eq!(found.slowest[0].header.flow.source_port, 40_003);
-    let text = String::from_utf8(tail(&found, DiffFormat::Text).unwrap()).unwrap();
+    let text = String::from_utf8(tail(&found, TailFormat::FullText).unwrap()).unwrap();
     assert!(text.contains("\nThe slowest 6.2% of flows (1 of 16, above "), "{text}");
 }
 

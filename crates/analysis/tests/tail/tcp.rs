@@ -1,7 +1,7 @@
 //! TCP: what was retransmitted, why, and where the attempt before was lost.
 
 use overlay_trace_analysis::{
-    report::{DiffFormat, tail},
+    report::{TailFormat, tail},
     tail::{Of, RetransmitTrigger, Tail, Threshold},
 };
 use overlay_trace_common::{
@@ -106,7 +106,7 @@ fn timeouts_are_joined_to_drops() {
     assert_eq!((first.rule.id, first.retransmitted.timeouts), ("backlog-overflow", 11));
     assert_eq!(first.key.device.as_deref(), Some("flannel.1"));
     assert_eq!(first.lost_ns, u128::from(203 * 10 + 406 * MS / MS) * u128::from(MS));
-    let text = String::from_utf8(tail(&found, DiffFormat::Text).unwrap()).unwrap();
+    let text = String::from_utf8(tail(&found, TailFormat::FullText).unwrap()).unwrap();
     let mut lines = text.lines();
     let cause = lines.next().unwrap();
     assert!(

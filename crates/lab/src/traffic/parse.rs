@@ -32,8 +32,10 @@ impl FromStr for Size {
 ///
 /// When the text is not of that form.
 pub fn parse_duration(text: &str) -> Result<Duration> {
-    humantime::parse_duration(text)
-        .with_context(|| format!("'{text}' is not a duration: write 500ms, 10s or 2m"))
+    humantime::parse_duration(text).with_context(|| match text.parse::<u32>() {
+        Ok(_) => format!("'{text}' has no unit: did you mean {text}s?"),
+        Err(_) => format!("'{text}' is not a duration: write 500ms, 10s or 2m"),
+    })
 }
 
 /// Bits per second as `800k`, `10M`, `2.5G`.

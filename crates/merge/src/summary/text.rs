@@ -16,7 +16,7 @@ fn ms(ns: Option<u64>) -> f64 {
 impl Summary {
     /// The summary as the first lines of a report.
     pub fn text(&self) -> String {
-        let mut out = String::new();
+        let mut out = self.answer() + "\n\n";
         let machines: Vec<String> = self.machines.iter().map(MachineSummary::text).collect();
         let _ = writeln!(out, "machines   {}", machines.join("\n           "));
         let clocks: Vec<String> = self.clocks.iter().map(ClockSummary::text).collect();
@@ -59,6 +59,25 @@ impl Summary {
             "sum        legs and crossings of {count} paths are {sum} ns: difference to end to end {difference} ns"
         );
         out
+    }
+}
+
+impl Summary {
+    /// What came of it, in one sentence.
+    fn answer(&self) -> String {
+        let JoinedSummary { paths, whole, counts } = &self.joined;
+        let lost: u64 = self.lost.iter().map(|lost| lost.lost).sum();
+        let lost = match lost {
+            0 => "none was lost between two recordings".to_owned(),
+            1 => "1 packet was lost between two recordings".to_owned(),
+            lost => format!("{lost} packets were lost between two recordings"),
+        };
+        let share = 100.0 * counts.joined_exits as f64 / counts.exits.max(1) as f64;
+        format!(
+            "{paths} paths lead through several of {} machines, {whole} of them from creation to delivery: {share:.1}% of \
+             what left a machine was found on another, and {lost}.",
+            self.machines.len()
+        )
     }
 }
 

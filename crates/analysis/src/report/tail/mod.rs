@@ -11,20 +11,21 @@ mod view;
 
 use anyhow::Result;
 
+use super::Detail;
 use crate::tail::Tail;
 use view::TailView;
 
 /// The tail as text.
-pub(super) fn text(tail: &Tail) -> String {
-    text::report(tail, &TailView::of(tail))
+pub(super) fn text(tail: &Tail, detail: Detail) -> String {
+    text::report(tail, &TailView::of(tail, detail), detail)
 }
 
 /// The tail as one JSON object.
 pub(super) fn json(tail: &Tail) -> Result<Vec<u8>> {
-    json::report(tail, &TailView::of(tail))
+    json::report(tail, &TailView::of(tail, Detail::Full))
 }
 
 /// The tail as a page.
 pub(super) fn page(tail: &Tail) -> String {
-    page::report(tail, &TailView::of(tail))
+    page::report(tail, &TailView::of(tail, Detail::Full))
 }

@@ -6,7 +6,7 @@ use super::{sentences, summary, tcp};
 use crate::{
     breakdown::Key,
     report::{
-        counters,
+        Detail, counters,
         flow::flow,
         heading::{Line, capture, losses_lines, trust},
         place::PlaceCells,
@@ -99,12 +99,12 @@ pub(super) struct StepView<'a> {
 }
 
 impl<'a> TailView<'a> {
-    pub fn of(tail: &'a Tail) -> TailView<'a> {
+    pub fn of(tail: &'a Tail, detail: Detail) -> TailView<'a> {
         let node = &tail.analysis.header.node;
         TailView {
             title: format!("Slow {} of {} (node {node})", tail.of.name(), tail.analysis.file),
             summary: summary::summary(tail),
-            context: context(tail),
+            context: context(tail, detail),
             findings: tail.findings.iter().map(|finding| finding_view(tail, finding)).collect(),
             excess: tail.is_comparison().then(|| excess(tail)),
             packets: (1..)
@@ -122,11 +122,11 @@ pub(super) fn microseconds(ns: i128) -> String {
     format!("{sign}{}.{:03}", count(size / 1000), size % 1000)
 }
 
-fn context(tail: &Tail) -> Vec<Line> {
+fn context(tail: &Tail, detail: Detail) -> Vec<Line> {
     let analysis = &tail.analysis;
     let end = if analysis.complete { "" } else { "; the recording ended abruptly" };
     let mut lines = vec![Line::new("capture", format!("{}: {}{end}", analysis.file, capture(analysis)))];
-    lines.extend(losses_lines(analysis));
+    lines.extend(losses_lines(analysis, detail));
     lines.push(Line::new("believe", trust(analysis)));
     if tail.of == Of::Requests {
         let pairs = tail.slow.packets + tail.ordinary.packets;

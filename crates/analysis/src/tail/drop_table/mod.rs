@@ -151,6 +151,8 @@ const OF_MESSAGES: &[&str] = &["icmp_rcv", "icmpv6_rcv", "ping_rcv"];
 /// The row of a drop; `reason` and `location` as a recording has them. `None` for functions that no row knows, and for
 /// reasons of kernels that are newer than the table.
 pub fn drop_row(reason: &str, location: &str) -> Option<&'static DropRow> {
+    // Early recordings have the names of the kernel's enumeration.
+    let reason = reason.strip_prefix("SKB_DROP_REASON_").unwrap_or(reason);
     let function = function_of(location);
     if reason == "NO_SOCKET" && OF_MESSAGES.contains(&function) {
         return row_of(Known::Function, function);
