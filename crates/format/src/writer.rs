@@ -12,6 +12,7 @@ use super::{
     Checkpoint, Header, HopName, KernelCounters, Names, NicCount, OutputFile, Readers, ReservedOutput,
     SeenLater, Translation,
     format::{Chunk, MAGIC, PREAMBLE_BYTES, VERSION, checksum},
+    ring::{Beginning, Ring, RingFolder},
 };
 
 /// Records are gathered into chunks of about this many bytes.
@@ -66,6 +67,10 @@ pub struct Writer {
     /// Bytes of the file that are whole chunks.
     written: u64,
     failed: bool,
+    /// Of a recording that never ends: its other segments.
+    ring: Option<Ring>,
+    /// Records in `records`.
+    pending: u64,
 }
 
 impl Writer {
@@ -101,7 +106,8 @@ impl Writer {
     fn new(output: OutputFile, path: &Path, header: &Header) -> Result<Writer> {
         let mut records = Vec::with_capacity(RECORDS_BYTES + (64 << 10));
         records.resize(FRAME_START, 0);
-        let mut writer = Writer { output, path: path.into(), records, written: 0, failed: false };
+        let (ring, path) = (None, path.into());
+        let mut writer = Writer { output, path, records, written: 0, failed: false, ring, pending: 0 };
         match writer.begin(header) {
             Ok(()) => Ok(writer),
             Err(error) => {
@@ -109,6 +115,23 @@ impl Writer {
                 Err(error)
             }
         }
+    }
+
+    /// A recording that never ends: of it the last part is kept, in segments. Where the disk is full, records are left
+    /// out, and counted as lost.
+    ///
+    /// # Errors
+    ///
+    /// The first segment cannot be created or written.
+    pub fn create_ring(folder: RingFolder, header: &Header) -> Result<Writer> {
+        let mut ring = Ring::new(folder, header);
+        let (output, path) =
+            ring.create().map_err(|error| anyhow!("cannot create a segment of the recording: {error}"))?;
+        let mut writer = Writer::new(output, &path, header)?;
+        // From where on the segment counts.
+        writer.checkpoint(&Checkpoint::default())?;
+        writer.ring = Some(ring);
+        Ok(writer)
     }
 
     /// Gives the recording up, and removes its file.
@@ -128,6 +151,7 @@ impl Writer {
     /// As for [`checkpoint`](Writer::checkpoint).
     pub fn records(&mut self, records: &[u8]) -> Result<()> {
         self.records.extend_from_slice(records);
+        self.pending += 1;
         if self.records.len() >= FRAME_START + RECORDS_BYTES { self.flush() } else { Ok(()) }
     }
 
@@ -137,6 +161,9 @@ impl Writer {
     ///
     /// As for [`checkpoint`](Writer::checkpoint).
     pub fn hops(&mut self, hops: &[(u16, HopName)]) -> Result<()> {
+        if let Some(ring) = &mut self.ring {
+            ring.hops(hops);
+        }
         self.json(Chunk::Hops, hops)
     }
 
@@ -147,6 +174,48 @@ impl Writer {
     ///
     /// The file cannot be written (a full disk). What was written before stays and can be read.
     pub fn checkpoint(&mut self, checkpoint: &Checkpoint) -> Result<()> {
+        let Some(ring) = &self.ring else { return self.json(Chunk::Checkpoint, checkpoint) };
+        let mut checkpoint = checkpoint.clone();
+        checkpoint.counters.lost_records += ring.unwritten;
+        self.json(Chunk::Checkpoint, &checkpoint)?;
+        let is_full = self.ring.as_ref().is_some_and(|ring| ring.is_full(self.written));
+        if is_full || self.failed { self.next_segment(&checkpoint) } else { Ok(()) }
+    }
+
+    /// Ends the segment, and begins the next one. Where there is no room for it, old ones make room, or it is tried again
+    /// with the next checkpoint.
+    fn next_segment(&mut self, checkpoint: &Checkpoint) -> Result<()> {
+        if !self.failed {
+            self.json(Chunk::Footer, checkpoint)?;
+        }
+        let Some(ring) = &mut self.ring else { return Ok(()) };
+        if self.failed {
+            // The segment is whole up to where writing has failed.
+            ring.remove_oldest();
+        }
+        let Ok((output, path)) = ring.create() else {
+            self.failed = true;
+            return Ok(());
+        };
+        self.output = output;
+        let before = std::mem::replace(&mut self.path, path);
+        ring.ended(before, self.written);
+        (self.written, self.failed) = (0, false);
+        let mut ring = self.ring.take();
+        let begun = ring.as_ref().map_or(Ok(()), |ring| self.begin_segment(&ring.beginning(), checkpoint));
+        if begun.is_err() {
+            self.failed = true;
+        }
+        self.ring = ring.take();
+        Ok(())
+    }
+
+    fn begin_segment(&mut self, beginning: &Beginning<'_>, checkpoint: &Checkpoint) -> Result<()> {
+        self.begin(beginning.header)?;
+        self.json(Chunk::Hops, &beginning.hops)?;
+        self.json(Chunk::Names, beginning.names)?;
+        self.json(Chunk::Later, beginning.later)?;
+        self.json(Chunk::Translations, &beginning.translations)?;
         self.json(Chunk::Checkpoint, checkpoint)
     }
 
@@ -165,6 +234,9 @@ impl Writer {
     ///
     /// As for [`checkpoint`](Writer::checkpoint).
     pub fn names(&mut self, names: &Names) -> Result<()> {
+        if let Some(ring) = &mut self.ring {
+            ring.names(names);
+        }
         self.json(Chunk::Names, names)
     }
 
@@ -192,6 +264,9 @@ impl Writer {
     ///
     /// As for [`checkpoint`](Writer::checkpoint).
     pub fn translations(&mut self, translations: &[Translation]) -> Result<()> {
+        if let Some(ring) = &mut self.ring {
+            ring.translations(translations);
+        }
         self.json(Chunk::Translations, translations)
     }
 
@@ -201,6 +276,9 @@ impl Writer {
     ///
     /// As for [`checkpoint`](Writer::checkpoint).
     pub fn later(&mut self, stages: &[SeenLater]) -> Result<()> {
+        if let Some(ring) = &mut self.ring {
+            ring.later(stages);
+        }
         self.json(Chunk::Later, stages)
     }
 
@@ -217,9 +295,9 @@ impl Writer {
         Ok(self.written)
     }
 
-    /// Bytes of the file so far.
+    /// Bytes of the file so far, or of all segments that are kept.
     pub fn bytes(&self) -> u64 {
-        self.written
+        self.written + self.ring.as_ref().map_or(0, Ring::bytes)
     }
 
     fn json<T: Serialize + ?Sized>(&mut self, kind: Chunk, value: &T) -> Result<()> {
@@ -228,19 +306,30 @@ impl Writer {
         serde_json::to_writer(&mut chunk, value)
             .with_context(|| format!("cannot encode the {}", kind.name()))?;
         close(kind, &mut chunk);
-        self.append(&chunk)
+        match self.append(&chunk) {
+            // What it says is in the next segment again.
+            Err(_) if self.ring.is_some() => Ok(()),
+            result => result,
+        }
     }
 
     fn flush(&mut self) -> Result<()> {
         if self.records.len() == FRAME_START {
             return Ok(());
         }
+        let pending = std::mem::take(&mut self.pending);
         let mut chunk = std::mem::take(&mut self.records);
         close(Chunk::Records, &mut chunk);
         let result = self.append(&chunk);
         chunk.truncate(FRAME_START);
         self.records = chunk;
-        result
+        match (&mut self.ring, result) {
+            (Some(ring), Err(_)) => {
+                ring.unwritten += pending;
+                Ok(())
+            }
+            (_, result) => result,
+        }
     }
 
     /// Appends bytes as a whole, or takes back what was written of them.

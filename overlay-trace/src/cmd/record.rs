@@ -229,6 +229,7 @@ impl Record {
             filter: self.filter.clone(),
             output: self.output.clone(),
             force: self.force,
+            ring: None,
             keep_command_line: self.keep_command_line,
             sampling: self.tail_sampling.sampling(),
             sizes: Sizes { states: self.states, ring_bytes: self.buffer },

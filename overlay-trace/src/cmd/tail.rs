@@ -4,9 +4,10 @@ use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::Result;
 
-use super::{output, unprivileged};
+use super::{output, pods, unprivileged};
 use overlay_trace_analysis::report::{self, DiffFormat};
 use overlay_trace_analysis::tail::{Of, Tail as Comparison, Threshold};
+use overlay_trace_format::PodFilter;
 
 #[derive(clap::Args)]
 pub struct Tail {
@@ -24,6 +25,8 @@ pub struct Tail {
     /// Output format
     #[arg(long, short, value_enum, default_value_t)]
     format: DiffFormat,
+    #[command(flatten)]
+    pods: PodFilter,
     /// Write to this file instead of standard output
     #[arg(long, short, value_name = "FILE")]
     output: Option<PathBuf>,
@@ -34,7 +37,8 @@ pub struct Tail {
 
 impl Tail {
     pub fn run(self) -> Result<ExitCode> {
-        let [recording] = unprivileged::open([&self.file], self.output.as_ref())?;
+        let [mut recording] = unprivileged::open([&self.file], self.output.as_ref())?;
+        pods::select(&mut recording, &self.pods)?;
         let tail = Comparison::of(&recording, self.of, self.above, self.packets)?;
         output::write(&report::tail(&tail, self.format)?, &[&self.file], self.output.as_deref(), self.force)
     }
