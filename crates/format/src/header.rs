@@ -8,7 +8,7 @@ use overlay_trace_common::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::{ClockReading, Machine, detection::Detection, probe_kind::ProbeKind, stage_row::StageRow};
+use crate::{ClockReading, Machine, Pod, detection::Detection, probe_kind::ProbeKind, stage_row::StageRow};
 
 /// Where and how a recording was made.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -175,6 +175,9 @@ pub struct HopName {
     pub device: String,
     /// Link kind (`veth`, `bridge`, `vxlan`...); empty for a NIC.
     pub kind: String,
+    /// The pod or container that the namespace belongs to; `None` for the node's own, and where it is not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pod: Option<Pod>,
 }
 
 /// What the recorder counted. See [`Counter`]; `probe_misses` comes from the kernel's own statistics.
@@ -243,6 +246,34 @@ impl Counters {
     /// Whether the kernel tells of all probes how often it skipped them.
     pub fn are_misses_known(&self) -> bool {
         self.probe_misses.is_some() && self.untold_probes == 0
+    }
+
+    /// What was counted since; what tells a state stays.
+    pub fn since(&self, before: &Counters) -> Counters {
+        let since = |of: fn(&Counters) -> u64| of(self).saturating_sub(of(before));
+        Counters {
+            started: since(|counters| counters.started),
+            finished: since(|counters| counters.finished),
+            lost_records: since(|counters| counters.lost_records),
+            state_full: since(|counters| counters.state_full),
+            unmatched_exits: since(|counters| counters.unmatched_exits),
+            unknown_start: since(|counters| counters.unknown_start),
+            lost_end: since(|counters| counters.lost_end),
+            filtered: since(|counters| counters.filtered),
+            not_ip: since(|counters| counters.not_ip),
+            unreadable: since(|counters| counters.unreadable),
+            hops_full: since(|counters| counters.hops_full),
+            hits: since(|counters| counters.hits),
+            record_bytes: since(|counters| counters.record_bytes),
+            device_changes: since(|counters| counters.device_changes),
+            left_out: since(|counters| counters.left_out),
+            unsampled: since(|counters| counters.unsampled),
+            slow_from_ns: self.slow_from_ns,
+            probe_misses: self
+                .probe_misses
+                .map(|misses| misses.saturating_sub(before.probe_misses.unwrap_or(0))),
+            untold_probes: self.untold_probes,
+        }
     }
 
     /// Packets that were seen and have no record by intent, or because they could not be identified.

@@ -9,6 +9,7 @@
 
 mod balance;
 pub mod detection;
+mod dump;
 mod error;
 mod existing;
 mod extract;
@@ -20,12 +21,15 @@ mod machine;
 mod nic_counts;
 mod output_file;
 mod place;
+mod pod;
 mod printable;
 mod probe_kind;
 mod probe_set;
 mod reader;
 mod records;
 mod records_chunk;
+mod ring;
+mod selection;
 mod stage_row;
 mod threshold;
 mod translation;
@@ -33,6 +37,7 @@ mod writer;
 
 pub use balance::Balance;
 pub use detection::Detection;
+pub use dump::dump;
 pub use error::ReadError;
 pub use extract::extract;
 pub use header::{
@@ -46,11 +51,13 @@ pub use machine::{ClockReading, Interface, Machine};
 pub use nic_counts::{NicCount, NicDirection, NicUnit};
 pub use output_file::{OutputFile, Readers, ReservedOutput};
 pub use place::{check_folder, is_trusted};
+pub use pod::{Pod, PodFilter};
 pub use printable::{printable, printable_bytes};
 pub use probe_kind::ProbeKind;
 pub use probe_set::ProbeSet;
 pub use reader::Recording;
 pub use records::{RecordView, encode_path, encode_record, is_whole_record, record_of};
+pub use ring::{RING_MIN, RingFolder, segments};
 pub use stage_row::{Behaviour, StageRow};
 pub use threshold::Threshold;
 pub use translation::Translation;

@@ -11,7 +11,7 @@ use std::{
 use serde::de::DeserializeOwned;
 
 use super::{
-    Checkpoint, ClockReading, Header, HopName, KernelCounters, Names, NicCount, ReadError, RecordView,
+    Checkpoint, ClockReading, Header, HopName, KernelCounters, Names, NicCount, Pod, ReadError, RecordView,
     Translation,
     error::shown,
     format::{Chunk, FRAME_BYTES, MAGIC, OLDEST_VERSION, PAYLOAD_MAX, PREAMBLE_BYTES, VERSION, checksum},
@@ -19,6 +19,7 @@ use super::{
     legacy, printable,
     records::{header_words, split_record},
     records_chunk::{Inflater, RecordsChunk},
+    selection::Selection,
 };
 
 type Result<T> = std::result::Result<T, ReadError>;
@@ -52,14 +53,20 @@ pub struct Recording {
     pub clocks: Vec<ClockReading>,
     /// Clients whose address was translated on the path.
     pub translations: Vec<Translation>,
+    /// The first counters and duration: those of a segment count from there on.
+    pub first: Checkpoint,
     /// The last counters and duration.
     pub last: Checkpoint,
     /// Whether there are any: a recorder that was killed in its first second has left none, so that losses are unknown.
     pub has_counters: bool,
     /// Whether the recorder finished: false when it was killed or the disk was full.
     pub complete: bool,
+    /// Bytes of the file that have been read.
+    scanned: u64,
     /// Where the records are.
     records: Vec<RecordsChunk>,
+    /// `None`: all records are read.
+    pub(super) selection: Option<Selection>,
 }
 
 impl Recording {
@@ -103,14 +110,34 @@ impl Recording {
             nics: Vec::new(),
             kernel_counters: None,
             translations: Vec::new(),
+            first: Checkpoint::default(),
             last: Checkpoint::default(),
             clocks: Vec::new(),
             has_counters: false,
             complete: false,
+            scanned: PREAMBLE_BYTES,
             records: Vec::new(),
+            selection: None,
         };
         recording.scan(&mut input, bytes)?;
         Ok(recording)
+    }
+
+    /// Reads what a recorder has written since, and returns the numbers of the chunks of records that are new.
+    ///
+    /// # Errors
+    ///
+    /// As for [`open`](Recording::open).
+    pub fn refresh(&mut self) -> Result<Range<usize>> {
+        let before = self.records.len();
+        if !self.complete {
+            let reading = || ReadError::read(shown(&self.path));
+            let mut file = self.file.try_clone().map_err(reading())?;
+            let bytes = file.metadata().map_err(reading())?.len();
+            file.seek(SeekFrom::Start(self.scanned)).map_err(reading())?;
+            self.scan(&mut BufReader::new(file), bytes)?;
+        }
+        Ok(before..self.records.len())
     }
 
     /// The file that the recording was read from.
@@ -150,7 +177,9 @@ impl Recording {
                 let Some((record, next)) = split_record(rest, header_words) else {
                     return Err(self.damaged(chunk.at, "a record is longer than its chunk"));
                 };
-                each(record);
+                if self.selection.as_ref().is_none_or(|selection| selection.has(&record)) {
+                    each(record);
+                }
                 rest = next;
             }
         }
@@ -163,8 +192,8 @@ impl Recording {
 
     /// Walks over the chunks until the footer or the last whole one.
     fn scan(&mut self, input: &mut (impl Read + Seek), bytes: u64) -> Result<()> {
-        let mut at = PREAMBLE_BYTES;
-        let mut first = true;
+        let mut at = self.scanned;
+        let mut first = at == PREAMBLE_BYTES;
         while let Some((kind, length)) = chunk_at(input, at, bytes)? {
             let end = at + FRAME_BYTES + u64::from(length);
             let known = Chunk::from_u32(kind);
@@ -196,11 +225,12 @@ impl Recording {
                     self.take(kind, at, payload)?;
                 }
             }
+            at = end;
+            self.scanned = at;
             if known == Some(Chunk::Footer) {
                 self.complete = true;
                 break;
             }
-            at = end;
             input.seek(SeekFrom::Start(at)).map_err(ReadError::read("the recording"))?;
         }
         if first {
@@ -226,10 +256,14 @@ impl Recording {
                 let names =
                     hops.iter_mut().flat_map(|(_, hop)| [&mut hop.netns, &mut hop.device, &mut hop.kind]);
                 names.for_each(|name| printable::cut(name, printable::NAME_MAX));
+                hops.iter_mut().filter_map(|(_, hop)| hop.pod.as_mut()).for_each(Pod::clean);
                 self.hops.extend(hops);
             }
             Chunk::Checkpoint | Chunk::Footer => {
                 self.last = self.json(kind, at, payload)?;
+                if !self.has_counters {
+                    self.first = self.last.clone();
+                }
                 self.clocks.extend(self.last.clocks);
                 self.has_counters = true;
             }

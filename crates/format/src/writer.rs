@@ -13,6 +13,7 @@ use super::{
     SeenLater, Translation,
     format::{Chunk, MAGIC, PREAMBLE_BYTES, VERSION, checksum},
     records_chunk::Deflater,
+    ring::{Beginning, Ring, RingFolder},
 };
 
 /// Records are gathered into chunks of about this many bytes.
@@ -70,6 +71,10 @@ pub struct Writer {
     /// Bytes of the file that are whole chunks.
     written: u64,
     failed: bool,
+    /// Of a recording that never ends: its other segments.
+    ring: Option<Ring>,
+    /// Records in `records`.
+    pending: u64,
 }
 
 impl Writer {
@@ -107,8 +112,18 @@ impl Writer {
         records.resize(FRAME_START, 0);
         let deflater = Deflater::new().context("cannot compress records")?;
         let compressed = vec![0; FRAME_START];
-        let path = path.into();
-        let mut writer = Writer { output, path, records, compressed, deflater, written: 0, failed: false };
+        let (ring, path) = (None, path.into());
+        let mut writer = Writer {
+            output,
+            path,
+            records,
+            compressed,
+            deflater,
+            written: 0,
+            failed: false,
+            ring,
+            pending: 0,
+        };
         match writer.begin(header) {
             Ok(()) => Ok(writer),
             Err(error) => {
@@ -116,6 +131,23 @@ impl Writer {
                 Err(error)
             }
         }
+    }
+
+    /// A recording that never ends: of it the last part is kept, in segments. Where the disk is full, records are left
+    /// out, and counted as lost.
+    ///
+    /// # Errors
+    ///
+    /// The first segment cannot be created or written.
+    pub fn create_ring(folder: RingFolder, header: &Header) -> Result<Writer> {
+        let mut ring = Ring::new(folder, header);
+        let (output, path) =
+            ring.create().map_err(|error| anyhow!("cannot create a segment of the recording: {error}"))?;
+        let mut writer = Writer::new(output, &path, header)?;
+        // From where on the segment counts.
+        writer.checkpoint(&Checkpoint::default())?;
+        writer.ring = Some(ring);
+        Ok(writer)
     }
 
     /// Gives the recording up, and removes its file.
@@ -135,6 +167,7 @@ impl Writer {
     /// As for [`checkpoint`](Writer::checkpoint).
     pub fn records(&mut self, records: &[u8]) -> Result<()> {
         self.records.extend_from_slice(records);
+        self.pending += 1;
         if self.records.len() >= FRAME_START + RECORDS_BYTES { self.flush() } else { Ok(()) }
     }
 
@@ -144,6 +177,9 @@ impl Writer {
     ///
     /// As for [`checkpoint`](Writer::checkpoint).
     pub fn hops(&mut self, hops: &[(u16, HopName)]) -> Result<()> {
+        if let Some(ring) = &mut self.ring {
+            ring.hops(hops);
+        }
         self.json(Chunk::Hops, hops)
     }
 
@@ -154,6 +190,48 @@ impl Writer {
     ///
     /// The file cannot be written (a full disk). What was written before stays and can be read.
     pub fn checkpoint(&mut self, checkpoint: &Checkpoint) -> Result<()> {
+        let Some(ring) = &self.ring else { return self.json(Chunk::Checkpoint, checkpoint) };
+        let mut checkpoint = checkpoint.clone();
+        checkpoint.counters.lost_records += ring.unwritten;
+        self.json(Chunk::Checkpoint, &checkpoint)?;
+        let is_full = self.ring.as_ref().is_some_and(|ring| ring.is_full(self.written));
+        if is_full || self.failed { self.next_segment(&checkpoint) } else { Ok(()) }
+    }
+
+    /// Ends the segment, and begins the next one. Where there is no room for it, old ones make room, or it is tried again
+    /// with the next checkpoint.
+    fn next_segment(&mut self, checkpoint: &Checkpoint) -> Result<()> {
+        if !self.failed {
+            self.json(Chunk::Footer, checkpoint)?;
+        }
+        let Some(ring) = &mut self.ring else { return Ok(()) };
+        if self.failed {
+            // The segment is whole up to where writing has failed.
+            ring.remove_oldest();
+        }
+        let Ok((output, path)) = ring.create() else {
+            self.failed = true;
+            return Ok(());
+        };
+        self.output = output;
+        let before = std::mem::replace(&mut self.path, path);
+        ring.ended(before, self.written);
+        (self.written, self.failed) = (0, false);
+        let mut ring = self.ring.take();
+        let begun = ring.as_ref().map_or(Ok(()), |ring| self.begin_segment(&ring.beginning(), checkpoint));
+        if begun.is_err() {
+            self.failed = true;
+        }
+        self.ring = ring.take();
+        Ok(())
+    }
+
+    fn begin_segment(&mut self, beginning: &Beginning<'_>, checkpoint: &Checkpoint) -> Result<()> {
+        self.begin(beginning.header)?;
+        self.json(Chunk::Hops, &beginning.hops)?;
+        self.json(Chunk::Names, beginning.names)?;
+        self.json(Chunk::Later, beginning.later)?;
+        self.json(Chunk::Translations, &beginning.translations)?;
         self.json(Chunk::Checkpoint, checkpoint)
     }
 
@@ -172,6 +250,9 @@ impl Writer {
     ///
     /// As for [`checkpoint`](Writer::checkpoint).
     pub fn names(&mut self, names: &Names) -> Result<()> {
+        if let Some(ring) = &mut self.ring {
+            ring.names(names);
+        }
         self.json(Chunk::Names, names)
     }
 
@@ -199,6 +280,9 @@ impl Writer {
     ///
     /// As for [`checkpoint`](Writer::checkpoint).
     pub fn translations(&mut self, translations: &[Translation]) -> Result<()> {
+        if let Some(ring) = &mut self.ring {
+            ring.translations(translations);
+        }
         self.json(Chunk::Translations, translations)
     }
 
@@ -208,6 +292,9 @@ impl Writer {
     ///
     /// As for [`checkpoint`](Writer::checkpoint).
     pub fn later(&mut self, stages: &[SeenLater]) -> Result<()> {
+        if let Some(ring) = &mut self.ring {
+            ring.later(stages);
+        }
         self.json(Chunk::Later, stages)
     }
 
@@ -224,9 +311,9 @@ impl Writer {
         Ok(self.written)
     }
 
-    /// Bytes of the file so far.
+    /// Bytes of the file so far, or of all segments that are kept.
     pub fn bytes(&self) -> u64 {
-        self.written
+        self.written + self.ring.as_ref().map_or(0, Ring::bytes)
     }
 
     fn json<T: Serialize + ?Sized>(&mut self, kind: Chunk, value: &T) -> Result<()> {
@@ -235,13 +322,18 @@ impl Writer {
         serde_json::to_writer(&mut chunk, value)
             .with_context(|| format!("cannot encode the {}", kind.name()))?;
         close(kind, &mut chunk);
-        self.append(&chunk)
+        match self.append(&chunk) {
+            // What it says is in the next segment again.
+            Err(_) if self.ring.is_some() => Ok(()),
+            result => result,
+        }
     }
 
     fn flush(&mut self) -> Result<()> {
         if self.records.len() == FRAME_START {
             return Ok(());
         }
+        let pending = std::mem::take(&mut self.pending);
         let compressed = &mut self.compressed;
         let (kind, chunk) = if self.deflater.append(&self.records[FRAME_START..], compressed) {
             (Chunk::CompressedRecords, compressed)
@@ -254,7 +346,13 @@ impl Writer {
         chunk.truncate(FRAME_START);
         *if kind == Chunk::Records { &mut self.records } else { &mut self.compressed } = chunk;
         self.records.truncate(FRAME_START);
-        result
+        match (&mut self.ring, result) {
+            (Some(ring), Err(_)) => {
+                ring.unwritten += pending;
+                Ok(())
+            }
+            (_, result) => result,
+        }
     }
 
     /// Appends bytes as a whole, or takes back what was written of them.

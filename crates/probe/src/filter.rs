@@ -5,7 +5,9 @@ use std::net::IpAddr;
 use anyhow::{Result, bail};
 use overlay_trace_common::abi::{Filter, NETNS_MAX, words_of};
 
-use crate::sys::netns;
+use overlay_trace_format::PodFilter;
+
+use crate::{pods, sys::netns};
 
 /// The filter as the user gives it; options that are not given match every packet. Addresses, ports and protocol are those
 /// of the innermost packet.
@@ -15,6 +17,11 @@ pub struct FilterOptions {
     /// through one of them
     #[arg(long, value_name = "NETNS")]
     pub netns: Vec<String>,
+    #[command(flatten)]
+    pub pods: PodFilter,
+    /// The namespaces of these pods: see [`find_pods`](FilterOptions::find_pods).
+    #[arg(skip)]
+    pub pod_netns: Vec<String>,
     /// Only packets that pass through a device of this name
     #[arg(long, value_name = "DEVICE")]
     pub device: Option<String>,
@@ -40,6 +47,34 @@ fn protocol(text: &str) -> Result<u8, String> {
 }
 
 impl FilterOptions {
+    /// Looks for the namespaces of the pods that are meant, which must be there: it has to come before
+    /// [`resolve`](FilterOptions::resolve).
+    ///
+    /// # Errors
+    ///
+    /// There are none, or too many together with those that are given by name.
+    pub fn find_pods(&mut self) -> Result<()> {
+        if self.pods.is_empty() {
+            return Ok(());
+        }
+        let found = pods::find(&self.pods)?;
+        if self.netns.len() + found.len() > NETNS_MAX {
+            bail!(
+                "{} pods are meant by {}, and packets can be filtered by {NETNS_MAX} network namespaces: name fewer",
+                found.len(),
+                self.pods
+            );
+        }
+        let paths = found.into_iter().map(|found| found.path.to_string_lossy().into_owned());
+        self.pod_netns = paths.collect();
+        Ok(())
+    }
+
+    /// The network namespaces that are given, by name or as those of pods.
+    pub(crate) fn namespaces(&self) -> impl Iterator<Item = &String> {
+        self.netns.iter().chain(&self.pod_netns)
+    }
+
     /// The filter for the kernel side.
     ///
     /// # Errors
@@ -54,7 +89,7 @@ impl FilterOptions {
         if self.netns.len() > NETNS_MAX {
             bail!("--netns can be given {NETNS_MAX} times, not {}", self.netns.len());
         }
-        for (number, given) in self.netns.iter().enumerate() {
+        for (number, given) in self.namespaces().enumerate() {
             let netns::Identity { inode, cookie } = netns::identity(given)?;
             (filter.netns[number], filter.netns_mix[number]) = (inode, cookie.unwrap_or(0));
         }
@@ -84,12 +119,17 @@ impl FilterOptions {
 impl std::fmt::Display for FilterOptions {
     fn fmt(&self, out: &mut std::fmt::Formatter) -> std::fmt::Result {
         let mut parts = Vec::new();
+        if !self.netns.is_empty() {
+            parts.push(format!("netns {}", self.netns.join(" or ")));
+        }
+        if !self.pods.is_empty() {
+            parts.push(self.pods.to_string());
+        }
         let mut part = |name: &str, value: Option<String>| {
             if let Some(value) = value {
                 parts.push(format!("{name} {value}"));
             }
         };
-        part("netns", (!self.netns.is_empty()).then(|| self.netns.join(" or ")));
         part("device", self.device.clone());
         part("protocol", self.protocol.map(|protocol| protocol.to_string()));
         part("address", self.address.map(|address| address.to_string()));

@@ -18,7 +18,7 @@ impl FilterWatch {
     /// For a filter whose namespaces exist.
     pub fn new(filter: &FilterOptions) -> FilterWatch {
         let named = |given: &String| Some((given.clone(), netns::identity(given).ok()?));
-        FilterWatch { netns: filter.netns.iter().filter_map(named).collect(), device: filter.device.clone() }
+        FilterWatch { netns: filter.namespaces().filter_map(named).collect(), device: filter.device.clone() }
     }
 
     /// Sentences about what the filter names and what is gone, or never had a packet: a recording that misses packets

@@ -8,18 +8,19 @@ use std::{
 use anyhow::Result;
 use aya::maps::{Array, MapData};
 use overlay_trace_common::record::Hop;
-use overlay_trace_format::{HopName, printable, printable_bytes};
+use overlay_trace_format::{HopName, Pod, printable, printable_bytes};
 
 use crate::{
     filter_watch::FilterWatch,
     kernel_counters::{CountersSince, NamedNetns},
     load::Loader,
+    pods::{Places, PodNetns, Pods},
     sys::{
         clock::monotonic_ns,
         driver_counts::Device,
         lookup::{self, Lookup},
-        netns::names_after_processes,
-        netns_names::NetnsNames,
+        netns::{Identity, names_after_processes},
+        netns_names::{HOST, NetnsNames},
     },
     worker_message::WorkerMessage,
 };
@@ -58,8 +59,43 @@ pub struct HopNames {
     processes_read: Option<Instant>,
     /// The processes are being read.
     lookup: Option<Lookup<HashMap<u32, String>>>,
+    pods: PodNames,
     filter: FilterWatch,
     counters: CountersSince,
+}
+
+/// The pods of the machine, looked for while there are namespaces that may belong to one.
+struct PodNames {
+    places: Places,
+    /// When they were looked for last.
+    read: Option<Instant>,
+    lookup: Option<Lookup<(Pods, Vec<PodNetns>)>>,
+    /// What is known from before.
+    pods: Option<Pods>,
+}
+
+impl PodNames {
+    fn new() -> PodNames {
+        PodNames { places: Places::of_machine(), read: None, lookup: None, pods: None }
+    }
+
+    /// The pods' namespaces, if they have not just been read. Where reading them takes long, they come at a later call.
+    fn look(&mut self, is_last: bool) -> Vec<PodNetns> {
+        let is_time = self.read.is_none_or(|at| at.elapsed() >= PROCESSES_INTERVAL);
+        if self.lookup.is_none() && is_time && Pods::has_runtime(&self.places) {
+            self.read = Some(Instant::now());
+            // Those of a look-up that was left behind are read anew.
+            let mut pods = self.pods.take().unwrap_or_else(|| Pods::new(self.places.clone()));
+            self.lookup = Lookup::start(move || {
+                let found = pods.read();
+                (pods, found)
+            });
+        }
+        let limit = if is_last { lookup::LIMIT } else { PROCESSES_WAIT };
+        let Some((pods, found)) = lookup::poll(&mut self.lookup, limit) else { return Vec::new() };
+        self.pods = Some(pods);
+        found
+    }
 }
 
 /// The name of a namespace.
@@ -67,8 +103,18 @@ struct Namespace {
     name: String,
     /// The name is only the inode number.
     is_number: bool,
+    /// The pod that it belongs to, whose name goes before the other one.
+    pod: Option<Pod>,
     /// When its first hop was seen, in ns of CLOCK_MONOTONIC.
     since_ns: u64,
+}
+
+impl Namespace {
+    /// What people call it.
+    fn shown(&self) -> String {
+        let name = self.pod.as_ref().map_or_else(|| self.name.clone(), Pod::shown);
+        printable(&name).into_owned()
+    }
 }
 
 impl HopNames {
@@ -94,6 +140,7 @@ impl HopNames {
             names,
             processes_read: None,
             lookup: None,
+            pods: PodNames::new(),
             filter,
             counters,
         })
@@ -120,7 +167,7 @@ impl HopNames {
         let named = self.namespaces.iter().map(|(&(inode, cookie), namespace)| NamedNetns {
             inode,
             cookie,
-            name: printable(&namespace.name).into_owned(),
+            name: namespace.shown(),
         });
         let mut named: Vec<NamedNetns> = named.collect();
         named.sort_by(|a, b| (&a.name, a.inode, a.cookie).cmp(&(&b.name, b.inode, b.cookie)));
@@ -157,7 +204,7 @@ impl HopNames {
             }
             if !self.namespaces.contains_key(&key(&hop)) {
                 let name = self.numbered(hop.netns);
-                let namespace = Namespace { name, is_number: true, since_ns: hop.since_ns };
+                let namespace = Namespace { name, is_number: true, pod: None, since_ns: hop.since_ns };
                 self.namespaces.insert(key(&hop), namespace);
                 self.pending.push(key(&hop));
             }
@@ -184,6 +231,7 @@ impl HopNames {
         }
         let now = monotonic_ns();
         let processes = self.processes(is_last);
+        let pods = self.pods.look(is_last);
         let HopNames { pending, namespaces, names, .. } = self;
         pending.retain(|key| {
             let (inode, _) = *key;
@@ -202,7 +250,13 @@ impl HopNames {
                 namespace.is_number = false;
                 renamed.insert(*key);
             }
-            waits && certain.is_none()
+            let pod = pods.iter().find(|found| is_of(&found.identity, *key)).map(|found| &found.pod);
+            if pod.is_some() && namespace.pod.as_ref() != pod {
+                namespace.pod = pod.cloned();
+                renamed.insert(*key);
+            }
+            // A pod's first packets pass before its containers are there.
+            waits && (certain != Some(HOST) && namespace.pod.is_none() || certain.is_none())
         });
         renamed
     }
@@ -227,16 +281,18 @@ impl HopNames {
     fn name(&self, hop: &Hop) -> HopName {
         HopName {
             netns_inode: hop.netns,
-            netns: self
-                .namespaces
-                .get(&key(hop))
-                .map(|namespace| printable(&namespace.name).into_owned())
-                .unwrap_or_default(),
+            netns: self.namespaces.get(&key(hop)).map(Namespace::shown).unwrap_or_default(),
             ifindex: hop.ifindex,
             device: text(&hop.device),
             kind: text(&hop.kind),
+            pod: self.namespaces.get(&key(hop)).and_then(|namespace| namespace.pod.clone()),
         }
     }
+}
+
+/// Whether a pod's namespace is the one of this key; before Linux 5.14 the inode number has to do.
+fn is_of(identity: &Identity, (inode, cookie): NamespaceKey) -> bool {
+    identity.inode == inode && identity.cookie.is_none_or(|of_pod| of_pod == cookie)
 }
 
 fn key(hop: &Hop) -> NamespaceKey {

@@ -27,6 +27,7 @@ mod nic_counts;
 mod parallel;
 pub mod patch;
 pub mod plan;
+pub mod pods;
 mod privileged;
 mod probe_choice;
 mod probe_kind;

@@ -13,7 +13,9 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use aya::maps::{MapData, PerCpuArray};
 use overlay_trace_common::record::COUNTERS;
-use overlay_trace_format::{Detection, Names, ProbeCost, ProbeSet, ReservedOutput, Writer, reserve_output};
+use overlay_trace_format::{
+    Detection, Header, Names, ProbeCost, ProbeSet, ReservedOutput, RingFolder, Writer, reserve_output,
+};
 
 use crate::{
     baseline_program::BaselineProgram,
@@ -69,6 +71,9 @@ pub struct SessionOptions {
     pub output: PathBuf,
     /// Overwrite the output file.
     pub force: bool,
+    /// Where the last packets are kept, and how many bytes of them at most; the recording never ends then, and there is no
+    /// output file.
+    pub ring: Option<(PathBuf, u64)>,
     /// Write the arguments of the command that runs meanwhile to the header: they can hold passwords.
     pub keep_command_line: bool,
     pub sizes: Sizes,
@@ -111,9 +116,10 @@ impl Session {
     /// # Errors
     ///
     /// A missing privilege, a kernel that lacks what is needed, an output file that exists.
-    pub fn start(options: SessionOptions) -> Result<Session, StartError> {
-        let output = reserve_output(&options.output, options.force).map_err(StartError::Output)?;
+    pub fn start(mut options: SessionOptions) -> Result<Session, StartError> {
+        let output = Output::reserve(&options).map_err(StartError::Output)?;
         privilege::check()?;
+        options.filter.find_pods()?;
         Ok(Attaching::attach(&options)?.record(&options, output)?)
     }
 
@@ -187,6 +193,28 @@ impl Drop for Session {
     }
 }
 
+/// Where packets are written to.
+enum Output {
+    File(ReservedOutput),
+    Ring(RingFolder),
+}
+
+impl Output {
+    fn reserve(options: &SessionOptions) -> Result<Output> {
+        Ok(match &options.ring {
+            Some((folder, keep)) => Output::Ring(RingFolder::take(folder, *keep)?),
+            None => Output::File(reserve_output(&options.output, options.force)?),
+        })
+    }
+
+    fn create(self, path: &Path, header: &Header) -> Result<Writer> {
+        match self {
+            Output::File(reserved) => Writer::create_reserved(reserved, path, header),
+            Output::Ring(folder) => Writer::create_ring(folder, header),
+        }
+    }
+}
+
 /// Programs that are attached while nothing is tracked yet.
 struct Attaching {
     kernel: Kernel,
@@ -240,7 +268,7 @@ impl Attaching {
     }
 
     /// Creates the file, starts to track packets, and starts the threads.
-    fn record(self, options: &SessionOptions, output: ReservedOutput) -> Result<Session> {
+    fn record(self, options: &SessionOptions, output: Output) -> Result<Session> {
         let Attaching {
             kernel,
             mut loader,
@@ -268,7 +296,7 @@ impl Attaching {
         };
         let header = header(&kernel, &plan, &attached, parts);
         ensure!(options.gate.pass(), "the start of the recording was called off");
-        let mut writer = Writer::create_reserved(output, &options.output, &header)?;
+        let mut writer = output.create(&options.output, &header)?;
         let reasons = Names { drop_reasons: drop_reasons(&kernel), ..Names::default() };
         writer.names(&reasons)?;
         let threshold = options

@@ -11,6 +11,7 @@ mod lab_name;
 mod live;
 pub mod merge;
 pub(crate) mod output;
+mod pods;
 mod probes;
 pub mod record;
 mod remote;

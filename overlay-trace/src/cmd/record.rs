@@ -232,6 +232,7 @@ impl Record {
             filter: self.filter.clone(),
             output: self.output.clone(),
             force: self.force,
+            ring: None,
             keep_command_line: self.keep_command_line,
             sampling: self.sampling.tail(),
             sample: self.sampling.by_packet(),

@@ -4,9 +4,10 @@ use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::{Result, ensure};
 
-use super::{output, unprivileged};
+use super::{output, pods, unprivileged};
 use overlay_trace_analysis::breakdown::{Analysis, By};
 use overlay_trace_analysis::report::{self, Format, Sort, TextFormat};
+use overlay_trace_format::PodFilter;
 
 #[derive(clap::Args)]
 pub struct Report {
@@ -30,6 +31,8 @@ pub struct Report {
     /// With --format svg: a compact picture for documents, with layers instead of stages and a legend for narrow frames
     #[arg(long, conflicts_with = "without")]
     compact: bool,
+    #[command(flatten)]
+    pods: PodFilter,
     /// Write to this file instead of standard output
     #[arg(long, short, value_name = "FILE")]
     output: Option<PathBuf>,
@@ -41,7 +44,8 @@ pub struct Report {
 impl Report {
     pub fn run(self) -> Result<ExitCode> {
         let format = if self.full { self.format.full()? } else { self.format };
-        let [recording] = unprivileged::open([&self.file], self.output.as_ref())?;
+        let [mut recording] = unprivileged::open([&self.file], self.output.as_ref())?;
+        pods::select(&mut recording, &self.pods)?;
         let mut analysis = Analysis::of(&recording, self.by)?;
         self.leave_out(&mut analysis)?;
         let text = if self.compact {

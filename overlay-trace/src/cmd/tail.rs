@@ -4,9 +4,10 @@ use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::Result;
 
-use super::{output, unprivileged};
+use super::{output, pods, unprivileged};
 use overlay_trace_analysis::report::{self, TailFormat, TextFormat};
 use overlay_trace_analysis::tail::{Of, Tail as Comparison, Threshold};
+use overlay_trace_format::PodFilter;
 
 #[derive(clap::Args)]
 pub struct Tail {
@@ -27,6 +28,8 @@ pub struct Tail {
     /// Print every row, where the text otherwise keeps to what fits a screen
     #[arg(long)]
     full: bool,
+    #[command(flatten)]
+    pods: PodFilter,
     /// Write to this file instead of standard output
     #[arg(long, short, value_name = "FILE")]
     output: Option<PathBuf>,
@@ -38,7 +41,8 @@ pub struct Tail {
 impl Tail {
     pub fn run(self) -> Result<ExitCode> {
         let format = if self.full { self.format.full()? } else { self.format };
-        let [recording] = unprivileged::open([&self.file], self.output.as_ref())?;
+        let [mut recording] = unprivileged::open([&self.file], self.output.as_ref())?;
+        pods::select(&mut recording, &self.pods)?;
         let tail = Comparison::of(&recording, self.of, self.above, self.packets)?;
         output::write(&report::tail(&tail, format)?, &[&self.file], self.output.as_deref(), self.force)
     }

@@ -139,6 +139,11 @@ impl Dist {
         larger.map(|(_, times)| times).sum()
     }
 
+    /// The values, to three significant digits and in order, with how often each of them is there.
+    pub fn values(&self) -> impl Iterator<Item = (u64, u64)> {
+        self.histogram.buckets().map(|(bucket, times)| (highest(bucket).min(self.max), times))
+    }
+
     /// The largest number that three significant digits tell to be smaller than this one.
     pub fn below(value: u64) -> u64 {
         bucket(value).checked_sub(1).map_or(0, highest)

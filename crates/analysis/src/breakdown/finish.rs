@@ -75,7 +75,8 @@ impl Collector {
 }
 
 impl Outcomes {
-    pub(super) fn add(&mut self, other: &Outcomes) {
+    /// Adds those of other packets.
+    pub fn add(&mut self, other: &Outcomes) {
         self.delivered += other.delivered;
         self.dropped += other.dropped;
         self.forwarded += other.forwarded;

@@ -288,7 +288,7 @@ fn a_rule_that_takes_some_packets_of_a_flow_is_told_from_a_policy() {
     }
     let found = [limit.first().unwrap(), policy.first().unwrap()];
     assert_eq!(found.map(|found| found.severity), [Severity::Severe, Severity::Note]);
-    let text = String::from_utf8(report::tail(&limit.tail(), DiffFormat::Text).unwrap()).unwrap();
+    let text = String::from_utf8(report::tail(&limit.tail(), TailFormat::FullText).unwrap()).unwrap();
     assert!(text.starts_with("Cause: a firewall rule"), "{text}");
 }
 

@@ -420,7 +420,7 @@ fn a_wait_that_every_request_has_is_a_cause() {
         assert_eq!(delays(&found), [cause]);
         let finding = &found.findings[0];
         assert!(finding.share.unwrap() > 0.9 && finding.typical_ns.is_some_and(|ns| ns > delay * 9 / 10));
-        let text = String::from_utf8(tail(&found, DiffFormat::Text).unwrap()).unwrap();
+        let text = String::from_utf8(tail(&found, TailFormat::FullText).unwrap()).unwrap();
         assert!(text.lines().next().unwrap().contains("of all requests, not only of slow ones"), "{text}");
     }
 }
@@ -449,7 +449,7 @@ fn what_nobody_answers_is_told_from_requests_without_their_answers() {
     let (records, _) = traffic(UDP, |_| Times { way: 2000, server: 9000 });
     let found = of(&records, Of::Requests, 0.985);
     assert_eq!((found.unpaired, found.unanswered), (16, 16));
-    let text = String::from_utf8(tail(&found, DiffFormat::Text).unwrap()).unwrap();
+    let text = String::from_utf8(tail(&found, TailFormat::FullText).unwrap()).unwrap();
     assert!(text.contains("\n16 of 800 requests had no answer") || text.starts_with("16 of 800"), "{text}");
     // Nobody answers these: datagrams of a stream.
     let stream =

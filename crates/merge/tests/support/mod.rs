@@ -31,7 +31,14 @@ fn span(name: &str, hop: u16, ns: u64) -> Span {
 }
 
 pub fn hop(netns: &str, device: &str, kind: &str) -> HopName {
-    HopName { netns_inode: 1, netns: netns.into(), ifindex: 2, device: device.into(), kind: kind.into() }
+    HopName {
+        netns_inode: 1,
+        netns: netns.into(),
+        ifindex: 2,
+        device: device.into(),
+        kind: kind.into(),
+        pod: None,
+    }
 }
 
 pub struct Packet {

@@ -27,6 +27,9 @@ const MOUNT_TIMEOUT: Duration = Duration::from_secs(2);
 /// A name that appears later than this after the first packet of a namespace is that of another namespace.
 const LATE_NS: u64 = 500_000_000;
 
+/// The name of the namespace of process 1.
+pub const HOST: &str = "host";
+
 /// The names of namespaces, with their lifetimes.
 pub struct NetnsNames {
     folder: PathBuf,
@@ -82,7 +85,7 @@ impl NetnsNames {
                 .lifetimes
                 .entry(host.ino() as u32)
                 .or_default()
-                .push(Lifetime::new("host", low_cookie("/proc/1/ns/net".as_ref())));
+                .push(Lifetime::new(HOST, low_cookie("/proc/1/ns/net".as_ref())));
         }
         names.update();
         names
