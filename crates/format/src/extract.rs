@@ -20,34 +20,61 @@ pub fn extract(
     traffic: &[serde_json::Value],
 ) -> Result<()> {
     let mut writer = Writer::create(path, true, header)?;
+    let written = write_records(recording, is_wanted, &mut writer)?;
+    writer.traffic(traffic)?;
+    writer.finish(&Checkpoint { counters: written.counters(recording), ..recording.last.clone() })?;
+    Ok(())
+}
+
+/// What was written of a recording.
+#[derive(Default)]
+pub(super) struct Written {
+    /// Records that were written, and how many packets they stand for.
+    pub records: u64,
+    represented: u64,
+    /// Records that were read.
+    pub of: u64,
+    /// Words of the paths that were written, and of all.
+    words: (u64, u64),
+}
+
+/// Writes the records that are wanted, and the names that they need.
+pub(super) fn write_records(
+    recording: &Recording,
+    is_wanted: impl Fn(&RecordView<'_>) -> bool,
+    writer: &mut Writer,
+) -> Result<Written> {
     let hops: Vec<_> = recording.hops.iter().map(|(number, name)| (*number, name.clone())).collect();
     writer.hops(&hops)?;
     writer.names(&recording.names)?;
     if !recording.translations.is_empty() {
         writer.translations(&recording.translations)?;
     }
-    let (mut read, mut all, mut wanted, mut records, mut represented, mut bytes) =
-        (0, 0, 0, 0, 0, Vec::new());
-    let mut outcome = Ok(());
+    let (mut written, mut bytes, mut outcome) = (Written::default(), Vec::new(), Ok(()));
     recording.for_each_record(|record| {
-        read += 1;
-        all += record.path.len() as u64;
+        let words = record.path.len() as u64;
+        written.of += 1;
+        written.words.1 += words;
         if is_wanted(&record) && outcome.is_ok() {
-            wanted += record.path.len() as u64;
-            records += 1;
-            represented += record.header.times();
+            written.words.0 += words;
+            written.records += 1;
+            written.represented += record.header.times();
             bytes.clear();
             encode_record(&record.header, record.path, &mut bytes);
             outcome = writer.records(&bytes);
         }
     })?;
     outcome?;
-    writer.traffic(traffic)?;
-    let mut last = recording.last.clone();
-    last.counters.lost_records += recording.balance(read).missing();
-    let counters = part(&last.counters, (records, represented), (wanted, all));
-    writer.finish(&Checkpoint { counters, ..last })?;
-    Ok(())
+    Ok(written)
+}
+
+impl Written {
+    /// The counters of what was written.
+    pub fn counters(&self, recording: &Recording) -> Counters {
+        let mut whole = recording.last.counters.clone();
+        whole.lost_records = whole.lost_records.saturating_add(recording.balance(self.of).missing());
+        part(&whole, (self.records, self.represented), self.words)
+    }
 }
 
 /// The counters of a part of so many records, which stand for so many packets, and whose paths have `wanted` of `all`
@@ -57,9 +84,9 @@ fn part(whole: &Counters, (records, represented): (u64, u64), (wanted, all): (u6
     let unfinished = whole.started.saturating_sub(whole.filtered).saturating_sub(whole.finished);
     let share = |number: u64| (u128::from(number) * u128::from(wanted) / u128::from(all.max(1))) as u64;
     let left_out = represented - records;
-    let finished = records + left_out + whole.lost_records;
+    let finished = (records + left_out).saturating_add(whole.lost_records);
     Counters {
-        started: finished + unfinished,
+        started: finished.saturating_add(unfinished),
         finished,
         left_out,
         filtered: 0,

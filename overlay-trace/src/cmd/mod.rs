@@ -1,8 +1,11 @@
 //! The commands, one file each.
 
+pub mod anonymise;
 pub mod book;
+pub mod cat;
 mod child;
 mod compare;
+pub mod cut;
 pub mod diff;
 pub mod doctor;
 pub mod generate;
