@@ -33,6 +33,8 @@ enum Command {
     Tail(cmd::tail::Tail),
     /// Join recordings of several machines to one path per packet
     Merge(cmd::merge::Merge),
+    /// Write a recording in the format of another tool
+    Export(cmd::export::Export),
     /// Write a piece of a recording: a time, a flow, a namespace, the slowest packets
     Cut(cmd::cut::Cut),
     /// Join recordings of one machine, one after the other
@@ -61,7 +63,7 @@ impl Command {
         use Command::*;
         let reads =
             matches!(self, Report(_) | Diff(_) | Tail(_) | Merge(_) | WhatIf(_) | Stages(_) | Book(_));
-        reads || matches!(self, Cut(_) | Cat(_) | Anonymise(_))
+        reads || matches!(self, Export(_) | Cut(_) | Cat(_) | Anonymise(_))
     }
 }
 
@@ -110,6 +112,7 @@ impl Cli {
             Command::Diff(command) => command.run(),
             Command::Tail(command) => command.run(),
             Command::Merge(command) => command.run(),
+            Command::Export(command) => command.run(),
             Command::Cut(command) => command.run(),
             Command::Cat(command) => command.run(),
             Command::Anonymise(command) => command.run(),

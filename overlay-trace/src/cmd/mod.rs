@@ -8,6 +8,7 @@ mod compare;
 pub mod cut;
 pub mod diff;
 pub mod doctor;
+pub mod export;
 pub mod generate;
 pub mod lab;
 mod lab_name;
