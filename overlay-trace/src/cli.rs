@@ -36,6 +36,14 @@ enum Command {
     Tail(cmd::tail::Tail),
     /// Join recordings of several machines to one path per packet
     Merge(cmd::merge::Merge),
+    /// Write a recording in the format of another tool
+    Export(cmd::export::Export),
+    /// Write a piece of a recording: a time, a flow, a namespace, the slowest packets
+    Cut(cmd::cut::Cut),
+    /// Join recordings of one machine, one after the other
+    Cat(cmd::cat::Cat),
+    /// Replace addresses, names and command lines in recordings, to share them
+    Anonymise(cmd::anonymise::Anonymise),
     /// Predict packet times without a part of the network
     WhatIf(cmd::what_if::WhatIf),
     /// Build the dataplanes of well-known container networks on this machine
@@ -56,7 +64,9 @@ impl Command {
     /// Whether the command needs no privilege: it reads what others have written.
     fn only_reads(&self) -> bool {
         use Command::*;
-        matches!(self, Report(_) | Diff(_) | Tail(_) | Merge(_) | WhatIf(_) | Stages(_) | Book(_))
+        let reads =
+            matches!(self, Report(_) | Diff(_) | Tail(_) | Merge(_) | WhatIf(_) | Stages(_) | Book(_));
+        reads || matches!(self, Export(_) | Cut(_) | Cat(_) | Anonymise(_))
     }
 }
 
@@ -106,6 +116,10 @@ impl Cli {
             Command::Diff(command) => command.run(),
             Command::Tail(command) => command.run(),
             Command::Merge(command) => command.run(),
+            Command::Export(command) => command.run(),
+            Command::Cut(command) => command.run(),
+            Command::Cat(command) => command.run(),
+            Command::Anonymise(command) => command.run(),
             Command::WhatIf(command) => command.run(),
             Command::Lab(command) => command.run(),
             Command::Traffic(command) => command.run(),

@@ -20,17 +20,27 @@ pub fn extract(
     traffic: &[serde_json::Value],
 ) -> Result<()> {
     let mut writer = Writer::create(path, true, header)?;
+    let written = write_records(recording, is_wanted, &mut writer)?;
+    writer.traffic(traffic)?;
+    writer.finish(&Checkpoint { counters: written.counters(recording), ..recording.last.clone() })?;
+    Ok(())
+}
+
+/// Writes the records that are wanted, and the names that they need.
+pub(super) fn write_records(
+    recording: &Recording,
+    is_wanted: impl Fn(&RecordView<'_>) -> bool,
+    writer: &mut Writer,
+) -> Result<Part> {
     let hops: Vec<_> = recording.hops.iter().map(|(number, name)| (*number, name.clone())).collect();
     writer.hops(&hops)?;
     writer.names(&recording.names)?;
     if !recording.translations.is_empty() {
         writer.translations(&recording.translations)?;
     }
-    let (mut read, mut all, mut part, mut bytes) = (0, 0, Part::default(), Vec::new());
-    let mut outcome = Ok(());
+    let (mut part, mut bytes, mut outcome) = (Part::default(), Vec::new(), Ok(()));
     recording.for_each_record(|record| {
-        read += 1;
-        all += record.path.len() as u64;
+        part.read(&record);
         if is_wanted(&record) && outcome.is_ok() {
             part.add(&record);
             bytes.clear();
@@ -39,68 +49,59 @@ pub fn extract(
         }
     })?;
     outcome?;
-    writer.traffic(traffic)?;
-    let mut last = recording.last.clone();
-    last.counters.lost_records += recording.balance(read).missing();
-    let counters = part.counters(&last.counters, all);
-    writer.finish(&Checkpoint { counters, ..last })?;
-    Ok(())
+    Ok(part)
 }
 
 /// What is counted of a part of a recording's records.
 #[derive(Default)]
 pub(crate) struct Part {
-    records: u64,
-    /// Packets that they stand for.
+    /// Records of the part, and the packets that they stand for.
+    pub records: u64,
     represented: u64,
-    /// Words of their paths.
-    words: u64,
+    /// Records that were read.
+    pub of: u64,
+    /// Words of the part's paths, and of all.
+    words: (u64, u64),
 }
 
 impl Part {
+    /// A record of the recording was read.
+    pub fn read(&mut self, record: &RecordView<'_>) {
+        self.of += 1;
+        self.words.1 += record.path.len() as u64;
+    }
+
+    /// It is of the part.
     pub fn add(&mut self, record: &RecordView<'_>) {
         self.records += 1;
         self.represented += record.header.times();
-        self.words += record.path.len() as u64;
+        self.words.0 += record.path.len() as u64;
     }
 
-    /// The counters of the part of a recording whose paths have `all` words. Each word of a path stands for about one hit of
-    /// a probe. Which of the lost packets were of the part is not known: all of them count.
-    pub fn counters(&self, whole: &Counters, all: u64) -> Counters {
-        let unfinished = whole.started.saturating_sub(whole.filtered).saturating_sub(whole.finished);
-        let share =
-            |number: u64| (u128::from(number) * u128::from(self.words) / u128::from(all.max(1))) as u64;
-        let left_out = self.represented.saturating_sub(self.records);
-        let finished = self.records.saturating_add(left_out).saturating_add(whole.lost_records);
+    /// The part's counters, once all records have been read. Each word of a path stands for about one hit of a probe. Which of
+    /// the lost packets were of the part is not known: all of them count.
+    pub fn counters(&self, recording: &Recording) -> Counters {
+        let whole = &recording.last.counters;
+        let lost_records = whole.lost_records.saturating_add(recording.balance(self.of).missing());
+        let unfinished = whole.started.saturating_sub(whole.without_record()).saturating_sub(whole.finished);
+        let (wanted, all) = self.words;
+        let share = |number: u64| (u128::from(number) * u128::from(wanted) / u128::from(all.max(1))) as u64;
+        // Packets that were not followed are not counted: the recording's header says how many each stands for.
+        let followed = self.represented / recording.header.sample.map_or(1, u64::from).max(1);
+        let left_out = followed.saturating_sub(self.records);
+        let finished = self.records.saturating_add(left_out).saturating_add(lost_records);
         Counters {
             started: finished.saturating_add(unfinished),
             finished,
+            lost_records,
             left_out,
             filtered: 0,
+            not_ip: 0,
+            unreadable: 0,
+            unsampled: 0,
             hits: share(whole.hits),
             record_bytes: share(whole.record_bytes),
             ..whole.clone()
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_part_has_its_packets_and_the_losses_of_the_whole() {
-        let whole = Counters {
-            started: 110,
-            filtered: 5,
-            finished: 100,
-            hits: 4000,
-            lost_records: 3,
-            ..Counters::default()
-        };
-        let part = Part { records: 25, represented: 27, words: 1 }.counters(&whole, 4);
-        assert_eq!((part.started, part.hits, part.lost_records), (35, 1000, 3));
-        // 25 records, and 2 packets that others stand for.
-        assert_eq!((part.finished, part.left_out), (30, 2));
     }
 }

@@ -243,6 +243,33 @@ impl Counters {
         }
     }
 
+    /// The counters of two recordings together.
+    pub(crate) fn plus(&self, other: &Counters) -> Counters {
+        let sum = |of: fn(&Counters) -> u64| of(self).saturating_add(of(other));
+        let misses = [self.probe_misses, other.probe_misses].into_iter().flatten();
+        Counters {
+            started: sum(|counters| counters.started),
+            finished: sum(|counters| counters.finished),
+            lost_records: sum(|counters| counters.lost_records),
+            state_full: sum(|counters| counters.state_full),
+            unmatched_exits: sum(|counters| counters.unmatched_exits),
+            unknown_start: sum(|counters| counters.unknown_start),
+            lost_end: sum(|counters| counters.lost_end),
+            filtered: sum(|counters| counters.filtered),
+            not_ip: sum(|counters| counters.not_ip),
+            unreadable: sum(|counters| counters.unreadable),
+            hops_full: sum(|counters| counters.hops_full),
+            hits: sum(|counters| counters.hits),
+            record_bytes: sum(|counters| counters.record_bytes),
+            device_changes: sum(|counters| counters.device_changes),
+            left_out: sum(|counters| counters.left_out),
+            unsampled: sum(|counters| counters.unsampled),
+            slow_from_ns: other.slow_from_ns.or(self.slow_from_ns),
+            probe_misses: misses.reduce(u64::saturating_add),
+            untold_probes: self.untold_probes.max(other.untold_probes),
+        }
+    }
+
     /// Whether the kernel tells of all probes how often it skipped them.
     pub fn are_misses_known(&self) -> bool {
         self.probe_misses.is_some() && self.untold_probes == 0

@@ -7,14 +7,18 @@
 //! It is a sequence of chunks, each complete in itself ([`mod@format`]), so that what a killed recorder or a
 //! full disk leaves behind can still be used.
 
+mod anonymise;
 mod balance;
+mod cut;
 pub mod detection;
 mod dump;
 mod error;
 mod existing;
 mod extract;
+mod flow_addresses;
 pub mod format;
 mod header;
+mod join;
 mod kernel_counters;
 mod legacy;
 mod machine;
@@ -35,15 +39,19 @@ mod threshold;
 mod translation;
 mod writer;
 
+pub use anonymise::Anonymiser;
 pub use balance::Balance;
+pub use cut::{Cut, Selection, cut};
 pub use detection::Detection;
 pub use dump::dump;
 pub use error::ReadError;
 pub use extract::extract;
+pub use flow_addresses::flow_addresses;
 pub use header::{
     Checkpoint, Counters, Header, HopName, MACHINE_SEPARATOR, Names, ProbeCost, Sampling, SeenLater,
     UnseenStage,
 };
+pub use join::{Joined, join};
 pub use kernel_counters::{
     COUNTED_MAX, GROUP_MEMBERS_MAX, GROWTHS_MAX, Growth, KernelCounters, NetnsCounters, ThrottledCgroup,
 };

@@ -56,9 +56,8 @@ impl Recording {
         }
         let is_any = hops.contains(&true);
         let mut selection = Selection { hops, parents: HashMap::new(), lineages: HashSet::new() };
-        let (mut passing, mut read) = (Vec::new(), 0);
+        let mut passing = Vec::new();
         self.for_each_record(|record| {
-            read += 1;
             let header = &record.header;
             if header.parent != 0 {
                 selection.parents.insert(header.id, header.parent);
@@ -70,15 +69,14 @@ impl Recording {
             }
         })?;
         selection.lineages = passing.iter().map(|id| selection.first_of(*id)).collect();
-        let (mut part, mut all) = (Part::default(), 0);
+        let mut part = Part::default();
         self.for_each_record(|record| {
-            all += record.path.len() as u64;
+            part.read(&record);
             if selection.has(&record) {
                 part.add(&record);
             }
         })?;
-        self.last.counters.lost_records += self.balance(read).missing();
-        self.last.counters = part.counters(&self.last.counters, all);
+        self.last.counters = part.counters(self);
         let both = [self.header.filter.as_str(), filter];
         self.header.filter =
             both.iter().filter(|text| !text.is_empty()).copied().collect::<Vec<_>>().join(", ");

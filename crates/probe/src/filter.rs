@@ -36,7 +36,12 @@ pub struct FilterOptions {
     pub port: Option<u16>,
 }
 
-fn protocol(text: &str) -> Result<u8, String> {
+/// The number of an IP protocol.
+///
+/// # Errors
+///
+/// What to write instead.
+pub fn protocol(text: &str) -> Result<u8, String> {
     match text {
         "icmp" => Ok(1),
         "tcp" => Ok(6),

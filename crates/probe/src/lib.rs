@@ -56,7 +56,7 @@ pub use baseline_program::BaselineProgram;
 pub use drop_reasons::{drop_reasons, is_given};
 pub use drops::DropCount;
 pub use error::StartError;
-pub use filter::FilterOptions;
+pub use filter::{FilterOptions, protocol};
 pub use functions::wanted_functions;
 pub use overlay_trace_format::ProbeSet;
 pub use plan::Plan;

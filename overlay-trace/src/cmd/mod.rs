@@ -1,10 +1,14 @@
 //! The commands, one file each.
 
+pub mod anonymise;
 pub mod book;
+pub mod cat;
 mod child;
 mod compare;
+pub mod cut;
 pub mod diff;
 pub mod doctor;
+pub mod export;
 pub mod generate;
 pub mod lab;
 mod lab_name;

@@ -153,7 +153,7 @@ impl PathAssembler {
     }
 
     /// Appends a record's own path.
-    fn append(&self, record: &RecordView<'_>, path: &mut Vec<Span>) {
+    pub(super) fn append(&self, record: &RecordView<'_>, path: &mut Vec<Span>) {
         let begin = path.len();
         path.extend(record.spans());
         let total = record.header.end_ns.saturating_sub(record.header.start_ns);

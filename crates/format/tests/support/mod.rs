@@ -1,5 +1,8 @@
 //! A small recording with every kind of chunk.
 
+// Not every test file needs all of it.
+#![allow(dead_code)]
+
 use overlay_trace_common::{
     flags::RecordFlags,
     path::Span,
