@@ -31,6 +31,10 @@ enum Command {
     Diff(cmd::diff::Diff),
     /// Explain why the slow packets of a recording are slow
     Tail(cmd::tail::Tail),
+    /// Follow the running system: metrics for Prometheus, and the last packets kept
+    Monitor(cmd::monitor::Monitor),
+    /// Show where packets spend their time now, in the terminal
+    Top(cmd::top::Top),
     /// Join recordings of several machines to one path per packet
     Merge(cmd::merge::Merge),
     /// Predict packet times without a part of the network
@@ -101,6 +105,8 @@ impl Cli {
             Command::Report(command) => command.run(),
             Command::Diff(command) => command.run(),
             Command::Tail(command) => command.run(),
+            Command::Monitor(command) => command.run(),
+            Command::Top(command) => command.run(),
             Command::Merge(command) => command.run(),
             Command::WhatIf(command) => command.run(),
             Command::Lab(command) => command.run(),
