@@ -375,8 +375,8 @@ mod tests {
                 let is_it = |line: &&str| line.starts_with(start) && line.ends_with(end);
                 assert!(text.lines().any(|line| is_it(&line)), "{start} {end}\n{text}");
             };
-            line("overlay_trace_stage_seconds_bucket{", "le=\"0.001953125\"} 2");
-            line("overlay_trace_stage_seconds_bucket{", "le=\"+Inf\"} 3");
+            line("overlay_trace_stage_seconds_bucket{le=\"0.001953125\",", " 2");
+            line("overlay_trace_stage_seconds_bucket{le=\"+Inf\",", " 3");
             line("overlay_trace_stage_seconds_count{", " 3");
             line("overlay_trace_lost_total{what=\"records\"}", " 3");
             assert!(text.contains(r#"netns="shop/\"web\\0\"""#), "{text}");

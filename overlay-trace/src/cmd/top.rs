@@ -45,8 +45,15 @@ pub struct Top {
 
 /// Where packets come from.
 enum Source {
-    Live { session: Box<Session>, follower: Follower, _folder: TempDir },
+    Live(Box<Live>),
     File(Box<Replay>),
+}
+
+struct Live {
+    session: Session,
+    follower: Follower,
+    /// Where the recorder's packets are until they have been read.
+    _folder: TempDir,
 }
 
 impl Top {
@@ -61,8 +68,8 @@ impl Top {
         let result = screen.run(&mut terminal);
         ratatui::restore();
         result?;
-        if let Source::Live { session, .. } = screen.source {
-            session.stop()?;
+        if let Source::Live(live) = screen.source {
+            live.session.stop()?;
         }
         Ok(ExitCode::SUCCESS)
     }
@@ -89,7 +96,8 @@ impl Top {
         })?;
         announce(&session);
         drop_in_thread("main", &[]);
-        Ok(Source::Live { session: Box::new(session), follower: Follower::new(&ring), _folder: folder })
+        let follower = Follower::new(&ring);
+        Ok(Source::Live(Box::new(Live { session, follower, _folder: folder })))
     }
 }
 
@@ -105,7 +113,7 @@ struct Screen {
 impl Screen {
     fn new(source: Source) -> Screen {
         let view = View::new(match &source {
-            Source::Live { session, .. } => format!("live, probe set {}", session.set().0.name()),
+            Source::Live(live) => format!("live, probe set {}", live.session.set().0.name()),
             Source::File(replay) => {
                 let header = &replay.recording().header;
                 format!("{}, probe set {}", header.node, header.probe_set)
@@ -142,9 +150,12 @@ impl Screen {
             last = Some(tick.last.counters.clone());
         };
         let (elapsed, has_ended) = match &mut self.source {
-            Source::Live { session, follower, .. } => {
-                ensure!(!session.failed(), "the recorder cannot go on: is the disk of temporary files full?");
-                follower.poll(take)?;
+            Source::Live(live) => {
+                ensure!(
+                    !live.session.failed(),
+                    "the recorder cannot go on: is the disk of temporary files full?"
+                );
+                live.follower.poll(take)?;
                 (now, false)
             }
             Source::File(replay) => {

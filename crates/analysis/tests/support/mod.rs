@@ -112,6 +112,7 @@ pub fn hops() -> Vec<(u16, HopName)> {
             ifindex: u32::from(number),
             device: device.into(),
             kind: kind.into(),
+            pod: None,
         };
         (number, name)
     };

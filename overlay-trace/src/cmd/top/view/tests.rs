@@ -47,9 +47,10 @@ fn screen(view: &mut View, width: u16, height: u16) -> String {
     terminal.backend().to_string()
 }
 
+/// Presses keys; whether the last one ends the program.
 fn keys(view: &mut View, keys: &str) -> bool {
     let press_char = |char| press(view, KeyEvent::new(KeyCode::Char(char), KeyModifiers::NONE));
-    keys.chars().map(press_char).next_back().unwrap_or(false)
+    keys.chars().map(press_char).fold(false, |_, ends| ends)
 }
 
 fn names(view: &View) -> Vec<String> {
@@ -89,7 +90,12 @@ fn rows_are_grouped_sorted_and_filtered_by_keys() {
     assert_eq!((names(&view).len(), view.is_typing), (3, false));
     keys(&mut view, "f?");
     let shown = screen(&mut view, 80, 24);
-    assert!(shown.contains("FROZEN") && shown.contains("take the filter back") && shown.contains("Esc takes it back"), "{shown}");
+    assert!(
+        shown.contains("FROZEN")
+            && shown.contains("take the filter back")
+            && shown.contains("Esc takes it back"),
+        "{shown}"
+    );
     assert!(keys(&mut view, "q"));
     assert!(press(&mut view, KeyEvent::new(KeyCode::Char('c'), KeyModifiers::CONTROL)));
 }
