@@ -371,14 +371,15 @@ mod tests {
     fn text_has_classic_buckets_and_losses_and_escapes_labels() {
         for exposition in [Exposition::OpenMetrics, Exposition::Text] {
             let text = text(exposition);
-            let line = |start: &str, end: &str| {
-                let is_it = |line: &&str| line.starts_with(start) && line.ends_with(end);
-                assert!(text.lines().any(|line| is_it(&line)), "{start} {end}\n{text}");
+            let line = |start: &str, label: &str, end: &str| {
+                let is_it =
+                    |line: &str| line.starts_with(start) && line.contains(label) && line.ends_with(end);
+                assert!(text.lines().any(is_it), "{start} {label} {end}\n{text}");
             };
-            line("overlay_trace_stage_seconds_bucket{le=\"0.001953125\",", " 2");
-            line("overlay_trace_stage_seconds_bucket{le=\"+Inf\",", " 3");
-            line("overlay_trace_stage_seconds_count{", " 3");
-            line("overlay_trace_lost_total{what=\"records\"}", " 3");
+            line("overlay_trace_stage_seconds_bucket{", "le=\"0.001953125\"", " 2");
+            line("overlay_trace_stage_seconds_bucket{", "le=\"+Inf\"", " 3");
+            line("overlay_trace_stage_seconds_count{", "stage=\"ip-output\"", " 3");
+            line("overlay_trace_lost_total{", "what=\"records\"", " 3");
             assert!(text.contains(r#"netns="shop/\"web\\0\"""#), "{text}");
         }
         assert!(text(Exposition::OpenMetrics).ends_with("# EOF\n"));

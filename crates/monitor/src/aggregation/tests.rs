@@ -37,10 +37,10 @@ fn what_finds_no_room_is_in_other_and_the_sums_stay_exact() {
 fn a_month_of_pods_needs_the_memory_of_an_hour() {
     let mut aggregation = Aggregation::new(2000, Devices::Classes);
     let (mut count, mut most) = (0, 0);
-    // Each minute another pod, which lives for ten.
+    // Each minute another pod, which lives for three.
     for minute in 0..30 * 24 * 60u64 {
         let now = Duration::from_secs(minute * 60);
-        for pod in minute.saturating_sub(9)..=minute {
+        for pod in minute.saturating_sub(2)..=minute {
             for stage in ["ip-output", "veth-xmit"] {
                 aggregation.add_times(labels(stage, pod), &times(&[pod + 1]), now);
                 count += 1;
@@ -51,7 +51,7 @@ fn a_month_of_pods_needs_the_memory_of_an_hour() {
             most = most.max(aggregation.stages().count());
         }
     }
-    // Those of an hour, and of the ten minutes before.
+    // Those of an hour, and of the minutes before.
     assert!((100..=2 * 75).contains(&most), "{most}");
     assert_eq!(aggregation.size(), (aggregation.stages().count(), 0));
     assert_eq!(sum(&aggregation).0, count);
