@@ -34,6 +34,10 @@ enum Command {
     Diff(cmd::diff::Diff),
     /// Explain why the slow packets of a recording are slow
     Tail(cmd::tail::Tail),
+    /// Follow the running system: metrics for Prometheus, and the last packets kept
+    Monitor(cmd::monitor::Monitor),
+    /// Show where packets spend their time now, in the terminal
+    Top(cmd::top::Top),
     /// Join recordings of several machines to one path per packet
     Merge(cmd::merge::Merge),
     /// Write a recording in the format of another tool
@@ -115,6 +119,8 @@ impl Cli {
             Command::Report(command) => command.run(),
             Command::Diff(command) => command.run(),
             Command::Tail(command) => command.run(),
+            Command::Monitor(command) => command.run(),
+            Command::Top(command) => command.run(),
             Command::Merge(command) => command.run(),
             Command::Export(command) => command.run(),
             Command::Cut(command) => command.run(),

@@ -355,8 +355,25 @@ impl Writer {
         }
     }
 
-    /// Appends bytes as a whole, or takes back what was written of them.
+    /// Appends bytes as a whole. Where there is no room for them, the oldest segments of a ring make it.
     fn append(&mut self, bytes: &[u8]) -> Result<()> {
+        let had_failed = self.failed;
+        loop {
+            match self.append_once(bytes) {
+                Err(_) if !had_failed && self.make_room() => {}
+                result => return result,
+            }
+        }
+    }
+
+    fn make_room(&mut self) -> bool {
+        let is_room = self.ring.as_mut().is_some_and(Ring::remove_oldest);
+        self.failed &= !is_room;
+        is_room
+    }
+
+    /// Appends bytes as a whole, or takes back what was written of them.
+    fn append_once(&mut self, bytes: &[u8]) -> Result<()> {
         if self.failed {
             bail!("the recording {} could not be written any more", self.path.display());
         }
