@@ -115,7 +115,7 @@ pub(super) static LOSSES: &[Rule] = &[
     Rule {
         id: "no-server",
         evidence: drops(&["NETFILTER_DROP"], &["ipvs-in", "ipvs-out"], &[]),
-        what: "IPVS refused packets to a virtual service: it has no server that takes them (none is listed, or all have weight 0)",
+        what: "IPVS refused packets to a virtual service: it has no server for them (none is listed, or all have weight 0), or their connection's server was removed",
         check: "ipvsadm -Ln --stats: the servers and weights of the service; the service's endpoints",
         advice: &[advice("see that the service has ready endpoints, and that kube-proxy runs", "ipvsadm(8)")],
     },
