@@ -167,9 +167,10 @@ fn signs(sign: Sign) -> String {
         Sign::Sometimes => {
             "; they are the first of their flows, while others to the same address and port get through"
         }
-        Sign::Total => "; nothing of their flows gets through after the first of them",
+        Sign::Total => "; nothing gets through to the same addresses and ports after the first of them",
         Sign::Longest => "; each is longer than all packets of its flow that get through",
         Sign::Outer => "; this happened to the outer packet of a tunnel",
+        Sign::NoReason => "; the kernel gives reasons for other drops, and none for these",
         Sign::Forwards => "; the namespace forwards other packets",
         Sign::Counted(names) => {
             return format!("; the kernel's counter {} grew in the namespace", codes(names, "or"));

@@ -67,7 +67,8 @@ pub(super) fn grown(tail: &Tail, rule: &'static Rule, counters: &Counters) -> Op
     });
     let times = most.max().filter(|times| *times >= counters.least)?;
     let worst = counted.iter().max_by_key(|at| at.by)?;
-    let key = in_netns(&worst.netns);
+    let device = Some(worst.device.clone()).filter(|device| !device.is_empty());
+    let key = Key { device, ..in_netns(&worst.netns) };
     counted.extend(CountedAt::all(all, counters.with));
     Some(Finding {
         severity: counters.severity,

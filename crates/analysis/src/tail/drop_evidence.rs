@@ -154,9 +154,9 @@ impl SiteFacts {
         self.empty == self.packets
     }
 
-    /// Nothing of the flows got through any more.
+    /// Nothing of the flows got through any more, nor anything else to the same destinations.
     pub fn is_total(&self) -> bool {
-        self.are_most(|flow| flow.silenced)
+        self.are_most(|flow| !flow.served)
     }
 
     /// The packets are the longest ones of their flows, and the others get through.

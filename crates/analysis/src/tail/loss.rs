@@ -94,6 +94,7 @@ fn rule_of(
         Sign::Total => facts.is_total(),
         Sign::Longest => facts.is_longest(),
         Sign::Outer => site.key.level.is_some_and(|level| level > 0),
+        Sign::NoReason => site.reason == "NOT_SPECIFIED",
         Sign::Forwards => forwards(analysis, &site.key),
         Sign::Counted(names) => {
             has_grown(analysis.kernel_counters.as_ref(), names, site.key.netns.as_deref())
@@ -171,7 +172,8 @@ impl Loss<'_> {
             _ => self.row.is_some_and(|row| row.effect == Effect::Configured),
         };
         // The kernel itself tells by its counters.
-        let is_told = |sign: Sign| matches!(sign, Sign::Any | Sign::Outer | Sign::Counted(_));
+        let is_told =
+            |sign: Sign| matches!(sign, Sign::Any | Sign::Outer | Sign::NoReason | Sign::Counted(_));
         let is_told_apart = matches!(self.rule.evidence, Evidence::Drops { sign, .. } if !is_told(sign));
         Some(Finding {
             severity: match fraction {

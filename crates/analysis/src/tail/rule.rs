@@ -149,12 +149,14 @@ pub enum Sign {
     /// The first packets of flows, while others to the same address and port get through: other flows, or the same ones at
     /// the next attempt.
     Sometimes,
-    /// Nothing of the flows gets through after the first drop.
+    /// Nothing gets through to the same addresses and ports after the first drop.
     Total,
     /// Each packet is longer than all packets of its flow that got through.
     Longest,
     /// They were dropped at an outer header: at level 1 or above.
     Outer,
+    /// The kernel has drop reasons and gave none.
+    NoReason,
     /// The namespace where they were dropped forwards other packets.
     Forwards,
     /// One of these counters of the kernel grew in the namespace where they were dropped.

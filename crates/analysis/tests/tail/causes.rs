@@ -229,6 +229,7 @@ const CASES: &[(&str, Fault)] = &[
     ("qdisc-overflow", Dropped("dev-queue-xmit", 4, "QDISC_DROP", "__dev_queue_xmit")),
     ("conntrack-refused", Dropped("conntrack-in", 2, "NETFILTER_DROP", "nf_hook_slow")),
     ("conntrack-insert", Dropped("conntrack-confirm", 2, "NETFILTER_DROP", "nf_hook_slow")),
+    ("no-server", Dropped("ipvs-in", 2, "NETFILTER_DROP", "nf_hook_slow")),
     ("queue-to-program", Dropped("iptables", 2, "NOT_SPECIFIED", "nf_queue")),
     ("rule-drop", Dropped("iptables", 2, "NETFILTER_DROP", "nf_hook_slow")),
     ("tc-drop", Dropped("receive", 6, "TC_INGRESS", "__netif_receive_skb_core")),
@@ -289,6 +290,7 @@ fn every_cause_is_named_first_at_its_place() {
         "mtu-differs",
         "tunnel-port",
         "checksum-not-filled",
+        "route-rejects",
     ];
     // These are told by what the kernel itself has counted: see `counters`.
     let of_counters = [
@@ -301,6 +303,7 @@ fn every_cause_is_named_first_at_its_place() {
         "old-timestamps",
         "conntrack-early-drop",
         "not-sent",
+        "receive-errors",
         "tcp-memory",
         "softirq-budget",
         "resets",

@@ -96,6 +96,17 @@ fn what_a_listener_throws_away_is_a_cause_without_a_drop() {
 
 /// A broken file can say anything.
 #[test]
+fn what_a_device_counts_as_an_error_is_a_cause_at_that_device() {
+    let dir = TempDir::new().unwrap();
+    let grown = vec![growth("wg0", "rx.errs", 181), growth("wg0", "rx.frame", 181)];
+    let found = tail(&recording(&dir, steady, None, &counters(grown))).findings.remove(0);
+    assert_eq!(
+        (found.rule.id, found.packets, found.key.device.as_deref()),
+        ("receive-errors", 181, Some("wg0"))
+    );
+}
+
+#[test]
 fn counters_add_up_to_no_more_than_a_number_holds() {
     let dir = TempDir::new().unwrap();
     let grown = vec![growth("", "TcpExtListenDrops", u64::MAX), growth("", "TcpExtListenDrops", u64::MAX)];

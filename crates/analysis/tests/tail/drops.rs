@@ -344,7 +344,10 @@ fn damaged_packets_are_told_from_checksums_that_nobody_fills_in() {
     let one = flow(UDP, (CLIENT, 40_000), (POD, 53));
     let mut damaged = Scene::new("UDP_CSUM", "udp_queue_rcv_one_skb", "udp-rcv");
     let mut offload = Scene::new("UDP_CSUM", "udp_queue_rcv_one_skb", "udp-rcv");
-    (0..40).for_each(|number| damaged.packet(one, number % 10 == 5));
+    // A socket for each request, as of a resolver: a damaged one is all of its flow.
+    (0..40).for_each(|number| {
+        damaged.packet(flow(UDP, (CLIENT, 40_000 + number), (POD, 53)), number % 10 == 5);
+    });
     (0..40).for_each(|number| offload.packet(one, number > 20));
     assert_eq!((damaged.id(), offload.id()), ("bad-checksum", "checksum-not-filled"));
 }
@@ -359,5 +362,17 @@ fn acknowledgements_that_were_overtaken_are_no_loss_but_data_is() {
             scene.records.last_mut().unwrap().0.flags |= flags;
         }
         assert_eq!(scene.id(), expected);
+    }
+}
+
+#[test]
+fn a_route_that_rejects_is_told_from_one_that_is_missing() {
+    let one = flow(UDP, (CLIENT, 40_000), (POD, 53));
+    for (reason, expected) in
+        [("NOT_SPECIFIED", "route-rejects"), ("IP_INNOROUTES", "no-route"), ("", "no-route")]
+    {
+        let mut scene = Scene::new(reason, "ip_error", "route-input");
+        (0..40).for_each(|number| scene.packet(one, number % 8 > 5));
+        assert_eq!(scene.id(), expected, "{reason}");
     }
 }

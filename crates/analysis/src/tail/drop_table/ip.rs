@@ -256,10 +256,10 @@ pub(super) static ROWS: &[DropRow] = &[
         &[
             "the pod or node with that address is gone or down",
             "a stale connection tracking entry or route still leads to it",
-            "the neighbour table is full",
+            "the question does not reach it: the bridge's port does not forward (spanning tree, VLAN, isolated), or a wrong netmask makes a remote address local",
             "on a tunnel device that its agent fills: the agent made no entry for the other node",
         ],
-        "ip neigh show dev DEVICE; conntrack -L for the address; ip neigh | wc -l against gc_thresh3",
+        "ip neigh show dev DEVICE; conntrack -L for the address; bridge -d link show: state; ip addr: the netmask",
         (
             "remove what still sends to the address: conntrack -D, the route, or the endpoint",
             "ip-neighbour(8), conntrack(8)",

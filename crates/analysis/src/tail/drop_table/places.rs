@@ -43,6 +43,18 @@ pub(super) static ROWS: &[DropRow] = &[
         ("allow the VLAN on the port, or unblock it", "bridge(8)"),
     ),
     function(
+        &["br_nf_pre_routing_finish", "br_nf_pre_routing_finish_ipv6"],
+        Lost,
+        "there is no route for the packet to the address that it was translated to (netfilter of the bridge)",
+        &[
+            "it was translated to 127.0.0.0/8 without route_localnet",
+            "the translated address has no route, or a route that rejects",
+            "its source address is not allowed here (reverse path filter)",
+        ],
+        "iptables-save -t nat: the target of the rule; sysctl net.ipv4.conf.DEVICE.route_localnet; ip route get ADDRESS iif DEVICE",
+        ("translate to an address that can be routed to, or set route_localnet=1 on the bridge", IP),
+    ),
+    function(
         &["__dev_forward_skb", "__dev_forward_skb2", "dev_forward_skb", "dev_forward_skb_nomtu"],
         Lost,
         "the device at the other end could not take the frame",

@@ -113,6 +113,19 @@ pub(super) static COUNTED: &[Rule] = &[
         )],
     },
     Rule {
+        id: "receive-errors",
+        evidence: counted(&["rx.errs", "rx.frame"], 3),
+        what: "a device threw away received packets as errors, of which the kernel tells no drop: WireGuard those whose sender's address AllowedIPs does not list or whose key does not fit, a NIC damaged ones",
+        check: "ip -s -s link show DEVICE: errors, frame, crc; of WireGuard also wg show: allowed ips, latest handshake",
+        advice: &[
+            advice(
+                "of WireGuard: list all addresses behind a peer in its AllowedIPs, on both nodes",
+                "wg(8)",
+            ),
+            advice("of a NIC: change the cable or the port; see ethtool -S", "ethtool(8)"),
+        ],
+    },
+    Rule {
         id: "tcp-memory",
         evidence: counted(&["TcpExtTCPAbortOnMemory", "TcpExtTCPMemoryPressures"], 1),
         what: "TCP was short of memory: sockets get less buffer, and connections are given up",

@@ -113,6 +113,13 @@ pub(super) static LOSSES: &[Rule] = &[
         ],
     },
     Rule {
+        id: "no-server",
+        evidence: drops(&["NETFILTER_DROP"], &["ipvs-in", "ipvs-out"], &[]),
+        what: "IPVS refused packets to a virtual service: it has no server for them (none is listed, or all have weight 0), or their connection's server was removed",
+        check: "ipvsadm -Ln --stats: the servers and weights of the service; the service's endpoints",
+        advice: &[advice("see that the service has ready endpoints, and that kube-proxy runs", "ipvsadm(8)")],
+    },
+    Rule {
         id: "queue-to-program",
         evidence: drops(&[], &[], &["nf_queue", "__nf_queue", "nfqnl_enqueue_packet"]),
         what: "a firewall rule hands packets to a program (NFQUEUE), and no program takes them: none listens, or its queue is full",
@@ -126,7 +133,7 @@ pub(super) static LOSSES: &[Rule] = &[
         id: "rule-drop",
         evidence: Evidence::Drops {
             reasons: &["NETFILTER_DROP"],
-            stages: &["iptables", "nftables", "ipvs-in", "ipvs-out"],
+            stages: &["iptables", "nftables"],
             functions: &[],
             sign: Sign::Any,
             intended: true,
@@ -341,6 +348,17 @@ pub(super) static LOSSES: &[Rule] = &[
             ),
             advice("if this is a router: sysctl net.ipv4.ip_forward=1", IP),
         ],
+    },
+    Rule {
+        id: "route-rejects",
+        // For a route that is missing, kernels with drop reasons give one.
+        evidence: told_apart(&[], &[], &["ip_error"], Sign::NoReason),
+        what: "a route or a rule of the type blackhole, unreachable or prohibit rejects the packets",
+        check: "ip route get ADDRESS from SOURCE iif DEVICE; ip route show table all type blackhole (unreachable, prohibit); ip rule",
+        advice: &[advice(
+            "remove that route or rule, or add a more specific one; networks make them for blocks of addresses, of which one can have moved to another node",
+            "ip-route(8), ip-rule(8)",
+        )],
     },
     Rule {
         id: "no-route",
