@@ -42,6 +42,8 @@ enum Command {
     Lab(cmd::lab::Lab),
     /// Generate or answer test traffic
     Traffic(cmd::traffic::Traffic),
+    /// Print the JSON schema of an output
+    Schema(cmd::schema::Schema),
     /// Print the stage map
     Stages(cmd::stages::Stages),
     /// Write man pages or shell completions to a folder
@@ -56,7 +58,7 @@ impl Command {
     /// Whether the command needs no privilege: it reads what others have written.
     fn only_reads(&self) -> bool {
         use Command::*;
-        matches!(self, Report(_) | Diff(_) | Tail(_) | Merge(_) | WhatIf(_) | Stages(_) | Book(_))
+        matches!(self, Report(_) | Diff(_) | Tail(_) | Merge(_) | WhatIf(_) | Schema(_) | Stages(_) | Book(_))
     }
 }
 
@@ -109,6 +111,7 @@ impl Cli {
             Command::WhatIf(command) => command.run(),
             Command::Lab(command) => command.run(),
             Command::Traffic(command) => command.run(),
+            Command::Schema(command) => command.run(),
             Command::Stages(command) => command.run(),
             Command::Generate(command) => command.run(Cli::command()),
             Command::Book(command) => command.run(Cli::command()),

@@ -15,6 +15,7 @@ mod probes;
 pub mod record;
 mod remote;
 pub mod report;
+pub mod schema;
 pub mod stages;
 pub mod tail;
 pub mod traffic;

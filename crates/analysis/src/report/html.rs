@@ -21,9 +21,8 @@ use super::{
 };
 use crate::breakdown::{Analysis, By, Dist, Key, Row};
 
-/// So many devices of the path, and so many rows of the tables, are shown: those with most time.
+/// So many devices of the path, those with most time, and so many drops are shown.
 const HOPS: usize = 40;
-const ROWS: usize = 600;
 const DROPS: usize = 200;
 
 /// The page; `preface` stands behind the answer.
@@ -164,9 +163,7 @@ fn stages(analysis: &Analysis) -> Markup {
     let heading =
         ["stage", "share", "mean", "p50", "p90", "p99", "p99.9", "p99.99", "max", "net mean", "packets"];
     let mut rows: Vec<&Row> = analysis.rows.iter().filter(|row| row.raw.sum() > 0).collect();
-    let all = rows.len();
     rows.sort_by_key(|row| std::cmp::Reverse(row.raw.sum()));
-    rows.truncate(ROWS);
     let scale = Scale::of(rows.iter().map(|row| &row.raw));
     let pictures: Vec<Markup> =
         rows.iter().map(|row| chart::small(&row.raw, &scale, row.key.kind == "wait")).collect();
@@ -184,9 +181,6 @@ fn stages(analysis: &Analysis) -> Markup {
         p.hint {
             "Times are of the packets that passed the stage; a percentile needs at least ten packets above it. The last column "
             "draws the distribution, on one logarithmic scale for all rows. Click a heading to sort."
-            @if all > rows.len() {
-                " Shown are the " (rows.len()) " of " (count(all as u64)) " rows with most time; the formats csv and json have all."
-            }
         }
         (drawn_table(&heading.map(str::to_owned), &rows, Some(("distribution", &pictures))))
     }

@@ -90,7 +90,7 @@ pub fn distribution(dist: &Dist, about: &str) -> Markup {
             @for (number, (name, ns)) in marks.iter().enumerate() {
                 @let x = 100.0 * scale.at(*ns as f64);
                 line.mark x1=(percent(x)) x2=(percent(x)) y1="0" y2=(HEIGHT) {}
-                text.label x=(percent(x)) y=(10 + 12 * (number % 3)) text-anchor=(anchor(x)) { (name) " " (time(*ns as f64)) }
+                text.label x=(percent(x)) dx=(if x > 80.0 { -4 } else { 4 }) y=(10 + 12 * (number % 3)) text-anchor=(if x > 80.0 { "end" } else { "start" }) { (name) " " (time(*ns as f64)) }
             }
             (axis(&scale))
         }

@@ -9,10 +9,13 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 use sha2::{Digest, Sha256};
 
-use super::heading::Line;
+use super::{heading::Line, units::count};
 
 const STYLE: &str = include_str!("page.css");
 const SCRIPT: &str = include_str!("page.js");
+
+/// A table has at most so many rows: whatever the recording, a page stays small.
+const ROWS_MAX: usize = 1000;
 
 /// Nothing is loaded, and no script but the page's own is run.
 fn policy() -> String {
@@ -81,7 +84,12 @@ pub fn drawn_table(
     // Columns without any value are left out.
     let has_any = |column: usize| rows.iter().any(|(_, cells)| cells[column].0.is_some());
     let columns: Vec<usize> = (0..heading.len() - 1).filter(|&column| has_any(column)).collect();
+    // The last row can be the sum of all.
+    let shown = (0..rows.len()).filter(|&number| number + 1 < ROWS_MAX || number + 1 == rows.len());
     html! {
+        @if rows.len() > ROWS_MAX {
+            p.hint { "Shown are " (count(ROWS_MAX as u64)) " of " (count(rows.len() as u64)) " rows; the format json has all." }
+        }
         div.wide {
             table.sortable {
                 thead {
@@ -92,7 +100,7 @@ pub fn drawn_table(
                     }
                 }
                 tbody {
-                    @for (number, (name, cells)) in rows.iter().enumerate() {
+                    @for (number, (name, cells)) in shown.map(|number| (number, &rows[number])) {
                         tr {
                             th scope="row" { (name) }
                             @for &column in &columns {
