@@ -54,6 +54,8 @@ enum Command {
     Lab(cmd::lab::Lab),
     /// Generate or answer test traffic
     Traffic(cmd::traffic::Traffic),
+    /// Print the JSON schema of an output
+    Schema(cmd::schema::Schema),
     /// Print the stage map
     Stages(cmd::stages::Stages),
     /// Write man pages or shell completions to a folder
@@ -70,7 +72,7 @@ impl Command {
         use Command::*;
         let reads =
             matches!(self, Report(_) | Diff(_) | Tail(_) | Merge(_) | WhatIf(_) | Stages(_) | Book(_));
-        reads || matches!(self, Export(_) | Cut(_) | Cat(_) | Anonymise(_))
+        reads || matches!(self, Schema(_) | Export(_) | Cut(_) | Cat(_) | Anonymise(_))
     }
 }
 
@@ -129,6 +131,7 @@ impl Cli {
             Command::WhatIf(command) => command.run(),
             Command::Lab(command) => command.run(),
             Command::Traffic(command) => command.run(),
+            Command::Schema(command) => command.run(),
             Command::Stages(command) => command.run(),
             Command::Generate(command) => command.run(Cli::command()),
             Command::Book(command) => command.run(Cli::command()),

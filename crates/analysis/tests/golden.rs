@@ -4,7 +4,7 @@
 mod support;
 
 use overlay_trace_analysis::{
-    breakdown::{Analysis, By, Diff, Per},
+    breakdown::{Analysis, By, Diff, OverTime, Per},
     report::{DiffFormat, Format, Sort, TailFormat, WhatIfFormat, diff, report, tail, what_if},
     tail::{Of, Tail, Threshold},
     what_if::{Change, WhatIf},
@@ -77,6 +77,15 @@ fn svg() {
 }
 
 #[test]
+fn html() {
+    let dir = TempDir::new().unwrap();
+    let recording = open(&dir, true, true);
+    let mut analysis = Analysis::of(&recording, By::Stage).unwrap();
+    analysis.over_time = Some(OverTime::of(&recording).unwrap());
+    check("report.html", &report(&mut analysis, Format::Html, Sort::Path).unwrap());
+}
+
+#[test]
 fn csv() {
     check_report("report.csv", By::Stage, Format::Csv, Sort::Path);
 }
@@ -130,5 +139,6 @@ fn predictions() {
     let dir = TempDir::new().unwrap();
     let predicted = WhatIf::of(&open(&dir, true, true), &Change::all(), &|_| true).unwrap();
     check("what-if.txt", &what_if(&predicted, WhatIfFormat::Text).unwrap());
+    check("what-if.html", &what_if(&predicted, WhatIfFormat::Html).unwrap());
     check("what-if.json", &what_if(&predicted, WhatIfFormat::Json).unwrap());
 }

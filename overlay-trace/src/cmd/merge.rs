@@ -13,7 +13,7 @@ use super::{
     output,
     unprivileged::{open_all, with_files},
 };
-use overlay_trace_analysis::breakdown::{Analysis, By};
+use overlay_trace_analysis::breakdown::{Analysis, By, OverTime};
 use overlay_trace_analysis::report::{self, Format, Sort};
 use overlay_trace_format::{Recording, check_output};
 use overlay_trace_merge::{Options, Summary, merge};
@@ -30,6 +30,8 @@ enum MergeFormat {
     Svg,
     /// The flame graph's folded stacks in ns
     Folded,
+    /// A self-contained page: the summary, the flame graph and the tables of a report
+    Html,
 }
 
 #[derive(clap::Args)]
@@ -79,7 +81,11 @@ impl Merge {
             tempfile::tempdir().context("cannot create a temporary folder for the merged recording")?;
         let file = folder.path().join("merged.otr");
         let summary = merge(recordings, &options, &file, false)?;
-        let mut analysis = Analysis::of(&Recording::open(&file)?, By::Stage)?;
+        let merged = Recording::open(&file)?;
+        let mut analysis = Analysis::of(&merged, By::Stage)?;
+        if self.format == MergeFormat::Html {
+            analysis.over_time = Some(OverTime::of(&merged)?);
+        }
         let mut report = |format| report::report(&mut analysis, format, Sort::default());
         let text = match self.format {
             MergeFormat::Text => {
@@ -92,6 +98,10 @@ impl Merge {
             }
             MergeFormat::Svg => report(Format::Svg)?,
             MergeFormat::Folded => report(Format::Folded)?,
+            MergeFormat::Html => {
+                let preface: Vec<String> = summary.text().lines().map(str::to_owned).collect();
+                report::page_with(&analysis, &preface).into_bytes()
+            }
         };
         output::print(&text)?;
         Ok(ExitCode::SUCCESS)

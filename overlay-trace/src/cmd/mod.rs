@@ -21,6 +21,7 @@ mod probes;
 pub mod record;
 mod remote;
 pub mod report;
+pub mod schema;
 pub mod stages;
 pub mod tail;
 pub mod top;

@@ -5,7 +5,7 @@ use std::{path::PathBuf, process::ExitCode};
 use anyhow::{Result, ensure};
 
 use super::{output, pods, unprivileged};
-use overlay_trace_analysis::breakdown::{Analysis, By};
+use overlay_trace_analysis::breakdown::{Analysis, By, OverTime};
 use overlay_trace_analysis::report::{self, Format, Sort, TextFormat};
 use overlay_trace_format::PodFilter;
 
@@ -47,6 +47,9 @@ impl Report {
         let [mut recording] = unprivileged::open([&self.file], self.output.as_ref())?;
         pods::select(&mut recording, &self.pods)?;
         let mut analysis = Analysis::of(&recording, self.by)?;
+        if self.format == Format::Html {
+            analysis.over_time = Some(OverTime::of(&recording)?);
+        }
         self.leave_out(&mut analysis)?;
         let text = if self.compact {
             ensure!(

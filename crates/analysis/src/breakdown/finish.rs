@@ -52,6 +52,7 @@ impl Collector {
             drops,
             completions,
             left_out: Vec::new(),
+            over_time: None,
         }
     }
 

@@ -15,6 +15,7 @@ mod hop_keys;
 mod key;
 mod lineage;
 mod order;
+mod over_time;
 mod packet_times;
 mod parallel;
 mod path_cost;
@@ -39,6 +40,7 @@ pub use direction::Direction;
 pub use dist::Dist;
 pub(crate) use dist::SUPPORT;
 pub use key::{By, Key, Part};
+pub use over_time::OverTime;
 pub use record_rows::RecordRows;
 pub(crate) use rows::{Between, Rows};
 pub(crate) use stages::Facts;
@@ -103,6 +105,8 @@ pub struct Analysis {
     pub completions: Vec<Completion>,
     /// Stages whose rows were taken out, and their part of the end-to-end sum.
     pub left_out: Vec<(String, f64)>,
+    /// The course of time, where it was asked for: [`OverTime::of`].
+    pub over_time: Option<OverTime>,
 }
 
 /// How many paths ended how.

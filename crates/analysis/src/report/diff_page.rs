@@ -12,9 +12,10 @@ use super::{
         lines, reading, table,
     },
     palette::PLACE,
+    place::place,
     units::{signed_time, time},
 };
-use crate::breakdown::{Diff, DiffRow, Side};
+use crate::breakdown::{Diff, DiffRow};
 
 /// The page.
 pub(super) fn report(diff: &Diff) -> String {
@@ -22,8 +23,8 @@ pub(super) fn report(diff: &Diff) -> String {
     let body = html! {
         h1 { (title) }
         @for sentence in verdict(diff).lines() { p.answer { (sentence) } }
-        (stages(diff))
         (difference(diff))
+        (stages(diff))
         h2 { "The recordings" }
         @for (place, analysis) in [("First", &diff.first), ("Second", &diff.second)] {
             p { b { (place) ": " (analysis.file) } }
@@ -34,24 +35,23 @@ pub(super) fn report(diff: &Diff) -> String {
 }
 
 fn stages(diff: &Diff) -> Markup {
-    let heading = ["stage", "added", "first", "second", "first p99", "second p99"].map(str::to_owned);
+    let heading = ["stage", "added", "first", "second", "first p50", "second p50", "first p99", "second p99"]
+        .map(str::to_owned);
     let row = |row: &DiffRow| {
         let key = &row.key;
-        let name = format!(
-            "{} (level {}{}{})",
-            key.stage.as_deref().unwrap_or_default(),
-            key.level.unwrap_or(0),
-            key.direction.map(|direction| format!(", {}", direction.name())).unwrap_or_default(),
-            if key.kind == "wait" { ", wait" } else { "" }
-        );
+        let wait = if key.kind == "wait" { ", wait" } else { "" };
+        let direction = key.direction.map_or(String::new(), |direction| format!(", {}", direction.name()));
+        let name = format!("{}{direction}{wait}", place(key));
         let some = |value: f64| (value != 0.0).then_some(value);
-        let p99 = |side: &Side| some(side.p99 as f64).filter(|_| side.packets > 0);
+        let quantile = |ns: Option<u64>| Cell::of(ns.map(|ns| ns as f64), time);
         let cells = vec![
             Cell::of(Some(row.delta(diff.per)), signed_time),
             Cell::of(some(row.first.each(diff.per)), time),
             Cell::of(some(row.second.each(diff.per)), time),
-            Cell::of(p99(&row.first), time),
-            Cell::of(p99(&row.second), time),
+            quantile(row.first.supported_p50),
+            quantile(row.second.supported_p50),
+            quantile(row.first.supported_p99),
+            quantile(row.second.supported_p99),
         ];
         (name, cells)
     };

@@ -216,7 +216,7 @@ pub(super) fn unbalanced(balance: Balance, complete: bool) -> Option<String> {
 }
 
 /// What passed the NICs, and what an early version may have missed.
-fn nics_lines(analysis: &Analysis, detail: Detail) -> Vec<Line> {
+pub(super) fn nics_lines(analysis: &Analysis, detail: Detail) -> Vec<Line> {
     let mut lines = Vec::new();
     let is_told = |(_, counts): &&(HopName, NicCount)| detail == Detail::Full || counts.has_gap();
     for (nic, counts) in analysis.nics.iter().filter(is_told) {

@@ -10,6 +10,7 @@ mod flow;
 mod folded;
 pub mod frames;
 mod heading;
+mod html;
 mod json;
 pub mod nics;
 mod overview;
@@ -25,6 +26,7 @@ mod text;
 mod traffic;
 pub mod units;
 mod what_if;
+mod what_if_page;
 
 use anyhow::{Result, ensure};
 use clap::ValueEnum;
@@ -66,6 +68,8 @@ pub enum Format {
     Svg,
     /// One line per row, for spreadsheets
     Csv,
+    /// A self-contained page: flame graph with zoom and search, the path, tables, distributions
+    Html,
 }
 
 /// The order of a report's rows.
@@ -95,7 +99,13 @@ pub fn report(analysis: &mut Analysis, format: Format, sort: Sort) -> Result<Vec
         Format::Folded => Ok(folded::report(analysis).into_bytes()),
         Format::Svg => flame::report(analysis),
         Format::Csv => csv::report(analysis),
+        Format::Html => Ok(page_with(analysis, &[]).into_bytes()),
     }
+}
+
+/// The report as a page, with lines of text behind the answer.
+pub fn page_with(analysis: &Analysis, preface: &[String]) -> String {
+    html::report(analysis, preface)
 }
 
 /// A flame graph for a page of text: namespaces, levels and layers, with a key of what is narrow.
@@ -216,6 +226,8 @@ pub enum WhatIfFormat {
     Text,
     /// One JSON object with a stable schema
     Json,
+    /// A self-contained page with each prediction and its interval
+    Html,
 }
 
 /// Renders predicted times without a part of the network.
@@ -227,5 +239,6 @@ pub fn what_if(what_if: &WhatIf, format: WhatIfFormat) -> Result<Vec<u8>> {
     match format {
         WhatIfFormat::Text => Ok(what_if::text(what_if).into_bytes()),
         WhatIfFormat::Json => what_if::json(what_if),
+        WhatIfFormat::Html => Ok(what_if_page::page(what_if).into_bytes()),
     }
 }

@@ -34,11 +34,14 @@ fn recording(place: &'static str, analysis: &Analysis) -> Vec<heading::Line> {
     lines
 }
 
+/// A figure of a distribution, in ns; `None` where there are too few packets for it.
+type Figure<'a> = &'a dyn Fn(&Dist) -> Option<f64>;
+
 /// The distributions end to end; percentiles that not both have enough packets for are left out.
 fn end_to_end(diff: &Diff) -> String {
     let (first, second) = (&diff.first.end_to_end, &diff.second.end_to_end);
     let quantile = |of: f64| move |dist: &Dist| dist.supported(of).map(|ns| ns as f64);
-    let figures: [(&str, &dyn Fn(&Dist) -> Option<f64>); 6] = [
+    let figures: [(&str, Figure<'_>); 6] = [
         ("p50", &quantile(0.5)),
         ("p99", &quantile(0.99)),
         ("p99.9", &quantile(0.999)),
@@ -46,7 +49,7 @@ fn end_to_end(diff: &Diff) -> String {
         ("mean", &|dist| Some(dist.mean())),
         ("max", &|dist| Some(dist.max() as f64)),
     ];
-    let row = |(name, of): (&str, &dyn Fn(&Dist) -> Option<f64>)| {
+    let row = |(name, of): (&str, Figure<'_>)| {
         let (first, second) = (of(first)?, of(second)?);
         let times = format!("{:.2} times", second / first.max(1.0));
         Some(vec![name.to_owned(), time(first), time(second), signed_time(second - first), times])

@@ -64,7 +64,7 @@ fn row<const N: usize>(name: &str, cells: [String; N]) -> Vec<String> {
 }
 
 /// The largest saving in one sentence.
-fn answer(what_if: &WhatIf) -> String {
+pub(super) fn answer(what_if: &WhatIf) -> String {
     let now = &what_if.now;
     let mean = |prediction: &Prediction| prediction.gain(now, Dist::mean);
     let largest = what_if.predictions.iter().max_by(|a, b| mean(a).estimate.total_cmp(&mean(b).estimate));

@@ -21,8 +21,15 @@ type Make = Box<dyn Fn(&Recording, &Recording) -> Result<Vec<u8>>>;
 pub fn all() -> Vec<(String, Make)> {
     let mut all: Vec<(String, Make)> = Vec::new();
     for by in [By::Stage, By::Layer, By::Device, By::Level] {
-        for format in [Format::Text, Format::FullText, Format::Json, Format::Folded, Format::Svg, Format::Csv]
-        {
+        for format in [
+            Format::Text,
+            Format::FullText,
+            Format::Json,
+            Format::Folded,
+            Format::Svg,
+            Format::Csv,
+            Format::Html,
+        ] {
             for sort in [Sort::Path, Sort::Share] {
                 let make = move |recording: &Recording, _: &Recording| {
                     let mut analysis = Analysis::of(recording, by)?;
@@ -53,7 +60,7 @@ pub fn all() -> Vec<(String, Make)> {
             all.push((format!("tail {of:?} {format:?}"), Box::new(make)));
         }
     }
-    for format in [WhatIfFormat::Text, WhatIfFormat::Json] {
+    for format in [WhatIfFormat::Text, WhatIfFormat::Json, WhatIfFormat::Html] {
         let make = move |recording: &Recording, _: &Recording| {
             what_if(&WhatIf::of(recording, &Change::all(), &|_| true)?, format)
         };

@@ -1,10 +1,10 @@
 //! A flame graph within a page, as wide as the page.
 //!
-//! The flame graphs of `--format svg` are drawn by inferno, with zoom and search. Pages need another renderer: inferno's
-//! pictures have a fixed width, fill it with their own total, and use ids and a script that allow one of them per document;
-//! a page shows several on one scale, without a script of their own.
+//! The flame graphs of `--format svg` are drawn by inferno. Pages need another renderer: inferno's pictures have a fixed
+//! width, fill it with their own total, and use ids and a script that allow one of them per document; a page shows several
+//! on one scale, and its script zooms and searches all of them.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use inferno::flamegraph::color::Color;
 use maud::{Markup, html};
@@ -13,8 +13,10 @@ use crate::report::palette::PLACE;
 
 /// Pixels from one frame to the one above it.
 const STEP: usize = 19;
-/// Frames that are less of the picture's width than this are not drawn: they could not be seen.
-const VISIBLE: f64 = 0.0003;
+/// Frames that are less of the picture's width than this are not drawn: they could be seen only after much zooming.
+const VISIBLE: f64 = 0.00003;
+/// The frames of a picture have at most so many bytes: the narrowest are left out, however many a recording has.
+const BYTES_MAX: usize = 1 << 20;
 
 /// A frame with the frames above it, from left to right.
 pub struct Frame {
@@ -101,10 +103,24 @@ pub fn graph(root: &Frame, scale_ns: f64, about: &str, tell: &dyn Fn(&Frame) -> 
     let mut drawn = Vec::new();
     draw(root, &Place { scale_ns, from_ns: 0.0, bottom: height, path: "", tell }, &mut drawn);
     html! {
-        svg xmlns="http://www.w3.org/2000/svg" width="100%" height=(height) role="img" aria-label=(about) {
-            @for frame in &drawn { (frame) }
+        svg.flame xmlns="http://www.w3.org/2000/svg" width="100%" height=(height) role="img" aria-label=(about) {
+            @for frame in widest(drawn, BYTES_MAX) { (frame) }
         }
     }
+}
+
+/// The widest frames that together have at most `bytes`, in their order.
+fn widest(frames: Vec<(f64, Markup)>, bytes: usize) -> Vec<Markup> {
+    let mut by_width: Vec<usize> = (0..frames.len()).collect();
+    by_width.sort_by(|&a, &b| frames[b].0.total_cmp(&frames[a].0));
+    let mut sum = 0;
+    let fits = |at: &usize| {
+        sum += frames[*at].1.0.len();
+        sum <= bytes
+    };
+    let kept: HashSet<usize> = by_width.into_iter().take_while(fits).collect();
+    let numbered = frames.into_iter().enumerate();
+    numbered.filter(|(at, _)| kept.contains(at)).map(|(_, (_, frame))| frame).collect()
 }
 
 struct Place<'a> {
@@ -118,25 +134,42 @@ struct Place<'a> {
     tell: &'a dyn Fn(&Frame) -> String,
 }
 
-fn draw(frame: &Frame, place: &Place<'_>, out: &mut Vec<Markup>) {
+fn draw(frame: &Frame, place: &Place<'_>, out: &mut Vec<(f64, Markup)>) {
     if frame.ns < VISIBLE * place.scale_ns {
         return;
     }
-    let part = |ns: f64| format!("{:.3}%", 100.0 * ns / place.scale_ns.max(1.0));
+    let part = |ns: f64| format!("{:.4}%", 100.0 * ns / place.scale_ns.max(1.0));
     let Color { r, g, b } = frame.colour;
     let path =
         if place.path.is_empty() { frame.name.clone() } else { format!("{}, {}", place.path, frame.name) };
-    out.push(html! {
+    let drawn = html! {
         svg x=(part(place.from_ns)) y=(place.bottom - STEP) width=(part(frame.ns)) height=(STEP - 1) {
             title { (path) ": " ((place.tell)(frame)) }
             rect width="100%" height="100%" fill={ "rgb(" (r) "," (g) "," (b) ")" } {}
             text x="3" y="13" { (frame.name) }
         }
-    });
+    };
+    out.push((frame.ns, drawn));
     let mut from_ns = place.from_ns;
     for child in &frame.children {
         let above = Place { from_ns, bottom: place.bottom - STEP, path: &path, ..*place };
         draw(child, &above, out);
         from_ns += child.ns;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_narrowest_frames_are_left_out_first() {
+        let frame = |ns: f64| (ns, html! { (ns) });
+        let frames = || vec![frame(9.0), frame(1.0), frame(5.0)];
+        let texts =
+            |bytes| -> Vec<String> { widest(frames(), bytes).into_iter().map(Markup::into_string).collect() };
+        assert_eq!(texts(3), ["9", "1", "5"]);
+        assert_eq!(texts(2), ["9", "5"]);
+        assert!(texts(0).is_empty());
     }
 }
