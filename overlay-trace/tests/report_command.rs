@@ -45,7 +45,7 @@ fn every_format_comes_out() {
     let dir = TempDir::new().unwrap();
     let file = recording(&dir);
     for (format, beginning) in [
-        ("text", "capture "),
+        ("text", "400 packets took "),
         ("json", "{\n"),
         ("folded", "node worker-1;"),
         ("svg", "<?xml"),
@@ -56,7 +56,7 @@ fn every_format_comes_out() {
         assert!(String::from_utf8(output.stdout).unwrap().starts_with(beginning), "{format}");
     }
     for (format, beginning) in
-        [("text", "FIRST: a.otr"), ("json", "{\n"), ("folded", "packet;"), ("svg", "<?xml")]
+        [("text", "The second recording takes "), ("json", "{\n"), ("folded", "packet;"), ("svg", "<?xml")]
     {
         let output = run(&["diff", text(&file), text(&file), "--format", format]);
         assert!(output.status.success());

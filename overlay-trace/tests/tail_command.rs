@@ -17,7 +17,7 @@ fn every_format_of_the_command_comes_out() {
         command.arg("tail").arg(&path).args(arguments).output().unwrap()
     };
     for (format, beginning) in [
-        ("text", "No known cause stands out: "),
+        ("text", "Cause: a firewall rule or a network policy drops packets"),
         ("json", "{\n"),
         ("folded", "node worker-1;"),
         ("svg", "<?xml"),

@@ -231,7 +231,7 @@ fn commands(command: &mut clap::Command, path: &str) -> String {
         .filter(|part| !part.is_hide_set() && part.get_name() != "help")
         .map(|part| part.get_name().to_owned())
         .collect();
-    if names.is_empty() || path == "overlay-trace" {
+    if names.is_empty() || path == "overlay-trace" || !command.is_subcommand_required_set() {
         let help = command.render_long_help().to_string();
         let help: Vec<&str> = help.lines().map(str::trim_end).collect();
         let _ = writeln!(text, "## {path}\n\n```text\n{}\n```\n", help.join("\n").trim_end());

@@ -38,8 +38,9 @@ fn shown(text: &str) -> Vec<(usize, String)> {
         let command = line.text.trim_start();
         let command = command.strip_prefix("$ ").unwrap_or(command);
         let command = command.strip_prefix("sudo ").unwrap_or(command);
-        // What the program prints may begin with its name too.
-        if command.starts_with("overlay-trace: ") || !(command.contains(PROGRAM) || command.contains(XTASK)) {
+        // What the program prints may begin with its name too, and a help names a place for a command.
+        let is_output = command.starts_with("overlay-trace: ") || command.ends_with(" <COMMAND>");
+        if is_output || !(command.contains(PROGRAM) || command.contains(XTASK)) {
             continue;
         }
         let mut command = without_rest(command).to_owned();

@@ -125,7 +125,7 @@ impl Dist {
         (self.quantile((quantile - error).max(0.0)), self.quantile((quantile + error).min(1.0)))
     }
 
-    /// The same where the values support it: at least [`SUPPORT`] of them lie above it. `None` where it would be made of
+    /// The same where the values support it: at least ten of them lie above it. `None` where it would be made of
     /// a few values.
     pub fn supported(&self, quantile: f64) -> Option<u64> {
         // 1e-6: what floating point may have taken away.
