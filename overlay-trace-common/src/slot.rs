@@ -11,10 +11,10 @@
 //! - the owner releases it ([`Slot::release`]).
 //!
 //! The last two are done under the lock `transfer`, and look again at what they rely on once they have it. A claim
-//! writes `last_ns` before it writes the tag, so that a slot never looks stale to who sees its new tag. Loads and
-//! stores must be seen in program order, as they are on x86-64.
+//! writes `last_ns` before it writes the tag, so that a slot never looks stale to who sees its new tag.
 
-/// A number in memory that several CPUs share. Loads and stores are in program order.
+/// A number in memory that several CPUs share. Loads acquire, stores release, and additions do both, as they do by
+/// themselves on x86-64; that each of that is needed, and suffices, `tests/slot_memory_order.rs` shows.
 pub trait Word {
     /// Reads the number.
     fn load(&self) -> u64;

@@ -19,6 +19,13 @@ pub enum StartError {
     /// The kernel refused every probe of the set at which a packet's path begins: nothing would be recorded.
     #[error("no probe of the set {} that sees packets' paths begin could be attached: `overlay-trace doctor` says why", set.name())]
     NothingAttached { set: ProbeSet },
+    /// The kernel side relies on the order of memory accesses and on the registers of x86-64.
+    #[error(
+        "only x86-64 can be recorded so far: on {} packets would be missed without a word; the recordings of other machines \
+         can be read here",
+        std::env::consts::ARCH
+    )]
+    Architecture,
     /// The kernel lacks something else that is needed, or the system is out of something.
     #[error(transparent)]
     Other(#[from] anyhow::Error),

@@ -233,6 +233,9 @@ struct Attaching {
 
 impl Attaching {
     fn attach(options: &SessionOptions) -> Result<Attaching, StartError> {
+        if !cfg!(target_arch = "x86_64") {
+            return Err(StartError::Architecture);
+        }
         tc::clean_after_kill(Path::new(tc::FOLDER));
         let modules = Modules::now();
         let kernel = Kernel::read(&wanted_functions())?;
