@@ -22,8 +22,8 @@ use overlay_trace_common::{
 use crate::{
     insn::{exposed, opaque},
     maps::{
-        AWAITED, IN_FLIGHT, NOT_IP, PARSED, Pieces, REJECTED, STATES, State, TUNNEL_PORTS, UNPARSED, UNSAMPLED, count,
-        setting, tracking_phase,
+        AWAITED, IN_FLIGHT, NOT_IP, PARSED, Pieces, REJECTED, STATES, State, TUNNEL_PORTS, UNPARSED,
+        UNSAMPLED, count, setting, tracking_phase,
     },
     read::{Access, Copied, copied, copy, field, first_fragment, words},
 };

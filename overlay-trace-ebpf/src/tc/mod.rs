@@ -23,11 +23,11 @@ use overlay_trace_common::{
     abi::TrackingPhase,
     cpu::Context,
     flags::RecordFlags,
+    packet_sampling::is_sampled,
     path::position,
     probe_spec::ProbeSpec,
     record::{Counter, Outcome, RecordHeader},
     tc::{HOOKS_MAX, Hook},
-    packet_sampling::is_sampled,
 };
 
 use crate::{
