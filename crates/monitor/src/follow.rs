@@ -158,12 +158,16 @@ mod tests {
 
     use super::*;
 
-    /// One second of a recorder: so many packets of 10 ns, each with a record of some 50 KB, and a checkpoint.
+    /// One second of a recorder: so many packets, each with a record of some 50 KB, and a checkpoint.
     fn second(writer: &mut Writer, number: u64, packets: u64) {
         for packet in 0..packets {
-            let spans = vec![Span { ns: 1, stage: 1, ..Span::default() }; 12_000];
             let id = number * packets + packet + 1;
-            let header = RecordHeader { id, end_ns: 12_000, ..RecordHeader::default() };
+            // Times that do not get shorter by compression.
+            let ns = |place: u64| (id * 12_000 + place).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 44;
+            let spans: Vec<Span> =
+                (0..12_000).map(|place| Span { ns: ns(place), stage: 1, ..Span::default() }).collect();
+            let end_ns = spans.iter().map(|span| span.ns).sum();
+            let header = RecordHeader { id, end_ns, ..RecordHeader::default() };
             let mut bytes = Vec::new();
             encode_record(&header, &encode_path(&spans), &mut bytes);
             writer.records(&bytes).unwrap();
