@@ -6,7 +6,7 @@ use overlay_trace_common::{
     path::Span,
     record::{Outcome, RecordHeader},
 };
-use overlay_trace_format::Recording;
+use overlay_trace_format::{Recording, outcome_name, protocol_name};
 
 /// A record with its own path.
 pub struct Packet<'a> {
@@ -28,27 +28,13 @@ impl Packet<'_> {
 
     /// How the path ended, as the recording has it.
     pub fn outcome(&self) -> &'static str {
-        match Outcome::from_u8(self.header.outcome) {
-            Some(Outcome::Freed) => "freed",
-            Some(Outcome::Delivered) => "delivered",
-            Some(Outcome::Dropped) => "dropped",
-            Some(Outcome::Merged) => "merged",
-            Some(Outcome::Split) => "split",
-            None => "unknown",
-        }
+        Outcome::from_u8(self.header.outcome).map_or("unknown", outcome_name)
     }
 }
 
 /// The name of an IP protocol, or its number.
 pub fn protocol(number: u8) -> String {
-    match number {
-        1 => "icmp".into(),
-        6 => "tcp".into(),
-        17 => "udp".into(),
-        58 => "icmpv6".into(),
-        132 => "sctp".into(),
-        number => number.to_string(),
-    }
+    protocol_name(number).map_or_else(|| number.to_string(), str::to_owned)
 }
 
 /// A time of the records' clock as wall clock, in ns since 1970.

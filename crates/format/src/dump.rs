@@ -4,7 +4,11 @@ use std::path::Path;
 
 use anyhow::{Result, bail};
 
-use super::{Checkpoint, Counters, Header, Recording, Writer, encode_record, segments};
+use super::{
+    Checkpoint, Counters, Header, Recording, Writer,
+    extract::{Part, copy_records},
+    segments,
+};
 
 /// Writes what the segments in a folder hold to a file, and returns the number of its packets and the time that they span,
 /// in ns. Packets at its beginning are as they are at that of every recording: those that had begun before are whole.
@@ -24,24 +28,16 @@ pub fn dump(folder: &Path, path: &Path, force: bool) -> Result<(u64, u64)> {
     writer.hops(&hops)?;
     writer.names(&newest.names)?;
     writer.translations(&newest.translations)?;
-    let (mut records, mut represented, mut bytes, mut outcome) = (0, 0, Vec::new(), Ok(()));
+    let mut part = Part::default();
     for segment in &opened {
-        segment.for_each_record(|record| {
-            records += 1;
-            represented += record.header.times();
-            bytes.clear();
-            encode_record(&record.header, record.path, &mut bytes);
-            if outcome.is_ok() {
-                outcome = writer.records(&bytes);
-            }
-        })?;
+        copy_records(segment, |_| true, &mut writer, &mut part)?;
         for clocks in &segment.clocks {
             let counters = segment.last.counters.since(&oldest.first.counters);
             let duration_ns = clocks.monotonic_ns.saturating_sub(start_ns(oldest));
             writer.checkpoint(&Checkpoint { duration_ns, counters, clocks: Some(*clocks) })?;
         }
     }
-    outcome?;
+    let Part { records, represented, .. } = part;
     let counted = newest.last.counters.since(&oldest.first.counters);
     let unfinished = counted.started.saturating_sub(counted.finished);
     let left_out = represented - records;

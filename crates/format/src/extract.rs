@@ -38,7 +38,19 @@ pub(super) fn write_records(
     if !recording.translations.is_empty() {
         writer.translations(&recording.translations)?;
     }
-    let (mut part, mut bytes, mut outcome) = (Part::default(), Vec::new(), Ok(()));
+    let mut part = Part::default();
+    copy_records(recording, is_wanted, writer, &mut part)?;
+    Ok(part)
+}
+
+/// Writes the records that are wanted, and counts them.
+pub(super) fn copy_records(
+    recording: &Recording,
+    is_wanted: impl Fn(&RecordView<'_>) -> bool,
+    writer: &mut Writer,
+    part: &mut Part,
+) -> Result<()> {
+    let (mut bytes, mut outcome) = (Vec::new(), Ok(()));
     recording.for_each_record(|record| {
         part.read(&record);
         if is_wanted(&record) && outcome.is_ok() {
@@ -48,8 +60,7 @@ pub(super) fn write_records(
             outcome = writer.records(&bytes);
         }
     })?;
-    outcome?;
-    Ok(part)
+    outcome
 }
 
 /// What is counted of a part of a recording's records.
@@ -57,7 +68,7 @@ pub(super) fn write_records(
 pub(crate) struct Part {
     /// Records of the part, and the packets that they stand for.
     pub records: u64,
-    represented: u64,
+    pub represented: u64,
     /// Records that were read.
     pub of: u64,
     /// Words of the part's paths, and of all.

@@ -245,62 +245,52 @@ impl Counters {
 
     /// The counters of two recordings together.
     pub(crate) fn plus(&self, other: &Counters) -> Counters {
-        let sum = |of: fn(&Counters) -> u64| of(self).saturating_add(of(other));
         let misses = [self.probe_misses, other.probe_misses].into_iter().flatten();
         Counters {
-            started: sum(|counters| counters.started),
-            finished: sum(|counters| counters.finished),
-            lost_records: sum(|counters| counters.lost_records),
-            state_full: sum(|counters| counters.state_full),
-            unmatched_exits: sum(|counters| counters.unmatched_exits),
-            unknown_start: sum(|counters| counters.unknown_start),
-            lost_end: sum(|counters| counters.lost_end),
-            filtered: sum(|counters| counters.filtered),
-            not_ip: sum(|counters| counters.not_ip),
-            unreadable: sum(|counters| counters.unreadable),
-            hops_full: sum(|counters| counters.hops_full),
-            hits: sum(|counters| counters.hits),
-            record_bytes: sum(|counters| counters.record_bytes),
-            device_changes: sum(|counters| counters.device_changes),
-            left_out: sum(|counters| counters.left_out),
-            unsampled: sum(|counters| counters.unsampled),
             slow_from_ns: other.slow_from_ns.or(self.slow_from_ns),
             probe_misses: misses.reduce(u64::saturating_add),
             untold_probes: self.untold_probes.max(other.untold_probes),
+            ..self.by_counter(other, u64::saturating_add)
+        }
+    }
+
+    /// What was counted since; what tells a state stays.
+    pub fn since(&self, before: &Counters) -> Counters {
+        let misses = |misses: u64| misses.saturating_sub(before.probe_misses.unwrap_or(0));
+        Counters {
+            probe_misses: self.probe_misses.map(misses),
+            ..self.by_counter(before, u64::saturating_sub)
+        }
+    }
+
+    /// Each of the kernel side's counters by those of two; the rest is as here.
+    fn by_counter(&self, other: &Counters, each: impl Fn(u64, u64) -> u64) -> Counters {
+        Counters {
+            started: each(self.started, other.started),
+            finished: each(self.finished, other.finished),
+            lost_records: each(self.lost_records, other.lost_records),
+            state_full: each(self.state_full, other.state_full),
+            unmatched_exits: each(self.unmatched_exits, other.unmatched_exits),
+            unknown_start: each(self.unknown_start, other.unknown_start),
+            lost_end: each(self.lost_end, other.lost_end),
+            filtered: each(self.filtered, other.filtered),
+            not_ip: each(self.not_ip, other.not_ip),
+            unreadable: each(self.unreadable, other.unreadable),
+            hops_full: each(self.hops_full, other.hops_full),
+            hits: each(self.hits, other.hits),
+            record_bytes: each(self.record_bytes, other.record_bytes),
+            device_changes: each(self.device_changes, other.device_changes),
+            left_out: each(self.left_out, other.left_out),
+            unsampled: each(self.unsampled, other.unsampled),
+            slow_from_ns: self.slow_from_ns,
+            probe_misses: self.probe_misses,
+            untold_probes: self.untold_probes,
         }
     }
 
     /// Whether the kernel tells of all probes how often it skipped them.
     pub fn are_misses_known(&self) -> bool {
         self.probe_misses.is_some() && self.untold_probes == 0
-    }
-
-    /// What was counted since; what tells a state stays.
-    pub fn since(&self, before: &Counters) -> Counters {
-        let since = |of: fn(&Counters) -> u64| of(self).saturating_sub(of(before));
-        Counters {
-            started: since(|counters| counters.started),
-            finished: since(|counters| counters.finished),
-            lost_records: since(|counters| counters.lost_records),
-            state_full: since(|counters| counters.state_full),
-            unmatched_exits: since(|counters| counters.unmatched_exits),
-            unknown_start: since(|counters| counters.unknown_start),
-            lost_end: since(|counters| counters.lost_end),
-            filtered: since(|counters| counters.filtered),
-            not_ip: since(|counters| counters.not_ip),
-            unreadable: since(|counters| counters.unreadable),
-            hops_full: since(|counters| counters.hops_full),
-            hits: since(|counters| counters.hits),
-            record_bytes: since(|counters| counters.record_bytes),
-            device_changes: since(|counters| counters.device_changes),
-            left_out: since(|counters| counters.left_out),
-            unsampled: since(|counters| counters.unsampled),
-            slow_from_ns: self.slow_from_ns,
-            probe_misses: self
-                .probe_misses
-                .map(|misses| misses.saturating_sub(before.probe_misses.unwrap_or(0))),
-            untold_probes: self.untold_probes,
-        }
     }
 
     /// Packets that were seen and have no record by intent, or because they could not be identified.

@@ -66,7 +66,7 @@ fn check(first: &Recording, second: &Recording) -> Result<()> {
         "{names} are not of one start of one machine: `overlay-trace merge` joins those of several"
     );
     ensure!(
-        (&a.probe_set, &a.filter, &a.sampling) == (&b.probe_set, &b.filter, &b.sampling),
+        (&a.probe_set, &a.filter, &a.sampling, a.sample) == (&b.probe_set, &b.filter, &b.sampling, b.sample),
         "{names} were made in different ways (probe set, filter or sampling): compare them with `overlay-trace diff`"
     );
     let names_of = |header: &Header| header.stages.iter().map(|row| row.name.clone()).collect::<Vec<_>>();

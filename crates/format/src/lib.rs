@@ -66,7 +66,7 @@ pub use probe_set::ProbeSet;
 pub use reader::Recording;
 pub use records::{RecordView, encode_path, encode_record, is_whole_record, record_of};
 pub use ring::{RING_MIN, RingFolder, segments};
-pub use stage_row::{Behaviour, StageRow};
+pub use stage_row::{Behaviour, StageRow, outcome_name, protocol_name};
 pub use threshold::Threshold;
 pub use translation::Translation;
 pub use writer::{Writer, check_output, reserve_output};

@@ -139,7 +139,8 @@ impl From<&behaviour::Behaviour> for Behaviour {
     }
 }
 
-fn outcome_name(outcome: Outcome) -> &'static str {
+/// How outputs call the end of a path.
+pub fn outcome_name(outcome: Outcome) -> &'static str {
     match outcome {
         Outcome::Freed => "freed",
         Outcome::Delivered => "delivered",
@@ -147,6 +148,18 @@ fn outcome_name(outcome: Outcome) -> &'static str {
         Outcome::Merged => "merged",
         Outcome::Split => "split",
     }
+}
+
+/// The name of an IP protocol, of those that container networks carry.
+pub fn protocol_name(number: u8) -> Option<&'static str> {
+    Some(match number {
+        1 => "icmp",
+        6 => "tcp",
+        17 => "udp",
+        58 => "icmpv6",
+        132 => "sctp",
+        _ => return None,
+    })
 }
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {

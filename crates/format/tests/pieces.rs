@@ -198,6 +198,7 @@ fn what_does_not_belong_together_is_not_joined() {
     );
     assert!(refused(1000 + 50 * MS, |header| header.machine = None).contains("not of one start"));
     assert!(refused(1000 + 50 * MS, |header| header.filter = "x".into()).contains("in different ways"));
+    assert!(refused(1000 + 50 * MS, |header| header.sample = Some(64)).contains("in different ways"));
     assert!(
         refused(1000 + 50 * MS, |header| header.stages[1].name = "x".into()).contains("different versions")
     );

@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use overlay_trace_common::record::Flow;
+use overlay_trace_format::protocol_name;
 
 /// `udp 10.0.1.2:5000 > 10.0.2.2:7700`; "unknown addresses" where the headers were not read.
 pub(super) fn flow(flow: &Flow) -> String {
@@ -24,14 +25,7 @@ pub(super) fn flow(flow: &Flow) -> String {
 
 /// A protocol's name, or its number.
 pub(super) fn protocol(number: u8) -> String {
-    match number {
-        1 => "icmp".into(),
-        6 => "tcp".into(),
-        17 => "udp".into(),
-        58 => "icmpv6".into(),
-        132 => "sctp".into(),
-        number => format!("protocol {number}"),
-    }
+    protocol_name(number).map_or_else(|| format!("protocol {number}"), str::to_owned)
 }
 
 /// An address of a flow of this IP version.
